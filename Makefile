@@ -1,0 +1,38 @@
+# Every verb does its own set-up: a clone, Python 3.11+ and make are enough.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+# One thread a process: two test workers with two threads each fight over two cores.
+TEST_WORKERS ?= 2
+
+.PHONY: demo test lint bench help
+.DEFAULT_GOAL := help
+
+help:  ## list these verbs
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-6s %s\n", $$1, $$2}'
+
+demo: $(INSTALLED)  ## calibrate three recipes, make videos with each, open demo/index.html
+	$(BIN)/quant demo --out demo --force
+
+test: lint  ## everything CI runs: lint, then the tests
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile --durations 15 -q
+
+lint: $(INSTALLED)  ## ruff, mypy strict, and the order of the rooms
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	# import-linter follows no symbolic links and wants packages: it reads a copy with the links resolved.
+	rm -rf build/imports && mkdir -p build/imports && cp -RL quant build/imports/
+	touch build/imports/quant/kernels/__init__.py build/imports/quant/eval/__init__.py
+	cd build/imports && ../../$(BIN)/lint-imports ../../.importlinter --no-logo
+
+bench: $(INSTALLED)  ## measure speed on this machine into benchmarks/results/
+	$(BIN)/python benchmarks/linear.py
+
+$(INSTALLED): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -q --upgrade pip
+	$(BIN)/python -m pip install -q -c constraints.txt torch
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[dev]'
+	touch $@
