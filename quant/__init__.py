@@ -1,0 +1,45 @@
+"""Makes video diffusion models smaller and faster: recipe -> calibrated checkpoint -> diffusers -> kernels.
+
+The public names are loaded when they are first used, so that `import quant` is quick and needs nothing heavy.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from quant.errors import QuantError
+    from quant.models.generation import GenerationSettings
+    from quant.recipe import Recipe
+    from quant.scheme import Scheme
+    from quant.workflows.calibrating import calibrate
+    from quant.workflows.inspecting import inspect
+    from quant.workflows.loading import load
+    from quant.workflows.quantizing import quantize
+    from quant.workflows.saving import save
+
+__all__ = ["GenerationSettings", "QuantError", "Recipe", "Scheme", "calibrate", "inspect", "load", "quantize", "save"]
+
+_HOMES = {
+    "GenerationSettings": "quant.models.generation",
+    "QuantError": "quant.errors",
+    "Recipe": "quant.recipe",
+    "Scheme": "quant.scheme",
+    "calibrate": "quant.workflows.calibrating",
+    "inspect": "quant.workflows.inspecting",
+    "load": "quant.workflows.loading",
+    "quantize": "quant.workflows.quantizing",
+    "save": "quant.workflows.saving",
+}
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module 'quant' has no attribute '{name}'")
+    return getattr(import_module(home), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,1 @@
+"""From statistics and weights to scales and smoothing factors: pure functions, one file an algorithm."""

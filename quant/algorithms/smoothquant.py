@@ -1,0 +1,121 @@
+"""SmoothQuant (arXiv 2211.10438): moves the input's outlier channels into the weight, exactly.
+
+x W^T = (x * p) (W / p)^T for any positive p [K]. SmoothQuant's choice is p = 1 / s with
+s_j = max|x_j|^alpha / max|W_j|^(1 - alpha). Layers that read one input share p, so max|W_j| runs over all of them.
+A fixed alpha can hurt, so it is searched per input, "no smoothing" included, on the layers' output error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from quant.errors import RecipeError
+from quant.packing.eight_bit import scale_from_amax, storage_dtype
+from quant.packing.linear import pack_linear, unpack_linear
+from quant.scheme import Scheme
+
+# 0 stands for no smoothing at all, the candidate that makes the search safe.
+ALPHAS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
+_SMALLEST = 1e-5  # an input channel that is always zero carries nothing; keep its factor finite
+
+
+@dataclass(frozen=True)
+class Smoothing:
+    """What the search found for one input.
+
+    Attributes:
+        pre_quant_scale: float32 [K], or None where no smoothing is best.
+        alpha: the strength, 0 for none.
+        error: relative output error with it, and `error_without`, without; both over the sampled rows.
+    """
+
+    pre_quant_scale: torch.Tensor | None
+    alpha: float
+    error: float
+    error_without: float
+
+
+def check_alpha(alpha: object, where: str) -> None:
+    """Raises RecipeError unless alpha is "search" or a number from 0 to 1."""
+    if alpha == "search":
+        return
+    if isinstance(alpha, bool) or not isinstance(alpha, int | float) or not 0 <= alpha <= 1:
+        raise RecipeError(f"{where}.alpha: must be 'search' or a number from 0 to 1, got {alpha!r}")
+
+
+def smoothing_factors(input_amax: torch.Tensor, weight_amax: torch.Tensor, alpha: float) -> torch.Tensor:
+    """The `pre_quant_scale` of SmoothQuant's equation 4, inverted: the input is multiplied by it.
+
+    Args:
+        input_amax: [K], max|x_j| over the calibration data.
+        weight_amax: [K], max|W_j| over all layers that read this input.
+        alpha: in (0, 1].
+
+    Returns:
+        float32 [K], positive and finite.
+    """
+    x = input_amax.float().clamp(min=_SMALLEST)
+    w = weight_amax.float().clamp(min=_SMALLEST)
+    return (w.pow(1 - alpha) / x.pow(alpha)).clamp(min=_SMALLEST, max=1 / _SMALLEST)
+
+
+def smooth(
+    weights: Sequence[torch.Tensor],
+    schemes: Sequence[Scheme],
+    rows: torch.Tensor,
+    channel_amax: torch.Tensor,
+    alpha: float | str,
+) -> Smoothing:
+    """Factors for the layers that read one input.
+
+    Args:
+        weights: each [N_i, K], of one K.
+        schemes: one a weight.
+        rows: [R, K], a sample of the input.
+        channel_amax: [K], over all of the input, so that static ranges cover what the sample missed.
+        alpha: a fixed strength, or "search" for the one with the least summed squared output error.
+    """
+    values = [weight.float() for weight in weights]
+    inputs = rows.float()
+    exact = [inputs @ weight.T for weight in values]
+    power = sum(output.square().sum().item() for output in exact) or 1.0
+    weight_amax = torch.stack([weight.abs().amax(dim=0) for weight in values]).amax(dim=0)
+
+    def factors(strength: float) -> torch.Tensor | None:
+        return smoothing_factors(channel_amax, weight_amax, strength) if strength else None
+
+    def error(scale: torch.Tensor | None) -> float:
+        total = sum(
+            (_simulate(inputs, weight, scheme, scale, channel_amax) - output).square().sum().item()
+            for weight, scheme, output in zip(values, schemes, exact, strict=True)
+        )
+        return float((total / power) ** 0.5)
+
+    without = error(None)
+    candidates = ALPHAS if alpha == "search" else (float(alpha),)
+    errors = {strength: error(factors(strength)) if strength else without for strength in candidates}
+    best = min(errors, key=lambda strength: errors[strength])
+    return Smoothing(factors(best), best, errors[best], without)
+
+
+def _simulate(
+    inputs: torch.Tensor,
+    weight: torch.Tensor,
+    scheme: Scheme,
+    scale: torch.Tensor | None,
+    channel_amax: torch.Tensor,
+) -> torch.Tensor:
+    """The layer's output [R, N] with input and weight rounded as they will be, in float32."""
+    scaled = inputs if scale is None else inputs * scale
+    reach = channel_amax.float() if scale is None else channel_amax.float() * scale
+    dtype = storage_dtype(scheme.input_activations)
+    static = scale_from_amax(reach.amax().reshape(1), dtype) if scheme.has_static_input else None
+    step = static if static is not None else scale_from_amax(scaled.abs().amax(dim=1, keepdim=True), dtype)
+    codes = scaled / step
+    codes = codes.round().clamp(-127, 127) if dtype == torch.int8 else codes.clamp(-448, 448).to(dtype).float()
+    tensors = pack_linear(weight, scheme, input_scale=static, pre_quant_scale=scale)
+    stored = unpack_linear({key: tensors[key] for key in ("weight", "weight_scale")})
+    return (codes * step) @ stored.T

@@ -1,0 +1,1 @@
+"""Runs a model over prompts and collects what the algorithms ask for."""

@@ -1,0 +1,91 @@
+"""Runs a pipeline over prompts the way it will be used: its own sampler, all timesteps, guidance included."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+from quant.errors import CalibrationError, QuantError
+from quant.models.generation import GenerationSettings
+
+
+def run_prompts(
+    pipe: Any,
+    prompts: Sequence[str],
+    settings: GenerationSettings,
+    *,
+    seed: int = 0,
+    progress: bool = True,
+) -> None:
+    """Denoises every prompt once, without decoding; hooks on the denoiser see real inputs.
+
+    Args:
+        pipe: a diffusers pipeline that is called with a prompt.
+        prompts: run one at a time, so that memory does not depend on how many there are.
+        settings: size, steps and guidance.
+        seed: prompt i starts from the latents of `torch.Generator().manual_seed(seed + i)`.
+        progress: a bar over all denoising steps, with the time left, on stderr.
+
+    Raises:
+        CalibrationError: the pipeline needs more than a prompt, or fails on one.
+    """
+    from tqdm import tqdm
+
+    accepted = inspect.signature(type(pipe).__call__).parameters
+    needed = [
+        name
+        for name, parameter in accepted.items()
+        if parameter.default is inspect.Parameter.empty
+        and parameter.kind not in (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+        and name not in ("self", "prompt")
+    ]
+    if "prompt" not in accepted or needed:
+        what = f"needs '{needed[0]}'" if needed else "takes no prompt"
+        raise CalibrationError(
+            f"{type(pipe).__name__} {what}; calibrate it in Python: quant.quantize(pipe, recipe, forward_loop=...)"
+        )
+    reports_steps = {"callback_on_step_end", "num_inference_steps"} <= set(accepted)
+    steps = (settings.num_inference_steps or accepted["num_inference_steps"].default) if reports_steps else 1
+    with (
+        _own_bar_off(pipe),
+        tqdm(
+            total=len(prompts) * steps,
+            desc=f"calibrating on {len(prompts)} prompts",
+            unit="step" if reports_steps else "prompt",
+            disable=not progress,
+        ) as bar,
+    ):
+
+        def on_step(_pipe: Any, _step: int, _timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
+            bar.update()
+            return tensors
+
+        extra: dict[str, Any] = {"callback_on_step_end": on_step} if reports_steps else {}
+        for i, prompt in enumerate(prompts):
+            # A CPU generator gives the same latents on every device.
+            generator = torch.Generator().manual_seed(seed + i)
+            call = {"generator": generator, "output_type": "latent", **settings.for_pipeline(pipe), **extra}
+            try:
+                pipe(prompt=prompt, **call)  # by name: in an image-to-video pipeline the first argument is the image
+            except QuantError:
+                raise
+            except (TypeError, ValueError, RuntimeError) as error:
+                reason = (str(error).splitlines() or [type(error).__name__])[0]
+                raise CalibrationError(f"{type(pipe).__name__} fails on {prompt!r}: {reason}") from error
+            if not reports_steps:
+                bar.update()
+
+
+@contextmanager
+def _own_bar_off(pipe: Any) -> Iterator[None]:
+    """Hides the pipeline's own progress bar, one a prompt, and leaves the pipeline as it was."""
+    before = dict(getattr(pipe, "_progress_bar_config", None) or {})
+    pipe.set_progress_bar_config(**{**before, "disable": True})
+    try:
+        yield
+    finally:
+        pipe.set_progress_bar_config(**before)

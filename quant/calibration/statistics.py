@@ -1,0 +1,137 @@
+"""Statistics of layers' inputs, gathered in one pass by forward hooks; the model is not changed.
+
+Ranges come from ModelOpt's calibrators. Memory is bounded: a range is one number or one vector [K] per input, and a
+row sample has a fixed size however many steps and prompts are run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from quant.algorithms.table import Needs
+from quant.errors import CalibrationError
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """What was seen of one input; a field is None where it was not asked for.
+
+    Attributes:
+        amax: float32 [1].
+        channel_amax: float32 [K].
+        rows: float32 [R, K], drawn evenly from everything seen.
+        seen_rows: how many rows there were.
+    """
+
+    amax: torch.Tensor | None
+    channel_amax: torch.Tensor | None
+    rows: torch.Tensor | None
+    seen_rows: int
+
+
+class RowSample:
+    """A uniform sample without replacement from a stream of rows: each row draws a key, the largest keys stay."""
+
+    def __init__(self, size: int, seed: int) -> None:
+        self.size = size
+        self._generator = torch.Generator().manual_seed(seed)
+        self._keys = torch.empty(0)
+        self._rows: torch.Tensor | None = None
+
+    def add(self, rows: torch.Tensor) -> None:
+        """Takes [R, K] into account. Costs a copy of at most `size` rows."""
+        keys = torch.rand(rows.shape[0], generator=self._generator)
+        if rows.shape[0] > self.size:
+            keys, chosen = keys.topk(self.size)
+            rows = rows[chosen.to(rows.device)]
+        fresh = rows.detach().float().cpu()
+        pool = fresh if self._rows is None else torch.cat([self._rows, fresh])
+        keys = torch.cat([self._keys, keys])
+        self._keys, chosen = keys.topk(min(self.size, len(keys)))
+        self._rows = pool[chosen]
+
+    @property
+    def rows(self) -> torch.Tensor | None:
+        return self._rows
+
+
+class _Probe:
+    """Collects one input's statistics."""
+
+    def __init__(self, name: str, needs: Needs, rows: int, seed: int) -> None:
+        # Imported here: `import quant.calibration` must not need ModelOpt.
+        from modelopt.torch.quantization.calib import MaxCalibrator
+
+        self.name = name
+        self.tensor_range = MaxCalibrator(8, None, False) if needs.amax else None
+        self.channel_range = MaxCalibrator(8, -1, False) if needs.channel_amax else None
+        self.sample = RowSample(rows, seed) if needs.rows else None
+        self.seen_rows = 0
+
+    def __call__(self, module: nn.Module, args: tuple[Any, ...]) -> None:
+        rows = args[0].detach().reshape(-1, args[0].shape[-1])
+        if not torch.isfinite(rows).all():
+            bad = "NaN" if torch.isnan(rows).any() else "Inf"
+            raise CalibrationError(
+                f"layer '{self.name}': its input holds {bad}; run the model in another --dtype or check its weights"
+            )
+        for calibrator in (self.tensor_range, self.channel_range):
+            if calibrator is not None:
+                calibrator.collect(rows)
+        if self.sample is not None:
+            self.sample.add(rows)
+        self.seen_rows += rows.shape[0]
+
+    def result(self) -> Statistics:
+        if not self.seen_rows:
+            raise CalibrationError(
+                f"layer '{self.name}' was never run, so its range is unknown; give prompts that reach it or 'ignore' it"
+            )
+
+        def amax(calibrator: Any) -> torch.Tensor | None:
+            return None if calibrator is None else calibrator.compute_amax().detach().float().cpu().reshape(-1)
+
+        rows = None if self.sample is None else self.sample.rows
+        return Statistics(amax(self.tensor_range), amax(self.channel_range), rows, self.seen_rows)
+
+
+@contextmanager
+def _hooked(model: nn.Module, probes: Mapping[str, _Probe]) -> Iterator[None]:
+    handles = [model.get_submodule(name).register_forward_pre_hook(probe) for name, probe in probes.items()]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def collect(
+    model: nn.Module,
+    needs: Mapping[str, Needs],
+    forward: Callable[[], object],
+    *,
+    rows: int,
+    seed: int,
+) -> dict[str, Statistics]:
+    """Runs `forward` once and returns each named layer's input statistics.
+
+    Args:
+        model: its hooks are removed again, also after an error.
+        needs: layer name -> what to gather; give one layer of those that read the same input.
+        forward: runs the model over the calibration data.
+        rows: size of row samples.
+        seed: seed of row samples.
+
+    Raises:
+        CalibrationError: a value that is not finite, or a layer that was never run; both name the layer.
+    """
+    probes = {name: _Probe(name, need, rows, seed + i) for i, (name, need) in enumerate(needs.items()) if need}
+    with torch.no_grad(), _hooked(model, probes):
+        forward()
+    return {name: probe.result() for name, probe in probes.items()}

@@ -1,0 +1,148 @@
+"""`quantization_config` of a component's config.json: written in compressed-tensors' schema, read back to schemes.
+
+A checkpoint claims `compressed-tensors` only where that library reads the same weights. A smoothed layer's input has
+to be multiplied by its `pre_quant_scale`, which no stock reader does, so such a checkpoint claims `quant`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from quant.errors import CheckpointError, RecipeError
+from quant.patterns import check_pattern, matches
+from quant.scheme import Scheme, TensorFormat
+
+FORMAT_VERSION = 1
+COMPRESSED_TENSORS = "compressed-tensors"
+OURS = "quant"
+METHODS = (COMPRESSED_TENSORS, OURS)
+CONFIG_KEY = "quantization_config"
+
+
+@dataclass(frozen=True)
+class StoredLayer:
+    """A quantized layer of a checkpoint: its scheme, and whether it has a `pre_quant_scale`."""
+
+    scheme: Scheme
+    smoothed: bool
+
+
+def build_config(
+    layers: Mapping[str, StoredLayer], kept: Iterable[str], dtype: str, recipe: Mapping[str, str]
+) -> dict[str, Any]:
+    """The quantization_config of a component.
+
+    Args:
+        layers: quantized layers by name.
+        kept: names of the Linears that are not quantized.
+        dtype: torch dtype name of tensors that are not packed, such as "bfloat16".
+        recipe: `name` and `sha256` of the recipe.
+    """
+    by_scheme: dict[Scheme, list[str]] = {}
+    for name, layer in layers.items():
+        by_scheme.setdefault(layer.scheme, []).append(name)
+    smoothed = [name for name, layer in layers.items() if layer.smoothed]
+    # One scheme: the class and its exceptions, as everyone writes it. Several: exact names, because readers
+    # differ in which of two matching groups wins.
+    single = len(by_scheme) == 1
+    config: dict[str, Any] = {
+        "quant_method": OURS if smoothed else COMPRESSED_TENSORS,
+        "format": next(iter(by_scheme)).format if single else "mixed-precision",
+        "quantization_status": "compressed",
+        "config_groups": {
+            f"group_{i}": {"targets": ["Linear"] if single else names, **scheme.to_dict()}
+            for i, (scheme, names) in enumerate(by_scheme.items())
+        },
+        "ignore": list(kept),
+        "format_version": FORMAT_VERSION,
+        "dtype": dtype,
+        "recipe": dict(recipe),
+    }
+    if smoothed:
+        config["smoothed"] = smoothed
+    return config
+
+
+def stored_layers(config: Mapping[str, Any], linears: Iterable[str], where: str) -> dict[str, StoredLayer]:
+    """Which of a model's Linears are stored quantized, and how.
+
+    Args:
+        config: a quantization_config.
+        linears: names of all Linears of the model.
+        where: the file, for errors.
+
+    Raises:
+        CheckpointError: another method, an unknown version, a scheme this release does not run, or a layer that
+            the model has not.
+    """
+    check_method(config, where)
+    names = list(linears)
+    schemes = [
+        (_patterns(group, "targets", f"{where}: config_groups.{key}."), _scheme(group, key, where))
+        for key, group in _groups(config, where)
+    ]
+    smoothed = set(_patterns(config, "smoothed", f"{where}: "))
+    ignore = _patterns(config, "ignore", f"{where}: ")
+    stored = {}
+    for name in names:
+        if any(matches(pattern, name, ("Linear",)) for pattern in ignore):
+            continue
+        scheme = next((s for targets, s in schemes if any(matches(t, name, ("Linear",)) for t in targets)), None)
+        if scheme is not None:
+            stored[name] = StoredLayer(scheme, name in smoothed)
+    absent = sorted(smoothed - set(stored))
+    if absent:
+        raise CheckpointError(f"{where}: '{absent[0]}' is listed as smoothed but is no quantized layer of the model")
+    if not stored:
+        raise CheckpointError(f"{where}: its groups match no layer of this model; is it another model's?")
+    return stored
+
+
+def check_method(config: Mapping[str, Any], where: str) -> None:
+    """Raises CheckpointError unless this release reads the config's method and version."""
+    method = config.get("quant_method")
+    if method not in METHODS:
+        raise CheckpointError(f"{where}: quant_method is {method!r}; this library reads {' and '.join(METHODS)}")
+    version = config.get("format_version", FORMAT_VERSION if method == COMPRESSED_TENSORS else None)
+    if version != FORMAT_VERSION:
+        raise CheckpointError(f"{where}: format_version is {version!r}; this release reads {FORMAT_VERSION}")
+
+
+def _groups(config: Mapping[str, Any], where: str) -> Iterable[tuple[str, Mapping[str, Any]]]:
+    groups = config.get("config_groups")
+    if not isinstance(groups, Mapping) or not groups:
+        raise CheckpointError(f"{where}: config_groups is missing or empty")
+    for key, group in groups.items():
+        if not isinstance(group, Mapping):
+            raise CheckpointError(f"{where}: config_groups.{key}: must be a mapping, got {group!r}")
+        if group.get("output_activations") is not None:
+            raise CheckpointError(f"{where}: config_groups.{key}: quantized outputs are not supported")
+    return groups.items()
+
+
+def _patterns(fields: Mapping[str, Any], key: str, where: str) -> list[str]:
+    """A list of layer patterns; null and absent mean none."""
+    value = fields.get(key)
+    if not isinstance(value, list | None):
+        raise CheckpointError(f"{where}{key}: must be a list of layers, got {value!r}")
+    try:
+        return [check_pattern(pattern, f"{where}{key}") for pattern in value or []]
+    except RecipeError as error:
+        raise CheckpointError(str(error)) from None
+
+
+def _scheme(group: Mapping[str, Any], key: str, where: str) -> Scheme:
+    place = f"{where}: config_groups.{key}"
+    parts = {name: group.get(name) for name in ("weights", "input_activations")}
+    try:
+        # Through TensorFormat first: other writers spell out every default.
+        forms = {
+            name: TensorFormat.from_dict(part, f"{place}.{name}", of_file=True).to_dict()
+            for name, part in parts.items()
+            if isinstance(part, Mapping)
+        }
+        return Scheme.parse(forms, place)
+    except RecipeError as error:
+        raise CheckpointError(str(error)) from None

@@ -1,0 +1,93 @@
+"""`quant_manifest.json`: what made a checkpoint, what became of each layer, and a SHA-256 of every file."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from quant.checkpoint.config import FORMAT_VERSION
+from quant.errors import CheckpointError
+
+FILE_NAME = "quant_manifest.json"
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file, read in pieces of 1 MiB."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_manifest(folder: Path, body: dict[str, Any], known: dict[str, str]) -> None:
+    """Writes the manifest of a folder whose other files are all written.
+
+    Reads every file back: one whose bytes differ from what was handed to the disk is found here.
+
+    Args:
+        folder: the checkpoint.
+        body: provenance; `format_version` and `files` are added.
+        known: SHA-256 taken while writing, by path relative to the folder.
+
+    Raises:
+        CheckpointError: a file does not read back as it was written.
+    """
+    files = {}
+    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+        name = path.relative_to(folder).as_posix()
+        if name == FILE_NAME:  # of the model this one was made from
+            continue
+        digest = sha256_of(path)
+        if known.get(name, digest) != digest:
+            raise CheckpointError(f"{path}: does not read back as it was written; is the disk sound?")
+        files[name] = {"bytes": path.stat().st_size, "sha256": digest}
+    lost = sorted(set(known) - set(files))
+    if lost:
+        raise CheckpointError(f"{folder / lost[0]}: was written and is gone; is the disk sound?")
+    text = json.dumps({"format_version": FORMAT_VERSION, **body, "files": files}, indent=2)
+    (folder / FILE_NAME).write_text(text + "\n", encoding="utf-8")
+
+
+def read_manifest(folder: Path) -> dict[str, Any] | None:
+    """The manifest of a checkpoint folder, or None where it has none (one saved by diffusers itself).
+
+    Raises:
+        CheckpointError: it is not JSON or of an unknown version.
+    """
+    path = folder / FILE_NAME
+    if not path.is_file():
+        return None
+    try:
+        body = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path}: damaged: {error}") from None
+    if not isinstance(body, dict) or not isinstance(body.get("files"), dict):
+        raise CheckpointError(f"{path}: damaged: no list of files")
+    for name, entry in body["files"].items():
+        if not isinstance(entry, dict) or not {"bytes", "sha256"} <= set(entry):
+            raise CheckpointError(f"{path}: damaged: '{name}' has no size and SHA-256")
+    if body.get("format_version") != FORMAT_VERSION:
+        raise CheckpointError(
+            f"{path}: format_version is {body.get('format_version')!r}; this release reads {FORMAT_VERSION}"
+        )
+    return body
+
+
+def verify_files(folder: Path, manifest: dict[str, Any]) -> None:
+    """Checks every listed file against its size and SHA-256.
+
+    Raises:
+        CheckpointError: the first file that is missing, truncated or changed.
+    """
+    for name, entry in manifest["files"].items():
+        path = folder / name
+        # By its name, not by where a link leads: the hub's cache is folders of links to files outside.
+        if name.startswith("/") or ".." in PurePosixPath(name).parts:
+            raise CheckpointError(f"{folder / FILE_NAME}: lists '{name}', which is outside the folder")
+        if not path.is_file():
+            raise CheckpointError(f"{path}: missing; the checkpoint is incomplete")
+        size = path.stat().st_size
+        if size != entry["bytes"]:
+            raise CheckpointError(f"{path}: has {size} bytes, the manifest says {entry['bytes']}; copy it again")
+        if sha256_of(path) != entry["sha256"]:
+            raise CheckpointError(f"{path}: its SHA-256 differs from the manifest's; it is damaged, copy it again")

@@ -1,0 +1,150 @@
+"""Reads a component's config and tensors; what is broken is named by file. Nothing is unpickled."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+
+from quant.checkpoint.config import CONFIG_KEY, METHODS, check_method
+from quant.checkpoint.manifest import read_manifest, verify_files
+from quant.errors import CheckpointError
+
+
+@dataclass(frozen=True)
+class StoredTensor:
+    """Where a tensor is and what its header says: safetensors' dtype name ("F8_E4M3") and the shape."""
+
+    file: Path
+    dtype: str
+    shape: tuple[int, ...]
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object from a file.
+
+    Raises:
+        CheckpointError: missing, or not a JSON object.
+    """
+    try:
+        body = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise CheckpointError(f"{path}: missing; is this a checkpoint folder?") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path}: damaged: {error}") from None
+    if not isinstance(body, dict):
+        raise CheckpointError(f"{path}: damaged: not a JSON object")
+    return body
+
+
+def component_folders(folder: Path) -> dict[str, Path]:
+    """The quantized components of a checkpoint by name; "" for a folder that is itself one.
+
+    Raises:
+        CheckpointError: there is none.
+    """
+    if not folder.is_dir():
+        raise CheckpointError(f"{folder}: no such checkpoint folder")
+    if (folder / "config.json").is_file() and CONFIG_KEY in read_json(folder / "config.json"):
+        return {"": folder}
+    # Another library's components, such as a text encoder in bitsandbytes' format, are that library's to load.
+    found = {
+        path.parent.name: path.parent
+        for path in sorted(folder.glob("*/config.json"))
+        if read_json(path).get(CONFIG_KEY, {}).get("quant_method") in METHODS
+    }
+    if not found:
+        raise CheckpointError(f"{folder}: holds no quantized component (a config.json with '{CONFIG_KEY}')")
+    return found
+
+
+def read_config(component: Path) -> dict[str, Any]:
+    """A component's config.json, with a quantization_config this release reads.
+
+    Raises:
+        CheckpointError: missing, damaged, not ours, or of an unknown version.
+    """
+    path = component / "config.json"
+    body = read_json(path)
+    quantization = body.get(CONFIG_KEY)
+    if not isinstance(quantization, dict):
+        raise CheckpointError(f"{path}: has no '{CONFIG_KEY}'; the component is not quantized")
+    check_method(quantization, str(path))
+    return body
+
+
+def verify(folder: Path) -> dict[str, Any] | None:
+    """Checks a checkpoint's files against its manifest, and returns the manifest; None where there is none.
+
+    Args:
+        folder: the checkpoint, or one of its components: the manifest may be in the parent.
+
+    Raises:
+        CheckpointError: names the first file that is missing, truncated or damaged.
+    """
+    folder = folder.resolve()
+    for root in (folder, folder.parent):
+        manifest = read_manifest(root)
+        if manifest is not None:
+            if root == folder or f"{folder.name}/config.json" in manifest["files"]:
+                verify_files(root, manifest)
+                return manifest
+            break
+    return None
+
+
+def stored_tensors(component: Path) -> dict[str, StoredTensor]:
+    """Headers of all tensors of a component; no tensor is read.
+
+    Raises:
+        CheckpointError: a shard is missing or truncated, or the index disagrees with the shards.
+    """
+    index = next(iter(sorted(component.glob("*.safetensors.index.json"))), None)
+    listed: dict[str, str] | None = None
+    if index is not None:
+        weight_map = read_json(index).get("weight_map")
+        if not isinstance(weight_map, dict) or any(Path(str(f)).name != f for f in weight_map.values()):
+            raise CheckpointError(f"{index}: damaged: weight_map must name files of its own folder")
+        listed = weight_map
+        files = [component / name for name in sorted(set(weight_map.values()))]
+    else:
+        files = sorted(component.glob("*.safetensors"))
+        if len(files) != 1:
+            raise CheckpointError(f"{component}: {len(files)} .safetensors files and no index; expected one")
+    found: dict[str, StoredTensor] = {}
+    for path in files:
+        with _opened(path) as file:
+            for name in file.keys():  # noqa: SIM118  (safe_open is not a mapping)
+                if listed is not None and listed.get(name) != path.name:
+                    raise CheckpointError(f"{path}: holds tensor '{name}', which {index} does not list for it")
+                part = file.get_slice(name)
+                found[name] = StoredTensor(path, str(part.get_dtype()), tuple(part.get_shape()))
+    missing = sorted(set(listed or ()) - set(found))
+    if missing:
+        raise CheckpointError(f"{index}: lists tensor '{missing[0]}', which its file does not hold")
+    return found
+
+
+def read_tensors(tensors: dict[str, StoredTensor]) -> Iterator[tuple[str, torch.Tensor]]:
+    """Each tensor in turn, on the CPU, one in memory at a time."""
+    by_file: dict[Path, list[str]] = {}
+    for name, tensor in tensors.items():
+        by_file.setdefault(tensor.file, []).append(name)
+    for path, names in by_file.items():
+        with _opened(path) as file:
+            for name in names:
+                yield name, file.get_tensor(name)
+
+
+def _opened(path: Path) -> Any:
+    if not path.is_file():
+        raise CheckpointError(f"{path}: missing; the checkpoint is incomplete")
+    try:
+        return safe_open(path, framework="pt")
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path}: truncated or damaged: {error}") from None

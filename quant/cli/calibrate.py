@@ -1,0 +1,92 @@
+"""`quant calibrate`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from quant.cli.options import generation_options, given_settings
+
+
+@click.command()
+@click.argument("model")
+@click.option("--recipe", required=True, metavar="NAME|FILE", help="A recipe of `quant recipes`, or a .yaml file.")
+@click.option("--out", required=True, type=click.Path(path_type=Path), metavar="DIR", help="The folder to make.")
+@click.option(
+    "--prompts",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Prompts to calibrate on: .txt (one a line), .jsonl, .json, .parquet or .csv with a column prompt, caption "
+    "or text. Recipes that need no data run without.",
+)
+@click.option(
+    "--samples", type=click.IntRange(1), metavar="N", help="Run the first N prompts.  [default: the recipe's]"
+)
+@click.option("--seed", type=click.IntRange(0), metavar="N", help="Of the initial latents.  [default: the recipe's]")
+@generation_options
+@click.option("--full", is_flag=True, help="Write a complete pipeline folder: copy all other components too.")
+@click.option("--force", is_flag=True, help="Replace DIR if it exists.")
+@click.option(
+    "--dtype",
+    type=click.Choice(["bfloat16", "float16", "float32"]),
+    default="bfloat16",
+    show_default=True,
+    help="Of everything that is not packed, and of calibration runs.",
+)
+@click.option("--device", metavar="NAME", help="Where calibration runs.  [default: cuda where there is one, else cpu]")
+@click.option("--shard-size", type=float, default=10.0, show_default=True, metavar="GB", help="Largest file.")
+@click.option("--quiet", is_flag=True, help="No progress bars and no table of layers.")
+def calibrate(
+    model: str,
+    recipe: str,
+    out: Path,
+    prompts: Path | None,
+    samples: int | None,
+    seed: int | None,
+    full: bool,
+    force: bool,
+    dtype: str,
+    device: str | None,
+    shard_size: float,
+    quiet: bool,
+    **generation: float | None,
+) -> None:
+    """Make a quantized checkpoint of MODEL, a diffusers pipeline folder or hub id.
+
+    Runs the pipeline on the prompts where the recipe needs statistics, prints what became of every layer, and
+    writes DIR with config.json and safetensors, the recipe, and a manifest with a SHA-256 of every file. DIR
+    appears when it is complete. MODEL is not changed.
+
+    \b
+    Examples:
+      quant calibrate Wan-AI/Wan2.1-T2V-1.3B-Diffusers --recipe fp8-dynamic --out wan-fp8
+      quant calibrate ./wan --recipe w8a8 --prompts prompts.txt --steps 20 --full --out wan-int8
+    """
+    import torch
+
+    import quant
+    from quant.cli.tables import component_table
+
+    made = quant.calibrate(
+        model,
+        recipe,
+        out,
+        prompts=prompts,
+        full=full,
+        force=force,
+        settings=given_settings(generation),
+        dtype=getattr(torch, dtype),
+        device=device,
+        samples=samples,
+        seed=seed,
+        max_shard_bytes=int(shard_size * 1e9),
+        progress=not quiet,
+    )
+    if not quiet:
+        for component in quant.inspect(out).components:
+            click.echo(component_table(component))
+            click.echo()
+    if prompts is not None and not made.used_prompts:
+        click.echo(f"note: {made.recipe.name} needs no data; {prompts} was not used")
+    click.echo(f"wrote {out}; look into it with: quant inspect {out}")

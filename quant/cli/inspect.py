@@ -1,0 +1,30 @@
+"""`quant inspect`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.argument("folder", type=click.Path(path_type=Path), metavar="DIR")
+@click.option("--json", "as_json", is_flag=True, help="Everything as JSON, one entry a layer.")
+@click.option("--layers", "every_layer", is_flag=True, help="One line for every layer, blocks not merged.")
+def inspect(folder: Path, as_json: bool, every_layer: bool) -> None:
+    """Show what a checkpoint holds: layers with scheme, bits per weight, bytes and weight error, and totals.
+
+    Reads headers and the manifest only. The weight error is ||W - W_stored|| / ||W||, taken when it was made.
+    """
+    import quant
+    from quant.cli.tables import component_table, provenance_lines
+
+    found = quant.inspect(folder)
+    if as_json:
+        click.echo(json.dumps(found.to_dict(), indent=1))
+        return
+    for component in found.components:
+        click.echo(component_table(component, every_layer=every_layer))
+        click.echo()
+    click.echo(provenance_lines(found))

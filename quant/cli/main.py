@@ -1,0 +1,54 @@
+"""The top of the command line: the group, and how errors leave it."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from typing import Any
+
+import click
+
+from quant.cli.calibrate import calibrate
+from quant.cli.demo import demo
+from quant.cli.inspect import inspect
+from quant.cli.recipes import recipes
+from quant.errors import QuantError
+
+
+class _Failure(click.ClickException):
+    """A user's mistake: one line on stderr, exit status 2."""
+
+    exit_code = 2
+
+
+class _Group(click.Group):
+    """Turns the library's errors into one line; anything else is a defect and keeps its traceback."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except QuantError as error:
+            raise _Failure(str(error)) from error
+
+
+@click.group(
+    cls=_Group,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="A first run: quant calibrate MODEL --recipe fp8-dynamic --out OUT, then quant inspect OUT.",
+)
+@click.version_option(package_name="quant-video", prog_name="quant")
+def main() -> None:
+    """Make video diffusion models smaller and faster.
+
+    A recipe and a model become a checkpoint in FP8 or INT8, which stock diffusers loads after
+    `import quant.diffusers`.
+    """
+    # The libraries below talk about themselves at every start; what matters here is said by this program.
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
+    # ModelOpt's calibrators do not touch transformers, whatever its version.
+    warnings.filterwarnings("ignore", message="transformers .* is not tested")
+
+
+for command in (calibrate, inspect, recipes, demo):
+    main.add_command(command)

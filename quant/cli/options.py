@@ -1,0 +1,35 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from quant.models.generation import GenerationSettings
+
+# option, the pipeline's argument, type, help
+_GENERATION = (
+    ("--height", "height", click.IntRange(1), "Pixels."),
+    ("--width", "width", click.IntRange(1), "Pixels."),
+    ("--frames", "num_frames", click.IntRange(1), "Frames of a clip."),
+    ("--steps", "num_inference_steps", click.IntRange(1), "Denoising steps."),
+    ("--guidance", "guidance_scale", click.FloatRange(0), "Classifier-free guidance."),
+)
+_DEFAULT = "  [default: the model's generation.json, else the pipeline's own]"
+
+
+def generation_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds `--height --width --frames --steps --guidance`; `given_settings` reads them."""
+    for option, name, kind, text in reversed(_GENERATION):
+        command = click.option(option, name, type=kind, metavar="N", help=text + _DEFAULT)(command)
+    return command
+
+
+def given_settings(values: Mapping[str, Any]) -> GenerationSettings:
+    """The settings that were given on the command line."""
+    from quant.models.generation import GenerationSettings
+
+    return GenerationSettings(**values)

@@ -1,0 +1,36 @@
+"""Progress bars for work that reports (what, done, total)."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Any
+
+
+class StepBars:
+    """One bar after the other on stderr, each with the time left; a new `what` closes the last."""
+
+    def __init__(self) -> None:
+        self._what = ""
+        self._bar: Any = None
+
+    def show(self, what: str, done: int, total: int) -> None:
+        """Brings the bar of `what` to `done` of `total`."""
+        from tqdm import tqdm
+
+        if what != self._what:
+            self._close()
+            self._what, self._bar = what, tqdm(total=total, desc=f"videos: {what}", unit="step")
+        self._bar.update(done - self._bar.n)
+
+    def _close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+    def __enter__(self) -> StepBars:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._close()

@@ -1,0 +1,25 @@
+"""Errors a user can act on.
+
+Each message is one line that names the file, layer or key and says what would be right. The command line
+prints it and exits with status 2; anything else that escapes is a defect of this library.
+"""
+
+
+class QuantError(Exception):
+    """Base of every error that a user's input, model or file can cause."""
+
+
+class RecipeError(QuantError):
+    """A recipe, or a scheme in it, that cannot be read or does not fit the model."""
+
+
+class ModelError(QuantError):
+    """A model that is missing, of an unexpected kind, or whose weights are not finite."""
+
+
+class CalibrationError(QuantError):
+    """Prompts or activations that no statistics can be taken from."""
+
+
+class CheckpointError(QuantError):
+    """A checkpoint folder that is incomplete, damaged, of an unknown version, or in the way."""

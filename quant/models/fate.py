@@ -1,0 +1,164 @@
+"""What a recipe does to each layer of a model, decided before anything is computed.
+
+The first thing to change what happens to a layer, in this order: the recipe's `ignore`, the family's and
+diffusers' keep lists, the recipe's edge blocks, then the recipe's groups. Every layer gets an answer.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from torch import nn
+
+from quant.errors import RecipeError
+from quant.models.family import Family
+from quant.models.table import family_of
+from quant.patterns import matches
+from quant.recipe import Group, Recipe
+
+_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+
+
+@dataclass(frozen=True)
+class Fate:
+    """What becomes of one layer.
+
+    Attributes:
+        name: dotted name within its component.
+        kind: class name, "Linear" or a convolution.
+        shape: the weight's shape, [N, K] for a Linear.
+        group: the recipe's group that quantizes it, None where it is kept.
+        reason: why it is kept; empty where it is quantized.
+        input_group: equal for layers that read one input.
+    """
+
+    name: str
+    kind: str
+    shape: tuple[int, ...]
+    group: Group | None
+    reason: str = ""
+    input_group: str = ""
+
+
+def decide(model: nn.Module, recipe: Recipe, where: str = "model") -> list[Fate]:
+    """The fate of every Linear and convolution, in the model's order.
+
+    Args:
+        model: may be on the meta device: only names, classes and shapes are read.
+        recipe: the recipe.
+        where: the component's name, for errors.
+
+    Raises:
+        RecipeError: a target or ignore pattern that names no layer of this model, edge blocks of which there is
+            not one, a group that no layer is left for, or nothing to quantize at all.
+    """
+    family = family_of(model)
+    layers = {name: module for name, module in model.named_modules() if isinstance(module, (nn.Linear, *_CONVOLUTIONS))}
+    _check_patterns(recipe, layers, where)
+    depths: dict[str, int] = {}
+    for place in map(family.block, layers):
+        if place is not None:
+            depths[place[0]] = max(depths.get(place[0], 0), place[1] + 1)
+    _check_edge_blocks(recipe, depths, where)
+    fates = []
+    for name, module in layers.items():
+        shape = tuple(module.weight.shape)
+        kind = type(module).__name__
+        group = _first_group(recipe, name, module)
+        reason = _kept(model, family, recipe, name, module, depths, group)
+        fates.append(Fate(name, kind, shape, None if reason else group, reason, family.input_group(name)))
+    for i, group in enumerate(recipe.groups):
+        if not any(fate.group is group for fate in fates):
+            raise RecipeError(f"{recipe.name}: groups[{i}]: {_unused(group, fates, recipe, layers)} in {where}")
+    return fates
+
+
+def _class_names(module: nn.Module) -> list[str]:
+    return [cls.__name__ for cls in type(module).__mro__]
+
+
+def _first_group(recipe: Recipe, name: str, module: nn.Module) -> Group | None:
+    names = _class_names(module)
+    return next((g for g in recipe.groups if any(matches(t, name, names) for t in g.targets)), None)
+
+
+def _kept(
+    model: nn.Module,
+    family: Family,
+    recipe: Recipe,
+    name: str,
+    module: nn.Module,
+    depths: dict[str, int],
+    group: Group | None,
+) -> str:
+    """Why a layer stays in high precision; empty where it does not."""
+    if not isinstance(module, nn.Linear):
+        return "a convolution: no scheme here covers it"
+    pattern = next((p for p in recipe.ignore if matches(p, name, _class_names(module))), None)
+    if pattern is not None:
+        return f"ignored by the recipe ('{pattern}')"
+    for pattern, why in family.keep:
+        if re.search(pattern, name):
+            return f"{family.name}: {why}"
+    place = family.block(name)
+    if place is None and family.blocks is not None:
+        return f"outside the repeated blocks ({family.name})"
+    declared = _declared_by_diffusers(model, name)
+    if declared:
+        return declared
+    if place is not None:
+        index, depth = place[1], depths[place[0]]
+        edge = _edge(recipe, depth)
+        if index < edge or index >= depth - edge:
+            return f"edge block {index} of {depth} (keep_edge_blocks)"
+    return "" if group is not None else "no group of the recipe targets it"
+
+
+def _declared_by_diffusers(model: nn.Module, name: str) -> str:
+    """The declaration of diffusers' model class that keeps a layer in high precision, read as diffusers reads it."""
+    parts = name.split(".")
+    # diffusers walks down from the root and skips all below a module whose name matches.
+    walked = [".".join(parts[: depth + 1]) for depth in range(len(parts))]
+    for pattern in getattr(model, "_skip_layerwise_casting_patterns", None) or ():
+        if any(re.search(pattern, step) for step in walked):
+            return f"diffusers: _skip_layerwise_casting_patterns has '{pattern}'"
+    for part in getattr(model, "_keep_in_fp32_modules", None) or ():
+        if part in parts:
+            return f"diffusers: _keep_in_fp32_modules has '{part}'"
+    return ""
+
+
+def _check_patterns(recipe: Recipe, layers: Mapping[str, nn.Module], where: str) -> None:
+    """Every pattern of the recipe must name something: a typing error would leave layers out in silence."""
+    named = [(f"groups[{i}].targets", t) for i, group in enumerate(recipe.groups) for t in group.targets]
+    for key, pattern in [*named, *(("ignore", p) for p in recipe.ignore)]:
+        if not any(matches(pattern, name, _class_names(module)) for name, module in layers.items()):
+            example = next((name for name, m in layers.items() if isinstance(m, nn.Linear)), "none")
+            raise RecipeError(
+                f"{recipe.name}: {key}: '{pattern}' matches no layer of {where}; a Linear there is '{example}'"
+            )
+
+
+def _edge(recipe: Recipe, depth: int) -> int:
+    """How many blocks at each end stay in high precision."""
+    return round(recipe.keep_edge_blocks * depth)
+
+
+def _check_edge_blocks(recipe: Recipe, depths: dict[str, int], where: str) -> None:
+    """A share that comes to no block would protect nothing in silence."""
+    if recipe.keep_edge_blocks and not any(_edge(recipe, depth) for depth in depths.values()):
+        have = f"{max(depths.values())} blocks" if depths else "no repeated blocks"
+        raise RecipeError(
+            f"{recipe.name}: keep_edge_blocks: {recipe.keep_edge_blocks} keeps no block of {where}, which has {have}"
+        )
+
+
+def _unused(group: Group, fates: list[Fate], recipe: Recipe, layers: Mapping[str, nn.Module]) -> str:
+    """Why a group got no layer, though its patterns match some."""
+    mine = [f for f in fates if any(matches(t, f.name, _class_names(layers[f.name])) for t in group.targets)]
+    kept = next((f for f in mine if f.group is None), None)
+    if kept is not None:
+        return f"every layer that {list(group.targets)} matches is kept or taken ('{kept.name}': {kept.reason})"
+    return f"an earlier group takes every layer that {list(group.targets)} matches"

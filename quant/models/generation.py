@@ -1,0 +1,88 @@
+"""How a pipeline is called: size, frames, steps and guidance, from its folder and the command line.
+
+A diffusers pipeline's own defaults are for one checkpoint (832x480, 81 frames for Wan), and there is no standard
+place for others, so a pipeline folder may hold `generation.json`, ready for `pipe(prompt, **settings)`.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import math
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from quant.errors import ModelError
+
+FILE_NAME = "generation.json"
+
+
+@dataclass(frozen=True)
+class GenerationSettings:
+    """Call settings of a text-to-video pipeline; None leaves a setting to the pipeline.
+
+    Attributes:
+        height, width: pixels.
+        num_frames: frames of a clip.
+        num_inference_steps: denoising steps.
+        guidance_scale: classifier-free guidance.
+        max_sequence_length: text tokens.
+    """
+
+    height: int | None = None
+    width: int | None = None
+    num_frames: int | None = None
+    num_inference_steps: int | None = None
+    guidance_scale: float | None = None
+    max_sequence_length: int | None = None
+
+    def __post_init__(self) -> None:
+        for name, value in self.given().items():
+            if name == "guidance_scale":
+                valid, kind = isinstance(value, int | float) and 0 <= value < math.inf, "number of at least 0"
+            else:
+                valid, kind = isinstance(value, int) and value > 0, "positive whole number"
+            if not valid or isinstance(value, bool):
+                raise ModelError(f"generation setting '{name}': must be a {kind}, got {value!r}")
+
+    def given(self) -> dict[str, Any]:
+        """The settings that are not None."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
+    def merged(self, **overrides: Any) -> GenerationSettings:
+        """A copy with every override that is not None."""
+        return GenerationSettings(**{**self.given(), **{k: v for k, v in overrides.items() if v is not None}})
+
+    @classmethod
+    def read(cls, folder: str | Path) -> GenerationSettings:
+        """The settings in a pipeline folder's `generation.json`; all None where it has no such file.
+
+        Raises:
+            ModelError: the file is not a JSON object of known settings.
+        """
+        path = Path(folder) / FILE_NAME
+        if not path.is_file():
+            return cls()
+        try:
+            body = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise ModelError(f"{path}: not readable as JSON: {error}") from None
+        known = [field.name for field in fields(cls)]
+        if not isinstance(body, dict) or not set(body) <= set(known):
+            unknown = sorted(set(body) - set(known)) if isinstance(body, dict) else []
+            what = f"unknown setting '{unknown[0]}'" if unknown else "not a JSON object"
+            raise ModelError(f"{path}: {what}; known: {', '.join(known)}")
+        return cls(**body)
+
+    def for_pipeline(self, pipe: Any) -> dict[str, Any]:
+        """Keyword arguments for `pipe(...)`.
+
+        Raises:
+            ModelError: the pipeline's call takes no such setting.
+        """
+        accepted = inspect.signature(type(pipe).__call__).parameters
+        refused = [name for name in self.given() if name not in accepted]
+        if refused:
+            raise ModelError(f"{type(pipe).__name__} takes no '{refused[0]}'; remove it from the settings")
+        return self.given()

@@ -1,0 +1,1 @@
+"""Pure functions between weights and the bytes in a file."""

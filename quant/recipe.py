@@ -1,0 +1,248 @@
+"""A recipe: which layers get which scheme, found by which algorithm, calibrated how.
+
+Frozen and checked when made, so code below never meets a half-valid recipe. Reads YAML with the safe loader.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from quant.errors import RecipeError
+from quant.patterns import check_pattern
+from quant.scheme import Scheme
+
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class Algorithm:
+    """An algorithm's name and its options, as in `{name: smoothquant, alpha: search}`."""
+
+    name: str
+    options: tuple[tuple[str, Any], ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"name": self.name, **dict(self.options)}
+
+
+@dataclass(frozen=True)
+class Group:
+    """Layers that are quantized alike. The first group of a recipe that matches a layer wins."""
+
+    targets: tuple[str, ...]
+    scheme: Scheme
+    algorithm: Algorithm | None = None
+    spelled: str | Mapping[str, Any] = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        body: dict[str, Any] = {"targets": list(self.targets), "scheme": self.spelled or self.scheme.name}
+        if self.algorithm is not None:
+            body["algorithm"] = self.algorithm.to_dict()
+        return body
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """How statistics are gathered.
+
+    Attributes:
+        samples: how many prompts are run; a shorter prompt file is run whole.
+        steps: denoising steps; None takes the pipeline's own setting, because ranges differ between a few-step
+            and a many-step schedule.
+        seed: seed of the initial latents, one generator per prompt.
+        rows: input rows kept per layer for algorithms that compare outputs, drawn evenly from all timesteps.
+    """
+
+    samples: int = 32
+    steps: int | None = None
+    seed: int = 0
+    rows: int = 512
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"samples": self.samples, "steps": self.steps, "seed": self.seed, "rows": self.rows}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A checked recipe.
+
+    Attributes:
+        groups: the first group that matches a layer wins.
+        components: pipeline components to quantize; None means every denoiser (both experts of Wan2.2).
+        ignore: patterns of layers left alone, on top of what the model family keeps.
+        keep_edge_blocks: share of the blocks at each end that stays in high precision, 0 to 0.5. Relative to the
+            depth, because "the first three" protects much of a 12-block model and little of a 60-block one.
+    """
+
+    groups: tuple[Group, ...]
+    summary: str = ""
+    components: tuple[str, ...] | None = None
+    ignore: tuple[str, ...] = ()
+    keep_edge_blocks: float = 0.0
+    calibration: Calibration = field(default_factory=Calibration)
+    name: str = "recipe"
+
+    def to_dict(self) -> dict[str, Any]:
+        """A mapping that `from_dict` reads back to an equal recipe."""
+        body: dict[str, Any] = {"version": VERSION, "summary": self.summary}
+        if self.components is not None:
+            body["components"] = list(self.components)
+        body["groups"] = [group.to_dict() for group in self.groups]
+        if self.ignore:
+            body["ignore"] = list(self.ignore)
+        if self.keep_edge_blocks:
+            body["keep_edge_blocks"] = self.keep_edge_blocks
+        body["calibration"] = self.calibration.to_dict()
+        return body
+
+    @property
+    def sha256(self) -> str:
+        """Hash of the recipe's meaning: comments, key order, its summary and a scheme's spelling do not change it."""
+        meaning = {key: value for key, value in self.to_dict().items() if key != "summary"}
+        meaning["groups"] = [{**group.to_dict(), "scheme": group.scheme.to_dict()} for group in self.groups]
+        return hashlib.sha256(json.dumps(meaning, sort_keys=True).encode()).hexdigest()
+
+    @classmethod
+    def from_dict(cls, body: object, name: str = "recipe") -> Recipe:
+        """Checks and freezes a recipe's mapping.
+
+        Args:
+            body: what the YAML file holds.
+            name: the file or recipe name that errors start with.
+
+        Raises:
+            RecipeError: names the key and says what would be right.
+        """
+        fields = _mapping(body, name, _RECIPE_KEYS)
+        if fields.get("version") != VERSION:
+            raise RecipeError(f"{name}: version is {fields.get('version')!r}; this release reads {VERSION}")
+        groups = fields.get("groups")
+        if not isinstance(groups, list) or not groups:
+            raise RecipeError(f"{name}: 'groups' must be a non-empty list of {{targets, scheme}}")
+        edge = fields.get("keep_edge_blocks", 0.0)
+        if isinstance(edge, bool) or not isinstance(edge, int | float) or not 0 <= edge <= 0.5:
+            raise RecipeError(f"{name}: keep_edge_blocks is a share of the blocks from 0 to 0.5, got {edge!r}")
+        components = fields.get("components")
+        return cls(
+            groups=tuple(_group(group, f"{name}: groups[{i}]") for i, group in enumerate(groups)),
+            summary=_typed(fields.get("summary", ""), str, f"{name}: summary"),
+            components=None if components is None else _strings(components, f"{name}: components"),
+            ignore=tuple(
+                check_pattern(pattern, f"{name}: ignore[{i}]")
+                for i, pattern in enumerate(_typed(fields.get("ignore", []), list, f"{name}: ignore"))
+            ),
+            keep_edge_blocks=float(edge),
+            calibration=_calibration(fields.get("calibration", {}), f"{name}: calibration"),
+            name=name,
+        )
+
+    @classmethod
+    def from_yaml(cls, text: str, name: str = "recipe") -> Recipe:
+        """Parses YAML text. Raises RecipeError with the line where the text is not YAML."""
+        import yaml
+
+        try:
+            body = yaml.load(text, Loader=_strict_loader())  # a subclass of SafeLoader
+        except yaml.YAMLError as error:
+            mark = getattr(error, "problem_mark", None)
+            line = f" line {mark.line + 1}:" if mark is not None else ""
+            problem = getattr(error, "problem", None) or str(error).splitlines()[0]
+            raise RecipeError(f"{name}:{line} not valid YAML: {problem}") from None
+        return cls.from_dict(body, name)
+
+    @classmethod
+    def from_file(cls, path: str | Path) -> Recipe:
+        """Reads a YAML file. Raises RecipeError where it cannot be read."""
+        try:
+            text = Path(path).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise RecipeError(f"{path}: cannot be read as a recipe: {error}") from None
+        return cls.from_yaml(text, str(path))
+
+
+_RECIPE_KEYS = ("version", "summary", "components", "groups", "ignore", "keep_edge_blocks", "calibration")
+_T = TypeVar("_T")
+
+
+def _strict_loader() -> Any:
+    """A safe YAML loader that refuses a key given twice, which plain YAML takes the last of in silence."""
+    import yaml
+
+    class StrictLoader(yaml.SafeLoader):
+        pass
+
+    def construct_mapping(loader: yaml.SafeLoader, node: yaml.MappingNode) -> dict[Any, Any]:
+        seen: set[Any] = set()
+        for key_node, _ in node.value:
+            if not isinstance(key_node, yaml.ScalarNode):
+                raise yaml.constructor.ConstructorError(None, None, "a key must be a word", key_node.start_mark)
+            if key_node.value in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"key '{key_node.value}' is given twice", key_node.start_mark
+                )
+            seen.add(key_node.value)
+        return loader.construct_mapping(node, deep=True)
+
+    StrictLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, construct_mapping)
+    return StrictLoader
+
+
+def _mapping(value: object, where: str, keys: Sequence[str]) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping):
+        raise RecipeError(f"{where}: must be a mapping with the keys {', '.join(keys)}")
+    unknown = [key for key in value if key not in keys]
+    if unknown:
+        raise RecipeError(f"{where}: unknown key '{unknown[0]}'; known: {', '.join(keys)}")
+    return value
+
+
+def _typed(value: object, kind: type[_T], where: str) -> _T:
+    if not isinstance(value, kind):
+        raise RecipeError(f"{where}: must be a {kind.__name__}, got {value!r}")
+    return value
+
+
+def _strings(value: object, where: str) -> tuple[str, ...]:
+    if not isinstance(value, list) or not value or not all(isinstance(item, str) and item for item in value):
+        raise RecipeError(f"{where}: must be a non-empty list of names, got {value!r}")
+    return tuple(value)
+
+
+def _group(value: object, where: str) -> Group:
+    fields = _mapping(value, where, ("targets", "scheme", "algorithm"))
+    for key in ("targets", "scheme"):
+        if key not in fields:
+            raise RecipeError(f"{where}: '{key}' is missing")
+    targets = _strings(fields["targets"], f"{where}.targets")
+    spelled = fields["scheme"]
+    if not isinstance(spelled, str | Mapping):
+        raise RecipeError(f"{where}.scheme: must be a name or a mapping, got {spelled!r}")
+    algorithm = None
+    if fields.get("algorithm") is not None:
+        body = fields["algorithm"]
+        body = {"name": body} if isinstance(body, str) else _typed(body, dict, f"{where}.algorithm")
+        options = dict(body)
+        name = _typed(options.pop("name", None), str, f"{where}.algorithm.name")
+        algorithm = Algorithm(name, tuple(sorted((str(key), option) for key, option in options.items())))
+    return Group(
+        targets=tuple(check_pattern(pattern, f"{where}.targets[{i}]") for i, pattern in enumerate(targets)),
+        scheme=Scheme.parse(spelled, f"{where}.scheme"),
+        algorithm=algorithm,
+        spelled=spelled,
+    )
+
+
+def _calibration(value: object, where: str) -> Calibration:
+    fields = _mapping(value, where, ("samples", "steps", "seed", "rows"))
+    for key, number in fields.items():
+        least = 0 if key == "seed" else 1
+        if key == "steps" and number is None:
+            continue
+        if isinstance(number, bool) or not isinstance(number, int) or number < least:
+            raise RecipeError(f"{where}.{key}: must be a whole number of at least {least}, got {number!r}")
+    return Calibration(**fields)

@@ -1,0 +1,182 @@
+"""`quant.calibrate`: a model and a recipe become a checkpoint folder."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from quant.algorithms.table import check_algorithms
+from quant.calibration.pipeline_runs import run_prompts
+from quant.calibration.prompts import read_prompts
+from quant.checkpoint.folder import check_free, new_folder
+from quant.checkpoint.manifest import write_manifest
+from quant.checkpoint.shards import WEIGHTS
+from quant.errors import CalibrationError
+from quant.models.generation import GenerationSettings
+from quant.models.table import family_name
+from quant.recipe import Recipe
+from quant.recipe_files import find_recipe
+from quant.workflows.component import plan_component, write_component
+from quant.workflows.solved import Solved, solve_models
+from quant.workflows.solving import needs_data
+from quant.workflows.sources import Source, components_of, copy_rest, open_source
+
+
+@dataclass(frozen=True)
+class Calibrated:
+    """A finished checkpoint.
+
+    Attributes:
+        folder: where it is.
+        recipe: the recipe that made it.
+        layers: component -> one record a layer: name, kind, shape, scheme or None, reason, weight_error.
+        used_prompts: how many prompts were run; 0 where the recipe needs no data.
+    """
+
+    folder: Path
+    recipe: Recipe
+    layers: dict[str, list[dict[str, Any]]]
+    used_prompts: int
+
+
+def calibrate(
+    model: str | Path,
+    recipe: str | Path | Recipe,
+    out: str | Path,
+    *,
+    prompts: str | Path | Sequence[str] | None = None,
+    full: bool = False,
+    force: bool = False,
+    settings: GenerationSettings | None = None,
+    dtype: torch.dtype = torch.bfloat16,
+    device: str | None = None,
+    samples: int | None = None,
+    seed: int | None = None,
+    max_shard_bytes: int = 10 * 10**9,
+    progress: bool = True,
+) -> Calibrated:
+    """Makes a quantized checkpoint of a diffusers model.
+
+    Args:
+        model: a pipeline folder or hub id; for recipes that need no data, also one component's folder.
+        recipe: a shipped recipe's name, the path of a YAML file, or a Recipe.
+        out: the folder to make. It appears when it is complete.
+        prompts: a .txt, .jsonl, .parquet or .csv file, or a list; for recipes that need data.
+        full: copy the pipeline's other components too, so that `out` is a whole pipeline.
+        force: replace an existing `out`.
+        settings: size, steps and guidance of calibration runs, over the pipeline folder's `generation.json`.
+        dtype: of everything that is not packed, and of calibration runs.
+        device: where calibration runs; CUDA where there is one.
+        samples, seed: override the recipe's calibration.
+        max_shard_bytes: largest safetensors file.
+        progress: bars on stderr.
+
+    Raises:
+        QuantError: wrong input, each in one line; nothing is left at `out` then.
+    """
+    out = Path(out)
+    check_free(out, force=force)
+    source = open_source(model)
+    chosen = _recipe_for(source, recipe, samples, seed)
+    components = components_of(source, chosen)
+    use_data = needs_data(chosen)
+    texts = _prompts(chosen, source, prompts) if use_data else None
+    used = _settings(source, chosen, settings)
+    place = device or ("cuda" if torch.cuda.is_available() else "cpu")
+
+    forward: Callable[[], object] | None = None
+    if texts is not None:
+        pipe = source.load_pipeline(dtype, place)
+        models = {name: getattr(pipe, name) for name in components}
+        forward = _runner(pipe, texts, used, chosen.calibration.seed, progress)
+    else:
+        models = {name: source.load_component(name, dtype) for name in components}
+    solved = solve_models(models, chosen, forward, texts, used)
+    with new_folder(out, force=force) as work:
+        layers = _write(work, source, solved, _Writing(dtype, full, max_shard_bytes, progress))
+    return Calibrated(out, chosen, layers, len(texts or ()))
+
+
+def _recipe_for(source: Source, recipe: str | Path | Recipe, samples: int | None, seed: int | None) -> Recipe:
+    family = next((family_name(cls) for cls in source.classes.values() if family_name(cls) != "generic"), "generic")
+    chosen = find_recipe(recipe, family)
+    check_algorithms(chosen)
+    changes = {key: value for key, value in (("samples", samples), ("seed", seed)) if value is not None}
+    return replace(chosen, calibration=replace(chosen.calibration, **changes)) if changes else chosen
+
+
+def _prompts(recipe: Recipe, source: Source, prompts: str | Path | Sequence[str] | None) -> list[str]:
+    if not source.is_pipeline:
+        raise CalibrationError(f"{source.folder}: {recipe.name} runs the whole pipeline; give the pipeline's folder")
+    if prompts is None:
+        raise CalibrationError(f"{recipe.name}: needs calibration data; give --prompts FILE (prompts= in Python)")
+    return read_prompts(prompts, recipe.calibration.samples)
+
+
+def _settings(source: Source, recipe: Recipe, settings: GenerationSettings | None) -> GenerationSettings:
+    """The folder's settings, then the recipe's steps, then what the user asked for."""
+    base = GenerationSettings.read(source.folder).merged(num_inference_steps=recipe.calibration.steps)
+    return base.merged(**(settings or GenerationSettings()).given())
+
+
+def _runner(
+    pipe: Any, prompts: list[str], settings: GenerationSettings, seed: int, progress: bool
+) -> Callable[[], object]:
+    return lambda: run_prompts(pipe, prompts, settings, seed=seed, progress=progress)
+
+
+@dataclass(frozen=True)
+class _Writing:
+    """How a checkpoint is written; see `calibrate`."""
+
+    dtype: torch.dtype
+    full: bool
+    max_shard_bytes: int
+    progress: bool
+
+
+def _write(work: Path, source: Source, solved: Solved, how: _Writing) -> dict[str, list[dict[str, Any]]]:
+    """Writes everything of a checkpoint into the empty folder `work`; returns the record of every layer."""
+    records: dict[str, list[dict[str, Any]]] = {}
+    hashes: dict[str, str] = {}
+    for name in solved.models:
+        subfolder = Path(name if source.is_pipeline else "")
+        errors: dict[str, float] = {}
+        written = _write_component(work / subfolder, source, solved, name, how, errors)
+        hashes.update({(subfolder / file).as_posix(): digest for file, digest in written.items()})
+        records[name] = solved.records(name, errors)
+    if how.full:
+        copy_rest(source, list(solved.models), work)
+    (work / "recipe.yaml").write_text(_yaml(solved.recipe), encoding="utf-8")
+    write_manifest(work, {**solved.provenance(source.name), "layers": records}, hashes)
+    return records
+
+
+def _write_component(
+    folder: Path, source: Source, solved: Solved, name: str, how: _Writing, errors: dict[str, float]
+) -> dict[str, str]:
+    """One component; fills `errors` with each layer's weight error and returns SHA-256 by file name."""
+    from tqdm import tqdm
+
+    config = json.loads((source.component_folder(name) / "config.json").read_text(encoding="utf-8"))
+    plans = plan_component(solved.models[name], solved.fates[name], solved.solutions[name], errors)
+    with tqdm(total=len(plans), desc=f"writing {name}", unit="tensor", disable=not how.progress) as bar:
+
+        def step(_: str) -> None:
+            bar.update()
+
+        quantization = solved.config(name, how.dtype)
+        return write_component(
+            folder, config, quantization, plans, stem=WEIGHTS, max_bytes=how.max_shard_bytes, on_tensor=step
+        )
+
+
+def _yaml(recipe: Recipe) -> str:
+    import yaml
+
+    return yaml.safe_dump(recipe.to_dict(), sort_keys=False, width=110)

@@ -1,0 +1,161 @@
+"""`quant.inspect`: what a checkpoint holds, from its headers and manifest; no weight is read."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from quant.checkpoint.config import CONFIG_KEY, stored_layers
+from quant.checkpoint.manifest import read_manifest
+from quant.checkpoint.reader import StoredTensor, component_folders, read_config, stored_tensors
+from quant.checkpoint.shards import DTYPE_NAMES
+from quant.errors import CheckpointError
+from quant.scheme import Scheme
+
+_BYTES = {name: dtype.itemsize for dtype, name in DTYPE_NAMES.items()}
+_BF16_BYTES = 2
+_SCALE = ".weight_scale"
+#: The tensors of a packed layer that its unquantized form has not.
+_SMALL = ("weight_scale", "input_scale", "pre_quant_scale")
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One layer of a checkpoint.
+
+    Attributes:
+        name: dotted name within its component.
+        shape: of the weight.
+        scheme: the scheme's name, None where it is not quantized.
+        reason: why it is not; empty where it is, or where the checkpoint does not say.
+        bits_per_weight: all its tensors but the bias, in bits, over the weight's elements.
+        nbytes: all its tensors.
+        weight_error: ||W - W_stored|| / ||W|| as measured when it was made; None where that is not recorded.
+        alpha: SmoothQuant's strength, None where it was not used.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    scheme: str | None
+    reason: str
+    bits_per_weight: float
+    nbytes: int
+    weight_error: float | None = None
+    alpha: float | None = None
+
+
+@dataclass(frozen=True)
+class Component:
+    """One quantized component.
+
+    Attributes:
+        name: "transformer"; empty where the folder is itself the component.
+        quant_method, format: as its config.json says.
+        layers: quantized ones, and those the checkpoint knows to be kept.
+        nbytes: of all tensors, in and out of layers.
+        bf16_nbytes: of the same model in bf16.
+    """
+
+    name: str
+    quant_method: str
+    format: str
+    layers: tuple[Layer, ...]
+    nbytes: int
+    bf16_nbytes: int
+
+    @property
+    def compression(self) -> float:
+        """How many times smaller than in bf16."""
+        return self.bf16_nbytes / self.nbytes
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """A checkpoint: its components, and what it says about how it was made ({} where it has no manifest)."""
+
+    folder: Path
+    components: tuple[Component, ...]
+    provenance: Mapping[str, Any]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        components = [{**asdict(c), "compression": c.compression} for c in self.components]
+        return {"folder": str(self.folder), "components": components, "provenance": dict(self.provenance)}
+
+
+def inspect(folder: str | Path) -> Inspection:
+    """Looks into a checkpoint folder.
+
+    Raises:
+        CheckpointError: no checkpoint, or a damaged one; names the file.
+    """
+    folder = Path(folder)
+    found = component_folders(folder)
+    manifest = read_manifest(folder)
+    in_parent = manifest is None and list(found) == [""]
+    if in_parent:
+        manifest = read_manifest(folder.parent)
+    records: Mapping[str, Any] = (manifest or {}).get("layers", {})
+    components = tuple(
+        _component(name, path, records.get(folder.name if in_parent else name, ())) for name, path in found.items()
+    )
+    shown = {k: v for k, v in (manifest or {}).items() if k not in ("layers", "files")}
+    return Inspection(folder, components, shown)
+
+
+def _component(name: str, path: Path, records: Sequence[Mapping[str, Any]]) -> Component:
+    config = read_config(path)[CONFIG_KEY]
+    tensors = stored_tensors(path)
+    scaled = [key.removesuffix(_SCALE) for key in tensors if key.endswith(_SCALE)]
+    schemes = {
+        layer: stored.scheme for layer, stored in stored_layers(config, scaled, str(path / "config.json")).items()
+    }
+    known = {record["name"]: record for record in records}
+    kept = [layer for layer in config.get("ignore", ()) if f"{layer}.weight" in tensors]
+    layers = tuple(
+        _layer(layer, path, tensors, schemes.get(layer), known.get(layer, {}))
+        for layer in dict.fromkeys([*known, *schemes, *kept])
+    )
+    scales = {f"{layer}.{leaf}" for layer in schemes for leaf in _SMALL}
+    plain = sum(math.prod(tensor.shape) * _BF16_BYTES for key, tensor in tensors.items() if key not in scales)
+    return Component(
+        name, config["quant_method"], str(config.get("format", "")), layers, _nbytes(tensors.values(), path), plain
+    )
+
+
+def _layer(
+    name: str,
+    path: Path,
+    tensors: Mapping[str, StoredTensor],
+    scheme: Scheme | None,
+    record: Mapping[str, Any],
+) -> Layer:
+    own = {leaf: tensors[f"{name}.{leaf}"] for leaf in ("weight", "bias", *_SMALL) if f"{name}.{leaf}" in tensors}
+    if "weight" not in own:
+        raise CheckpointError(f"{path}: has no tensor '{name}.weight'; is a shard missing?")
+    shape = own["weight"].shape
+    stored = _nbytes((tensor for leaf, tensor in own.items() if leaf != "bias"), path)
+    return Layer(
+        name=name,
+        shape=shape,
+        scheme=None if scheme is None else scheme.name,
+        reason=record.get("reason", ""),
+        bits_per_weight=8 * stored / max(math.prod(shape), 1),
+        nbytes=_nbytes(own.values(), path),
+        weight_error=record.get("weight_error"),
+        alpha=record.get("alpha"),
+    )
+
+
+def _nbytes(tensors: Iterable[StoredTensor], path: Path) -> int:
+    total = 0
+    for tensor in tensors:
+        if tensor.dtype not in _BYTES:
+            raise CheckpointError(
+                f"{path}: holds a tensor of the type {tensor.dtype}, which this library does not know"
+            )
+        total += math.prod(tensor.shape) * _BYTES[tensor.dtype]
+    return total

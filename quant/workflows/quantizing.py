@@ -1,0 +1,129 @@
+"""`quant.quantize`: a model in memory becomes a quantized copy."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from quant.calibration.pipeline_runs import run_prompts
+from quant.calibration.prompts import read_prompts
+from quant.errors import CalibrationError, ModelError, RecipeError
+from quant.models.generation import GenerationSettings
+from quant.models.table import DENOISERS, family_of
+from quant.modules.linear import QuantLinear
+from quant.packing.linear import pack_linear, relative_error
+from quant.recipe import Recipe
+from quant.recipe_files import find_recipe
+from quant.workflows.record import Record, attach
+from quant.workflows.solved import Solved, solve_models
+from quant.workflows.solving import needs_data
+
+#: The name under which a lone module's layers are reported.
+MODEL = "model"
+
+
+def quantize(
+    model: Any,
+    recipe: str | Path | Recipe,
+    *,
+    prompts: str | Path | Sequence[str] | None = None,
+    forward_loop: Callable[[Any], object] | None = None,
+    settings: GenerationSettings | None = None,
+    progress: bool = True,
+) -> Any:
+    """A quantized copy of a model or of a pipeline; what was given is left as it was.
+
+    Args:
+        model: any `nn.Module` with Linears, or a diffusers pipeline, whose denoisers are quantized.
+        recipe: a shipped recipe's name, the path of a YAML file, or a Recipe.
+        prompts: a prompt file or a list, for a pipeline and a recipe that needs data.
+        forward_loop: instead of prompts: called once with `model`, runs it over the calibration data. The only way
+            for a module that is no pipeline, as ModelOpt's argument of this name.
+        settings: size, steps and guidance of calibration runs on prompts.
+        progress: a bar on stderr.
+
+    Returns:
+        The copy, on the same device, its packed layers `QuantLinear`s. `quant.save` writes it; a diffusers model
+        also has its own `save_pretrained`.
+
+    Raises:
+        QuantError: a recipe that does not fit, missing or unusable data, weights that are not finite.
+    """
+    modules = {MODEL: model} if isinstance(model, nn.Module) else _denoisers(model)
+    chosen = find_recipe(recipe, family_of(next(iter(modules.values()))).name)
+    if chosen.components is not None and not isinstance(model, nn.Module):
+        modules = _named(modules, chosen, model)
+    given = settings or GenerationSettings()
+    texts: list[str] | None = None
+    forward = None if forward_loop is None else (lambda: forward_loop(model))
+    if needs_data(chosen) and forward is None:
+        texts = _texts(model, chosen, prompts)
+        given = GenerationSettings(num_inference_steps=chosen.calibration.steps).merged(**given.given())
+        forward = _runner(model, texts, given, chosen, progress)
+    solved = solve_models(modules, chosen, forward, texts, given)
+    copies = {name: _copy(solved, name) for name in modules}
+    if isinstance(model, nn.Module):
+        return copies[MODEL]
+    pipe = copy.copy(model)
+    pipe.register_modules(**copies)
+    return pipe
+
+
+def _denoisers(pipe: Any) -> dict[str, nn.Module]:
+    components = getattr(pipe, "components", {})
+    found = {name: components[name] for name in DENOISERS if isinstance(components.get(name), nn.Module)}
+    if not found:
+        raise ModelError(f"{type(pipe).__name__} is neither a torch module nor a pipeline with a {DENOISERS[0]}")
+    return found
+
+
+def _named(modules: dict[str, nn.Module], recipe: Recipe, pipe: Any) -> dict[str, nn.Module]:
+    assert recipe.components is not None
+    for name in recipe.components:
+        if not isinstance(pipe.components.get(name), nn.Module):
+            raise RecipeError(f"{recipe.name}: components: '{name}' is no model of {type(pipe).__name__}")
+    return {name: modules.get(name, pipe.components[name]) for name in recipe.components}
+
+
+def _texts(model: Any, recipe: Recipe, prompts: str | Path | Sequence[str] | None) -> list[str]:
+    if isinstance(model, nn.Module):
+        raise CalibrationError(f"{recipe.name}: needs calibration data; give forward_loop= to run the module over it")
+    if prompts is None:
+        raise CalibrationError(f"{recipe.name}: needs calibration data; give prompts= or forward_loop=")
+    return read_prompts(prompts, recipe.calibration.samples)
+
+
+def _runner(
+    pipe: Any, texts: list[str], settings: GenerationSettings, recipe: Recipe, progress: bool
+) -> Callable[[], object]:
+    return lambda: run_prompts(pipe, texts, settings, seed=recipe.calibration.seed, progress=progress)
+
+
+def _copy(solved: Solved, component: str) -> nn.Module:
+    """A copy of one component in which packed layers stand for the quantized Linears, which are never copied."""
+    model = solved.models[component]
+    errors: dict[str, float] = {}
+    known: dict[int, Any] = {}
+    for fate in solved.quantized(component):
+        linear, solution = model.get_submodule(fate.name), solved.solutions[component][fate.name]
+        assert isinstance(linear, nn.Linear) and fate.group is not None
+        weight = linear.weight.detach()
+        tensors = pack_linear(
+            weight.cpu(), fate.group.scheme, input_scale=solution.input_scale, pre_quant_scale=solution.pre_quant_scale
+        )
+        errors[fate.name] = relative_error(weight.cpu(), tensors)
+        # deepcopy takes what is known of an object instead of copying it.
+        known[id(linear)] = QuantLinear.from_tensors(linear, fate.group.scheme, tensors, weight.device)
+    made: nn.Module = copy.deepcopy(model, known)
+    config = solved.config(component, _float_dtype(model))
+    attach(made, Record(config, solved.provenance(type(model).__name__), solved.records(component, errors)))
+    return made.eval()
+
+
+def _float_dtype(model: nn.Module) -> torch.dtype:
+    return next(p.dtype for p in model.parameters() if p.is_floating_point())

@@ -1,0 +1,51 @@
+"""What a quantized model in memory knows about itself, so that it can be saved."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from quant.errors import ModelError
+
+_ATTRIBUTE = "quant_record"
+
+
+@dataclass(frozen=True)
+class Record:
+    """Kept on a model as `quant_record`.
+
+    Attributes:
+        config: its quantization_config.
+        provenance: recipe, hash, versions and calibration; empty for a model that was loaded.
+        layers: one mapping a layer, as `Calibrated.layers` has them; empty for a model that was loaded.
+    """
+
+    config: dict[str, Any]
+    provenance: dict[str, Any]
+    layers: list[dict[str, Any]]
+
+
+def attach(model: nn.Module, record: Record) -> None:
+    """Keeps `record` on the model; a diffusers model also learns to `save_pretrained`."""
+    setattr(model, _ATTRIBUTE, record)
+    if hasattr(model, "register_to_config"):
+        from quant.workflows.hf_quantizer import mark_quantized
+
+        mark_quantized(model, record.config)
+
+
+def record_of(model: nn.Module) -> Record:
+    """The record of a quantized model.
+
+    Raises:
+        ModelError: the model was not quantized or loaded by this library.
+    """
+    record = getattr(model, _ATTRIBUTE, None)
+    if isinstance(record, Record):
+        return record
+    quantizer = getattr(model, "hf_quantizer", None)  # a model that diffusers loaded
+    if quantizer is None:
+        raise ModelError(f"{type(model).__name__} is not quantized; use quant.quantize(...) or quant.load(...) first")
+    return Record(quantizer.quantization_config.to_dict(), {}, [])

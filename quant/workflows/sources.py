@@ -1,0 +1,165 @@
+"""The model a user names: a pipeline folder, a hub id, or one component's folder."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from quant.errors import ModelError, RecipeError
+from quant.models.table import DENOISERS
+from quant.recipe import Recipe
+
+_INDEX = "model_index.json"
+_PICKLES = ("*.bin", "*.ckpt", "*.pt", "*.pth", "*.pkl")
+
+
+@dataclass(frozen=True)
+class Source:
+    """A model on disk.
+
+    Attributes:
+        name: a hub id, or the folder's own name: what a manifest says of where a checkpoint came from.
+        folder: the pipeline's, or the component's own.
+        classes: diffusers class by component name; of a lone component, one entry named after its kind.
+        is_pipeline: whether it can be run on prompts.
+    """
+
+    name: str
+    folder: Path
+    classes: dict[str, str]
+    is_pipeline: bool
+
+    def component_folder(self, component: str) -> Path:
+        return self.folder / component if self.is_pipeline else self.folder
+
+    def load_component(self, component: str, dtype: torch.dtype) -> nn.Module:
+        """One component's model, on the CPU, in eval mode. Raises ModelError where it cannot be loaded."""
+        import diffusers
+
+        path = self.component_folder(component)
+        cls = getattr(diffusers, self.classes[component])
+        model = _loaded(path, lambda: cls.from_pretrained(path, dtype=dtype, local_files_only=True))
+        assert isinstance(model, nn.Module)
+        return model.eval()
+
+    def load_pipeline(self, dtype: torch.dtype, device: str) -> Any:
+        """The whole pipeline on a device. Raises ModelError where it cannot be loaded."""
+        from diffusers import DiffusionPipeline
+
+        def load() -> Any:
+            return DiffusionPipeline.from_pretrained(self.folder, dtype=dtype, local_files_only=True).to(device)
+
+        return _loaded(self.folder, load)
+
+
+def open_source(model: str | Path) -> Source:
+    """Finds a model by folder or hub id; nothing is loaded yet.
+
+    Raises:
+        ModelError: no such folder or hub model, or a folder of another kind.
+    """
+    folder, name = Path(model), Path(model).resolve().name
+    if not folder.is_dir():
+        folder, name = _downloaded(str(model)), str(model)
+    if (folder / _INDEX).is_file():
+        index = _read_json(folder / _INDEX)
+        classes = {
+            name: value[1]
+            for name, value in index.items()
+            if isinstance(value, list) and len(value) == 2 and value[0] == "diffusers" and value[1]
+        }
+        return Source(name, folder, classes, is_pipeline=True)
+    if (folder / "config.json").is_file():
+        config = _read_json(folder / "config.json")
+        if "_class_name" in config:
+            kind = "unet" if "UNet" in config["_class_name"] else "transformer"
+            return Source(name, folder, {kind: config["_class_name"]}, is_pipeline=False)
+    raise ModelError(f"{folder}: neither a diffusers pipeline (model_index.json) nor a component (config.json)")
+
+
+def components_of(source: Source, recipe: Recipe) -> list[str]:
+    """The components a recipe is applied to: those it names, else every denoiser.
+
+    Raises:
+        RecipeError: a named component that the model has not.
+        ModelError: no denoiser, a missing folder, or a component that is quantized already.
+    """
+    if recipe.components is None:
+        chosen = [name for name in DENOISERS if name in source.classes]
+        if not chosen:
+            raise ModelError(
+                f"{source.folder}: has no {', '.join(DENOISERS)}; name 'components' in the recipe, of: "
+                f"{', '.join(source.classes) or 'none'}"
+            )
+    else:
+        chosen = list(recipe.components)
+        for name in chosen:
+            if name not in source.classes:
+                raise RecipeError(
+                    f"{recipe.name}: components: '{name}' is not a diffusers model of {source.folder}; "
+                    f"it has {', '.join(source.classes)}"
+                )
+    for name in chosen:
+        path = source.component_folder(name) / "config.json"
+        if not path.is_file():
+            raise ModelError(f"{path}: missing; the pipeline's {_INDEX} lists the component '{name}'")
+        if "quantization_config" in _read_json(path):
+            raise ModelError(f"{path}: is quantized already; calibrate the original model")
+    return chosen
+
+
+def copy_rest(source: Source, quantized: list[str], out: Path) -> None:
+    """Copies a pipeline's other files, so that `out` is a complete pipeline folder.
+
+    Pickled weights are left out, because nothing here loads them.
+
+    Raises:
+        ModelError: a component that has pickled weights only.
+    """
+    for entry in sorted(source.folder.iterdir()):
+        if entry.is_dir() and entry.name not in quantized and not entry.name.startswith("."):
+            if not any(entry.rglob("*.safetensors")) and any(p for kind in _PICKLES for p in entry.rglob(kind)):
+                raise ModelError(f"{entry}: has pickled weights only; save it as safetensors first")
+            shutil.copytree(entry, out / entry.name, ignore=shutil.ignore_patterns(*_PICKLES))
+        elif entry.is_file() and entry.suffix in (".json", ".md", ".txt"):
+            shutil.copy(entry, out / entry.name)
+    for license_file in source.folder.glob("LICENSE*"):
+        shutil.copy(license_file, out / license_file.name)
+
+
+def _downloaded(model: str) -> Path:
+    if model.count("/") != 1 or model.startswith((".", "/", "~")) or model.endswith("/"):
+        raise ModelError(f"{model}: no such folder")
+    from diffusers import DiffusionPipeline
+
+    try:
+        return Path(DiffusionPipeline.download(model))
+    except Exception as error:  # the hub client raises its own and its transport's errors
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ModelError(f"{model}: no such folder, and not available from the hub: {reason}") from None
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        body = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{path}: not readable as JSON: {error}") from None
+    if not isinstance(body, dict):
+        raise ModelError(f"{path}: not a JSON object")
+    return body
+
+
+def _loaded(where: Path, load: Any) -> Any:
+    from safetensors import SafetensorError
+
+    try:
+        return load()
+    except (OSError, ValueError, SafetensorError, AttributeError, ImportError, RuntimeError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ModelError(f"{where}: diffusers cannot load it: {reason}") from error
