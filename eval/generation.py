@@ -1,0 +1,152 @@
+"""Videos to compare: fixed seeds, initial latents made once, raw frames, and the time each step took."""
+
+import hashlib
+import inspect
+import itertools
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from quant.errors import QuantError
+from quant.eval.metrics.paired import Frames
+
+
+@dataclass(frozen=True)
+class InitialLatents:
+    """The noise each video starts from. `values` is float32, [N, ...] with one entry a seed."""
+
+    seeds: tuple[int, ...]
+    values: Tensor
+
+    @property
+    def sha256(self) -> str:
+        """A hash of the shape and the values: two runs that share it started from the same noise."""
+        array = self.values.to(torch.float32).contiguous().numpy().astype("<f4")
+        return hashlib.sha256(repr(array.shape).encode() + array.tobytes()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Generated:
+    """What one model made. `frames` is [N, F, H, W, 3] in 0..1.
+
+    `first_step_seconds` (one a batch) run from the call to the end of its first step: they hold the text encoder
+    and whatever warms up. `step_seconds` are all later steps.
+    """
+
+    frames: Frames
+    first_step_seconds: tuple[float, ...]
+    step_seconds: tuple[float, ...]
+
+    @property
+    def seconds_per_step(self) -> float | None:
+        """The median of the later steps; None where each batch ran one step only."""
+        return statistics.median(self.step_seconds) if self.step_seconds else None
+
+
+def initial_latents(pipeline: Any, call: Mapping[str, Any], seeds: Sequence[int]) -> InitialLatents:
+    """The noise `pipeline` itself would draw with a generator of each seed, whatever the batches will be.
+
+    `call` holds the keyword arguments of the pipeline; a size it does not name is the pipeline's default.
+    """
+    size = {name: _argument(pipeline, call, name) for name in ("height", "width", "num_frames")}
+    _refuse_uneven_size(pipeline, size)
+    values = pipeline.prepare_latents(
+        batch_size=len(seeds),
+        num_channels_latents=pipeline.transformer.config.in_channels,
+        **size,
+        dtype=torch.float32,
+        device=torch.device("cpu"),
+        generator=[torch.Generator().manual_seed(seed) for seed in seeds],
+    )
+    return InitialLatents(tuple(seeds), values)
+
+
+def generate(
+    pipeline: Any,
+    prompts: Sequence[str],
+    latents: InitialLatents,
+    call: Mapping[str, Any],
+    *,
+    batch: int = 8,
+    on_step: Callable[[int, int], None] = lambda done, total: None,
+) -> Generated:
+    """Runs `pipeline` over `prompts`, `batch` at a time, each from its own initial latents.
+
+    `on_step(done, total)` is called after every denoising step. Raises QuantError where a video holds values
+    that are not finite.
+    """
+    if len(prompts) != len(latents.seeds):
+        raise ValueError(f"{len(prompts)} prompts need as many initial latents, not {len(latents.seeds)}")
+    starts = range(0, len(prompts), batch)
+    total = len(starts) * _argument(pipeline, call, "num_inference_steps")
+    frames: list[Frames] = []
+    first: list[float] = []
+    later: list[float] = []
+    done = itertools.count(1)
+    for start in starts:
+        clock = _StepClock(lambda: on_step(next(done), total))
+        output = pipeline(
+            prompt=list(prompts[start : start + batch]),
+            latents=latents.values[start : start + batch].clone(),
+            output_type="np",
+            callback_on_step_end=clock,
+            **call,
+        )
+        seconds = clock.seconds()
+        first += seconds[:1]
+        later += seconds[1:]
+        frames.append(np.asarray(output.frames, dtype=np.float32))
+    _refuse_broken(frames, prompts)
+    return Generated(np.concatenate(frames), tuple(first), tuple(later))
+
+
+class _StepClock:
+    """A diffusers step callback that notes when each step ended."""
+
+    def __init__(self, tick: Callable[[], None]) -> None:
+        self.tick = tick
+        self.begin = time.perf_counter()
+        self.ends: list[float] = []
+
+    def __call__(self, pipeline: Any, step: int, timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
+        self.ends.append(time.perf_counter())
+        self.tick()
+        return {}
+
+    def seconds(self) -> list[float]:
+        return [end - start for start, end in itertools.pairwise([self.begin, *self.ends])]
+
+
+def _argument(pipeline: Any, call: Mapping[str, Any], name: str) -> int:
+    """The value `pipeline` will use for the argument `name` when it is called with `call`."""
+    value = call.get(name)
+    if value is None:
+        value = inspect.signature(type(pipeline).__call__).parameters[name].default
+    if not isinstance(value, int):
+        raise QuantError(f"{type(pipeline).__name__} has no default {name}: give --{name.replace('num_', '')}")
+    return value
+
+
+def _refuse_uneven_size(pipeline: Any, size: Mapping[str, int]) -> None:
+    """The pipeline would round such a size and only log it."""
+    patch = getattr(pipeline.transformer.config, "patch_size", 1)
+    step = pipeline.vae_scale_factor_spatial * (patch if isinstance(patch, int) else patch[-1])
+    for name in ("height", "width"):
+        if size[name] % step:
+            raise QuantError(f"{name} {size[name]} is not a multiple of {step}, which this model needs")
+    step = getattr(pipeline, "vae_scale_factor_temporal", 1)
+    if size["num_frames"] % step != 1 % step:
+        raise QuantError(f"{size['num_frames']} frames are not a multiple of {step} plus one, which this model needs")
+
+
+def _refuse_broken(batches: Sequence[Frames], prompts: Sequence[str]) -> None:
+    videos = [video for frames in batches for video in frames]
+    for prompt, video in zip(prompts, videos, strict=True):
+        if not np.isfinite(video).all():
+            raise QuantError(f"the video for {prompt!r} holds values that are not finite")

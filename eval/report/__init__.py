@@ -1,0 +1,1 @@
+"""What a reader sees: a table as text, and one HTML file that needs nothing beside itself."""

@@ -1,0 +1,1 @@
+"""A toy world of moving shapes whose videos can be judged without any network."""
