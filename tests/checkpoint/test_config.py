@@ -1,0 +1,164 @@
+"""`quantization_config`: what is written, what is read back, and exact refusals."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from compressed_tensors.quantization import QuantizationConfig
+from hypothesis import given
+from hypothesis import strategies as st
+
+from quant.checkpoint.config import StoredLayer, build_config, check_method, stored_layers
+from quant.errors import CheckpointError
+from quant.scheme import SCHEMES, Scheme
+from tests.checkpoint.tiny import KEPT, LAYERS, RECIPE, tiny_config
+
+NAMES = (*LAYERS, *KEPT)
+ALL_FP8 = dict.fromkeys(LAYERS, "FP8_DYNAMIC")
+MIXED = {**ALL_FP8, "blocks.1.0": "W8A8"}
+
+
+def read(config: dict[str, Any]) -> dict[str, StoredLayer]:
+    return stored_layers(config, NAMES, "file")
+
+
+def test_one_scheme_is_written_as_everyone_writes_it() -> None:
+    assert tiny_config(ALL_FP8) == {
+        "quant_method": "compressed-tensors",
+        "format": "float-quantized",
+        "quantization_status": "compressed",
+        "config_groups": {"group_0": {"targets": ["Linear"], **SCHEMES["FP8_DYNAMIC"].to_dict()}},
+        "ignore": ["proj_out"],
+        "format_version": 1,
+        "dtype": "float32",
+        "recipe": RECIPE,
+    }
+
+
+def test_several_schemes_name_their_layers() -> None:
+    config = tiny_config(MIXED)
+    assert config["format"] == "mixed-precision"
+    groups = config["config_groups"]
+    assert [group["targets"] for group in groups.values()] == [
+        ["blocks.0.0", "blocks.0.2", "blocks.1.2"],
+        ["blocks.1.0"],
+    ]
+    assert [group["format"] for group in groups.values()] == ["float-quantized", "int-quantized"]
+
+
+def test_only_an_unsmoothed_checkpoint_claims_compressed_tensors() -> None:
+    assert tiny_config(ALL_FP8)["quant_method"] == "compressed-tensors"
+    assert "smoothed" not in tiny_config(ALL_FP8)
+    smoothed = tiny_config(ALL_FP8, ("blocks.0.0",))
+    assert smoothed["quant_method"] == "quant"
+    assert smoothed["smoothed"] == ["blocks.0.0"]
+
+
+@given(
+    chosen=st.dictionaries(st.sampled_from(NAMES), st.tuples(st.sampled_from(list(SCHEMES)), st.booleans()), min_size=1)
+)
+def test_what_is_written_is_read_back(chosen: dict[str, tuple[str, bool]]) -> None:
+    layers = {name: StoredLayer(SCHEMES[scheme], smoothed) for name, (scheme, smoothed) in chosen.items()}
+    config = build_config(layers, [name for name in NAMES if name not in layers], "bfloat16", RECIPE)
+    assert read(json.loads(json.dumps(config))) == layers
+
+
+def test_a_spelled_out_scheme_is_read_back() -> None:
+    form = {"num_bits": 8, "type": "int", "strategy": "tensor"}
+    layers = {"proj_out": StoredLayer(Scheme.parse({"weights": form, "input_activations": form}), False)}
+    assert read(build_config(layers, LAYERS, "float32", RECIPE)) == layers
+
+
+@pytest.mark.parametrize("schemes", [ALL_FP8, MIXED, dict.fromkeys(LAYERS, "FP8")])
+def test_compressed_tensors_own_dump_is_read(schemes: dict[str, str]) -> None:
+    """That library writes every default, nulls, and no `format_version`."""
+    dumped = json.loads(QuantizationConfig.model_validate(tiny_config(schemes)).model_dump_json())
+    assert "format_version" not in dumped
+    assert {name: layer.scheme.name for name, layer in read(dumped).items()} == schemes
+
+
+def test_the_first_matching_group_wins_and_ignore_comes_before() -> None:
+    config = tiny_config(ALL_FP8)
+    w8a8 = {"targets": ["re:blocks\\.1\\..*", "proj_out"], **SCHEMES["W8A8"].to_dict()}
+    config["config_groups"] = {"a": w8a8, **config["config_groups"]}
+    config["ignore"] = ["re:blocks\\.0\\.2", "proj_out"]
+    assert {name: layer.scheme.name for name, layer in read(config).items()} == {
+        "blocks.0.0": "FP8_DYNAMIC",
+        "blocks.1.0": "W8A8",
+        "blocks.1.2": "W8A8",
+    }
+
+
+@pytest.mark.parametrize("ignore", [None, []])
+def test_nothing_may_be_ignored(ignore: object) -> None:
+    assert read({**tiny_config(ALL_FP8), "ignore": ignore}).keys() == set(NAMES)
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"quant_method": "gptq"}, "file: quant_method is 'gptq'; this library reads compressed-tensors and quant"),
+        ({"quant_method": None}, "file: quant_method is None; "),
+        ({"format_version": 2}, "file: format_version is 2; this release reads 1"),
+        ({"format_version": "1"}, "file: format_version is '1'; "),
+        ({"format_version": None}, "file: format_version is None; "),
+    ],
+)
+def test_refuses_other_methods_and_versions(changes: dict[str, Any], says: str) -> None:
+    config = {**tiny_config(ALL_FP8), **changes}
+    for refuse in (lambda: check_method(config, "file"), lambda: read(config)):
+        with pytest.raises(CheckpointError) as error:
+            refuse()
+        assert str(error.value).startswith(says)
+
+
+def test_our_own_method_always_has_a_version() -> None:
+    config = tiny_config(ALL_FP8, ("blocks.0.0",))
+    check_method(config, "file")
+    del config["format_version"]
+    with pytest.raises(CheckpointError, match=r"^file: format_version is None; this release reads 1$"):
+        check_method(config, "file")
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"config_groups": {}}, "file: config_groups is missing or empty"),
+        ({"config_groups": None}, "file: config_groups is missing or empty"),
+        ({"config_groups": ["Linear"]}, "file: config_groups is missing or empty"),
+        ({"config_groups": {"g": "FP8"}}, "file: config_groups.g: must be a mapping"),
+        ({"ignore": "proj_out"}, "file: ignore: must be a list of layers, got 'proj_out'"),
+        ({"ignore": ["re:("]}, "file: ignore: 're:(' is not a regular expression"),
+        ({"ignore": [3]}, "file: ignore: a pattern must be a non-empty string, got 3"),
+        ({"ignore": ["re:.*"]}, "file: its groups match no layer of this model"),
+        ({"smoothed": ["proj_out"]}, "file: 'proj_out' is listed as smoothed but is no quantized layer of the model"),
+        ({"smoothed": "blocks.0.0"}, "file: smoothed: must be a list of layers"),
+    ],
+)
+def test_refuses_a_damaged_config(changes: dict[str, Any], says: str) -> None:
+    with pytest.raises(CheckpointError) as error:
+        read({**tiny_config(ALL_FP8), **changes})
+    assert str(error.value).startswith(says)
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"targets": "Linear"}, ".targets: must be a list of layers, got 'Linear'"),
+        ({"targets": ["re:["]}, ".targets: 're:[' is not a regular expression"),
+        ({"weights": None}, ": 'weights' is missing; weight-only schemes are not supported yet"),
+        ({"input_activations": None}, ": 'input_activations' is missing; weight-only schemes are not supported yet"),
+        ({"weights": {"type": "int", "strategy": "channel"}}, ".weights: 'num_bits' is missing"),
+        ({"weights": {"num_bits": 4, "type": "int", "strategy": "channel"}}, ".weights: supported are symmetric"),
+        ({"weights": "int8"}, ": 'weights' is missing"),
+        ({"output_activations": {"num_bits": 8}}, ": quantized outputs are not supported"),
+    ],
+)
+def test_refuses_a_group_it_cannot_run(changes: dict[str, Any], says: str) -> None:
+    config = tiny_config(ALL_FP8)
+    config["config_groups"]["group_0"].update(changes)
+    with pytest.raises(CheckpointError) as error:
+        read(config)
+    assert str(error.value).startswith(f"file: config_groups.group_0{says}")

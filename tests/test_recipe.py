@@ -1,0 +1,221 @@
+"""Recipes: reading YAML, exact errors, and the hash of what a recipe means."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from quant.errors import RecipeError
+from quant.recipe import Algorithm, Calibration, Recipe
+from quant.scheme import SCHEMES
+
+FULL = r"""
+version: 1
+summary: INT8 with FP8 at both ends
+components: [transformer, transformer_2]
+groups:
+  - {targets: ["re:^blocks\\.(0|5)\\..*"], scheme: fp8_dynamic}
+  - targets: [Linear]
+    scheme:
+      weights: {num_bits: 8, type: int, strategy: channel}
+      input_activations: {num_bits: 8, type: int, strategy: token, dynamic: true}
+    algorithm: {name: smoothquant, alpha: 0.5}
+ignore: ["re:^proj_out$"]
+keep_edge_blocks: 0.1
+calibration: {samples: 64, steps: 20, seed: 3, rows: 128}
+"""
+SHORT = {"version": 1, "groups": [{"targets": ["Linear"], "scheme": "W8A8"}]}
+
+
+def with_group(**fields: Any) -> dict[str, Any]:
+    return {**SHORT, "groups": [{"targets": ["Linear"], "scheme": "W8A8", **fields}]}
+
+
+def test_reads_every_key() -> None:
+    recipe = Recipe.from_yaml(FULL, "full")
+    assert recipe.name == "full"
+    assert recipe.summary == "INT8 with FP8 at both ends"
+    assert recipe.components == ("transformer", "transformer_2")
+    assert [group.targets for group in recipe.groups] == [(r"re:^blocks\.(0|5)\..*",), ("Linear",)]
+    assert [group.scheme for group in recipe.groups] == [SCHEMES["FP8_DYNAMIC"], SCHEMES["W8A8"]]
+    assert [group.algorithm for group in recipe.groups] == [None, Algorithm("smoothquant", (("alpha", 0.5),))]
+    assert recipe.ignore == ("re:^proj_out$",)
+    assert recipe.keep_edge_blocks == 0.1
+    assert recipe.calibration == Calibration(samples=64, steps=20, seed=3, rows=128)
+
+
+def test_defaults() -> None:
+    recipe = Recipe.from_dict(SHORT)
+    assert (recipe.components, recipe.ignore, recipe.keep_edge_blocks) == (None, (), 0.0)
+    assert recipe.calibration == Calibration(samples=32, steps=None, seed=0, rows=512)
+    assert recipe.groups[0].algorithm is None
+
+
+@pytest.mark.parametrize("text", [FULL, "version: 1\ngroups: [{targets: [Linear], scheme: FP8, algorithm: max}]"])
+def test_a_recipe_survives_its_mapping(text: str) -> None:
+    recipe = Recipe.from_yaml(text, "same")
+    assert Recipe.from_dict(recipe.to_dict(), "same") == recipe
+
+
+@given(
+    samples=st.integers(1, 10**6),
+    steps=st.none() | st.integers(1, 1000),
+    seed=st.integers(0, 2**63),
+    rows=st.integers(1, 10**6),
+    edge=st.floats(0, 0.5),
+    ignore=st.lists(st.text("abc._", min_size=1), max_size=3),
+    components=st.none() | st.lists(st.text("abc_", min_size=1), min_size=1, max_size=2),
+)
+def test_every_valid_recipe_survives_its_mapping(ignore: Any, edge: Any, components: Any, **calibration: Any) -> None:
+    body = {**SHORT, "ignore": ignore, "keep_edge_blocks": edge, "components": components, "calibration": calibration}
+    recipe = Recipe.from_dict(body)
+    again = Recipe.from_dict(recipe.to_dict())
+    assert again == recipe
+    assert again.sha256 == recipe.sha256
+
+
+def test_an_algorithm_may_be_a_bare_name() -> None:
+    assert Recipe.from_dict(with_group(algorithm="max")).groups[0].algorithm == Algorithm("max")
+
+
+def test_a_recipe_is_frozen() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        Recipe.from_dict(SHORT).summary = "other"  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        ([], "here: must be a mapping with the keys version, "),
+        (None, "here: must be a mapping"),
+        ({**SHORT, "group": []}, "here: unknown key 'group'; known: version, "),
+        ({"groups": SHORT["groups"]}, "here: version is None; this release reads 1"),
+        ({**SHORT, "version": 2}, "here: version is 2; this release reads 1"),
+        ({**SHORT, "version": "1"}, "here: version is '1'; this release reads 1"),
+        ({**SHORT, "groups": []}, "here: 'groups' must be a non-empty list"),
+        ({**SHORT, "groups": {}}, "here: 'groups' must be a non-empty list"),
+        ({**SHORT, "groups": ["Linear"]}, "here: groups[0]: must be a mapping"),
+        ({**SHORT, "groups": [*SHORT["groups"], {"scheme": "W8A8"}]}, "here: groups[1]: 'targets' is missing"),  # type: ignore[misc]
+        ({**SHORT, "groups": [{"targets": ["Linear"]}]}, "here: groups[0]: 'scheme' is missing"),
+        (with_group(sparsity="2:4"), "here: groups[0]: unknown key 'sparsity'"),
+        (with_group(targets=[]), "here: groups[0].targets: must be a non-empty list of names"),
+        (with_group(targets="Linear"), "here: groups[0].targets: must be a non-empty list of names"),
+        (with_group(targets=["Linear", "re:("]), "here: groups[0].targets[1]: 're:(' is not a regular expression"),
+        (with_group(scheme="W9A9"), "here: groups[0].scheme: unknown scheme 'W9A9'"),
+        (with_group(scheme=8), "here: groups[0].scheme: must be a name or a mapping, got 8"),
+        (with_group(scheme={}), "here: groups[0].scheme: 'weights' is missing"),
+        (with_group(algorithm=["max"]), "here: groups[0].algorithm: must be a dict, got ['max']"),
+        (with_group(algorithm={"alpha": 1}), "here: groups[0].algorithm.name: must be a str, got None"),
+        ({**SHORT, "summary": 1}, "here: summary: must be a str, got 1"),
+        ({**SHORT, "components": []}, "here: components: must be a non-empty list of names"),
+        ({**SHORT, "components": "transformer"}, "here: components: must be a non-empty list of names"),
+        ({**SHORT, "ignore": "proj_out"}, "here: ignore: must be a list, got 'proj_out'"),
+        ({**SHORT, "ignore": ["a", ""]}, "here: ignore[1]: a pattern must be a non-empty string"),
+        ({**SHORT, "calibration": None}, "here: calibration: must be a mapping with the keys samples, steps"),
+        ({**SHORT, "calibration": {"prompts": 1}}, "here: calibration: unknown key 'prompts'"),
+    ],
+)
+def test_refuses_and_names_the_key(body: object, says: str) -> None:
+    with pytest.raises(RecipeError) as error:
+        Recipe.from_dict(body, "here")
+    assert str(error.value).startswith(says)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("edge", [-0.01, 0.51, True, False, "0.1", None, float("nan"), [0.1]])
+def test_refuses_a_share_of_edge_blocks_outside_its_range(edge: object) -> None:
+    with pytest.raises(RecipeError, match=r"^here: keep_edge_blocks is a share of the blocks from 0 to 0\.5, got "):
+        Recipe.from_dict({**SHORT, "keep_edge_blocks": edge}, "here")
+
+
+@pytest.mark.parametrize("number", [-1, 0, 1.5, "8", True, None])
+@pytest.mark.parametrize(("key", "least"), [("samples", 1), ("steps", 1), ("seed", 0), ("rows", 1)])
+def test_refuses_calibration_numbers(key: str, least: int, number: object) -> None:
+    body = {**SHORT, "calibration": {key: number}}
+    if (key, number) in (("seed", 0), ("steps", None)):
+        assert getattr(Recipe.from_dict(body).calibration, key) == number
+        return
+    with pytest.raises(RecipeError, match=rf"^here: calibration\.{key}: must be a whole number of at least {least}"):
+        Recipe.from_dict(body, "here")
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("version: 1\nversion: 1\n", "here: line 2: not valid YAML: key 'version' is given twice"),
+        ("version: 1\ncalibration:\n  seed: 1\n  seed: 2\n", "here: line 4: not valid YAML: key 'seed' is given twice"),
+        ("version: 1\ngroups: [", "here: line 2: not valid YAML: "),
+        ("a: b: c", "here: line 1: not valid YAML: "),
+        ("? [a, b]\n: 1", "here: line 1: not valid YAML: a key must be a word"),
+        ("? {a: b}\n: 1", "here: line 1: not valid YAML: a key must be a word"),
+        ("version: !!python/object/apply:os.getcwd []", "here: line 1: not valid YAML: could not determine a construc"),
+        ("a: &a [*a]", "here: line 1: not valid YAML: found unconstructable recursive node"),
+        ("a: 1\n---\nb: 2", "here: line 2: not valid YAML: but found another document"),
+        ("version: \x00", "here: not valid YAML: "),
+        ("", "here: must be a mapping"),
+    ],
+)
+def test_refuses_yaml_and_names_the_line(text: str, says: str) -> None:
+    with pytest.raises(RecipeError) as error:
+        Recipe.from_yaml(text, "here")
+    assert str(error.value).startswith(says)
+    assert "\n" not in str(error.value)
+
+
+def test_reads_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(FULL, encoding="utf-8")
+    assert Recipe.from_file(path) == Recipe.from_yaml(FULL, str(path))
+    assert Recipe.from_file(str(path)).name == str(path)
+
+
+@pytest.mark.parametrize("content", [None, b"\xff\xfe\x00"])
+def test_a_file_that_cannot_be_read(tmp_path: Path, content: bytes | None) -> None:
+    path = tmp_path / "mine.yaml"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(RecipeError) as error:
+        Recipe.from_file(path)
+    assert str(error.value).startswith(f"{path}: cannot be read as a recipe: ")
+
+
+@pytest.mark.parametrize(
+    "same",
+    [
+        "# a comment\n" + FULL,
+        FULL.replace("summary: INT8 with FP8 at both ends", "summary: other words"),
+        FULL.replace("{name: smoothquant, alpha: 0.5}", "{alpha: 0.5, name: smoothquant}"),
+        FULL.replace("fp8_dynamic", "FP8_DYNAMIC"),
+        FULL.replace("strategy: channel}", "strategy: channel, symmetric: true}"),
+    ],
+)
+def test_the_hash_ignores_what_changes_nothing(same: str) -> None:
+    assert same != FULL
+    assert Recipe.from_yaml(same).sha256 == Recipe.from_yaml(FULL, "other name").sha256
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("fp8_dynamic", "FP8"),
+        ("alpha: 0.5", "alpha: 0.6"),
+        ("(0|5)", "(0|4)"),
+        ("[transformer, transformer_2]", "[transformer]"),
+        ("^proj_out$", "^proj_in$"),
+        ("0.1", "0.2"),
+        ("samples: 64", "samples: 65"),
+        ("seed: 3", "seed: 4"),
+    ],
+)
+def test_the_hash_changes_with_the_meaning(old: str, new: str) -> None:
+    assert Recipe.from_yaml(FULL.replace(old, new)).sha256 != Recipe.from_yaml(FULL).sha256
+
+
+def test_options_with_odd_keys_are_kept_for_the_algorithm_to_refuse() -> None:
+    algorithm = Recipe.from_dict(with_group(algorithm={"name": "max", 1: 2, "a": 3})).groups[0].algorithm
+    assert algorithm == Algorithm("max", (("1", 2), ("a", 3)))
