@@ -47,7 +47,7 @@ class Limits:
     Attributes:
         devices: torch device types; empty for any.
         dtypes: of the codes; empty for any.
-        m_at_least: fewest rows.
+        m_at_least, k_at_least: smallest M and K.
         n_multiple, k_multiple: N and K must be multiples of these.
         layout: order of the weight it reads.
         capabilities: CUDA compute capabilities; empty for any.
@@ -56,6 +56,7 @@ class Limits:
     devices: tuple[str, ...] = ()
     dtypes: tuple[torch.dtype, ...] = ()
     m_at_least: int = 0
+    k_at_least: int = 0
     n_multiple: int = 1
     k_multiple: int = 1
     layout: str = ROW_MAJOR
@@ -69,8 +70,9 @@ class Limits:
             return f"takes {', '.join(map(_short, self.dtypes))}, not {_short(call.dtype)}"
         if self.capabilities and call.capability not in self.capabilities:
             return f"needs one of sm_{', sm_'.join(f'{a}{b}' for a, b in self.capabilities)}"
-        if call.m < self.m_at_least:
-            return f"needs M >= {self.m_at_least}, got {call.m}"
+        for name, size, least in (("M", call.m, self.m_at_least), ("K", call.k, self.k_at_least)):
+            if size < least:
+                return f"needs {name} >= {least}, got {size}"
         for name, size, multiple in (("N", call.n, self.n_multiple), ("K", call.k, self.k_multiple)):
             if size % multiple:
                 return f"needs {name} a multiple of {multiple}, got {size}"
@@ -89,9 +91,12 @@ class Implementation:
     run: Callable[..., Any]
 
     def refusal(self, call: Call) -> str | None:
-        """Why it does not run `call`; None where it does. Of several limits, the last one's reason."""
+        """Why it does not run `call`; None where it does. Of several limits, the reason of those for its device."""
         reasons = [limits.refusal(call) for limits in self.limits]
-        return None if None in reasons else reasons[-1]
+        if None in reasons:
+            return None
+        here = [reason for limits, reason in zip(self.limits, reasons, strict=True) if call.device in limits.devices]
+        return (here or reasons)[0]
 
 
 #: Best first. The references accept everything and come last.
@@ -100,7 +105,8 @@ IMPLEMENTATIONS: tuple[Implementation, ...] = (
         "torch._int_mm",
         "scaled_mm",
         (
-            Limits(devices=("cpu",), dtypes=(torch.int8,)),
+            # With K = 1 torch 2.13 returns other numbers than the products.
+            Limits(devices=("cpu",), dtypes=(torch.int8,), k_at_least=2),
             # What torch asks of cuBLAS there.
             Limits(devices=("cuda",), dtypes=(torch.int8,), m_at_least=17, n_multiple=8, k_multiple=8),
         ),

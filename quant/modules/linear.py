@@ -74,7 +74,8 @@ class QuantLinear(nn.Module):
             device="meta",
         )
         for name, tensor in tensors.items():
-            setattr(module, name, tensor.to(device))
+            # Layers that read one input were given one factor; a copy each, since safetensors saves no shared memory.
+            setattr(module, name, tensor.to(device, copy=True))
         if linear.bias is not None:
             module.bias = nn.Parameter(linear.bias.detach().clone().to(device), requires_grad=False)
         return module.train(linear.training)

@@ -86,7 +86,11 @@ def _diffusers_model(
         raise ModelError(
             f"{path / 'config.json'}: '{name}' is no diffusers class; give the model to fill with into=module"
         )
-    stored_tensors(path)  # names a damaged file, which diffusers would report in its own words
+    # First, because diffusers would only log a tensor that is missing, or fail in words of its own.
+    with torch.device("meta"):
+        skeleton = cls.from_config({key: value for key, value in config.items() if key != CONFIG_KEY})
+    layers = stored_layers(config[CONFIG_KEY], linears(skeleton), str(path / "config.json"))
+    _check_fit(path, _expected(skeleton, layers), stored_tensors(path))
     model = cls.from_pretrained(path, dtype=dtype, device_map={"": str(device)})
     assert isinstance(model, nn.Module)
     return model.eval()

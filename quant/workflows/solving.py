@@ -39,8 +39,10 @@ def needs_data(recipe: Recipe) -> bool:
 
 
 def check_finite(model: nn.Module, where: str) -> None:
-    """Raises ModelError for the first parameter that holds NaN or Inf."""
+    """Raises ModelError for the first parameter that holds NaN or Inf, or that its file did not have."""
     for name, parameter in model.named_parameters():
+        if parameter.is_meta:  # diffusers only logs a tensor that is missing
+            raise ModelError(f"{where}.{name}: the model's file has no such tensor; is it another model's?")
         if not torch.isfinite(parameter).all():
             bad = "NaN" if torch.isnan(parameter).any() else "Inf"
             raise ModelError(f"{where}.{name}: holds {bad}; the model's file is damaged or its training diverged")
