@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from quant.algorithms.table import Needs, check_algorithms, needs_of
+from quant.errors import RecipeError
+from quant.recipe import Recipe
+
+DYNAMIC, STATIC = ("FP8_DYNAMIC", "W8A8"), ("FP8",)
+
+
+def _recipe(scheme: str, algorithm: Any = None) -> Recipe:
+    first = {"targets": ["re:a"], "scheme": "W8A8"}
+    group = {"targets": ["Linear"], "scheme": scheme, "algorithm": algorithm}
+    return Recipe.from_dict({"version": 1, "groups": [first, group]}, "r.yaml")
+
+
+@pytest.mark.parametrize(
+    ("scheme", "algorithm", "needs"),
+    [
+        *((scheme, None, Needs()) for scheme in DYNAMIC),
+        *((scheme, "smoothquant", Needs(channel_amax=True, rows=True)) for scheme in DYNAMIC),
+        *((scheme, name, Needs(amax=True)) for scheme in STATIC for name in (None, "max")),
+        *((scheme, "smoothquant", Needs(amax=True, channel_amax=True, rows=True)) for scheme in STATIC),
+    ],
+)
+def test_a_group_needs_what_its_scheme_and_algorithm_read(scheme: str, algorithm: str | None, needs: Needs) -> None:
+    recipe = _recipe(scheme, algorithm)
+    check_algorithms(recipe)
+    assert needs_of(recipe.groups[1]) == needs
+
+
+def test_needs_add_up() -> None:
+    parts = [Needs(amax=True), Needs(channel_amax=True), Needs(rows=True)]
+    for one in parts:
+        assert one
+        assert one | Needs() == Needs() | one == one | one == one
+    assert parts[0] | parts[1] | parts[2] == Needs(True, True, True)
+    assert not Needs()
+
+
+@pytest.mark.parametrize(
+    ("scheme", "algorithm", "message"),
+    [
+        ("W8A8", "gptq", "unknown algorithm 'gptq'; known: max, smoothquant"),
+        ("W8A8", {"name": "smoothquant", "alhpa": 0.5}, "unknown option 'alhpa' of smoothquant; known: alpha"),
+        ("FP8", {"name": "max", "alpha": 0.5}, "unknown option 'alpha' of max; known: none"),
+        ("W8A8", "max", "'max' finds static input scales, and W8A8 has dynamic ones"),
+        ("FP8_DYNAMIC", "max", "'max' finds static input scales, and FP8_DYNAMIC has dynamic ones"),
+        ("W8A8", {"name": "smoothquant", "alpha": 2}, "must be 'search' or a number from 0 to 1, got 2"),
+        ("W8A8", {"name": "smoothquant", "alpha": "auto"}, "must be 'search' or a number from 0 to 1, got 'auto'"),
+    ],
+)
+def test_an_algorithm_that_cannot_be_run_is_named_with_its_place(scheme: str, algorithm: Any, message: str) -> None:
+    with pytest.raises(RecipeError) as caught:
+        check_algorithms(_recipe(scheme, algorithm))
+    assert str(caught.value).startswith("r.yaml: groups[1].algorithm")
+    assert str(caught.value).endswith(message)
+
+
+@pytest.mark.parametrize("alpha", ["search", 0.5, 1])
+def test_a_strength_of_smoothquant_is_taken(alpha: object) -> None:
+    recipe = _recipe("FP8", {"name": "smoothquant", "alpha": alpha})
+    check_algorithms(recipe)
+    assert needs_of(recipe.groups[1]).rows

@@ -1,0 +1,159 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+from quant.calibration.pipeline_runs import run_prompts
+from quant.errors import CalibrationError, ModelError
+from quant.models.generation import GenerationSettings
+
+OnStep = Callable[[Any, int, int, dict[str, Any]], dict[str, Any]]
+
+
+class Base:
+    """What diffusers gives every pipeline; records how it is called."""
+
+    def __init__(self, error: Exception | None = None) -> None:
+        self.calls: list[dict[str, Any]] = []
+        self.error = error
+        self.bars_off: list[bool] = []
+        self._progress_bar_config: dict[str, Any] = {"leave": True}
+
+    def set_progress_bar_config(self, **config: Any) -> None:
+        self._progress_bar_config = config
+
+    def record(self, **call: Any) -> None:
+        self.calls.append(call)
+        self.bars_off.append(self._progress_bar_config.get("disable", False))
+        if self.error is not None:
+            raise self.error
+
+
+class Pipe(Base):
+    """A text-to-video pipeline with an optional image first, as LTX's image-to-video has it."""
+
+    def __call__(
+        self,
+        image: Any = None,
+        prompt: str | None = None,
+        height: int = 8,
+        num_inference_steps: int = 3,
+        generator: torch.Generator | None = None,
+        output_type: str = "pil",
+        callback_on_step_end: OnStep | None = None,
+    ) -> None:
+        assert generator is not None and callback_on_step_end is not None
+        noise = torch.randn(2, generator=generator)
+        self.record(image=image, prompt=prompt, height=height, steps=num_inference_steps, noise=noise, out=output_type)
+        for step in range(num_inference_steps):
+            tensors = {"latents": noise}
+            assert callback_on_step_end(self, step, 0, tensors) is tensors
+
+
+class Silent(Base):
+    """A pipeline that neither reports steps nor has a number of them."""
+
+    def __call__(self, prompt: str, generator: Any = None, output_type: str = "pil") -> None:
+        self.record(prompt=prompt, out=output_type)
+
+
+class NeedsImage(Base):
+    def __call__(self, image: Any, prompt: str = "") -> None: ...
+
+
+class NeedsKeyword(Base):
+    def __call__(self, prompt: str = "", *, depth: Any) -> None: ...
+
+
+class NoPrompt(Base):
+    def __call__(self, image: Any = None, **rest: Any) -> None: ...
+
+
+def _run(pipe: Base, prompts: list[str], *, seed: int = 0, progress: bool = False, **settings: Any) -> None:
+    run_prompts(pipe, prompts, GenerationSettings(**settings), seed=seed, progress=progress)
+
+
+def test_each_prompt_is_run_once_in_order_without_decoding() -> None:
+    pipe = Pipe()
+    _run(pipe, ["a", "b", "c"], height=16, num_inference_steps=2)
+    assert [call["prompt"] for call in pipe.calls] == ["a", "b", "c"]
+    assert {(call["image"], call["height"], call["steps"], call["out"]) for call in pipe.calls} == {
+        (None, 16, 2, "latent")
+    }
+
+
+def test_settings_that_are_not_given_are_the_pipelines_own() -> None:
+    pipe = Pipe()
+    _run(pipe, ["a"])
+    assert (pipe.calls[0]["height"], pipe.calls[0]["steps"]) == (8, 3)
+
+
+def test_each_prompt_has_its_own_seed_whatever_ran_before() -> None:
+    pipe = Pipe()
+    _run(pipe, ["a", "b"], seed=7)
+    for i, call in enumerate(pipe.calls):
+        assert torch.equal(call["noise"], torch.randn(2, generator=torch.Generator().manual_seed(7 + i)))
+
+
+def test_a_pipeline_that_reports_no_steps_is_run_too() -> None:
+    pipe = Silent()
+    _run(pipe, ["a", "b"])
+    assert pipe.calls == [{"prompt": "a", "out": "latent"}, {"prompt": "b", "out": "latent"}]
+
+
+@pytest.mark.parametrize(("pipe", "total"), [(Pipe(), "6/6"), (Silent(), "2/2")])
+def test_progress_counts_steps_or_else_prompts(pipe: Base, total: str, capfd: pytest.CaptureFixture[str]) -> None:
+    _run(pipe, ["a", "b"], progress=True)
+    out, err = capfd.readouterr()
+    assert "calibrating on 2 prompts" in err and total in err
+    assert out == ""
+
+
+def test_without_progress_nothing_is_written(capfd: pytest.CaptureFixture[str]) -> None:
+    _run(Pipe(), ["a"])
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("error", [None, RuntimeError("x")])
+def test_the_pipelines_own_bar_is_hidden_and_given_back(error: Exception | None) -> None:
+    pipe = Pipe(error)
+    try:
+        _run(pipe, ["a"])
+    except CalibrationError:
+        assert error is not None
+    assert pipe.bars_off == [True]
+    assert pipe._progress_bar_config == {"leave": True}
+
+
+@pytest.mark.parametrize(
+    ("pipe", "what"),
+    [(NeedsImage(), "needs 'image'"), (NeedsKeyword(), "needs 'depth'"), (NoPrompt(), "takes no prompt")],
+)
+def test_a_pipeline_that_a_prompt_alone_cannot_run_is_an_error(pipe: Base, what: str) -> None:
+    with pytest.raises(CalibrationError, match=f"{type(pipe).__name__} {what}; calibrate it in Python"):
+        _run(pipe, ["a"])
+    assert pipe.calls == []
+
+
+@pytest.mark.parametrize("error", [ValueError("height must be even\nmore"), RuntimeError(""), TypeError("no")])
+def test_a_failing_prompt_is_named_in_one_line(error: Exception) -> None:
+    reason = str(error).split("\n")[0] or "RuntimeError"
+    with pytest.raises(CalibrationError) as caught:
+        _run(Pipe(error), ["a cat", "a dog"])
+    assert str(caught.value) == f"Pipe fails on 'a cat': {reason}"
+    assert caught.value.__cause__ is error
+
+
+def test_errors_that_name_their_cause_already_pass_through() -> None:
+    error = CalibrationError("layer 'x': its input holds NaN")
+    with pytest.raises(CalibrationError) as caught:
+        _run(Pipe(error), ["a"])
+    assert caught.value is error
+
+
+def test_a_setting_that_the_pipeline_does_not_take_is_an_error() -> None:
+    with pytest.raises(ModelError, match="Pipe takes no 'num_frames'"):
+        _run(Pipe(), ["a"], num_frames=5)

@@ -1,0 +1,137 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import nn
+
+from quant.algorithms.table import Needs
+from quant.calibration.statistics import collect
+from quant.errors import CalibrationError
+
+ALL = Needs(amax=True, channel_amax=True, rows=True)
+
+
+class Model(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.first = nn.Linear(6, 4)
+        self.second = nn.Linear(4, 4)
+        self.unused = nn.Linear(4, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        out: torch.Tensor = self.second(torch.nn.functional.leaky_relu(self.first(x)))
+        return out
+
+
+def _batches(seed: int = 1) -> list[torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    shapes = [(5, 6), (2, 3, 6), (1, 2, 2, 6)]
+    return [torch.randn(shape, generator=generator) * 10**i for i, shape in enumerate(shapes)]
+
+
+def _hooks(model: nn.Module) -> int:
+    return sum(len(module._forward_pre_hooks) + len(module._forward_hooks) for module in model.modules())
+
+
+def _over(model: nn.Module, batches: list[torch.Tensor]) -> Callable[[], object]:
+    return lambda: [model(batch) for batch in batches]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_ranges_are_those_of_everything_seen(dtype: torch.dtype) -> None:
+    model, batches = Model().to(dtype), [batch.to(dtype) for batch in _batches()]
+    found = collect(model, {"first": ALL, "second": ALL}, _over(model, batches), rows=4, seed=0)
+    with torch.no_grad():
+        inputs = {"first": batches, "second": [torch.nn.functional.leaky_relu(model.first(batch)) for batch in batches]}
+    for name, seen in inputs.items():
+        rows = torch.cat([x.reshape(-1, x.shape[-1]) for x in seen]).float()
+        statistics = found[name]
+        assert statistics.amax is not None and statistics.channel_amax is not None
+        assert statistics.amax.dtype == statistics.channel_amax.dtype == torch.float32
+        assert torch.equal(statistics.amax, rows.abs().amax().reshape(1))
+        assert torch.equal(statistics.channel_amax, rows.abs().amax(dim=0))
+        assert statistics.seen_rows == len(rows) == 15
+
+
+def test_sampled_rows_are_rows_that_were_seen() -> None:
+    model, batches = Model(), _batches()
+    found = collect(model, {"first": ALL}, _over(model, batches), rows=7, seed=0)["first"]
+    seen = {tuple(row.tolist()) for batch in batches for row in batch.reshape(-1, 6)}
+    assert found.rows is not None and found.rows.shape == (7, 6)
+    sampled = [tuple(row.tolist()) for row in found.rows]
+    assert len(set(sampled)) == 7 and set(sampled) <= seen
+
+
+@pytest.mark.parametrize(
+    ("needs", "fields"),
+    [
+        (Needs(amax=True), {"amax"}),
+        (Needs(channel_amax=True), {"channel_amax"}),
+        (Needs(rows=True), {"rows"}),
+        (ALL, {"amax", "channel_amax", "rows"}),
+    ],
+)
+def test_only_what_was_asked_for_is_gathered(needs: Needs, fields: set[str]) -> None:
+    model = Model()
+    found = collect(model, {"first": needs}, _over(model, _batches()), rows=4, seed=0)["first"]
+    assert {name for name in ("amax", "channel_amax", "rows") if getattr(found, name) is not None} == fields
+
+
+def test_a_layer_that_needs_nothing_may_stay_unused() -> None:
+    model = Model()
+    needs = {"unused": Needs(), "first": Needs(amax=True)}
+    assert list(collect(model, needs, _over(model, _batches()), rows=4, seed=0)) == ["first"]
+
+
+def test_a_layer_that_was_never_run_is_named() -> None:
+    model = Model()
+    with pytest.raises(CalibrationError, match="layer 'unused' was never run"):
+        collect(model, {"first": ALL, "unused": ALL}, _over(model, _batches()), rows=4, seed=0)
+    assert _hooks(model) == 0
+
+
+@pytest.mark.parametrize(("value", "word"), [(float("nan"), "NaN"), (float("inf"), "Inf"), (-float("inf"), "Inf")])
+def test_a_value_that_is_not_finite_is_named_with_its_layer(value: float, word: str) -> None:
+    model = Model()
+    with torch.no_grad():
+        model.first.bias[2] = value
+    with pytest.raises(CalibrationError, match=f"layer 'second': its input holds {word};"):
+        collect(model, {"first": ALL, "second": Needs(amax=True)}, _over(model, _batches()), rows=4, seed=0)
+    assert _hooks(model) == 0
+
+
+def test_the_model_is_left_as_it_was() -> None:
+    model, batches = Model().train(), _batches()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    collect(model, {"first": ALL, "second": ALL}, _over(model, batches), rows=4, seed=0)
+    assert _hooks(model) == 0
+    assert model.training and all(parameter.requires_grad for parameter in model.parameters())
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_hooks_of_others_stay() -> None:
+    model = Model()
+    model.first.register_forward_pre_hook(lambda module, args: None)
+    collect(model, {"first": ALL}, _over(model, _batches()), rows=4, seed=0)
+    assert _hooks(model) == 1
+
+
+def test_hooks_are_removed_after_an_error_of_the_run() -> None:
+    model = Model()
+
+    def fail() -> None:
+        raise KeyError("from the run")
+
+    with pytest.raises(KeyError, match="from the run"):
+        collect(model, {"first": ALL}, fail, rows=4, seed=0)
+    assert _hooks(model) == 0
+
+
+def test_no_graph_is_kept() -> None:
+    model = Model()
+    outputs: list[torch.Tensor] = []
+    collect(model, {"first": ALL}, lambda: outputs.append(model(_batches()[0])), rows=4, seed=0)
+    assert not outputs[0].requires_grad
