@@ -31,6 +31,8 @@ Video = Tensor | np.ndarray[tuple[int, ...], np.dtype[np.floating]]
 VISIBLE = 0.15
 #: Pixels from the first frame to the last below which nothing moves.
 MOVES = 2.0
+#: Pixels from the fitted line; a path that half of all centres leave farther is none.
+STRAY = 1.0
 #: Coverage below which a pixel is taken for noise.
 FAINT = 0.15
 
@@ -109,9 +111,12 @@ def _centres(alpha: Tensor) -> Tensor:
 
 
 def _motion(centres: Tensor) -> tuple[str | None, str | None]:
-    """Speed and direction of the straight line that fits the centres best."""
+    """Speed and direction of the straight line that fits the centres best; None where they do not follow a line."""
     time = torch.arange(len(centres)) - (len(centres) - 1) / 2
-    travelled = (time @ centres) / time.square().sum() * (len(centres) - 1)
+    speed = (time @ centres) / time.square().sum()
+    if (centres - centres.mean(dim=0) - time[:, None] * speed).norm(dim=1).median() > STRAY:
+        return None, None
+    travelled = speed * (len(centres) - 1)
     x, y = travelled.tolist()
     if max(abs(x), abs(y)) < MOVES:
         return None, None

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 
 from quant.errors import RecipeError
-from quant.packing.eight_bit import scale_from_amax, storage_dtype
+from quant.packing.eight_bit import encode, scale_from_amax, storage_dtype
 from quant.packing.linear import pack_linear, unpack_linear
 from quant.scheme import Scheme
 
@@ -39,11 +39,11 @@ class Smoothing:
 
 
 def check_alpha(alpha: object, where: str) -> None:
-    """Raises RecipeError unless alpha is "search" or a number from 0 to 1."""
+    """Raises RecipeError unless alpha is "search" or a number above 0 (which would smooth nothing) up to 1."""
     if alpha == "search":
         return
-    if isinstance(alpha, bool) or not isinstance(alpha, int | float) or not 0 <= alpha <= 1:
-        raise RecipeError(f"{where}.alpha: must be 'search' or a number from 0 to 1, got {alpha!r}")
+    if isinstance(alpha, bool) or not isinstance(alpha, int | float) or not 0 < alpha <= 1:
+        raise RecipeError(f"{where}.alpha: must be 'search' or a number above 0, up to 1, got {alpha!r}")
 
 
 def smoothing_factors(input_amax: torch.Tensor, weight_amax: torch.Tensor, alpha: float) -> torch.Tensor:
@@ -114,8 +114,7 @@ def _simulate(
     dtype = storage_dtype(scheme.input_activations)
     static = scale_from_amax(reach.amax().reshape(1), dtype) if scheme.has_static_input else None
     step = static if static is not None else scale_from_amax(scaled.abs().amax(dim=1, keepdim=True), dtype)
-    codes = scaled / step
-    codes = codes.round().clamp(-127, 127) if dtype == torch.int8 else codes.clamp(-448, 448).to(dtype).float()
+    codes = encode(scaled, step, dtype).float()
     tensors = pack_linear(weight, scheme, input_scale=static, pre_quant_scale=scale)
     stored = unpack_linear({key: tensors[key] for key in ("weight", "weight_scale")})
     return (codes * step) @ stored.T

@@ -74,8 +74,9 @@ class _Probe:
         self.sample = RowSample(rows, seed) if needs.rows else None
         self.seen_rows = 0
 
-    def __call__(self, module: nn.Module, args: tuple[Any, ...]) -> None:
-        rows = args[0].detach().reshape(-1, args[0].shape[-1])
+    def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        given: torch.Tensor = args[0] if args else kwargs["input"]
+        rows = given.detach().reshape(-1, given.shape[-1])
         if not torch.isfinite(rows).all():
             bad = "NaN" if torch.isnan(rows).any() else "Inf"
             raise CalibrationError(
@@ -103,7 +104,9 @@ class _Probe:
 
 @contextmanager
 def _hooked(model: nn.Module, probes: Mapping[str, _Probe]) -> Iterator[None]:
-    handles = [model.get_submodule(name).register_forward_pre_hook(probe) for name, probe in probes.items()]
+    handles = [
+        model.get_submodule(name).register_forward_pre_hook(probe, with_kwargs=True) for name, probe in probes.items()
+    ]
     try:
         yield
     finally:

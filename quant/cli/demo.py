@@ -19,9 +19,18 @@ from quant.cli.options import generation_options, given_settings
 )
 @click.option("--prompts", type=click.Path(path_type=Path), metavar="FILE", help="Prompts of the videos, one a line.")
 @click.option("--calibration", type=click.Path(path_type=Path), metavar="FILE", help="Prompts to calibrate on.")
-@click.option("--out", type=click.Path(path_type=Path), default=Path("demo"), show_default=True, metavar="DIR")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    default=Path("demo"),
+    show_default=True,
+    metavar="DIR",
+    help="The folder to make.",
+)
 @click.option("--clips", type=click.IntRange(1), default=16, show_default=True, help="How many prompts to use.")
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@click.option(
+    "--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the first video; each next one adds 1."
+)
 @generation_options
 @click.option("--force", is_flag=True, help="Replace DIR if it exists.")
 def demo(

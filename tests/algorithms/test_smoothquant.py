@@ -127,12 +127,12 @@ def test_no_output_has_no_error() -> None:
     assert (found.error, found.error_without, found.pre_quant_scale) == (0, 0, None)
 
 
-@pytest.mark.parametrize("alpha", ["search", 0, 0.5, 1, 1.0])
-def test_a_strength_from_0_to_1_is_taken(alpha: object) -> None:
+@pytest.mark.parametrize("alpha", ["search", 0.01, 0.5, 1, 1.0])
+def test_a_strength_up_to_1_is_taken(alpha: object) -> None:
     check_alpha(alpha, "here")  # raises where it is not
 
 
-@pytest.mark.parametrize("alpha", ["Search", "0.5", -0.1, 1.01, True, None, float("nan"), [0.5]])
+@pytest.mark.parametrize("alpha", ["Search", "0.5", -0.1, 0, 1.01, True, None, float("nan"), [0.5]])
 def test_any_other_strength_is_an_error(alpha: object) -> None:
-    with pytest.raises(RecipeError, match=r"here\.alpha: must be 'search' or a number from 0 to 1"):
+    with pytest.raises(RecipeError, match=r"here\.alpha: must be 'search' or a number above 0"):
         check_alpha(alpha, "here")

@@ -49,8 +49,8 @@ def test_needs_add_up() -> None:
         ("FP8", {"name": "max", "alpha": 0.5}, "unknown option 'alpha' of max; known: none"),
         ("W8A8", "max", "'max' finds static input scales, and W8A8 has dynamic ones"),
         ("FP8_DYNAMIC", "max", "'max' finds static input scales, and FP8_DYNAMIC has dynamic ones"),
-        ("W8A8", {"name": "smoothquant", "alpha": 2}, "must be 'search' or a number from 0 to 1, got 2"),
-        ("W8A8", {"name": "smoothquant", "alpha": "auto"}, "must be 'search' or a number from 0 to 1, got 'auto'"),
+        ("W8A8", {"name": "smoothquant", "alpha": 2}, "must be 'search' or a number above 0, up to 1, got 2"),
+        ("W8A8", {"name": "smoothquant", "alpha": "auto"}, "must be 'search' or a number above 0, up to 1, got 'auto'"),
     ],
 )
 def test_an_algorithm_that_cannot_be_run_is_named_with_its_place(scheme: str, algorithm: Any, message: str) -> None:

@@ -56,6 +56,12 @@ def test_ranges_are_those_of_everything_seen(dtype: torch.dtype) -> None:
         assert statistics.seen_rows == len(rows) == 15
 
 
+def test_an_input_given_by_name_is_seen() -> None:
+    model, (batch, *_) = Model(), _batches()
+    found = collect(model, {"first": ALL}, lambda: model.first(input=batch), rows=4, seed=0)
+    assert found["first"].seen_rows == 5
+
+
 def test_sampled_rows_are_rows_that_were_seen() -> None:
     model, batches = Model(), _batches()
     found = collect(model, {"first": ALL}, _over(model, batches), rows=7, seed=0)["first"]

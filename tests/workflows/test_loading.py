@@ -59,7 +59,8 @@ def test_both_ways_of_loading_give_the_same_model(
                 held = getattr(layer, leaf)
                 assert (held is None) == (stored is None)
                 assert stored is None or (held.dtype == stored.dtype and torch.equal(held, stored))
-    assert ours.patch_embedding.weight.dtype == theirs.patch_embedding.weight.dtype == dtype
+    assert ours.state_dict()["patch_embedding.weight"].dtype == dtype
+    assert theirs.patch_embedding.weight.dtype == dtype
     with torch.no_grad():
         assert torch.equal(ours(**inputs(dtype))[0], theirs(**inputs(dtype))[0])
 
@@ -99,8 +100,9 @@ class _Largest(TorchDispatchMode):
     """Notes every floating matrix with the shape of a packed layer's weight that any operation makes."""
 
     def __init__(self, shapes: set[tuple[int, ...]]) -> None:
-        super().__init__()
-        self.shapes, self.seen = shapes, set[tuple[Any, ...]]()
+        super().__init__()  # type: ignore[no-untyped-call]  # torch types it not
+        self.shapes = shapes
+        self.seen: set[tuple[Any, ...]] = set()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
@@ -115,7 +117,7 @@ class _Largest(TorchDispatchMode):
 
 def test_full_precision_weights_are_never_made(checkpoints: dict[str, Path]) -> None:
     # Shapes that only packed layers have.
-    shapes = {(FFN, WIDTH), (WIDTH, FFN)}
+    shapes: set[tuple[int, ...]] = {(FFN, WIDTH), (WIDTH, FFN)}
     with _Largest(shapes) as watch:
         WanTransformer3DModel.from_pretrained(checkpoints["fp8-dynamic"] / "transformer", torch_dtype=torch.bfloat16)
         quant.load(checkpoints["fp8-dynamic"])
@@ -227,6 +229,6 @@ def other_model() -> Iterator[WanTransformer3DModel]:
 def test_into_another_model_is_refused_and_leaves_it_alone(
     checkpoints: dict[str, Path], other_model: WanTransformer3DModel
 ) -> None:
-    with pytest.raises(quant.QuantError, match="tensor 'patch_embedding.weight' is .*, the model needs"):
+    with pytest.raises(quant.QuantError, match=r"tensor 'patch_embedding\.weight' is .*, the model needs"):
         quant.load(checkpoints["fp8-dynamic"], into=other_model)
     assert not any(isinstance(module, QuantLinear) for module in other_model.modules())

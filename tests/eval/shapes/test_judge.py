@@ -80,6 +80,13 @@ def test_frames_in_another_order_are_not_the_clip() -> None:
     assert accuracies(_videos(clips)[:, order], clips)["all"] == 0
 
 
+def test_a_shape_that_jumps_once_does_not_move() -> None:
+    """It stands still at one end of its path, and then at the other."""
+    clips = judged_clips()
+    jumps = [0] * 8 + [16] * 9
+    assert accuracies(_videos(clips)[:, jumps], clips)["direction"] == 0
+
+
 def test_shares_are_over_all_videos() -> None:
     clips = [replace(CLIP, colour=colour) for colour in ("red", "green", "blue", "cyan")]
     wrong = [CLIP, CLIP, CLIP, replace(CLIP, direction="left")]

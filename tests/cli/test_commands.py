@@ -1,0 +1,90 @@
+"""calibrate, inspect and recipes end to end on a tiny pipeline, as typed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+import quant
+from quant.cli import main
+from tests.tiny_pipeline import LINEARS, save_pipeline
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_pipeline(tmp_path_factory.mktemp("cli") / "model")
+
+
+def run(*arguments: object) -> str:
+    ran = CliRunner().invoke(main, [str(argument) for argument in arguments])
+    assert ran.exit_code == 0, ran.stderr
+    return ran.stdout
+
+
+def test_calibrate_then_inspect(model: Path, tmp_path: Path) -> None:
+    prompts = tmp_path / "prompts.jsonl"
+    prompts.write_text('{"prompt": "a red fox"}\n{"prompt": "snow"}\n{"prompt": "a bird"}\n')
+    said = run(
+        *("calibrate", model, "--recipe", "w8a8", "--prompts", prompts, "--out", tmp_path / "out"),
+        *("--samples", 2, "--seed", 7, "--steps", 3, "--guidance", 1.0, "--frames", 9),
+    )
+    assert "blocks.{0-1}.attn1.to_q" in said
+    assert "outside the repeated blocks (wan)" in said
+    assert f"{LINEARS} of {LINEARS + 7} layers quantized" in said
+    assert said.rstrip().endswith(f"quant inspect {tmp_path / 'out'}")
+    manifest = json.loads((tmp_path / "out" / "quant_manifest.json").read_text())
+    calibration = manifest["calibration"]
+    assert (calibration["prompts"], calibration["seed"]) == (["a red fox", "snow"], 7)
+    assert calibration["settings"]["num_inference_steps"] == 3
+    assert (calibration["settings"]["guidance_scale"], calibration["settings"]["num_frames"]) == (1.0, 9)
+    assert calibration["settings"]["height"] == 16  # of generation.json
+
+    shown = run("inspect", tmp_path / "out")
+    assert "recipe    general/w8a8" in shown
+    assert "data      2 prompts, height 16" in shown
+    table = [line for line in said.splitlines() if line.startswith(("transformer", "blocks", "proj_out"))]
+    assert [line for line in shown.splitlines() if line in table] == table
+    assert len(run("inspect", tmp_path / "out", "--layers").splitlines()) > len(shown.splitlines())
+    body = json.loads(run("inspect", tmp_path / "out", "--json"))
+    assert body["components"][0]["bf16_nbytes"] == quant.inspect(tmp_path / "out").components[0].bf16_nbytes
+
+
+def test_prompts_that_are_not_used_are_mentioned(model: Path, tmp_path: Path) -> None:
+    prompts = tmp_path / "prompts.txt"
+    prompts.write_text("snow\n")
+    said = run("calibrate", model, "--recipe", "fp8-dynamic", "--prompts", prompts, "--out", tmp_path / "out")
+    assert f"note: general/fp8-dynamic needs no data; {prompts} was not used" in said
+
+
+def test_quiet_and_force(model: Path, tmp_path: Path) -> None:
+    arguments = ("calibrate", model, "--recipe", "fp8-dynamic", "--out", tmp_path / "out", "--quiet")
+    assert run(*arguments).count("\n") == 1
+    again = CliRunner().invoke(main, [str(argument) for argument in arguments])
+    assert again.exit_code == 2
+    assert "already exists" in again.stderr
+    assert run(*arguments, "--force").count("\n") == 1
+
+
+def test_an_empty_prompt_file(model: Path, tmp_path: Path) -> None:
+    empty = tmp_path / "empty.txt"
+    empty.write_text("\n\n")
+    ran = CliRunner().invoke(
+        main, ["calibrate", str(model), "--recipe", "w8a8", "--prompts", str(empty), "--out", str(tmp_path / "out")]
+    )
+    assert ran.exit_code == 2
+    assert ran.stderr == f"Error: {empty}: no prompts in it; write one a line\n"
+    assert not (tmp_path / "out").exists()
+
+
+def test_recipes() -> None:
+    listed = run("recipes")
+    assert [line.split()[0] for line in listed.splitlines()] == [
+        "general/fp8-dynamic",
+        "general/fp8-static",
+        "general/w8a8",
+    ]
+    shown = run("recipes", "show", "w8a8")
+    assert quant.Recipe.from_yaml(shown).groups[0].scheme.name == "W8A8"

@@ -1,0 +1,92 @@
+"""The wheel holds what the repository holds, and works without it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import sysconfig
+import venv
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+#: Folders at the top and the import names they have.
+ROOMS = {"quant": "quant", "kernels": "quant/kernels", "eval": "quant/eval", "recipes": "quant/recipes"}
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """sdist -> wheel, as a release is built."""
+    out = tmp_path_factory.mktemp("dist")
+    command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(out), str(ROOT)]
+    ran = subprocess.run(command, capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    (found,) = out.glob("*.whl")
+    return found
+
+
+def _sources() -> set[str]:
+    """Every file that a user needs, by its place in the package."""
+    return {
+        f"{package}/{path.relative_to(ROOT / folder).as_posix()}"
+        for folder, package in ROOMS.items()
+        for path in (ROOT / folder).rglob("*")
+        if path.is_file() and path.suffix != ".pyc" and not (folder == "quant" and _is_linked(path))
+    }
+
+
+def _is_linked(path: Path) -> bool:
+    return path.relative_to(ROOT).parts[1] in ("kernels", "eval", "recipes")
+
+
+def test_the_wheel_holds_every_file(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        packed = {name for name in archive.namelist() if not name.split("/")[0].endswith(".dist-info")}
+    assert packed == _sources()
+
+
+def test_the_links_are_links() -> None:
+    assert {name: (ROOT / "quant" / name).readlink().as_posix() for name in ("kernels", "eval", "recipes")} == {
+        "kernels": "../kernels",
+        "eval": "../eval",
+        "recipes": "../recipes",
+    }
+
+
+def test_the_wheel_works_in_a_new_environment(wheel: Path, tmp_path: Path) -> None:
+    venv.create(tmp_path / "env", with_pip=True)
+    python = tmp_path / "env" / "bin" / "python"
+    install = [str(python), "-m", "pip", "install", "-q", "--no-deps", "--no-index", str(wheel)]
+    subprocess.run(install, check=True, capture_output=True)
+    # Dependencies come from this environment, whose own editable install is not visible that way.
+    surroundings = {**os.environ, "PYTHONPATH": sysconfig.get_paths()["purelib"]}
+    program = (
+        "import quant, quant.diffusers, quant.kernels.ops, quant.eval.demo\n"
+        "from quant.recipe_files import shipped_recipes\n"
+        "from importlib import resources\n"
+        "assert 'env' in quant.__file__, quant.__file__\n"
+        "print(len(shipped_recipes()), len(resources.files('quant.eval.report').joinpath('page.html').read_text()) > 0)"
+    )
+    ran = subprocess.run(
+        [str(python), "-c", program], cwd=tmp_path, env=surroundings, capture_output=True, text=True, check=True
+    )
+    recipes = len(list((ROOT / "recipes").rglob("*.yaml")))
+    assert ran.stdout.split() == [str(recipes), "True"]
+    listed = subprocess.run(
+        [str(tmp_path / "env" / "bin" / "quant"), "recipes"],
+        cwd=tmp_path,
+        env=surroundings,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert len(listed.stdout.splitlines()) == recipes
+
+
+def test_hugging_faces_kernels_package_still_imports_from_the_root() -> None:
+    program = "import kernels; print(kernels.__file__); kernels.get_kernel"
+    ran = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert "site-packages" in ran.stdout
