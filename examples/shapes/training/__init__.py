@@ -1,0 +1,1 @@
+"""How the shapes pipeline and its metric networks are made; `../train.py` runs it."""
