@@ -148,7 +148,7 @@ def _notes(results: Results, factor: int, shape: tuple[int, ...]) -> Mapping[str
         "PSNR": "Peak signal-to-noise ratio of each clip against the original's clip of the same prompt, seed and "
         "initial latents, over all frames, on the raw frames before any encoding. Higher is closer: 40 dB is an "
         "average error of 1% of the range, 20 dB of 10%. Identical clips are counted and left out of the mean.",
-        "size": "Bytes of all tensors of the quantized components as stored, scales and unquantized layers included, "
+        "stored": "Bytes of all tensors of the quantized components as stored, scales and unquantized layers included, "
         "and as a share of the same components in bf16.",
         "s/step": f"The median of all denoising steps but each batch's first: {NOT_A_KERNEL}. Activations are "
         "quantized and multiplied exactly as the checkpoint says, in plain PyTorch, so that the pictures are right; "

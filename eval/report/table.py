@@ -25,7 +25,7 @@ class Table:
 def table(results: Results) -> Table:
     """One row a model, the original first. Columns that say nothing about these samples are left out."""
     attributes = judged_attributes(results)
-    headings = ("model", "scheme", "size", "of bf16", "PSNR mean", "PSNR min", *attributes, "s/step")
+    headings = ("model", "scheme", "stored", "of bf16", "PSNR mean", "PSNR min", *attributes, "s/step")
     models = (results.original, *results.candidates)
     return Table(headings, tuple(_row(model, attributes, len(results.samples)) for model in models))
 
@@ -98,3 +98,9 @@ def _aligned(cells: tuple[str, ...], widths: list[int], words: int) -> str:
         for column, (cell, width) in enumerate(zip(cells, widths, strict=True))
     ]
     return "  ".join(padded).rstrip()
+
+
+def as_markdown(shown: Table) -> str:
+    """The table as GitHub draws it, figures aligned to the right."""
+    rule = ["---" if column < shown.words else "---:" for column in range(len(shown.headings))]
+    return "\n".join(f"| {' | '.join(line)} |" for line in (shown.headings, rule, *shown.rows))

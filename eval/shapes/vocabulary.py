@@ -113,10 +113,10 @@ def trained_clips() -> list[ShapeClip]:
 
 
 def judged_clips() -> list[ShapeClip]:
-    """The 64 combinations a model is judged on: 32 never trained on, then 32 trained on."""
-    return heldout_clips()[:32] + trained_clips()[:32]
+    """The 64 combinations a model is judged on, none of which it was trained on."""
+    return heldout_clips()[:64]
 
 
 def calibration_clips() -> list[ShapeClip]:
-    """64 trained combinations to calibrate a quantizer on; none of them is judged."""
-    return trained_clips()[32:96]
+    """64 trained combinations to calibrate a quantizer on; no judged one can be among them."""
+    return trained_clips()[:64]

@@ -7,25 +7,27 @@ from typing import Any
 
 
 class StepBars:
-    """One bar after the other on stderr, each with the time left; a new `what` closes the last."""
+    """One bar after the other on stderr, each with the time left."""
 
     def __init__(self) -> None:
         self._what = ""
         self._bar: Any = None
 
     def show(self, what: str, done: int, total: int) -> None:
-        """Brings the bar of `what` to `done` of `total`."""
+        """Brings the bar of `what` to `done` of `total`; there it is closed, before other work draws its own."""
         from tqdm import tqdm
 
         if what != self._what:
             self._close()
             self._what, self._bar = what, tqdm(total=total, desc=f"videos: {what}", unit="step")
         self._bar.update(done - self._bar.n)
+        if done == total:
+            self._close()
 
     def _close(self) -> None:
         if self._bar is not None:
             self._bar.close()
-            self._bar = None
+        self._what, self._bar = "", None
 
     def __enter__(self) -> StepBars:
         return self

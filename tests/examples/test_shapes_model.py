@@ -75,7 +75,7 @@ def test_prompts(shapes: Path) -> None:
 
 
 def test_videos_show_what_their_prompts_say(shapes: Path) -> None:
-    clips = judged_clips()[:8] + judged_clips()[32:40]
+    clips = judged_clips()[::4]
     pipeline = WanPipeline.from_pretrained(shapes / "model", torch_dtype=torch.float32)
     pipeline.set_progress_bar_config(disable=True)
     made = pipeline(

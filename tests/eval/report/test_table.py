@@ -14,7 +14,7 @@ def test_cells(results: Results) -> None:
     assert shown.headings == (
         "model",
         "scheme",
-        "size",
+        "stored",
         "of bf16",
         "PSNR mean",
         "PSNR min",

@@ -1,0 +1,44 @@
+"""What the READMEs say is what was measured and what is there."""
+
+import re
+
+import pytest
+from click.testing import CliRunner
+
+from benchmarks.readme import FIGURES, READMES, ROOT, rendered
+from quant.cli import main
+from quant.recipe_files import shipped_recipes
+
+
+def test_figures_come_from_their_files() -> None:
+    found = []
+    for path in READMES:
+        text = path.read_text(encoding="utf-8")
+        assert rendered(text) == text, f"run python -m benchmarks.readme for {path.name}"
+        found += re.findall(r"<!-- figures: (\w+) -->", text)
+    assert sorted(found) == sorted(FIGURES)
+
+
+def test_every_recipe_is_in_the_table() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    names = {name.partition("/")[2] for name in shipped_recipes()}
+    assert {name for name in names if f"| `{name}` |" in text} == names
+
+
+def test_the_example_recipe_is_valid() -> None:
+    from quant.recipe import Recipe
+
+    (block,) = re.findall(r"```yaml\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    assert [group.scheme.name for group in Recipe.from_yaml(block).groups] == ["FP8_DYNAMIC", "W8A8"]
+
+
+@pytest.mark.parametrize("name", ["calibrate", "inspect", "recipes", "demo"])
+def test_every_command_it_names_exists(name: str) -> None:
+    assert CliRunner().invoke(main, [name, "--help"]).exit_code == 0
+    assert f"quant {name}" in (ROOT / "README.md").read_text(encoding="utf-8") or name == "demo"
+
+
+def test_links_lead_somewhere() -> None:
+    for path in READMES:
+        for target in re.findall(r"\]\(([^)#:]+)\)", path.read_text(encoding="utf-8")):
+            assert (path.parent / target).exists(), target
