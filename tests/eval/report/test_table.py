@@ -44,7 +44,7 @@ def test_text_is_aligned_words_left_and_figures_right(results: Results) -> None:
     lines = as_text(table(results)).split("\n")
     assert len(lines) == 5
     assert lines[1] == "-" * max(map(len, lines))
-    assert lines[0].startswith("model     scheme     size  of bf16  PSNR mean")
+    assert lines[0].startswith("model     scheme   stored  of bf16  PSNR mean")
     assert lines[3].startswith("w8a8      W8A8    1.10 MB      55%       25.0")
     assert len({len(line) for line in (lines[0], *lines[2:])}) == 1
 
