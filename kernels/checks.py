@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import torch
 
+from quant.kernels.arguments import Epilogue, Prologue
+
 CODES = (torch.int8, torch.float8_e4m3fn)
 ACTIVATIONS = ("none", "gelu", "gelu_tanh", "silu")
 NORMS = ("none", "layer", "rms")
@@ -14,15 +16,7 @@ NORMS = ("none", "layer", "rms")
 LARGEST_INT8_K = (2**31 - 1) // 127**2
 
 
-def check_quantize_rows(
-    x: torch.Tensor,
-    dtype: torch.dtype,
-    scale: torch.Tensor | None,
-    pre_quant_scale: torch.Tensor | None,
-    norm: str,
-    norm_weight: torch.Tensor | None,
-    norm_bias: torch.Tensor | None,
-) -> None:
+def check_quantize_rows(x: torch.Tensor, dtype: torch.dtype, scale: torch.Tensor | None, prologue: Prologue) -> None:
     """Raises ValueError for what `ops.quantize_rows` does not take."""
     if not 2 <= x.ndim <= 4:
         raise ValueError(f"quantize_rows: x must have 2 to 4 dimensions, got {list(x.shape)}")
@@ -32,29 +26,17 @@ def check_quantize_rows(
         raise ValueError(f"quantize_rows: dtype must be int8 or float8_e4m3fn, got {dtype}")
     if scale is not None and scale.numel() != 1:
         raise ValueError(f"quantize_rows: a static scale has one element, got {list(scale.shape)}")
-    if norm not in NORMS:
-        raise ValueError(f"quantize_rows: norm must be one of {', '.join(NORMS)}, got '{norm}'")
-    for name, vector in (
-        ("pre_quant_scale", pre_quant_scale),
-        ("norm.weight", norm_weight),
-        ("norm.bias", norm_bias),
-    ):
+    if prologue.norm not in NORMS:
+        raise ValueError(f"quantize_rows: norm must be one of {', '.join(NORMS)}, got '{prologue.norm}'")
+    for name in ("pre_quant_scale", "norm_weight", "norm_bias"):
+        vector = getattr(prologue, name)
         if vector is not None and vector.shape != x.shape[-1:]:
             raise ValueError(
                 f"quantize_rows: {name} must have the shape {list(x.shape[-1:])}, got {list(vector.shape)}"
             )
 
 
-def check_scaled_mm(
-    a: torch.Tensor,
-    a_scale: torch.Tensor,
-    b: torch.Tensor,
-    b_scale: torch.Tensor,
-    bias: torch.Tensor | None,
-    activation: str,
-    out_dtype: torch.dtype,
-    out_scale: torch.Tensor | None,
-) -> None:
+def check_scaled_mm(a: torch.Tensor, b: torch.Tensor, epilogue: Epilogue) -> None:
     """Raises ValueError for what `ops.scaled_mm` does not take."""
     if not 2 <= a.ndim <= 4 or b.ndim != 2:
         raise ValueError(f"scaled_mm: a must be [..., K] of 2 to 4 dimensions and b [N, K], got {_shapes(a, b)}")
@@ -65,16 +47,17 @@ def check_scaled_mm(
         raise ValueError(f"scaled_mm: a and b must have the same K, got {_shapes(a, b)}")
     if a.dtype == torch.int8 and k > LARGEST_INT8_K:
         raise ValueError(f"scaled_mm: K = {k} could overflow the INT32 sum; at most {LARGEST_INT8_K}")
-    if a_scale.numel() != 1 and a_scale.shape != (*a.shape[:-1], 1):
-        raise ValueError(f"scaled_mm: a_scale must be one element or one a row, got {list(a_scale.shape)}")
-    if b_scale.numel() not in (1, n):
-        raise ValueError(f"scaled_mm: b_scale must have 1 or N = {n} elements, got {list(b_scale.shape)}")
-    if bias is not None and bias.shape != b.shape[:1]:
-        raise ValueError(f"scaled_mm: bias must have the shape [{n}], got {list(bias.shape)}")
-    if activation not in ACTIVATIONS:
-        raise ValueError(f"scaled_mm: unknown activation '{activation}'; known: {', '.join(ACTIVATIONS)}")
-    if (out_dtype in CODES) != (out_scale is not None):
-        raise ValueError(f"scaled_mm: out_scale goes with codes as output and with nothing else, got {out_dtype}")
+    if epilogue.a_scale.numel() != 1 and epilogue.a_scale.shape != (*a.shape[:-1], 1):
+        raise ValueError(f"scaled_mm: a_scale must be one element or one a row, got {list(epilogue.a_scale.shape)}")
+    if epilogue.b_scale.numel() not in (1, n):
+        raise ValueError(f"scaled_mm: b_scale must have 1 or N = {n} elements, got {list(epilogue.b_scale.shape)}")
+    if epilogue.bias is not None and epilogue.bias.shape != b.shape[:1]:
+        raise ValueError(f"scaled_mm: bias must have the shape [{n}], got {list(epilogue.bias.shape)}")
+    if epilogue.activation not in ACTIVATIONS:
+        known = ", ".join(ACTIVATIONS)
+        raise ValueError(f"scaled_mm: unknown activation '{epilogue.activation}'; known: {known}")
+    if (epilogue.out_dtype in CODES) != (epilogue.out_scale is not None):
+        raise ValueError(f"scaled_mm: out_scale goes with codes as output and only then, got {epilogue.out_dtype}")
 
 
 def _shapes(a: torch.Tensor, b: torch.Tensor) -> str:

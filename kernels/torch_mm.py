@@ -1,24 +1,13 @@
-"""`scaled_mm` by the matmuls that torch itself has: INT8 into INT32, then the reference's epilogue."""
+"""`scaled_mm` by the matmul that torch itself has for INT8, followed by the reference's epilogue."""
 
 from __future__ import annotations
 
 import torch
 
 from quant.kernels import reference
+from quant.kernels.arguments import Epilogue
 
 
-def scaled_mm_int8(
-    a: torch.Tensor,
-    a_scale: torch.Tensor,
-    b: torch.Tensor,
-    b_scale: torch.Tensor,
-    bias: torch.Tensor | None,
-    activation: str,
-    residual: torch.Tensor | None,
-    gate: torch.Tensor | None,
-    out_dtype: torch.dtype,
-    out_scale: torch.Tensor | None,
-) -> torch.Tensor:
-    """`ops.scaled_mm` on INT8 a [M, K]: bit-equal to the reference, since both sums are exact."""
-    accumulator = torch._int_mm(a.contiguous(), b.T).float()
-    return reference.epilogue(accumulator, a_scale, b_scale, bias, activation, residual, gate, out_dtype, out_scale)
+def scaled_mm_int8(a: torch.Tensor, b: torch.Tensor, epilogue: Epilogue) -> torch.Tensor:
+    """`ops.scaled_mm` on INT8 a [M, K] and b [N, K]: bit-equal to the reference, since both sums are exact."""
+    return reference.finish(torch._int_mm(a.contiguous(), b.T).float(), epilogue)

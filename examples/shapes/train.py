@@ -17,11 +17,10 @@ from pathlib import Path
 
 import click
 from training.clip import train_clip
-from training.common import Folder
+from training.common import Folder, StageSettings
 from training.export import export
-from training.network import NetworkSettings
 from training.transformer import TransformerSettings, train_transformer
-from training.vae import VaeSettings, train_vae
+from training.vae import train_vae
 from training.videomae import train_videomae
 
 HERE = Path(__file__).parent
@@ -34,13 +33,13 @@ def stages(work: Folder, processes: int, short: bool) -> dict[str, Callable[[], 
         return 2 if short else full
 
     # Left off before its schedule ends: by then the judge sees everything right in reconstructions.
-    vae = VaeSettings(steps(3000), stop=steps(2400), processes=processes)
-    transformer = TransformerSettings(steps(3000), processes=processes)
+    vae = StageSettings(steps(3000), batch=4, stop=steps(2400), processes=processes)
+    transformer = TransformerSettings(steps(3000), batch=32, processes=processes)
     if short:
         transformer = replace(transformer, batch=4, compile=False, clips=16, heldout=8)
     # One process, whatever was asked for: these are small enough, and so were the shipped ones trained.
-    clip = NetworkSettings(steps(1200), batch=48, processes=1)
-    videomae = NetworkSettings(steps(1200), batch=32, processes=1, muon_rate=0.03)
+    clip = StageSettings(steps(1200), batch=48, processes=1)
+    videomae = StageSettings(steps(1200), batch=32, processes=1, muon_rate=0.03)
     return {
         "vae": lambda: train_vae(work, vae),
         "transformer": lambda: train_transformer(work, transformer),

@@ -13,6 +13,7 @@ from safetensors import SafetensorError, safe_open
 
 from quant.checkpoint.config import CONFIG_KEY, METHODS, check_method
 from quant.checkpoint.manifest import read_manifest, verify_files
+from quant.checkpoint.shards import WEIGHTS
 from quant.errors import CheckpointError
 
 
@@ -104,7 +105,7 @@ def stored_tensors(component: Path) -> dict[str, StoredTensor]:
     Raises:
         CheckpointError: a shard is missing or truncated, or the index disagrees with the shards.
     """
-    index = next(iter(sorted(component.glob("*.safetensors.index.json"))), None)
+    index = _main_file(component, ".safetensors.index.json")
     listed: dict[str, str] | None = None
     if index is not None:
         weight_map = read_json(index).get("weight_map")
@@ -113,9 +114,11 @@ def stored_tensors(component: Path) -> dict[str, StoredTensor]:
         listed = weight_map
         files = [component / name for name in sorted(set(weight_map.values()))]
     else:
-        files = sorted(component.glob("*.safetensors"))
-        if len(files) != 1:
-            raise CheckpointError(f"{component}: {len(files)} .safetensors files and no index; expected one")
+        only = _main_file(component, ".safetensors")
+        if only is None:
+            count = len(list(component.glob("*.safetensors")))
+            raise CheckpointError(f"{component}: {count} .safetensors files and no index; expected one")
+        files = [only]
     found: dict[str, StoredTensor] = {}
     for path in files:
         with _opened(path) as file:
@@ -130,6 +133,13 @@ def stored_tensors(component: Path) -> dict[str, StoredTensor]:
     return found
 
 
+def read_tensor(name: str, stored: StoredTensor) -> torch.Tensor:
+    """One tensor, on the CPU."""
+    with _opened(stored.file) as file:
+        tensor: torch.Tensor = file.get_tensor(name)
+        return tensor
+
+
 def read_tensors(tensors: dict[str, StoredTensor]) -> Iterator[tuple[str, torch.Tensor]]:
     """Each tensor in turn, on the CPU, one in memory at a time."""
     by_file: dict[Path, list[str]] = {}
@@ -139,6 +149,13 @@ def read_tensors(tensors: dict[str, StoredTensor]) -> Iterator[tuple[str, torch.
         with _opened(path) as file:
             for name in names:
                 yield name, file.get_tensor(name)
+
+
+def _main_file(component: Path, suffix: str) -> Path | None:
+    """The file that a loader takes: diffusers' own name before a variant's, such as fp16's, else the only one."""
+    named = component / f"{WEIGHTS}{suffix}"
+    found = sorted(component.glob(f"*{suffix}"))
+    return named if named in found else found[0] if len(found) == 1 else None
 
 
 def _opened(path: Path) -> Any:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,16 +14,19 @@ from quant.calibration.pipeline_runs import run_prompts
 from quant.calibration.prompts import read_prompts
 from quant.checkpoint.folder import check_free, new_folder
 from quant.checkpoint.manifest import write_manifest
-from quant.checkpoint.shards import WEIGHTS
+from quant.checkpoint.reader import read_json
+from quant.checkpoint.shards import WEIGHTS, TensorPlan
 from quant.errors import CalibrationError
 from quant.models.generation import GenerationSettings
 from quant.models.table import family_name
 from quant.recipe import Recipe
 from quant.recipe_files import find_recipe
 from quant.workflows.component import plan_component, write_component
+from quant.workflows.skeleton import skeleton
 from quant.workflows.solved import Solved, solve_models
 from quant.workflows.solving import needs_data
 from quant.workflows.sources import Source, components_of, copy_rest, open_source
+from quant.workflows.weights import check_finite_model, of_files, of_model
 
 
 @dataclass(frozen=True)
@@ -91,14 +93,19 @@ def calibrate(
 
     forward: Callable[[], object] | None = None
     if texts is not None:
-        pipe = source.load_pipeline(dtype, place)
+        pipe = source.load_pipeline(dtype)
         models = {name: getattr(pipe, name) for name in components}
+        for name, module in models.items():
+            check_finite_model(module, name)
+        pipe.to(place)
+        tensors = {name: of_model(module) for name, module in models.items()}
         forward = _runner(pipe, texts, used, chosen.calibration.seed, progress)
     else:
-        models = {name: source.load_component(name, dtype) for name in components}
+        models = {name: skeleton(source.component_folder(name)) for name in components}
+        tensors = {name: of_files(model, source.component_folder(name), dtype) for name, model in models.items()}
     solved = solve_models(models, chosen, forward, texts, used)
     with new_folder(out, force=force) as work:
-        layers = _write(work, source, solved, _Writing(dtype, full, max_shard_bytes, progress))
+        layers = _write(work, source, solved, tensors, _Writing(dtype, full, max_shard_bytes, progress))
     return Calibrated(out, chosen, layers, len(texts or ()))
 
 
@@ -140,14 +147,21 @@ class _Writing:
     progress: bool
 
 
-def _write(work: Path, source: Source, solved: Solved, how: _Writing) -> dict[str, list[dict[str, Any]]]:
+_Tensors = Mapping[str, Mapping[str, TensorPlan]]
+
+
+def _write(
+    work: Path, source: Source, solved: Solved, tensors: _Tensors, how: _Writing
+) -> dict[str, list[dict[str, Any]]]:
     """Writes everything of a checkpoint into the empty folder `work`; returns the record of every layer."""
     records: dict[str, list[dict[str, Any]]] = {}
     hashes: dict[str, str] = {}
     for name in solved.models:
         subfolder = Path(name if source.is_pipeline else "")
         errors: dict[str, float] = {}
-        written = _write_component(work / subfolder, source, solved, name, how, errors)
+        plans = plan_component(tensors[name], solved.fates[name], solved.solutions[name], errors)
+        config = read_json(source.component_folder(name) / "config.json")
+        written = _write_component(work / subfolder, config, solved.config(name, how.dtype), plans, how)
         hashes.update({(subfolder / file).as_posix(): digest for file, digest in written.items()})
         records[name] = solved.records(name, errors)
     if how.full:
@@ -158,19 +172,16 @@ def _write(work: Path, source: Source, solved: Solved, how: _Writing) -> dict[st
 
 
 def _write_component(
-    folder: Path, source: Source, solved: Solved, name: str, how: _Writing, errors: dict[str, float]
+    folder: Path, config: dict[str, Any], quantization: dict[str, Any], plans: Mapping[str, TensorPlan], how: _Writing
 ) -> dict[str, str]:
-    """One component; fills `errors` with each layer's weight error and returns SHA-256 by file name."""
+    """One component, with a bar; returns SHA-256 by file name."""
     from tqdm import tqdm
 
-    config = json.loads((source.component_folder(name) / "config.json").read_text(encoding="utf-8"))
-    plans = plan_component(solved.models[name], solved.fates[name], solved.solutions[name], errors)
-    with tqdm(total=len(plans), desc=f"writing {name}", unit="tensor", disable=not how.progress) as bar:
+    with tqdm(total=len(plans), desc="writing", unit="tensor", disable=not how.progress) as bar:
 
         def step(_: str) -> None:
             bar.update()
 
-        quantization = solved.config(name, how.dtype)
         return write_component(
             folder, config, quantization, plans, stem=WEIGHTS, max_bytes=how.max_shard_bytes, on_tensor=step
         )

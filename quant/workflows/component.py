@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from quant.checkpoint.config import CONFIG_KEY, StoredLayer, build_config
 from quant.checkpoint.shards import TensorPlan, write_shards
@@ -37,31 +36,34 @@ def component_config(
 
 
 def plan_component(
-    model: nn.Module, fates: list[Fate], solutions: Mapping[str, Solution], errors: dict[str, float]
+    tensors: Mapping[str, TensorPlan],
+    fates: list[Fate],
+    solutions: Mapping[str, Solution],
+    errors: dict[str, float],
 ) -> dict[str, TensorPlan]:
     """Every tensor of the checkpoint in the model's order. Scales are made now, codes when they are written.
 
     Args:
-        model: the component, not changed.
+        tensors: the component's, by name; those of quantized layers are made twice.
         errors: filled with each layer's relative weight error as its codes are made.
     """
     schemes = {fate.name: fate.group.scheme for fate in fates if fate.group is not None}
     plans: dict[str, TensorPlan] = {}
-    for key, tensor in model.state_dict().items():
+    for key, tensor in tensors.items():
         layer, _, leaf = key.rpartition(".")
         if leaf != "weight" or layer not in schemes:
-            plans[key] = TensorPlan(tensor.dtype, tuple(tensor.shape), partial(_same, tensor))
+            plans[key] = tensor
             continue
         scheme, solution = schemes[layer], solutions[layer]
         scales = linear_scales(
-            tensor.detach().cpu(),
+            tensor.make().cpu(),
             scheme,
             input_scale=solution.input_scale,
             pre_quant_scale=solution.pre_quant_scale,
         )
         codes = storage_dtype(scheme.weights)
         make = partial(_make_codes, layer, tensor, scheme, scales, errors)
-        plans[key] = TensorPlan(codes, tuple(tensor.shape), make)
+        plans[key] = TensorPlan(codes, tensor.shape, make)
         for name, scale in scales.items():
             plans[f"{layer}.{name}"] = TensorPlan(scale.dtype, tuple(scale.shape), partial(_same, scale))
     return plans
@@ -73,12 +75,12 @@ def _same(tensor: torch.Tensor) -> torch.Tensor:
 
 def _make_codes(
     layer: str,
-    weight: torch.Tensor,
+    weight: TensorPlan,
     scheme: Scheme,
     scales: dict[str, torch.Tensor],
     errors: dict[str, float],
 ) -> torch.Tensor:
-    original = weight.detach().cpu()
+    original = weight.make().cpu()
     codes = linear_codes(original, scheme, scales)
     errors[layer] = relative_error(original, {"weight": codes, **scales})
     return codes

@@ -23,6 +23,7 @@ from quant.errors import CheckpointError, ModelError
 from quant.modules.linear import QuantLinear
 from quant.modules.replace import insert_empty_layers, linears
 from quant.packing.linear import tensor_layout
+from quant.workflows.skeleton import model_class, skeleton
 
 
 def load(
@@ -75,23 +76,14 @@ def _component(folder: Path, component: str | None) -> Path:
 def _diffusers_model(
     path: Path, config: Mapping[str, Any], dtype: torch.dtype | None, device: str | torch.device
 ) -> nn.Module:
-    import diffusers
-
     from quant.workflows.hf_quantizer import register
 
     register()
-    name = config.get("_class_name")
-    cls = getattr(diffusers, str(name), None)
-    if cls is None:
-        raise ModelError(
-            f"{path / 'config.json'}: '{name}' is no diffusers class; give the model to fill with into=module"
-        )
     # First, because diffusers would only log a tensor that is missing, or fail in words of its own.
-    with torch.device("meta"):
-        skeleton = cls.from_config({key: value for key, value in config.items() if key != CONFIG_KEY})
-    layers = stored_layers(config[CONFIG_KEY], linears(skeleton), str(path / "config.json"))
-    _check_fit(path, _expected(skeleton, layers), stored_tensors(path))
-    model = cls.from_pretrained(path, dtype=dtype, device_map={"": str(device)})
+    empty = skeleton(path)
+    layers = stored_layers(config[CONFIG_KEY], linears(empty), str(path / "config.json"))
+    _check_fit(path, _expected(empty, layers), stored_tensors(path))
+    model = model_class(path).from_pretrained(path, dtype=dtype, device_map={"": str(device)})
     assert isinstance(model, nn.Module)
     return model.eval()
 

@@ -22,6 +22,7 @@ from quant.recipe_files import find_recipe
 from quant.workflows.record import Record, attach
 from quant.workflows.solved import Solved, solve_models
 from quant.workflows.solving import needs_data
+from quant.workflows.weights import check_finite_model
 
 #: The name under which a lone module's layers are reported.
 MODEL = "model"
@@ -65,6 +66,8 @@ def quantize(
         texts = _texts(model, chosen, prompts)
         given = GenerationSettings(num_inference_steps=chosen.calibration.steps).merged(**given.given())
         forward = _runner(model, texts, given, chosen, progress)
+    for name, module in modules.items():
+        check_finite_model(module, name)
     solved = solve_models(modules, chosen, forward, texts, given)
     copies = {name: _copy(solved, name) for name in modules}
     if isinstance(model, nn.Module):

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import json
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from quant.checkpoint.config import CONFIG_KEY
 from quant.checkpoint.folder import new_folder
 from quant.checkpoint.manifest import write_manifest
-from quant.checkpoint.shards import WEIGHTS, TensorPlan
+from quant.checkpoint.shards import WEIGHTS
 from quant.workflows.component import write_component
 from quant.workflows.record import record_of
+from quant.workflows.weights import of_model
 
 
 def save(model: nn.Module, out: str | Path, *, force: bool = False, max_shard_bytes: int = 10 * 10**9) -> Path:
@@ -36,14 +35,12 @@ def save(model: nn.Module, out: str | Path, *, force: bool = False, max_shard_by
     """
     out = Path(out)
     record = record_of(model)
-    tensors = model.state_dict()
-    plans = {name: TensorPlan(t.dtype, tuple(t.shape), partial(torch.Tensor.detach, t)) for name, t in tensors.items()}
     with new_folder(out, force=force) as work:
         hashes = write_component(
             work,
             _model_config(model),
             record.config,
-            plans,
+            of_model(model),
             stem=WEIGHTS,
             max_bytes=max_shard_bytes,
             on_tensor=lambda name: None,

@@ -21,13 +21,15 @@ from quant.workflows.solving import Solution, needs_data, solve
 
 @dataclass(frozen=True)
 class Solved:
-    """Attributes:
-    recipe: the recipe.
-    models: the components it was applied to, as they were given.
-    fates: what becomes of every layer, by component.
-    solutions: component -> layer -> what the algorithms found.
-    prompts: what was run for statistics; None where nothing was, or a forward loop.
-    settings: how the pipeline was called for that.
+    """Everything that was decided and found.
+
+    Attributes:
+        recipe: the recipe.
+        models: the components it was applied to, as they were given.
+        fates: what becomes of every layer, by component.
+        solutions: component -> layer -> what the algorithms found.
+        prompts: what was run for statistics; None where nothing was, or a forward loop.
+        settings: how the pipeline was called for that.
     """
 
     recipe: Recipe

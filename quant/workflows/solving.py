@@ -12,7 +12,7 @@ from torch import nn
 from quant.algorithms.smoothquant import Smoothing, smooth
 from quant.algorithms.table import needs_of
 from quant.calibration.statistics import Statistics, collect
-from quant.errors import CalibrationError, ModelError
+from quant.errors import CalibrationError
 from quant.models.fate import Fate
 from quant.packing.eight_bit import scale_from_amax, storage_dtype
 from quant.recipe import Recipe
@@ -38,16 +38,6 @@ def needs_data(recipe: Recipe) -> bool:
     return any(needs_of(group) for group in recipe.groups)
 
 
-def check_finite(model: nn.Module, where: str) -> None:
-    """Raises ModelError for the first parameter that holds NaN or Inf, or that its file did not have."""
-    for name, parameter in model.named_parameters():
-        if parameter.is_meta:  # diffusers only logs a tensor that is missing
-            raise ModelError(f"{where}.{name}: the model's file has no such tensor; is it another model's?")
-        if not torch.isfinite(parameter).all():
-            bad = "NaN" if torch.isnan(parameter).any() else "Inf"
-            raise ModelError(f"{where}.{name}: holds {bad}; the model's file is damaged or its training diverged")
-
-
 def solve(
     models: Mapping[str, nn.Module],
     fates: Mapping[str, list[Fate]],
@@ -67,10 +57,7 @@ def solve(
 
     Raises:
         CalibrationError: the recipe needs data and there is none, or the data shows no usable range.
-        ModelError: a weight that is not finite.
     """
-    for component, model in models.items():
-        check_finite(model, component)
     groups = _input_groups(fates)
     needs = {leader: _need(members) for leader, members in groups.items()}
     statistics: dict[str, Statistics] = {}

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from quant.errors import ModelError, RecipeError
 from quant.models.table import DENOISERS
@@ -38,22 +37,12 @@ class Source:
     def component_folder(self, component: str) -> Path:
         return self.folder / component if self.is_pipeline else self.folder
 
-    def load_component(self, component: str, dtype: torch.dtype) -> nn.Module:
-        """One component's model, on the CPU, in eval mode. Raises ModelError where it cannot be loaded."""
-        import diffusers
-
-        path = self.component_folder(component)
-        cls = getattr(diffusers, self.classes[component])
-        model = _loaded(path, lambda: cls.from_pretrained(path, dtype=dtype, local_files_only=True))
-        assert isinstance(model, nn.Module)
-        return model.eval()
-
-    def load_pipeline(self, dtype: torch.dtype, device: str) -> Any:
-        """The whole pipeline on a device. Raises ModelError where it cannot be loaded."""
+    def load_pipeline(self, dtype: torch.dtype) -> Any:
+        """The whole pipeline, on the CPU. Raises ModelError where it cannot be loaded."""
         from diffusers import DiffusionPipeline
 
         def load() -> Any:
-            return DiffusionPipeline.from_pretrained(self.folder, dtype=dtype, local_files_only=True).to(device)
+            return DiffusionPipeline.from_pretrained(self.folder, dtype=dtype, local_files_only=True)
 
         return _loaded(self.folder, load)
 

@@ -45,11 +45,11 @@ def fake_latents(folder: Any) -> None:
 def stage(training: Training, name: str) -> tuple[Callable[[Any, Any], None], Any]:
     """A stage and settings for four steps of it."""
     if name == "vae":
-        return training("vae").train_vae, training("vae").VaeSettings(4, batch=1, processes=1)
+        return training("vae").train_vae, training("common").StageSettings(4, batch=1, processes=1)
     if name == "transformer":
         module = training("transformer")
         return module.train_transformer, module.TransformerSettings(4, batch=2, processes=1, compile=False)
-    settings = training("network").NetworkSettings(4, batch=4, processes=1)
+    settings = training("common").StageSettings(4, batch=4, processes=1)
     return getattr(training(name), f"train_{name}"), settings
 
 

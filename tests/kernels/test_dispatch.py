@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from quant.kernels import dispatch, reference
+from quant.kernels.arguments import Epilogue
 from quant.kernels.dispatch import IMPLEMENTATIONS, Call, Limits, choose, explain
 
 CALL = Call("scaled_mm", "cpu", torch.int8, m=33, n=16, k=64)
@@ -58,5 +59,5 @@ def test_nothing_that_fits_is_an_error_with_every_reason(monkeypatch: pytest.Mon
 def test_int_mm_equals_the_reference_bit_for_bit(shape: tuple[int, int, int]) -> None:
     m, k, n = shape
     a, b = (torch.randint(-127, 128, (rows, k), dtype=torch.int8) for rows in (m, n))
-    arguments = (a, torch.rand(m, 1), b, torch.rand(n, 1), torch.randn(n), "gelu", None, None, torch.bfloat16, None)
-    assert torch.equal(IMPLEMENTATIONS[0].run(*arguments), reference.scaled_mm(*arguments))
+    epilogue = Epilogue(torch.rand(m, 1), torch.rand(n, 1), torch.randn(n), "gelu")
+    assert torch.equal(IMPLEMENTATIONS[0].run(a, b, epilogue), reference.scaled_mm(a, b, epilogue))

@@ -189,7 +189,7 @@ def test_a_sum_that_could_overflow_is_refused() -> None:
         (torch.zeros(2, 8), {"scale": torch.ones(2)}, "one element"),
         (torch.zeros(2, 8), {"pre_quant_scale": torch.ones(7)}, r"pre_quant_scale must have the shape \[8\]"),
         (torch.zeros(2, 8), {"norm": ops.Norm("batch")}, "norm must be one of"),
-        (torch.zeros(2, 8), {"norm": ops.Norm("rms", torch.ones(3))}, "norm.weight must have"),
+        (torch.zeros(2, 8), {"norm": ops.Norm("rms", torch.ones(3))}, "norm_weight must have"),
     ],
 )
 def test_quantize_rows_refuses(x: torch.Tensor, options: dict[str, Any], says: str) -> None:

@@ -169,8 +169,10 @@ def test_weights_that_are_not_finite_are_named(model_folder: Path, tmp_path: Pat
     pipe = DiffusionPipeline.from_pretrained(model_folder)
     pipe.transformer.blocks[1].ffn.net[2].weight.data[3, 4] = bad
     resave(pipe, tmp_path / "broken")
-    with pytest.raises(quant.QuantError, match=r"transformer\.blocks\.1\.ffn\.net\.2\.weight: holds (NaN|Inf)"):
+    with pytest.raises(quant.QuantError, match=r"'blocks\.1\.ffn\.net\.2\.weight': holds (NaN|Inf)"):
         quant.calibrate(tmp_path / "broken", "fp8-dynamic", tmp_path / "out", progress=False)
+    with pytest.raises(quant.QuantError, match=r"transformer\.blocks\.1\.ffn\.net\.2\.weight: holds (NaN|Inf)"):
+        quant.calibrate(tmp_path / "broken", "w8a8", tmp_path / "out", prompts=PROMPTS, progress=False)
     assert not (tmp_path / "out").exists()
 
 
@@ -207,13 +209,15 @@ def test_a_run_that_dies_while_writing_leaves_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_truncated_weights_of_the_model_are_named(model_folder: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("recipe", ["fp8-dynamic", "w8a8"])
+def test_truncated_and_foreign_weights_of_the_model_are_named(model_folder: Path, tmp_path: Path, recipe: str) -> None:
     pipe = DiffusionPipeline.from_pretrained(model_folder)
-    pipe.save_pretrained(tmp_path / "cut")
+    resave(pipe, tmp_path / "cut")
     weights = tmp_path / "cut" / "transformer" / "diffusion_pytorch_model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-100])
-    with pytest.raises(quant.QuantError, match=r"cut.*: diffusers cannot load it: "):
-        quant.calibrate(tmp_path / "cut", "fp8-dynamic", tmp_path / "out", progress=False)
+    with pytest.raises(quant.QuantError, match=r"cut.*: (truncated or damaged|diffusers cannot load it): "):
+        quant.calibrate(tmp_path / "cut", recipe, tmp_path / "out", prompts=PROMPTS, progress=False)
     save_file({"other": torch.zeros(1)}, weights)
-    with pytest.raises(quant.QuantError, match=r"transformer.*the model's file has no such tensor"):
-        quant.calibrate(tmp_path / "cut", "fp8-dynamic", tmp_path / "out", progress=False)
+    with pytest.raises(quant.QuantError, match=r"has no tensor '|the model's file has no such tensor"):
+        quant.calibrate(tmp_path / "cut", recipe, tmp_path / "out", prompts=PROMPTS, progress=False)
+    assert [path.name for path in tmp_path.iterdir()] == ["cut"]

@@ -15,8 +15,8 @@ from transformers.models.clip import CLIPImageProcessorPil
 
 from quant.eval.shapes.draw import FRAMES, SIZE, draw
 from quant.eval.shapes.vocabulary import ATTRIBUTES, ShapeClip, caption, heldout_clips, trained_clips
-from training.common import Folder, in_processes
-from training.network import Lesson, NetworkSettings, drawn, train
+from training.common import Folder, StageSettings, in_processes
+from training.network import Lesson, drawn, train
 
 #: Frames of each clip in a training step.
 FRAMES_SEEN = 2
@@ -26,7 +26,7 @@ CHOICES = 32
 Look = tuple[str, str, str, str]
 
 
-def train_clip(folder: Folder, settings: NetworkSettings) -> None:
+def train_clip(folder: Folder, settings: StageSettings) -> None:
     """Train on frames and captions; leaves clip.pt."""
     in_processes(train, settings.processes, folder, settings, Lesson("clip", make_clip, _loss, heldout_figures))
 

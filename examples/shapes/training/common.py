@@ -11,6 +11,7 @@ import json
 import os
 import tempfile
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,21 @@ from torch import Tensor, distributed, multiprocessing
 
 #: Settings a stage was given, and whatever else it is called with.
 Worker = Callable[..., None]
+
+
+@dataclass(frozen=True)
+class StageSettings:
+    """How a stage trains: `batch` clips for each of `processes` processes in every step."""
+
+    steps: int
+    batch: int
+    processes: int = 2
+    muon_rate: float = 0.01
+    adam_rate: float = 2e-3
+    #: A checkpoint and a look at held-out clips after every so many steps.
+    every: int = 200
+    #: Leave off after this step, as if killed; None goes to the end.
+    stop: int | None = None
 
 
 class Folder:

@@ -14,27 +14,12 @@ from transformers import PreTrainedModel
 
 from quant.eval.shapes.draw import draw
 from quant.eval.shapes.vocabulary import ShapeClip
-from training.common import Folder, average_gradients, learning_rate, set_learning_rate
+from training.common import Folder, StageSettings, average_gradients, learning_rate, set_learning_rate
 from training.decoded import as_decoded
 from training.optim import Muon
 
 #: Of the weights to start from.
 SEED = 2
-
-
-@dataclass(frozen=True)
-class NetworkSettings:
-    """`batch` clips for each of `processes` processes in every step."""
-
-    steps: int
-    batch: int = 32
-    processes: int = 2
-    muon_rate: float = 0.01
-    adam_rate: float = 2e-3
-    #: A checkpoint and a look at held-out clips after every so many steps.
-    every: int = 200
-    #: Leave off after this step, as if killed; None goes to the end.
-    stop: int | None = None
 
 
 @dataclass(frozen=True)
@@ -51,7 +36,7 @@ class Lesson:
     figures: Callable[[PreTrainedModel], dict[str, float]]
 
 
-def train(rank: int, folder: Folder, settings: NetworkSettings, lesson: Lesson) -> None:
+def train(rank: int, folder: Folder, settings: StageSettings, lesson: Lesson) -> None:
     """One process's part of a training; the first process leaves STAGE.pt."""
     torch.manual_seed(SEED)
     network = lesson.make().train()
@@ -92,7 +77,7 @@ def drawn(clips: list[ShapeClip], generator: torch.Generator) -> Tensor:
     return as_decoded(draw(clips, generator), generator)
 
 
-def _optimizers(network: PreTrainedModel, settings: NetworkSettings) -> tuple[Muon, torch.optim.AdamW]:
+def _optimizers(network: PreTrainedModel, settings: StageSettings) -> tuple[Muon, torch.optim.AdamW]:
     """Muon for the matrices of the encoders' layers, AdamW for everything else."""
     hidden = {name for name, p in network.named_parameters() if ".encoder.layer" in name and p.ndim == 2}
     adam = torch.optim.AdamW(

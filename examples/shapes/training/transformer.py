@@ -21,7 +21,7 @@ from torch import Tensor, distributed, nn
 from transformers import UMT5EncoderModel
 
 from training.attention import prepare
-from training.common import Folder, average_gradients, in_processes, learning_rate, set_learning_rate
+from training.common import Folder, StageSettings, average_gradients, in_processes, learning_rate, set_learning_rate
 from training.latents import latents
 from training.models import TEXT_TOKENS
 from training.optim import Muon
@@ -36,18 +36,10 @@ EMA_DECAY = 0.998
 
 
 @dataclass(frozen=True)
-class TransformerSettings:
-    """`batch` latents for each of `processes` processes in every step."""
+class TransformerSettings(StageSettings):
+    """What this stage can be told besides; its batch is of latents."""
 
-    steps: int
-    batch: int = 32
-    processes: int = 2
-    muon_rate: float = 0.01
     adam_rate: float = 1e-3
-    #: A checkpoint and a look at held-out clips after every so many steps.
-    every: int = 200
-    #: Leave off after this step, as if killed; None goes to the end.
-    stop: int | None = None
     #: Compile the blocks; takes a minute, then a third off every step.
     compile: bool = True
     #: Clips to train on: every trained combination five times, each time somewhere else in the frame.

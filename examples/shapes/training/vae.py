@@ -6,7 +6,6 @@ later ones, because it has a latent frame of its own while four later frames sha
 """
 
 import time
-from dataclasses import dataclass
 
 import torch
 from diffusers import AutoencoderKLWan
@@ -16,6 +15,7 @@ from quant.eval.shapes.draw import FRAMES, draw
 from quant.eval.shapes.vocabulary import ShapeClip, heldout_clips, trained_clips
 from training.common import (
     Folder,
+    StageSettings,
     average_gradients,
     in_processes,
     learning_rate,
@@ -33,22 +33,7 @@ KL_WEIGHT = 3e-5
 FIRST_FRAME_WEIGHT = 4.0
 
 
-@dataclass(frozen=True)
-class VaeSettings:
-    """`batch` clips for each of `processes` processes in every step."""
-
-    steps: int
-    batch: int = 4
-    processes: int = 2
-    muon_rate: float = 0.01
-    adam_rate: float = 2e-3
-    #: A checkpoint and a look at held-out clips after every so many steps.
-    every: int = 200
-    #: Leave off after this step, as if killed; None goes to the end.
-    stop: int | None = None
-
-
-def train_vae(folder: Folder, settings: VaeSettings) -> None:
+def train_vae(folder: Folder, settings: StageSettings) -> None:
     """Train encoder and decoder; leaves vae.pt."""
     in_processes(_train, settings.processes, folder, settings)
 
@@ -60,7 +45,7 @@ def load_vae(folder: Folder) -> AutoencoderKLWan:
     return vae.eval().requires_grad_(False)
 
 
-def _train(rank: int, folder: Folder, settings: VaeSettings) -> None:
+def _train(rank: int, folder: Folder, settings: StageSettings) -> None:
     torch.manual_seed(SEED)
     vae = make_vae()
     channels_last(vae)
@@ -148,7 +133,7 @@ def channels_last(vae: AutoencoderKLWan) -> None:
             module.weight.data = module.weight.data.to(memory_format=torch.channels_last)
 
 
-def _optimizers(vae: AutoencoderKLWan, settings: VaeSettings) -> tuple[Muon, torch.optim.AdamW]:
+def _optimizers(vae: AutoencoderKLWan, settings: StageSettings) -> tuple[Muon, torch.optim.AdamW]:
     """Muon for the hidden filters; AdamW for the way in and out of each half, gains and biases."""
     ends = ("conv_in", "conv_out", "quant_conv")
     trained = [(name, p) for name, p in vae.named_parameters() if p.requires_grad]

@@ -19,8 +19,8 @@ from transformers.models.videomae import VideoMAEImageProcessorPil
 
 from quant.eval.shapes.draw import FRAMES, SIZE, draw
 from quant.eval.shapes.vocabulary import ATTRIBUTES, ShapeClip, heldout_clips, trained_clips
-from training.common import Folder, in_processes
-from training.network import Lesson, NetworkSettings, drawn, train
+from training.common import Folder, StageSettings, in_processes
+from training.network import Lesson, drawn, train
 
 #: Every label, in the order of the head's outputs.
 LABELS = [f"{attribute}={value}" for attribute, values in ATTRIBUTES.items() for value in values]
@@ -28,7 +28,7 @@ LABELS = [f"{attribute}={value}" for attribute, values in ATTRIBUTES.items() for
 _TRAINED = trained_clips()
 
 
-def train_videomae(folder: Folder, settings: NetworkSettings) -> None:
+def train_videomae(folder: Folder, settings: StageSettings) -> None:
     """Train on clips and their attributes; leaves videomae.pt."""
     lesson = Lesson("videomae", make_videomae, _loss, heldout_figures)
     in_processes(train, settings.processes, folder, settings, lesson)

@@ -1,0 +1,52 @@
+"""What surrounds the arithmetic of an op, as one value each: all matmuls end alike, all quantizations begin alike."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+
+
+class Prologue(NamedTuple):
+    """What happens to x [..., K] before it is quantized, in this order: norm, modulation, `pre_quant_scale`.
+
+    Attributes:
+        pre_quant_scale: float32 [K]; x is multiplied by it.
+        norm: "none", "layer" or "rms".
+        norm_weight, norm_bias: [K].
+        eps: added to the variance.
+        modulation_scale, modulation_shift: both or neither, broadcasting to x: x * (1 + scale) + shift.
+    """
+
+    pre_quant_scale: torch.Tensor | None = None
+    norm: str = "none"
+    norm_weight: torch.Tensor | None = None
+    norm_bias: torch.Tensor | None = None
+    eps: float = 0.0
+    modulation_scale: torch.Tensor | None = None
+    modulation_shift: torch.Tensor | None = None
+
+
+class Epilogue(NamedTuple):
+    """What happens to the accumulator [M, N], in this order, the same for every matmul.
+
+    Scales, bias, activation, `residual + gate * out`, and the last rounding: codes with `out_scale`, else a cast.
+
+    Attributes:
+        a_scale: float32 [M, 1], or one element.
+        b_scale: float32 [N, 1], or one element.
+        bias: [N].
+        activation: one of `checks.ACTIVATIONS`.
+        residual, gate: [M, N].
+        out_dtype: of the result.
+        out_scale: float32 with one element; then the result is codes.
+    """
+
+    a_scale: torch.Tensor
+    b_scale: torch.Tensor
+    bias: torch.Tensor | None = None
+    activation: str = "none"
+    residual: torch.Tensor | None = None
+    gate: torch.Tensor | None = None
+    out_dtype: torch.dtype = torch.bfloat16
+    out_scale: torch.Tensor | None = None

@@ -1,0 +1,74 @@
+"""The ops as torch knows them, `torch.ops.quant.*`: schemas, fake implementations, and the call that dispatches.
+
+Tensors of any rank arrive here; an implementation sees rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from quant.kernels.arguments import Epilogue, Prologue
+from quant.kernels.dispatch import Call, choose
+
+_library = torch.library.Library("quant", "DEF")  # type: ignore[no-untyped-call]  # torch types no Library
+_library.define(  # type: ignore[no-untyped-call]
+    "quantize_rows(Tensor x, ScalarType dtype, Tensor? scale, Tensor? pre_quant_scale, str norm, Tensor? norm_weight, "
+    "Tensor? norm_bias, float eps, Tensor? modulation_scale, Tensor? modulation_shift) -> (Tensor, Tensor)"
+)
+_library.define(  # type: ignore[no-untyped-call]
+    "scaled_mm(Tensor a, Tensor a_scale, Tensor b, Tensor b_scale, Tensor? bias, str activation, Tensor? residual, "
+    "Tensor? gate, ScalarType out_dtype, Tensor? out_scale) -> Tensor"
+)
+
+
+def _quantize_rows(
+    x: torch.Tensor, dtype: torch.dtype, scale: torch.Tensor | None, *prologue: Any
+) -> tuple[torch.Tensor, torch.Tensor]:
+    chosen = choose(_call("quantize_rows", x, dtype, n=0))
+    codes, used = chosen.run(x, dtype, scale, Prologue(*prologue))
+    return codes.contiguous(), used
+
+
+def _scaled_mm(
+    a: torch.Tensor, a_scale: torch.Tensor, b: torch.Tensor, b_scale: torch.Tensor, *rest: Any
+) -> torch.Tensor:
+    shape = [*a.shape[:-1], b.shape[0]]
+    epilogue = Epilogue(a_scale.reshape(-1, 1), b_scale, *rest)
+    epilogue = epilogue._replace(residual=_rows(epilogue.residual, shape), gate=_rows(epilogue.gate, shape))
+    chosen = choose(_call("scaled_mm", a, a.dtype, n=b.shape[0]))
+    out: torch.Tensor = chosen.run(a.reshape(-1, a.shape[-1]), b, epilogue)
+    return out.reshape(shape)
+
+
+def _rows(x: torch.Tensor | None, shape: Sequence[int]) -> torch.Tensor | None:
+    """`x` broadcast to `shape` and flattened to [M, N]."""
+    return None if x is None else x.expand(shape).reshape(-1, shape[-1])
+
+
+def _call(op: str, x: torch.Tensor, dtype: torch.dtype, n: int) -> Call:
+    k = x.shape[-1]
+    capability = torch.cuda.get_device_capability(x.device) if x.device.type == "cuda" else None
+    return Call(op, x.device.type, dtype, x.numel() // max(k, 1), n, k, capability=capability)
+
+
+def _fake_quantize_rows(
+    x: torch.Tensor, dtype: torch.dtype, scale: torch.Tensor | None, *prologue: Any
+) -> tuple[torch.Tensor, torch.Tensor]:
+    rows = [*x.shape[:-1], 1] if scale is None else [1, 1]
+    return x.new_empty(x.shape, dtype=dtype), x.new_empty(rows, dtype=torch.float32)
+
+
+def _fake_scaled_mm(
+    a: torch.Tensor, a_scale: torch.Tensor, b: torch.Tensor, b_scale: torch.Tensor, *rest: Any
+) -> torch.Tensor:
+    return a.new_empty([*a.shape[:-1], b.shape[0]], dtype=Epilogue(a_scale, b_scale, *rest).out_dtype)
+
+
+# One entry for every device: which implementation runs is `dispatch`'s to say, and to explain.
+_library.impl("quantize_rows", _quantize_rows, "CompositeExplicitAutograd")  # type: ignore[no-untyped-call]
+_library.impl("scaled_mm", _scaled_mm, "CompositeExplicitAutograd")  # type: ignore[no-untyped-call]
+torch.library.register_fake("quant::quantize_rows", _fake_quantize_rows, lib=_library)
+torch.library.register_fake("quant::scaled_mm", _fake_scaled_mm, lib=_library)
