@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,8 @@ class Calibrated:
     Attributes:
         folder: where it is.
         recipe: the recipe that made it.
-        layers: component -> one record a layer: name, kind, shape, scheme or None, reason, weight_error.
+        layers: component -> one record a layer: name, kind, shape, scheme or None, reason, weight_error. The component
+            is "" where the model given was itself one.
         used_prompts: how many prompts were run; 0 where the recipe needs no data.
     """
 
@@ -157,13 +159,18 @@ def _write(
     records: dict[str, list[dict[str, Any]]] = {}
     hashes: dict[str, str] = {}
     for name in solved.models:
-        subfolder = Path(name if source.is_pipeline else "")
+        place = name if source.is_pipeline else ""
         errors: dict[str, float] = {}
-        plans = plan_component(tensors[name], solved.fates[name], solved.solutions[name], errors)
+        with _bar(f"scales of {name}", len(tensors[name]), how) as step:
+            plans = plan_component(tensors[name], solved.fates[name], solved.solutions[name], errors, step)
         config = read_json(source.component_folder(name) / "config.json")
-        written = _write_component(work / subfolder, config, solved.config(name, how.dtype), plans, how)
-        hashes.update({(subfolder / file).as_posix(): digest for file, digest in written.items()})
-        records[name] = solved.records(name, errors)
+        quantization = solved.config(name, how.dtype)
+        with _bar(f"writing {name}", len(plans), how) as step:
+            written = write_component(
+                work / place, config, quantization, plans, stem=WEIGHTS, max_bytes=how.max_shard_bytes, on_tensor=step
+            )
+        hashes.update({(Path(place) / file).as_posix(): digest for file, digest in written.items()})
+        records[place] = solved.records(name, errors)
     if how.full:
         copy_rest(source, list(solved.models), work)
     (work / "recipe.yaml").write_text(_yaml(solved.recipe), encoding="utf-8")
@@ -171,20 +178,17 @@ def _write(
     return records
 
 
-def _write_component(
-    folder: Path, config: dict[str, Any], quantization: dict[str, Any], plans: Mapping[str, TensorPlan], how: _Writing
-) -> dict[str, str]:
-    """One component, with a bar; returns SHA-256 by file name."""
+@contextmanager
+def _bar(what: str, total: int, how: _Writing) -> Iterator[Callable[[str], None]]:
+    """A bar on stderr, moved on by one with each call."""
     from tqdm import tqdm
 
-    with tqdm(total=len(plans), desc="writing", unit="tensor", disable=not how.progress) as bar:
+    with tqdm(total=total, desc=what, unit="tensor", disable=not how.progress) as bar:
 
         def step(_: str) -> None:
             bar.update()
 
-        return write_component(
-            folder, config, quantization, plans, stem=WEIGHTS, max_bytes=how.max_shard_bytes, on_tensor=step
-        )
+        yield step
 
 
 def _yaml(recipe: Recipe) -> str:

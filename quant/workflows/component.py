@@ -40,16 +40,19 @@ def plan_component(
     fates: list[Fate],
     solutions: Mapping[str, Solution],
     errors: dict[str, float],
+    on_tensor: Callable[[str], None] = lambda name: None,
 ) -> dict[str, TensorPlan]:
     """Every tensor of the checkpoint in the model's order. Scales are made now, codes when they are written.
 
     Args:
         tensors: the component's, by name; those of quantized layers are made twice.
         errors: filled with each layer's relative weight error as its codes are made.
+        on_tensor: called with each name as it is planned.
     """
     schemes = {fate.name: fate.group.scheme for fate in fates if fate.group is not None}
     plans: dict[str, TensorPlan] = {}
     for key, tensor in tensors.items():
+        on_tensor(key)
         layer, _, leaf = key.rpartition(".")
         if leaf != "weight" or layer not in schemes:
             plans[key] = tensor

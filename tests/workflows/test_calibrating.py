@@ -111,6 +111,10 @@ def test_shards_and_another_dtype(model_folder: Path, tmp_path: Path) -> None:
 def test_a_component_folder_alone_for_a_recipe_without_data(model_folder: Path, tmp_path: Path) -> None:
     made = quant.calibrate(model_folder / "transformer", "fp8-dynamic", tmp_path / "out", progress=False)
     assert isinstance(quant.load(made.folder), WanTransformer3DModel)
+    (component,) = quant.inspect(made.folder).components
+    assert len(component.layers) == len(made.layers[""])
+    assert all(layer.weight_error is not None for layer in component.layers if layer.scheme is not None)
+    assert all(layer.reason for layer in component.layers if layer.scheme is None)
     with pytest.raises(quant.QuantError, match="give the pipeline's folder"):
         quant.calibrate(model_folder / "transformer", "w8a8", tmp_path / "no", prompts=PROMPTS, progress=False)
 
