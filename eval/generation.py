@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+import quant
 from quant.errors import QuantError
 from quant.eval.metrics.paired import Frames
 
@@ -55,7 +56,7 @@ def initial_latents(pipeline: Any, call: Mapping[str, Any], seeds: Sequence[int]
     `call` holds the keyword arguments of the pipeline; a size it does not name is the pipeline's default.
     """
     size = {name: _argument(pipeline, call, name) for name in ("height", "width", "num_frames")}
-    _refuse_uneven_size(pipeline, size)
+    quant.GenerationSettings(**size).for_pipeline(pipeline)  # refuses what the pipeline would round
     values = pipeline.prepare_latents(
         batch_size=len(seeds),
         num_channels_latents=pipeline.transformer.config.in_channels,
@@ -131,18 +132,6 @@ def _argument(pipeline: Any, call: Mapping[str, Any], name: str) -> int:
     if not isinstance(value, int):
         raise QuantError(f"{type(pipeline).__name__} has no default {name}: give --{name.replace('num_', '')}")
     return value
-
-
-def _refuse_uneven_size(pipeline: Any, size: Mapping[str, int]) -> None:
-    """The pipeline would round such a size and only log it."""
-    patch = getattr(pipeline.transformer.config, "patch_size", 1)
-    step = pipeline.vae_scale_factor_spatial * (patch if isinstance(patch, int) else patch[-1])
-    for name in ("height", "width"):
-        if size[name] % step:
-            raise QuantError(f"{name} {size[name]} is not a multiple of {step}, which this model needs")
-    step = getattr(pipeline, "vae_scale_factor_temporal", 1)
-    if size["num_frames"] % step != 1 % step:
-        raise QuantError(f"{size['num_frames']} frames are not a multiple of {step} plus one, which this model needs")
 
 
 def _refuse_broken(batches: Sequence[Frames], prompts: Sequence[str]) -> None:

@@ -79,10 +79,27 @@ class GenerationSettings:
         """Keyword arguments for `pipe(...)`.
 
         Raises:
-            ModelError: the pipeline's call takes no such setting.
+            ModelError: the pipeline's call takes no such setting, or would round it and only log that.
         """
         accepted = inspect.signature(type(pipe).__call__).parameters
         refused = [name for name in self.given() if name not in accepted]
         if refused:
             raise ModelError(f"{type(pipe).__name__} takes no '{refused[0]}'; remove it from the settings")
+        self._check_grid(pipe)
         return self.given()
+
+    def _check_grid(self, pipe: Any) -> None:
+        """Sizes must be whole patches of latents; a causal video autoencoder takes 1 + n frames for each step of n."""
+        denoiser = getattr(pipe, "transformer", None)
+        patch = getattr(getattr(denoiser, "config", None), "patch_size", 1)
+        spatial = getattr(pipe, "vae_scale_factor_spatial", 1) * (patch if isinstance(patch, int) else patch[-1])
+        for name in ("height", "width"):
+            if (getattr(self, name) or 0) % spatial:
+                raise ModelError(
+                    f"{name} {getattr(self, name)} is not a multiple of {spatial}, which {type(pipe).__name__} needs"
+                )
+        temporal = getattr(pipe, "vae_scale_factor_temporal", 1)
+        if self.num_frames is not None and self.num_frames % temporal != 1 % temporal:
+            raise ModelError(
+                f"{self.num_frames} frames are not a multiple of {temporal} plus one, which {type(pipe).__name__} needs"
+            )

@@ -109,3 +109,35 @@ def test_a_pipeline_is_given_what_it_takes() -> None:
 def test_a_setting_that_a_pipeline_does_not_take_is_an_error() -> None:
     with pytest.raises(ModelError, match="Plain takes no 'num_frames'"):
         GenerationSettings(height=16, num_frames=5).for_pipeline(Plain())
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"height": 24}, "height 24 is not a multiple of 16, which WanPipeline needs"),
+        ({"width": 40}, "width 40 is not a multiple of 16, which WanPipeline needs"),
+        ({"num_frames": 16}, "16 frames are not a multiple of 4 plus one, which WanPipeline needs"),
+        ({"height": 32, "width": 16, "num_frames": 17}, None),
+    ],
+)
+def test_sizes_that_a_pipeline_would_round_are_refused(settings: dict[str, int], says: str | None) -> None:
+    """WanPipeline rounds them itself, and says so in a log only."""
+    pipe = _wan_pipeline()
+    if says is None:
+        assert GenerationSettings(**settings).for_pipeline(pipe) == settings
+        return
+    with pytest.raises(ModelError, match=says):
+        GenerationSettings(**settings).for_pipeline(pipe)
+
+
+def _wan_pipeline() -> WanPipeline:
+    class Config:
+        patch_size = (1, 2, 2)
+
+    class Denoiser:
+        config = Config
+
+    pipe = object.__new__(WanPipeline)
+    for name, value in (("transformer", Denoiser), ("vae_scale_factor_spatial", 8), ("vae_scale_factor_temporal", 4)):
+        object.__setattr__(pipe, name, value)
+    return pipe
