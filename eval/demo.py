@@ -140,7 +140,7 @@ def _results(
 ) -> Results:
     packages = ("quant-video", "torch", "diffusers")
     return Results(
-        model=model.resolve().name,
+        model="/".join(model.resolve().parts[-2:]),
         settings=call,
         batch=min(BATCH, len(prompts)),
         latents_sha256=latents.sha256,

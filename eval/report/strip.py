@@ -8,7 +8,7 @@ from html import escape
 from quant.eval.metrics.paired import summarize
 from quant.eval.report.table import decibels
 
-_WIDTH, _HEIGHT, _MARGIN = 240, 30, 8
+_WIDTH, _HEIGHT, _MARGIN = 190, 30, 8
 
 
 @dataclass(frozen=True)

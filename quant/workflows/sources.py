@@ -23,7 +23,7 @@ class Source:
     """A model on disk.
 
     Attributes:
-        name: a hub id, or the folder's own name: what a manifest says of where a checkpoint came from.
+        name: a hub id, or the last two names of the path: what a manifest says of where a checkpoint came from.
         folder: the pipeline's, or the component's own.
         classes: diffusers class by component name; of a lone component, one entry named after its kind.
         is_pipeline: whether it can be run on prompts.
@@ -53,7 +53,7 @@ def open_source(model: str | Path) -> Source:
     Raises:
         ModelError: no such folder or hub model, or a folder of another kind.
     """
-    folder, name = Path(model), Path(model).resolve().name
+    folder, name = Path(model), "/".join(Path(model).resolve().parts[-2:])
     if not folder.is_dir():
         folder, name = _downloaded(str(model)), str(model)
     if (folder / _INDEX).is_file():
