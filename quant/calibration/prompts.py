@@ -63,9 +63,7 @@ def _rows(path: Path, reader: str) -> list[dict[str, object]]:
     try:
         from datasets import load_dataset
     except ImportError:
-        raise CalibrationError(
-            "reading prompt files needs Hugging Face datasets: pip install 'quant-video[calibrate]'"
-        ) from None
+        raise CalibrationError("reading prompt files needs Hugging Face datasets: pip install datasets") from None
     try:
         # Streaming, so that nothing is copied into the user's cache folder. Escaped, because datasets takes the name
         # for a pattern: "prompts[1].txt" would read "prompts1.txt".

@@ -65,12 +65,10 @@ class _Probe:
     """Collects one input's statistics."""
 
     def __init__(self, name: str, needs: Needs, rows: int, seed: int) -> None:
-        # Imported here: `import quant.calibration` must not need ModelOpt.
-        from modelopt.torch.quantization.calib import MaxCalibrator
-
+        calibrator = _max_calibrator()
         self.name = name
-        self.tensor_range = MaxCalibrator(8, None, False) if needs.amax else None
-        self.channel_range = MaxCalibrator(8, -1, False) if needs.channel_amax else None
+        self.tensor_range = calibrator(8, None, False) if needs.amax else None
+        self.channel_range = calibrator(8, -1, False) if needs.channel_amax else None
         self.sample = RowSample(rows, seed) if needs.rows else None
         self.seen_rows = 0
 
@@ -100,6 +98,15 @@ class _Probe:
 
         rows = None if self.sample is None else self.sample.rows
         return Statistics(amax(self.tensor_range), amax(self.channel_range), rows, self.seen_rows)
+
+
+def _max_calibrator() -> Any:
+    """ModelOpt's calibrator, imported here so that `import quant` and loading do not need it."""
+    try:
+        from modelopt.torch.quantization.calib import MaxCalibrator
+    except ImportError:
+        raise CalibrationError("gathering ranges needs ModelOpt: pip install nvidia-modelopt") from None
+    return MaxCalibrator
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -97,3 +98,10 @@ def test_a_list_is_taken_as_it_is() -> None:
 def test_a_list_without_prompts_is_an_error(prompts: list[str], message: str) -> None:
     with pytest.raises(CalibrationError, match=message):
         read_prompts(prompts)
+
+
+def test_without_datasets_it_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "prompts.txt").write_text("snow\n", encoding="utf-8")
+    monkeypatch.setitem(sys.modules, "datasets", None)
+    with pytest.raises(CalibrationError, match="needs Hugging Face datasets: pip install datasets"):
+        read_prompts(tmp_path / "prompts.txt")

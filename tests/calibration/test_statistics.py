@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 
 import pytest
@@ -141,3 +142,9 @@ def test_no_graph_is_kept() -> None:
     outputs: list[torch.Tensor] = []
     collect(model, {"first": ALL}, lambda: outputs.append(model(_batches()[0])), rows=4, seed=0)
     assert not outputs[0].requires_grad
+
+
+def test_without_modelopt_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "modelopt.torch.quantization.calib", None)
+    with pytest.raises(CalibrationError, match="gathering ranges needs ModelOpt: pip install nvidia-modelopt"):
+        collect(Model(), {"first": ALL}, lambda: None, rows=4, seed=0)
