@@ -46,6 +46,8 @@ def main() -> None:
     # The libraries below talk about themselves at every start; what matters here is said by this program.
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
+    # Threads that spin while they wait make torch tens of times slower as soon as another program wants a core.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     # ModelOpt's calibrators do not touch transformers, whatever its version.
     warnings.filterwarnings("ignore", message="transformers .* is not tested")
 
