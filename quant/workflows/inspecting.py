@@ -96,11 +96,12 @@ def inspect(folder: str | Path) -> Inspection:
     found = component_folders(folder)
     manifest = read_manifest(folder)
     in_parent = manifest is None and list(found) == [""]
+    inside = folder.resolve()
     if in_parent:
-        manifest = read_manifest(folder.parent)
+        manifest = read_manifest(inside.parent)
     records: Mapping[str, Any] = (manifest or {}).get("layers", {})
     components = tuple(
-        _component(name, path, records.get(folder.name if in_parent else name, ())) for name, path in found.items()
+        _component(name, path, records.get(inside.name if in_parent else name, ())) for name, path in found.items()
     )
     shown = {k: v for k, v in (manifest or {}).items() if k not in ("layers", "files")}
     return Inspection(folder, components, shown)

@@ -16,6 +16,7 @@ from quant.errors import CalibrationError, ModelError, RecipeError
 from quant.models.generation import GenerationSettings
 from quant.models.table import DENOISERS, family_of
 from quant.modules.linear import QuantLinear
+from quant.modules.replace import quantized_layers
 from quant.packing.linear import pack_linear, relative_error
 from quant.recipe import Recipe
 from quant.recipe_files import find_recipe
@@ -67,6 +68,8 @@ def quantize(
         given = GenerationSettings(num_inference_steps=chosen.calibration.steps).merged(**given.given())
         forward = _runner(model, texts, given, chosen, progress)
     for name, module in modules.items():
+        if quantized_layers(module):
+            raise ModelError(f"{name}: is quantized already; quantize the original model")
         check_finite_model(module, name)
     solved = solve_models(modules, chosen, forward, texts, given)
     copies = {name: _copy(solved, name) for name in modules}

@@ -45,8 +45,12 @@ def test_plain_data(checkpoints: dict[str, Path]) -> None:
     assert "files" not in found["provenance"]
 
 
-def test_a_component_alone_and_one_without_a_manifest(checkpoints: dict[str, Path], tmp_path: Path) -> None:
+def test_a_component_alone_and_one_without_a_manifest(
+    checkpoints: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     whole = quant.inspect(checkpoints["w8a8"]).components[0].layers
+    monkeypatch.chdir(checkpoints["w8a8"] / "transformer")
+    assert quant.inspect(".").components[0].layers == whole
     assert quant.inspect(checkpoints["w8a8"] / "transformer").components[0].layers == whole
     model = quant.load(checkpoints["w8a8"], dtype=torch.bfloat16)
     model.save_pretrained(tmp_path / "saved")  # type: ignore[operator]

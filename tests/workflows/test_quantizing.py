@@ -139,6 +139,8 @@ def test_saving_what_is_not_quantized_and_over_what_exists(net: Net, tmp_path: P
     with pytest.raises(quant.QuantError, match="out: already exists"):
         quant.save(quantized, tmp_path / "out")
     quant.save(quantized, tmp_path / "out", force=True)
+    with pytest.raises(quant.QuantError, match="model: is quantized already"):
+        quant.quantize(quantized, "fp8-dynamic")
     with pytest.raises(quant.QuantError, match="Thread is neither a torch module nor a pipeline"):
         quant.quantize(__import__("threading").Thread(), "fp8-dynamic")
 
