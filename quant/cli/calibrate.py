@@ -35,7 +35,14 @@ from quant.cli.options import generation_options, given_settings
     help="Of everything that is not packed, and of calibration runs.",
 )
 @click.option("--device", metavar="NAME", help="Where calibration runs.  [default: cuda where there is one, else cpu]")
-@click.option("--shard-size", type=float, default=10.0, show_default=True, metavar="GB", help="Largest file.")
+@click.option(
+    "--shard-size",
+    type=click.FloatRange(0, min_open=True),
+    default=10.0,
+    show_default=True,
+    metavar="GB",
+    help="Largest file.",
+)
 @click.option("--quiet", is_flag=True, help="No progress bars and no table of layers.")
 def calibrate(
     model: str,
@@ -57,6 +64,9 @@ def calibrate(
     Runs the pipeline on the prompts where the recipe needs statistics, prints what became of every layer, and
     writes DIR with config.json and safetensors, the recipe, and a manifest with a SHA-256 of every file. DIR
     appears when it is complete. MODEL is not changed.
+
+    Size, frames, steps and guidance are the model's own where they are not given: those of generation.json in its
+    folder, else the defaults of its pipeline class. Calibrate as you will generate: ranges depend on them.
 
     \b
     Examples:

@@ -46,7 +46,8 @@ def demo(
     """Calibrate three recipes on a small model, make videos with each, and put them side by side in one HTML file.
 
     Same prompts, seeds and initial latents for every model; runs on a CPU. Without options it needs a clone of the
-    repository, which holds the model and its prompts.
+    repository, which holds the model and its prompts. Size, frames, steps and guidance are those of generation.json
+    in the model's folder where they are not given.
     """
     from quant.checkpoint.folder import new_folder
     from quant.cli.progress import StepBars

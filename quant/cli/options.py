@@ -18,11 +18,14 @@ _GENERATION = (
     ("--steps", "num_inference_steps", click.IntRange(1), "Denoising steps."),
     ("--guidance", "guidance_scale", click.FloatRange(0), "Classifier-free guidance."),
 )
-_DEFAULT = "  [default: the model's generation.json, else the pipeline's own]"
+_DEFAULT = "  [default: the model's]"
 
 
 def generation_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Adds `--height --width --frames --steps --guidance`; `given_settings` reads them."""
+    """Adds `--height --width --frames --steps --guidance`; `given_settings` reads them.
+
+    The model's own are those of its folder's generation.json, else the pipeline's; a command's help should say so.
+    """
     for option, name, kind, text in reversed(_GENERATION):
         command = click.option(option, name, type=kind, metavar="N", help=text + _DEFAULT)(command)
     return command
