@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -20,6 +20,8 @@ def run_prompts(
     *,
     seed: int = 0,
     progress: bool = True,
+    start: int = 0,
+    on_prompt: Callable[[int], None] = lambda count: None,
 ) -> None:
     """Denoises every prompt once, without decoding; hooks on the denoiser see real inputs.
 
@@ -29,6 +31,8 @@ def run_prompts(
         settings: size, steps and guidance.
         seed: prompt i starts from the latents of `torch.Generator().manual_seed(seed + i)`.
         progress: a bar over all denoising steps, with the time left, on stderr.
+        start: how many prompts an earlier run has done.
+        on_prompt: called with the number of prompts done after each.
 
     Raises:
         CalibrationError: the pipeline needs more than a prompt, or fails on one.
@@ -54,7 +58,8 @@ def run_prompts(
         _own_bar_off(pipe),
         tqdm(
             total=len(prompts) * steps,
-            desc=f"calibrating on {len(prompts)} prompts",
+            initial=start * steps,
+            desc=f"calibrating on {len(prompts)} prompts" + (f", {start} done before" if start else ""),
             unit="step" if reports_steps else "prompt",
             disable=not progress,
         ) as bar,
@@ -65,7 +70,7 @@ def run_prompts(
             return tensors
 
         extra: dict[str, Any] = {"callback_on_step_end": on_step} if reports_steps else {}
-        for i, prompt in enumerate(prompts):
+        for i, prompt in enumerate(prompts[start:], start):
             # A CPU generator gives the same latents on every device.
             generator = torch.Generator().manual_seed(seed + i)
             call = {"generator": generator, "output_type": "latent", **settings.for_pipeline(pipe), **extra}
@@ -78,6 +83,7 @@ def run_prompts(
                 raise CalibrationError(f"{type(pipe).__name__} fails on {prompt!r}: {reason}") from error
             if not reports_steps:
                 bar.update()
+            on_prompt(i + 1)
 
 
 @contextmanager

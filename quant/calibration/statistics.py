@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from quant.algorithms.table import Needs
+from quant.calibration.journal import Journal, State
 from quant.errors import CalibrationError
 
 
@@ -56,6 +57,15 @@ class RowSample:
         self._keys, chosen = keys.topk(min(self.size, len(keys)))
         self._rows = pool[chosen]
 
+    def state(self) -> State:
+        """Everything that `restore` needs to go on as if nothing had happened."""
+        rows = {} if self._rows is None else {"rows": self._rows}
+        return {"keys": self._keys, "generator": self._generator.get_state(), **rows}
+
+    def restore(self, state: State) -> None:
+        self._keys, self._rows = state["keys"], state.get("rows")
+        self._generator.set_state(state["generator"])
+
     @property
     def rows(self) -> torch.Tensor | None:
         return self._rows
@@ -71,6 +81,7 @@ class _Probe:
         self.channel_range = calibrator(8, -1, False) if needs.channel_amax else None
         self.sample = RowSample(rows, seed) if needs.rows else None
         self.seen_rows = 0
+        self._earlier: list[tuple[Any, torch.Tensor]] = []
 
     def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         given: torch.Tensor = args[0] if args else kwargs["input"]
@@ -80,12 +91,38 @@ class _Probe:
             raise CalibrationError(
                 f"layer '{self.name}': its input holds {bad}; run the model in another --dtype or check its weights"
             )
+        for calibrator, amax in self._earlier:  # a maximum is as good as all the values it is the maximum of
+            calibrator.collect(amax.to(rows))
+        self._earlier.clear()
         for calibrator in (self.tensor_range, self.channel_range):
             if calibrator is not None:
                 calibrator.collect(rows)
         if self.sample is not None:
             self.sample.add(rows)
         self.seen_rows += rows.shape[0]
+
+    def state(self) -> State:
+        """Everything seen so far; empty before the first call."""
+        if not self.seen_rows:
+            return {}
+        found = self.result()
+        ranges = {"amax": found.amax, "channel_amax": found.channel_amax}
+        state = {name: value for name, value in ranges.items() if value is not None}
+        state["seen"] = torch.tensor(self.seen_rows)
+        sampled = {} if self.sample is None else self.sample.state()
+        return {**state, **{f"sample.{name}": value for name, value in sampled.items()}}
+
+    def restore(self, state: State) -> None:
+        """Goes on from what `state` returned."""
+        if not state:
+            return
+        self.seen_rows = int(state["seen"])
+        for calibrator, name in ((self.tensor_range, "amax"), (self.channel_range, "channel_amax")):
+            if calibrator is not None:
+                self._earlier.append((calibrator, state[name].reshape(1, -1)))
+        if self.sample is not None:
+            prefix = "sample."
+            self.sample.restore({k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)})
 
     def result(self) -> Statistics:
         if not self.seen_rows:
@@ -128,6 +165,7 @@ def collect(
     *,
     rows: int,
     seed: int,
+    journal: Journal | None = None,
 ) -> dict[str, Statistics]:
     """Runs `forward` once and returns each named layer's input statistics.
 
@@ -137,11 +175,27 @@ def collect(
         forward: runs the model over the calibration data.
         rows: size of row samples.
         seed: seed of row samples.
+        journal: where a killed run left off, and where this one writes; `forward` tells it how far it is.
 
     Raises:
         CalibrationError: a value that is not finite, or a layer that was never run; both name the layer.
     """
     probes = {name: _Probe(name, need, rows, seed + i) for i, (name, need) in enumerate(needs.items()) if need}
+    if journal is not None:
+        _resume(probes, journal)
     with torch.no_grad(), _hooked(model, probes):
         forward()
     return {name: probe.result() for name, probe in probes.items()}
+
+
+_SEPARATOR = "|"  # in no layer's name
+
+
+def _resume(probes: Mapping[str, _Probe], journal: Journal) -> None:
+    state = journal.load() or {}
+    for name, probe in probes.items():
+        own = f"{name}{_SEPARATOR}"
+        probe.restore({key.removeprefix(own): value for key, value in state.items() if key.startswith(own)})
+    journal.watch(
+        lambda: {f"{name}{_SEPARATOR}{key}": v for name, probe in probes.items() for key, v in probe.state().items()}
+    )

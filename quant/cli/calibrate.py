@@ -63,7 +63,8 @@ def calibrate(
 
     Runs the pipeline on the prompts where the recipe needs statistics, prints what became of every layer, and
     writes DIR with config.json and safetensors, the recipe, and a manifest with a SHA-256 of every file. DIR
-    appears when it is complete. MODEL is not changed.
+    appears when it is complete. MODEL is not changed. A calibration that was killed goes on when the same command is
+    given again.
 
     Size, frames, steps and guidance are the model's own where they are not given: those of generation.json in its
     folder, else the defaults of its pipeline class. Calibrate as you will generate: ranges depend on them.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -11,6 +13,7 @@ from typing import Any
 import torch
 
 from quant.algorithms.table import check_algorithms
+from quant.calibration.journal import Journal
 from quant.calibration.pipeline_runs import run_prompts
 from quant.calibration.prompts import read_prompts
 from quant.checkpoint.folder import check_free, new_folder
@@ -80,6 +83,8 @@ def calibrate(
         max_shard_bytes: largest safetensors file.
         progress: bars on stderr.
 
+    A calibration that is killed goes on after its last written prompt when the same call is made again.
+
     Raises:
         QuantError: wrong input, each in one line; nothing is left at `out` then.
     """
@@ -94,6 +99,7 @@ def calibrate(
     place = device or ("cuda" if torch.cuda.is_available() else "cpu")
 
     forward: Callable[[], object] | None = None
+    journal = _journal(out, source, chosen, texts or [], used, dtype)
     if texts is not None:
         pipe = source.load_pipeline(dtype)
         models = {name: getattr(pipe, name) for name in components}
@@ -101,13 +107,14 @@ def calibrate(
             check_finite_model(module, name)
         pipe.to(place)
         tensors = {name: of_model(module) for name, module in models.items()}
-        forward = _runner(pipe, texts, used, chosen.calibration.seed, progress)
+        forward = _runner(pipe, texts, used, chosen.calibration.seed, progress, journal)
     else:
         models = {name: skeleton(source.component_folder(name)) for name in components}
         tensors = {name: of_files(model, source.component_folder(name), dtype) for name, model in models.items()}
-    solved = solve_models(models, chosen, forward, texts, used)
-    with new_folder(out, force=force) as work:
-        layers = _write(work, source, solved, tensors, _Writing(dtype, full, max_shard_bytes, progress))
+    with journal:
+        solved = solve_models(models, chosen, forward, texts, used, journal)
+        with new_folder(out, force=force) as work:
+            layers = _write(work, source, solved, tensors, _Writing(dtype, full, max_shard_bytes, progress))
     return Calibrated(out, chosen, layers, len(texts or ()))
 
 
@@ -134,9 +141,31 @@ def _settings(source: Source, recipe: Recipe, settings: GenerationSettings | Non
 
 
 def _runner(
-    pipe: Any, prompts: list[str], settings: GenerationSettings, seed: int, progress: bool
+    pipe: Any, prompts: list[str], settings: GenerationSettings, seed: int, progress: bool, journal: Journal
 ) -> Callable[[], object]:
-    return lambda: run_prompts(pipe, prompts, settings, seed=seed, progress=progress)
+    return lambda: run_prompts(
+        pipe,
+        prompts,
+        settings,
+        seed=seed,
+        progress=progress,
+        start=journal.done,
+        on_prompt=journal.prompt_done,
+    )
+
+
+def _journal(
+    out: Path, source: Source, recipe: Recipe, prompts: list[str], settings: GenerationSettings, dtype: torch.dtype
+) -> Journal:
+    """The journal of a calibration for `out`; its key is everything that the statistics depend on."""
+    files = [
+        (path.relative_to(source.folder).as_posix(), path.stat().st_size, path.stat().st_mtime_ns)
+        for path in sorted(source.folder.rglob("*"))
+        if path.is_file()
+    ]
+    known = [recipe.sha256, prompts, settings.given(), str(dtype), str(source.folder.resolve()), files]
+    key = hashlib.sha256(json.dumps(known).encode()).hexdigest()
+    return Journal(out.parent / f".{out.name}.calibration.safetensors", key)
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from quant.algorithms.table import check_algorithms
+from quant.calibration.journal import Journal
 from quant.models.fate import Fate, decide
 from quant.models.generation import GenerationSettings
 from quant.recipe import Recipe
@@ -63,6 +64,7 @@ def solve_models(
     forward: Callable[[], object] | None,
     prompts: list[str] | None,
     settings: GenerationSettings,
+    journal: Journal | None = None,
 ) -> Solved:
     """Decides every layer's fate, runs `forward` where the recipe needs statistics, and finds all scales.
 
@@ -71,4 +73,4 @@ def solve_models(
     """
     check_algorithms(recipe)
     fates = {name: decide(model, recipe, name) for name, model in models.items()}
-    return Solved(recipe, models, fates, solve(models, fates, recipe, forward), prompts, settings)
+    return Solved(recipe, models, fates, solve(models, fates, recipe, forward, journal), prompts, settings)

@@ -11,6 +11,7 @@ from torch import nn
 
 from quant.algorithms.smoothquant import Smoothing, smooth
 from quant.algorithms.table import needs_of
+from quant.calibration.journal import Journal
 from quant.calibration.statistics import Statistics, collect
 from quant.errors import CalibrationError
 from quant.models.fate import Fate
@@ -43,6 +44,7 @@ def solve(
     fates: Mapping[str, list[Fate]],
     recipe: Recipe,
     forward: Callable[[], object] | None,
+    journal: Journal | None = None,
 ) -> dict[str, dict[str, Solution]]:
     """Scales for every quantized layer of every component.
 
@@ -51,6 +53,7 @@ def solve(
         fates: what the recipe does to each component's layers.
         recipe: the recipe, already checked.
         forward: runs the model over the calibration data; None where there is none.
+        journal: where a killed run left off.
 
     Returns:
         component -> layer -> solution.
@@ -67,7 +70,9 @@ def solve(
                 f"{recipe.name}: needs calibration data; give --prompts FILE (prompts= or forward_loop= in Python)"
             )
         holder = nn.ModuleDict(dict(models))
-        statistics = collect(holder, needs, forward, rows=recipe.calibration.rows, seed=recipe.calibration.seed)
+        statistics = collect(
+            holder, needs, forward, rows=recipe.calibration.rows, seed=recipe.calibration.seed, journal=journal
+        )
     solutions: dict[str, dict[str, Solution]] = {component: {} for component in models}
     for leader, members in groups.items():
         for (component, fate), solution in zip(

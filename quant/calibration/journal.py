@@ -1,0 +1,71 @@
+"""A calibration's memory on disk: statistics after each prompt, so that a run which was killed goes on.
+
+A hidden file beside the folder to be made, in safetensors, replaced in one step. It is of use to the same run only:
+its key says which recipe, model, prompts and settings it belongs to, and any other run starts from nothing.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from quant.errors import QuantError
+
+State = dict[str, torch.Tensor]
+
+
+class Journal:
+    """One run's file.
+
+    Attributes:
+        done: prompts that the state in the file holds; 0 until `load` has found one.
+    """
+
+    def __init__(self, path: Path, key: str, *, seconds: float = 60.0) -> None:
+        """`seconds` is the least time between two writings: a row sample of a large model takes gigabytes."""
+        self.done = 0
+        self._path, self._key, self._seconds = path, key, seconds
+        self._snapshot: Callable[[], State] = dict
+        self._written = time.monotonic()
+
+    def load(self) -> State | None:
+        """The state of a killed run with the same key, or None: no file, another run's, or a damaged one."""
+        if not self._path.is_file():
+            return None
+        try:
+            with safe_open(self._path, framework="pt") as file:
+                described = file.metadata() or {}
+                if described.get("key") != self._key:
+                    return None
+                state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+                self.done = int(described["done"])
+        except (SafetensorError, OSError, ValueError, KeyError):
+            return None
+        return state
+
+    def watch(self, snapshot: Callable[[], State]) -> None:
+        """From now on the state is what `snapshot` returns."""
+        self._snapshot = snapshot
+
+    def prompt_done(self, count: int) -> None:
+        """`count` prompts have been run; writes the state where the last writing is long enough ago."""
+        if time.monotonic() - self._written < self._seconds:
+            return
+        unfinished = self._path.with_name(f"{self._path.name}.tmp")
+        unfinished.parent.mkdir(parents=True, exist_ok=True)
+        save_file(self._snapshot(), unfinished, metadata={"key": self._key, "done": str(count)})
+        unfinished.replace(self._path)
+        self._written = time.monotonic()
+
+    def __enter__(self) -> Journal:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        """Removes the file of a run that is over, or that would fail again; one that was interrupted keeps it."""
+        if kind is None or issubclass(kind, QuantError):
+            self._path.unlink(missing_ok=True)

@@ -1,0 +1,62 @@
+"""The file of an unfinished calibration: whole or absent, and of use to its own run only."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from quant.calibration.journal import Journal
+from quant.errors import CalibrationError
+
+STATE = {"layer|amax": torch.tensor([3.0]), "layer|seen": torch.tensor(7)}
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "made" / ".out.calibration.safetensors"
+
+
+def written(path: Path, key: str = "mine", count: int = 2) -> Path:
+    journal = Journal(path, key, seconds=0)
+    journal.watch(lambda: STATE)
+    journal.prompt_done(count)
+    return path
+
+
+def test_what_was_written_is_read(path: Path) -> None:
+    journal = Journal(written(path), "mine")
+    state = journal.load()
+    assert state is not None
+    assert {name: tensor.tolist() for name, tensor in state.items()} == {"layer|amax": [3.0], "layer|seen": 7}
+    assert journal.done == 2
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
+
+
+def test_another_runs_file_or_a_damaged_one_is_not_used(path: Path) -> None:
+    assert Journal(path, "mine").load() is None
+    other = Journal(written(path, "yours"), "mine")
+    assert (other.load(), other.done) == (None, 0)
+    path.write_bytes(written(path).read_bytes()[:-3])
+    damaged = Journal(path, "mine")
+    assert (damaged.load(), damaged.done) == (None, 0)
+
+
+def test_it_is_not_written_again_too_soon(path: Path) -> None:
+    journal = Journal(path, "mine", seconds=3600)
+    journal.watch(lambda: STATE)
+    journal.prompt_done(1)
+    assert not path.exists()
+
+
+def test_only_an_interrupted_run_keeps_its_file(path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt), Journal(written(path), "mine"):
+        raise KeyboardInterrupt
+    assert path.exists()
+    with pytest.raises(CalibrationError), Journal(path, "mine"):
+        raise CalibrationError("NaN")
+    assert not path.exists()
+    with Journal(written(path), "mine"):
+        pass
+    assert not path.exists()

@@ -1,0 +1,79 @@
+"""A calibration that was interrupted goes on, and ends as if it had not been."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from diffusers import WanPipeline
+
+import quant
+from quant.calibration.journal import Journal
+from quant.workflows import calibrating
+from tests.tiny_pipeline import PROMPTS
+
+
+@pytest.fixture
+def ran(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The prompts the pipeline is called with, from now on; the journal is written after each."""
+    monkeypatch.setattr(calibrating, "Journal", partial(Journal, seconds=0))
+    seen: list[str] = []
+    call = WanPipeline.__call__
+
+    def watched(self: WanPipeline, *args: Any, **kwargs: Any) -> Any:
+        seen.append(kwargs["prompt"])
+        return call(self, *args, **kwargs)
+
+    watched.__signature__ = inspect.signature(call)  # type: ignore[attr-defined]
+    monkeypatch.setattr(WanPipeline, "__call__", watched)
+    return seen
+
+
+def interrupted_after(count: int, run: Callable[[], object], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs until `count` prompts are done and written."""
+
+    def stop(self: Journal, done: int) -> None:
+        prompt_done(self, done)
+        if done == count:
+            raise KeyboardInterrupt
+
+    prompt_done = Journal.prompt_done
+    with monkeypatch.context() as patched:
+        patched.setattr(Journal, "prompt_done", stop)
+        with pytest.raises(KeyboardInterrupt):
+            run()
+
+
+@pytest.mark.parametrize("recipe", ["fp8-static", "w8a8"])
+def test_it_goes_on_where_it_was_and_gives_the_same_bytes(
+    checkpoints: dict[str, Path],
+    model_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    ran: list[str],
+    recipe: str,
+) -> None:
+    out = tmp_path / "out"
+    run = partial(quant.calibrate, model_folder, recipe, out, prompts=PROMPTS, full=True, progress=False)
+    interrupted_after(2, run, monkeypatch)
+    assert [path.name for path in tmp_path.iterdir()] == [".out.calibration.safetensors"]
+    run()
+    assert ran == PROMPTS  # none of them twice
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    for name in ("quant_manifest.json", "transformer/diffusion_pytorch_model.safetensors"):
+        assert (out / name).read_bytes() == (checkpoints[recipe] / name).read_bytes()
+
+
+@pytest.mark.parametrize("change", [{"recipe": "fp8-static"}, {"prompts": ["snow", "a fox"]}, {"seed": 5}])
+def test_another_run_starts_from_nothing(
+    model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ran: list[str], change: dict[str, Any]
+) -> None:
+    call: dict[str, Any] = {"recipe": "w8a8", "out": tmp_path / "out", "prompts": PROMPTS, "progress": False}
+    interrupted_after(2, partial(quant.calibrate, model_folder, **call), monkeypatch)
+    ran.clear()
+    quant.calibrate(model_folder, **{**call, **change})
+    assert ran == change.get("prompts", PROMPTS)
