@@ -5,6 +5,8 @@ Messages are made only when something is wrong: formatting a size would tie a co
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 
 from quant.kernels.arguments import Epilogue, Prologue
@@ -34,6 +36,8 @@ def check_quantize_rows(x: torch.Tensor, dtype: torch.dtype, scale: torch.Tensor
             raise ValueError(
                 f"quantize_rows: {name} must have the shape {list(x.shape[-1:])}, got {list(vector.shape)}"
             )
+    for name in ("modulation_scale", "modulation_shift"):
+        _check_broadcast("quantize_rows", name, getattr(prologue, name), x.shape)
 
 
 def check_scaled_mm(a: torch.Tensor, b: torch.Tensor, epilogue: Epilogue) -> None:
@@ -53,11 +57,21 @@ def check_scaled_mm(a: torch.Tensor, b: torch.Tensor, epilogue: Epilogue) -> Non
         raise ValueError(f"scaled_mm: b_scale must have 1 or N = {n} elements, got {list(epilogue.b_scale.shape)}")
     if epilogue.bias is not None and epilogue.bias.shape != b.shape[:1]:
         raise ValueError(f"scaled_mm: bias must have the shape [{n}], got {list(epilogue.bias.shape)}")
+    for name in ("residual", "gate"):
+        _check_broadcast("scaled_mm", name, getattr(epilogue, name), (*a.shape[:-1], n))
     if epilogue.activation not in ACTIVATIONS:
         known = ", ".join(ACTIVATIONS)
         raise ValueError(f"scaled_mm: unknown activation '{epilogue.activation}'; known: {known}")
     if (epilogue.out_dtype in CODES) != (epilogue.out_scale is not None):
         raise ValueError(f"scaled_mm: out_scale goes with codes as output and only then, got {epilogue.out_dtype}")
+
+
+def _check_broadcast(op: str, name: str, x: torch.Tensor | None, shape: Sequence[int]) -> None:
+    if x is None:
+        return
+    fits = x.ndim <= len(shape) and all(own in (1, size) for own, size in zip(x.shape[::-1], shape[::-1], strict=False))
+    if not fits:
+        raise ValueError(f"{op}: {name} must broadcast to {list(shape)}, got {list(x.shape)}")
 
 
 def _shapes(a: torch.Tensor, b: torch.Tensor) -> str:

@@ -14,7 +14,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from quant.errors import QuantError
+from quant.errors import CalibrationError, QuantError
 
 State = dict[str, torch.Tensor]
 
@@ -30,6 +30,7 @@ class Journal:
         """`seconds` is the least time between two writings: a row sample of a large model takes gigabytes."""
         self.done = 0
         self._path, self._key, self._seconds = path, key, seconds
+        self._unfinished = path.with_name(f"{path.name}.tmp")
         self._snapshot: Callable[[], State] = dict
         self._written = time.monotonic()
 
@@ -53,13 +54,21 @@ class Journal:
         self._snapshot = snapshot
 
     def prompt_done(self, count: int) -> None:
-        """`count` prompts have been run; writes the state where the last writing is long enough ago."""
+        """`count` prompts have been run; writes the state where the last writing is long enough ago.
+
+        Raises:
+            CalibrationError: the disk refuses.
+        """
         if time.monotonic() - self._written < self._seconds:
             return
-        unfinished = self._path.with_name(f"{self._path.name}.tmp")
-        unfinished.parent.mkdir(parents=True, exist_ok=True)
-        save_file(self._snapshot(), unfinished, metadata={"key": self._key, "done": str(count)})
-        unfinished.replace(self._path)
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            save_file(self._snapshot(), self._unfinished, metadata={"key": self._key, "done": str(count)})
+            self._unfinished.replace(self._path)
+        except (OSError, SafetensorError) as error:
+            raise CalibrationError(
+                f"{self._path}: cannot be written, and holds what a killed run needs: {error}"
+            ) from None
         self._written = time.monotonic()
 
     def __enter__(self) -> Journal:
@@ -69,3 +78,4 @@ class Journal:
         """Removes the file of a run that is over, or that would fail again; one that was interrupted keeps it."""
         if kind is None or issubclass(kind, QuantError):
             self._path.unlink(missing_ok=True)
+            self._unfinished.unlink(missing_ok=True)

@@ -79,24 +79,52 @@ def read_config(component: Path) -> dict[str, Any]:
     return body
 
 
-def verify(folder: Path) -> dict[str, Any] | None:
-    """Checks a checkpoint's files against its manifest, and returns the manifest; None where there is none.
+@dataclass(frozen=True)
+class FoundManifest:
+    """A manifest, the folder it is in, and the name it has for the component it was asked for."""
 
-    Args:
-        folder: the checkpoint, or one of its components: the manifest may be in the parent.
+    root: Path
+    body: dict[str, Any]
+    component: str
+
+    @property
+    def layers(self) -> list[dict[str, Any]]:
+        """The record of each of the component's layers."""
+        found: list[dict[str, Any]] = self.body.get("layers", {}).get(self.component, [])
+        return found
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """What made the checkpoint: everything but files and layers."""
+        return {key: value for key, value in self.body.items() if key not in ("files", "layers", "format_version")}
+
+
+def find_manifest(folder: Path) -> FoundManifest | None:
+    """The manifest of a checkpoint or of one of its components, whose parent may hold it; None where none speaks of it.
+
+    Raises:
+        CheckpointError: it is damaged or of an unknown version.
+    """
+    folder = folder.resolve()
+    body = read_manifest(folder)
+    if body is not None:
+        return FoundManifest(folder, body, "")
+    body = read_manifest(folder.parent)
+    if body is not None and f"{folder.name}/config.json" in body["files"]:
+        return FoundManifest(folder.parent, body, folder.name)
+    return None
+
+
+def verify(folder: Path) -> FoundManifest | None:
+    """Checks every file of a checkpoint against its manifest, and returns that; None where there is none.
 
     Raises:
         CheckpointError: names the first file that is missing, truncated or damaged.
     """
-    folder = folder.resolve()
-    for root in (folder, folder.parent):
-        manifest = read_manifest(root)
-        if manifest is not None:
-            if root == folder or f"{folder.name}/config.json" in manifest["files"]:
-                verify_files(root, manifest)
-                return manifest
-            break
-    return None
+    found = find_manifest(folder)
+    if found is not None:
+        verify_files(found.root, found.body)
+    return found
 
 
 def stored_tensors(component: Path) -> dict[str, StoredTensor]:

@@ -93,8 +93,7 @@ def calibrate(
     source = open_source(model)
     chosen = _recipe_for(source, recipe, samples, seed)
     components = components_of(source, chosen)
-    use_data = needs_data(chosen)
-    texts = _prompts(chosen, source, prompts) if use_data else None
+    texts = _prompts(chosen, source, prompts) if needs_data(chosen) else None
     used = _settings(source, chosen, settings)
     place = device or ("cuda" if torch.cuda.is_available() else "cpu")
 

@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from quant.checkpoint.config import CONFIG_KEY, stored_layers
-from quant.checkpoint.manifest import read_manifest
-from quant.checkpoint.reader import StoredTensor, component_folders, read_config, stored_tensors
+from quant.checkpoint.reader import StoredTensor, component_folders, find_manifest, read_config, stored_tensors
 from quant.checkpoint.shards import DTYPE_NAMES
 from quant.errors import CheckpointError
 from quant.scheme import Scheme
@@ -93,18 +92,14 @@ def inspect(folder: str | Path) -> Inspection:
         CheckpointError: no checkpoint, or a damaged one; names the file.
     """
     folder = Path(folder)
-    found = component_folders(folder)
-    manifest = read_manifest(folder)
-    in_parent = manifest is None and list(found) == [""]
-    inside = folder.resolve()
-    if in_parent:
-        manifest = read_manifest(inside.parent)
-    records: Mapping[str, Any] = (manifest or {}).get("layers", {})
+    folders = component_folders(folder)
+    manifests = {name: find_manifest(path) for name, path in folders.items()}
     components = tuple(
-        _component(name, path, records.get(inside.name if in_parent else name, ())) for name, path in found.items()
+        _component(name, path, found.layers if (found := manifests[name]) is not None else ())
+        for name, path in folders.items()
     )
-    shown = {k: v for k, v in (manifest or {}).items() if k not in ("layers", "files")}
-    return Inspection(folder, components, shown)
+    made = next((found.provenance for found in manifests.values() if found is not None), {})
+    return Inspection(folder, components, made)
 
 
 def _component(name: str, path: Path, records: Sequence[Mapping[str, Any]]) -> Component:

@@ -13,6 +13,7 @@ from quant.checkpoint.config import CONFIG_KEY, StoredLayer, stored_layers
 from quant.checkpoint.reader import (
     StoredTensor,
     component_folders,
+    find_manifest,
     read_config,
     read_tensors,
     stored_tensors,
@@ -23,6 +24,7 @@ from quant.errors import CheckpointError, ModelError
 from quant.modules.linear import QuantLinear
 from quant.modules.replace import insert_empty_layers, linears
 from quant.packing.linear import tensor_layout
+from quant.workflows.record import Record, attach
 from quant.workflows.skeleton import model_class, skeleton
 
 
@@ -54,12 +56,15 @@ def load(
         ModelError: `into` is needed, or diffusers has no such class.
     """
     path = _component(Path(folder), component)
-    if check_files:
-        verify(path)
+    manifest = verify(path) if check_files else find_manifest(path)
     config = read_config(path)
     if into is not None:
-        return _fill(into, path, config[CONFIG_KEY], dtype, torch.device(device))
-    return _diffusers_model(path, config, dtype, device)
+        model = _fill(into, path, config[CONFIG_KEY], dtype, torch.device(device))
+    else:
+        model = _diffusers_model(path, config, dtype, device)
+    made, layers = ({}, []) if manifest is None else (manifest.provenance, manifest.layers)
+    attach(model, Record(config[CONFIG_KEY], made, layers))
+    return model
 
 
 def _component(folder: Path, component: str | None) -> Path:

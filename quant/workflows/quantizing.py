@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -132,4 +133,8 @@ def _copy(solved: Solved, component: str) -> nn.Module:
 
 
 def _float_dtype(model: nn.Module) -> torch.dtype:
-    return next(p.dtype for p in model.parameters() if p.is_floating_point())
+    """The dtype that most of a model has; some parts may be kept in float32."""
+    sizes = Counter[torch.dtype]()
+    for parameter in model.parameters():
+        sizes[parameter.dtype] += parameter.numel() if parameter.is_floating_point() else 0
+    return sizes.most_common(1)[0][0]

@@ -18,8 +18,8 @@ class Record:
 
     Attributes:
         config: its quantization_config.
-        provenance: recipe, hash, versions and calibration; empty for a model that was loaded.
-        layers: one mapping a layer, as `Calibrated.layers` has them; empty for a model that was loaded.
+        provenance: recipe, hash, versions and calibration; empty where a checkpoint without a manifest was loaded.
+        layers: one mapping a layer, as `Calibrated.layers` has them; empty in the same case.
     """
 
     config: dict[str, Any]

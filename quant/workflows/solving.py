@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from quant.algorithms.smoothquant import Smoothing, smooth
-from quant.algorithms.table import needs_of
+from quant.algorithms.table import Needs, needs_of
 from quant.calibration.journal import Journal
 from quant.calibration.statistics import Statistics, collect
 from quant.errors import CalibrationError
@@ -95,7 +95,7 @@ def _input_groups(fates: Mapping[str, list[Fate]]) -> dict[str, list[_Member]]:
     return {f"{members[0][0]}.{members[0][1].name}": members for members in by_input.values()}
 
 
-def _need(members: list[_Member]) -> Any:
+def _need(members: list[_Member]) -> Needs:
     needs = [needs_of(fate.group) for _, fate in members if fate.group is not None]
     merged = needs[0]
     for need in needs[1:]:

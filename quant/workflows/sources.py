@@ -59,8 +59,8 @@ def open_source(model: str | Path) -> Source:
     if (folder / _INDEX).is_file():
         index = _read_json(folder / _INDEX)
         classes = {
-            name: value[1]
-            for name, value in index.items()
+            component: value[1]
+            for component, value in index.items()
             if isinstance(value, list) and len(value) == 2 and value[0] == "diffusers" and value[1]
         }
         return Source(name, folder, classes, is_pipeline=True)

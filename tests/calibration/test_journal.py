@@ -50,6 +50,13 @@ def test_it_is_not_written_again_too_soon(path: Path) -> None:
     assert not path.exists()
 
 
+def test_a_disk_that_refuses_is_named(path: Path) -> None:
+    path.parent.mkdir()
+    path.with_name(f"{path.name}.tmp").mkdir()
+    with pytest.raises(CalibrationError, match=r"\.out\.calibration\.safetensors: cannot be written"):
+        written(path)
+
+
 def test_only_an_interrupted_run_keeps_its_file(path: Path) -> None:
     with pytest.raises(KeyboardInterrupt), Journal(written(path), "mine"):
         raise KeyboardInterrupt

@@ -181,9 +181,11 @@ def test_a_config_of_another_kind_is_refused(component: Path, quantization: obje
 
 
 def test_verify_finds_the_manifest_in_the_folder_or_its_parent(component: Path) -> None:
-    manifest = verify(component.parent)
-    assert manifest is not None
-    assert verify(component) == manifest
+    whole, part = verify(component.parent), verify(component)
+    assert whole is not None
+    assert part is not None
+    assert (part.root, part.body) == (whole.root, whole.body)
+    assert (whole.component, part.component) == ("", component.name)
     (component / "config.json").write_text("{}", encoding="utf-8")
     for folder in (component, component.parent):
         with pytest.raises(CheckpointError, match=r"transformer/config\.json: has 2 bytes, the manifest says"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -71,6 +72,10 @@ def test_any_module_in_memory_to_disk_and_into_another(
     assert all(torch.equal(t, state[name]) and t.dtype == state[name].dtype for name, t in loaded.state_dict().items())
     (component,) = quant.inspect(tmp_path / "net").components
     assert [layer.scheme is not None for layer in component.layers] == [True, True]
+    quant.save(loaded, tmp_path / "again")  # what was loaded into a module can be saved, and knows how it was made
+    one, two = quant.inspect(tmp_path / "net"), quant.inspect(tmp_path / "again")
+    assert (one.components, one.provenance) == (two.components, two.provenance)
+    assert one.provenance["recipe"]["name"] == f"general/{recipe}"
     with pytest.raises(quant.QuantError, match="'Net' is no diffusers class; give the model to fill with into=module"):
         quant.load(tmp_path / "net")
 
@@ -108,6 +113,9 @@ def test_a_pipeline_in_memory_equals_the_checkpoint(
     ours, theirs = load_file(tmp_path / "saved" / name), load_file(checkpoints[recipe] / "transformer" / name)
     assert ours.keys() == theirs.keys()
     assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
+    folders = (tmp_path / "saved", checkpoints[recipe] / "transformer")
+    one, two = (json.loads((folder / "config.json").read_text())["quantization_config"] for folder in folders)
+    assert one == two
 
 
 @pytest.mark.parametrize(
