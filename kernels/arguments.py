@@ -6,6 +6,9 @@ from typing import NamedTuple
 
 import torch
 
+#: Rows and columns of a weight that share one scale, where it has scales by block.
+SCALE_BLOCK = 128
+
 
 class Prologue(NamedTuple):
     """What happens to x [..., K] before it is quantized, in this order: norm, modulation, `pre_quant_scale`.
@@ -33,11 +36,11 @@ class Epilogue(NamedTuple):
     Scales, bias, activation, `residual + gate * out`, and the last rounding: codes with `out_scale`, else a cast.
 
     Attributes:
-        a_scale: float32 [M, 1], or one element.
-        b_scale: float32 [N, 1], or one element.
+        a_scale: float32 [M, 1] or [1, 1]; with scales by block also [M, K/128].
+        b_scale: float32 [N, 1] or one element, or by block [N/128, K/128], rounded up.
         bias: [N].
         activation: one of `checks.ACTIVATIONS`.
-        residual, gate: [M, N].
+        residual, gate: [..., N] with M rows in all; views with strides 0 where they were broadcast.
         out_dtype: of the result.
         out_scale: float32 with one element; then the result is codes.
     """
@@ -50,3 +53,7 @@ class Epilogue(NamedTuple):
     gate: torch.Tensor | None = None
     out_dtype: torch.dtype = torch.bfloat16
     out_scale: torch.Tensor | None = None
+
+    def has_block_scales(self, n: int, k: int) -> bool:
+        """Has b [n, k] a scale for each 128 x 128 of it, and not one a row or one in all?"""
+        return self.b_scale.numel() > 1 and self.b_scale.shape == (-(-n // SCALE_BLOCK), -(-k // SCALE_BLOCK))

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import torch
 
-from quant.kernels.arguments import Epilogue, Prologue
+from quant.kernels.arguments import SCALE_BLOCK, Epilogue, Prologue
 
 CODES = (torch.int8, torch.float8_e4m3fn)
 ACTIVATIONS = ("none", "gelu", "gelu_tanh", "silu")
@@ -51,10 +51,7 @@ def check_scaled_mm(a: torch.Tensor, b: torch.Tensor, epilogue: Epilogue) -> Non
         raise ValueError(f"scaled_mm: a and b must have the same K, got {_shapes(a, b)}")
     if a.dtype == torch.int8 and k > LARGEST_INT8_K:
         raise ValueError(f"scaled_mm: K = {k} could overflow the INT32 sum; at most {LARGEST_INT8_K}")
-    if epilogue.a_scale.numel() != 1 and epilogue.a_scale.shape != (*a.shape[:-1], 1):
-        raise ValueError(f"scaled_mm: a_scale must be one element or one a row, got {list(epilogue.a_scale.shape)}")
-    if epilogue.b_scale.numel() not in (1, n):
-        raise ValueError(f"scaled_mm: b_scale must have 1 or N = {n} elements, got {list(epilogue.b_scale.shape)}")
+    _check_scales(epilogue, a.shape[:-1], n, k)
     if epilogue.bias is not None and epilogue.bias.shape != b.shape[:1]:
         raise ValueError(f"scaled_mm: bias must have the shape [{n}], got {list(epilogue.bias.shape)}")
     for name in ("residual", "gate"):
@@ -64,6 +61,28 @@ def check_scaled_mm(a: torch.Tensor, b: torch.Tensor, epilogue: Epilogue) -> Non
         raise ValueError(f"scaled_mm: unknown activation '{epilogue.activation}'; known: {known}")
     if (epilogue.out_dtype in CODES) != (epilogue.out_scale is not None):
         raise ValueError(f"scaled_mm: out_scale goes with codes as output and only then, got {epilogue.out_dtype}")
+
+
+def _check_scales(epilogue: Epilogue, rows: Sequence[int], n: int, k: int) -> None:
+    a_scale, b_scale = epilogue.a_scale, epilogue.b_scale
+    for name, scale in (("a_scale", a_scale), ("b_scale", b_scale), ("out_scale", epilogue.out_scale)):
+        if scale is not None and scale.dtype != torch.float32:
+            raise ValueError(f"scaled_mm: {name} must be float32, got {scale.dtype}")
+    blocks = epilogue.has_block_scales(n, k)
+    if b_scale.numel() not in (1, n) and not blocks:
+        raise ValueError(
+            f"scaled_mm: b_scale must have 1 or N = {n} elements, or be [{-(-n // SCALE_BLOCK)}, "
+            f"{-(-k // SCALE_BLOCK)}] for blocks of {SCALE_BLOCK}, got {list(b_scale.shape)}"
+        )
+    if (
+        a_scale.numel() != 1
+        and a_scale.shape != (*rows, 1)
+        and not (blocks and a_scale.shape == (*rows, b_scale.shape[1]))
+    ):
+        raise ValueError(
+            f"scaled_mm: a_scale must be one element or one a row (with a b_scale by block also one a row and block), "
+            f"got {list(a_scale.shape)}"
+        )
 
 
 def _check_broadcast(op: str, name: str, x: torch.Tensor | None, shape: Sequence[int]) -> None:

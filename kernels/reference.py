@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch.nn import functional as F
 
-from quant.kernels.arguments import Epilogue, Prologue
+from quant.kernels.arguments import SCALE_BLOCK, Epilogue, Prologue
 from quant.kernels.numerics import encode, scale_from_amax
 
 
@@ -28,7 +28,9 @@ def quantize_rows(
 
 def scaled_mm(a: torch.Tensor, b: torch.Tensor, epilogue: Epilogue) -> torch.Tensor:
     """`ops.scaled_mm` on a [M, K] and b [N, K]."""
-    return finish(accumulate(a, b), epilogue)
+    if epilogue.has_block_scales(b.shape[0], b.shape[1]):
+        return finish(accumulate_blocks(a, b, epilogue), epilogue)
+    return finish(apply_scales(accumulate(a, b), epilogue), epilogue)
 
 
 def accumulate(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
@@ -37,6 +39,26 @@ def accumulate(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
         # A sum of products of INT8 is exact in double: |sum| < 2**31, the limit of INT32, which `checks` sees to.
         return (a.double() @ b.double().T).float()
     return a.float() @ b.float().T
+
+
+def accumulate_blocks(a: torch.Tensor, b: torch.Tensor, epilogue: Epilogue) -> torch.Tensor:
+    """a @ b.T in float32 [M, N] with scales by block: each stretch of K is summed, scaled, and added in order."""
+    total = torch.zeros(a.shape[0], b.shape[0], device=a.device)
+    a_scales = epilogue.a_scale
+    by_block = a_scales.shape[1] > 1
+    for block, (part_a, part_b) in enumerate(
+        zip(torch.split(a, SCALE_BLOCK, 1), torch.split(b, SCALE_BLOCK, 1), strict=True)
+    ):
+        scales = epilogue.b_scale[:, block].repeat_interleave(SCALE_BLOCK)[: b.shape[0]]
+        if by_block:
+            scales = a_scales[:, block : block + 1] * scales
+        total = total + accumulate(part_a, part_b) * scales
+    return total if by_block else total * a_scales
+
+
+def apply_scales(accumulator: torch.Tensor, epilogue: Epilogue) -> torch.Tensor:
+    """A float32 accumulator [M, N] times the scales of its rows, then of its columns."""
+    return accumulator * epilogue.a_scale * epilogue.b_scale.reshape(1, -1)
 
 
 def prepare(x: torch.Tensor, prologue: Prologue) -> torch.Tensor:
@@ -58,16 +80,16 @@ def normalize(x: torch.Tensor, prologue: Prologue) -> torch.Tensor:
     return x if prologue.norm_bias is None else x + prologue.norm_bias.float()
 
 
-def finish(accumulator: torch.Tensor, epilogue: Epilogue) -> torch.Tensor:
-    """The epilogue on a float32 accumulator [M, N]."""
-    out = accumulator * epilogue.a_scale * epilogue.b_scale.reshape(1, -1)
+def finish(sums: torch.Tensor, epilogue: Epilogue) -> torch.Tensor:
+    """The rest of the epilogue on scaled float32 sums [M, N]."""
+    out = sums
     if epilogue.bias is not None:
         out = out + epilogue.bias.float()
     out = activate(out, epilogue.activation)
     if epilogue.gate is not None:
-        out = epilogue.gate.float() * out
+        out = epilogue.gate.reshape(out.shape).float() * out
     if epilogue.residual is not None:
-        out = epilogue.residual.float() + out
+        out = epilogue.residual.reshape(out.shape).float() + out
     if epilogue.out_scale is None:
         return out.to(epilogue.out_dtype)
     return encode(out, epilogue.out_scale.reshape(1, 1), epilogue.out_dtype)

@@ -5,13 +5,17 @@ Tensors of any rank arrive here; an implementation sees rows.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import torch
 
 from quant.kernels.arguments import Epilogue, Prologue
-from quant.kernels.dispatch import Call, choose
+from quant.kernels.dispatch import Call, Implementation, choose, explain
+from quant.kernels.runtime import availability
 
 _library = torch.library.Library("quant", "DEF")  # type: ignore[no-untyped-call]  # torch types no Library
 _library.define(  # type: ignore[no-untyped-call]
@@ -27,7 +31,7 @@ _library.define(  # type: ignore[no-untyped-call]
 def _quantize_rows(
     x: torch.Tensor, dtype: torch.dtype, scale: torch.Tensor | None, *prologue: Any
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    chosen = choose(_call("quantize_rows", x, dtype, n=0))
+    chosen = _chosen(_call("quantize_rows", x, dtype, n=0))
     codes, used = chosen.run(x, dtype, scale, Prologue(*prologue))
     return codes.contiguous(), used
 
@@ -35,23 +39,46 @@ def _quantize_rows(
 def _scaled_mm(
     a: torch.Tensor, a_scale: torch.Tensor, b: torch.Tensor, b_scale: torch.Tensor, *rest: Any
 ) -> torch.Tensor:
-    shape = [*a.shape[:-1], b.shape[0]]
-    epilogue = Epilogue(a_scale.reshape(-1, 1), b_scale, *rest)
-    epilogue = epilogue._replace(residual=_rows(epilogue.residual, shape), gate=_rows(epilogue.gate, shape))
-    chosen = choose(_call("scaled_mm", a, a.dtype, n=b.shape[0]))
-    out: torch.Tensor = chosen.run(a.reshape(-1, a.shape[-1]), b, epilogue)
+    n, k = b.shape
+    shape = [*a.shape[:-1], n]
+    scales = a_scale.reshape(1, 1) if a_scale.numel() == 1 else a_scale.reshape(-1, a_scale.shape[-1])
+    epilogue = Epilogue(scales, b_scale, *rest)
+    epilogue = epilogue._replace(residual=_expanded(epilogue.residual, shape), gate=_expanded(epilogue.gate, shape))
+    call = _call("scaled_mm", a, a.dtype, n=n)
+    chosen = _chosen(replace(call, block_scales=epilogue.has_block_scales(n, k)))
+    out: torch.Tensor = chosen.run(a.reshape(-1, k), b, epilogue)
     return out.reshape(shape)
 
 
-def _rows(x: torch.Tensor | None, shape: Sequence[int]) -> torch.Tensor | None:
-    """`x` broadcast to `shape` and flattened to [M, N]."""
-    return None if x is None else x.expand(shape).reshape(-1, shape[-1])
+def _expanded(x: torch.Tensor | None, shape: Sequence[int]) -> torch.Tensor | None:
+    """`x` broadcast to `shape`: a view, in which leading dimensions may have stride 0 but the last has not."""
+    if x is None:
+        return None
+    if x.ndim == 0 or x.shape[-1] != shape[-1]:
+        x = x.expand(*x.shape[:-1], shape[-1])
+    return (x if x.stride(-1) == 1 else x.contiguous()).expand(shape)
 
 
 def _call(op: str, x: torch.Tensor, dtype: torch.dtype, n: int) -> Call:
     k = x.shape[-1]
-    capability = torch.cuda.get_device_capability(x.device) if x.device.type == "cuda" else None
-    return Call(op, x.device.type, dtype, x.numel() // max(k, 1), n, k, capability=capability)
+    m = x.numel() // max(k, 1)
+    if x.device.type != "cuda":
+        return Call(op, x.device.type, dtype, m, n, k)
+    capability = torch.cuda.get_device_capability(x.device)
+    return Call(op, "cuda", dtype, m, n, k, capability=capability, no_compiled=availability.reason(x.device))
+
+
+def _chosen(call: Call) -> Implementation:
+    """The implementation to run. On a GPU, one that is not a compiled kernel is said, once for each reason."""
+    chosen = choose(call)
+    if call.device == "cuda" and not chosen.compiled:
+        _tell(call.op, chosen.name, "; ".join(f"{each.name} {why}" for each, why in explain(call) if each.compiled))
+    return chosen
+
+
+@cache
+def _tell(op: str, name: str, reasons: str) -> None:
+    warnings.warn(f"{op} runs by {name}, not by a kernel of quant: {reasons}", stacklevel=2)
 
 
 def _fake_quantize_rows(

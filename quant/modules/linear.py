@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from torch import nn
 
 from quant.kernels import ops
+from quant.kernels.layouts import aligned_rows
 from quant.packing.linear import tensor_layout
 from quant.scheme import Scheme
+
+ROW_MAJOR = "row_major"
 
 
 class QuantLinear(nn.Module):
@@ -18,12 +22,11 @@ class QuantLinear(nn.Module):
     Packed tensors are buffers, so no optimizer, dtype cast or LoRA injection mistakes them for parameters.
 
     Attributes:
-        weight: [N, K] int8 or float8_e4m3fn.
+        weight: [N, K] int8 or float8_e4m3fn; on a GPU prepacked, see `layout`. `state_dict()` has it as stored.
         weight_scale: float32 [N, 1] or [1].
         input_scale: float32 [1] where the scheme's input is static, else None.
         pre_quant_scale: float32 [K] where the layer was smoothed, else None.
         bias: [N] in the model's dtype, or None.
-        layout: order of `weight` in memory, as `quant.kernels.layouts` names it; "row_major" is the file's order.
     """
 
     weight: torch.Tensor
@@ -48,7 +51,6 @@ class QuantLinear(nn.Module):
         self.in_features = in_features
         self.out_features = out_features
         self.scheme = scheme
-        self.layout = "row_major"
         stored = tensor_layout(scheme, out_features, in_features, smoothed=smoothed)
         for name in ("weight", "weight_scale", "input_scale", "pre_quant_scale"):
             if name in stored:
@@ -78,7 +80,21 @@ class QuantLinear(nn.Module):
             setattr(module, name, tensor.to(device, copy=True))
         if linear.bias is not None:
             module.bias = nn.Parameter(linear.bias.detach().clone().to(device), requires_grad=False)
-        return module.train(linear.training)
+        return module.train(linear.training).prepack()
+
+    @property
+    def layout(self) -> str:
+        """Order of `weight` in memory: "row_major" as in a checkpoint, or that of a file in `quant.kernels.layouts`."""
+        return ROW_MAJOR if self.weight.shape[1] == self.in_features else aligned_rows.NAME
+
+    def prepack(self) -> QuantLinear:
+        """Puts the weight into the order that the kernels of its device read; once, as the only copy. Returns self."""
+        for_kernels = self.weight.device.type == "cuda"
+        if for_kernels and self.layout == ROW_MAJOR:
+            self.weight = aligned_rows.pack(self.weight)
+        elif not for_kernels and self.layout == aligned_rows.NAME:
+            self.weight = aligned_rows.unpack(self.weight, self.in_features)
+        return self
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """x [..., K] -> [..., N] in x's dtype."""
@@ -87,6 +103,8 @@ class QuantLinear(nn.Module):
         codes, scale = ops.quantize_rows(
             x, self.weight.dtype, scale=self.input_scale, pre_quant_scale=self.pre_quant_scale
         )
+        if self.layout == aligned_rows.NAME:
+            codes = aligned_rows.pack(codes)
         return ops.scaled_mm(
             codes, scale, self.weight, self.weight_scale.reshape(-1, 1), bias=self.bias, out_dtype=x.dtype
         )
@@ -99,7 +117,19 @@ class QuantLinear(nn.Module):
             after = self._buffers[name]
             if after is not None and after.dtype != before.dtype:
                 self._buffers[name] = before.to(after.device)
-        return self
+        return self.prepack()
+
+    def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        weight = destination[f"{prefix}weight"]
+        if weight.shape[1] != self.in_features:
+            destination[f"{prefix}weight"] = aligned_rows.unpack(weight, self.in_features)
+
+    def _load_from_state_dict(self, state_dict: Mapping[str, Any], *rest: Any) -> None:
+        if self.layout == aligned_rows.NAME:
+            self.weight = aligned_rows.unpack(self.weight, self.in_features)
+        super()._load_from_state_dict(state_dict, *rest)
+        self.prepack()
 
     def extra_repr(self) -> str:
         shape = f"in_features={self.in_features}, out_features={self.out_features}"

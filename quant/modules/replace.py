@@ -21,6 +21,12 @@ def quantized_layers(model: nn.Module) -> dict[str, QuantLinear]:
     return {name: module for name, module in model.named_modules() if isinstance(module, QuantLinear)}
 
 
+def prepack(model: nn.Module) -> None:
+    """Puts each quantized weight into the order that its device's kernels read; after tensors were put in by hand."""
+    for layer in quantized_layers(model).values():
+        layer.prepack()
+
+
 def replace(model: nn.Module, name: str, module: nn.Module) -> None:
     """Puts `module` in the place of the submodule `name`."""
     parent, _, leaf = name.rpartition(".")

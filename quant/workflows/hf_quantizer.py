@@ -19,7 +19,7 @@ from torch import nn
 from quant.checkpoint.config import COMPRESSED_TENSORS, CONFIG_KEY, METHODS, OURS, check_method, stored_layers
 from quant.errors import CheckpointError
 from quant.modules.linear import QuantLinear
-from quant.modules.replace import insert_empty_layers, linears
+from quant.modules.replace import insert_empty_layers, linears, prepack
 
 
 class Method(StrEnum):
@@ -78,6 +78,7 @@ class Quantizer(DiffusersQuantizer):  # type: ignore[misc]
         empty = next((name for name, tensor in model.state_dict().items() if tensor.is_meta), None)
         if empty is not None:
             raise CheckpointError(f"the checkpoint has no tensor '{empty}'; is a shard missing?")
+        prepack(model)
         return model
 
     def check_if_quantized_param(

@@ -22,7 +22,7 @@ from quant.checkpoint.reader import (
 from quant.checkpoint.shards import DTYPE_NAMES
 from quant.errors import CheckpointError, ModelError
 from quant.modules.linear import QuantLinear
-from quant.modules.replace import insert_empty_layers, linears
+from quant.modules.replace import insert_empty_layers, linears, prepack
 from quant.packing.linear import tensor_layout
 from quant.workflows.record import Record, attach
 from quant.workflows.skeleton import model_class, skeleton
@@ -106,6 +106,7 @@ def _fill(
     empty = next((name for name, buffer in model.named_buffers() if buffer.is_meta), None)
     if empty is not None:
         raise ModelError(f"buffer '{empty}' is no part of a checkpoint: make the module on a real device, not on meta")
+    prepack(model)
     return model.eval()
 
 

@@ -7,7 +7,7 @@ import torch
 
 from quant.kernels import dispatch, reference
 from quant.kernels.arguments import Epilogue
-from quant.kernels.dispatch import IMPLEMENTATIONS, Call, Limits, choose, explain
+from quant.kernels.dispatch import IMPLEMENTATIONS, Call, Limits, choose, explain, only
 
 CALL = Call("scaled_mm", "cpu", torch.int8, m=33, n=16, k=64)
 
@@ -17,11 +17,13 @@ CALL = Call("scaled_mm", "cpu", torch.int8, m=33, n=16, k=64)
     [
         (Limits(devices=("cuda",)), "runs on cuda, not on cpu"),
         (Limits(dtypes=(torch.float8_e4m3fn,)), "takes float8_e4m3fn, not int8"),
-        (Limits(capabilities=((9, 0),)), "needs one of sm_90"),
+        (Limits(capabilities=((9, 0),)), "runs on sm_90, not on cpu"),
         (Limits(m_at_least=34), "needs M >= 34, got 33"),
         (Limits(n_multiple=32), "needs N a multiple of 32, got 16"),
         (Limits(k_multiple=128), "needs K a multiple of 128, got 64"),
-        (Limits(layout="tiles"), "reads weights in the order 'tiles', not 'row_major'"),
+        (Limits(m_at_most=32), "needs M <= 32, got 33"),
+        (Limits(k_at_most=63), "needs K <= 63, got 64"),
+        (Limits(block_scales=False), None),
         (Limits(), None),
     ],
 )
@@ -40,11 +42,47 @@ ON_GPU = replace(CALL, device="cuda", capability=(9, 0))
 
 @pytest.mark.parametrize("call", [replace(ON_GPU, m=16), replace(ON_GPU, n=12), replace(ON_GPU, k=60)])
 def test_the_limits_of_int_mm_on_cuda(call: Call) -> None:
-    assert choose(ON_GPU).name == "torch._int_mm"
-    (_, refusal), (last, accepted) = explain(call)
-    assert refusal is not None
-    assert "needs" in refusal
-    assert (last.name, accepted) == ("reference", None)
+    refusals = {each.name: why for each, why in explain(replace(call, no_compiled="CuPy is not installed"))}
+    assert refusals["sm80_int8_gemm"] == "CuPy is not installed"
+    assert "needs" in (refusals["torch._int_mm"] or "")
+    assert refusals["reference"] is None
+
+
+def test_scales_by_block_are_refused_in_words() -> None:
+    assert "one for each 128 x 128" in (Limits(block_scales=False).refusal(replace(CALL, block_scales=True)) or "")
+
+
+FP8 = torch.float8_e4m3fn
+
+
+@pytest.mark.parametrize(
+    ("capability", "dtype", "op", "name"),
+    [
+        ((8, 0), torch.int8, "scaled_mm", "sm80_int8_gemm"),
+        ((8, 6), torch.int8, "scaled_mm", "sm80_int8_gemm"),
+        ((8, 9), torch.int8, "scaled_mm", "sm80_int8_gemm"),
+        ((9, 0), torch.int8, "scaled_mm", "sm80_int8_gemm"),
+        ((7, 5), torch.int8, "scaled_mm", "torch._int_mm"),
+        ((8, 9), FP8, "scaled_mm", "sm89_fp8_gemm"),
+        ((8, 0), FP8, "scaled_mm", "reference"),
+        ((9, 0), FP8, "scaled_mm", "reference"),
+        ((8, 0), FP8, "quantize_rows", "quantize_rows"),
+        ((9, 0), torch.int8, "quantize_rows", "quantize_rows"),
+        ((10, 0), torch.int8, "quantize_rows", "reference"),
+    ],
+)
+def test_what_each_architecture_runs(capability: tuple[int, int], dtype: torch.dtype, op: str, name: str) -> None:
+    assert choose(replace(ON_GPU, capability=capability, dtype=dtype, op=op)).name == name
+
+
+def test_asking_for_one_that_cannot_run_is_an_error() -> None:
+    with only("sm89_fp8_gemm"):
+        with pytest.raises(ValueError, match="sm89_fp8_gemm takes float8_e4m3fn, not int8"):
+            choose(ON_GPU)
+        assert choose(replace(ON_GPU, capability=(8, 9), dtype=FP8)).name == "sm89_fp8_gemm"
+    assert choose(ON_GPU).name == "sm80_int8_gemm"
+    with pytest.raises(ValueError, match="no implementation is called 'sm80'"), only("sm80"):
+        pass
 
 
 def test_nothing_that_fits_is_an_error_with_every_reason(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -60,4 +98,5 @@ def test_int_mm_equals_the_reference_bit_for_bit(shape: tuple[int, int, int]) ->
     m, k, n = shape
     a, b = (torch.randint(-127, 128, (rows, k), dtype=torch.int8) for rows in (m, n))
     epilogue = Epilogue(torch.rand(m, 1), torch.rand(n, 1), torch.randn(n), "gelu")
-    assert torch.equal(IMPLEMENTATIONS[0].run(a, b, epilogue), reference.scaled_mm(a, b, epilogue))
+    (int_mm,) = (each for each in IMPLEMENTATIONS if each.name == "torch._int_mm")
+    assert torch.equal(int_mm.run(a, b, epilogue), reference.scaled_mm(a, b, epilogue))

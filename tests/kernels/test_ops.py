@@ -100,6 +100,22 @@ def test_epilogue_order(dtype: torch.dtype, activation: str) -> None:
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("by_row_and_block", [False, True])
+def test_scales_by_block(dtype: torch.dtype, by_row_and_block: bool) -> None:
+    m, k, n = 5, 300, 130
+    a, a_scale, b, _ = operands(m, k, n, dtype)
+    b_scale = torch.rand(2, 3) + 0.1
+    a_scale = torch.rand(m, 3) + 0.1 if by_row_and_block else a_scale
+    wide_b = b_scale.repeat_interleave(128, 0)[:n].repeat_interleave(128, 1)[:, :k].double()
+    wide_a = a_scale.double().repeat_interleave(128, 1)[:, :k] if by_row_and_block else a_scale.double()
+    expected = (a.double() * wide_a) @ (b.double() * wide_b).T
+    found = ops.scaled_mm(a, a_scale, b, b_scale, out_dtype=torch.float32)
+    assert torch.allclose(found.double(), expected, rtol=1e-5, atol=1e-5 * expected.abs().max().item())
+    cube = ops.scaled_mm(a[None], a_scale[None], b, b_scale, out_dtype=torch.float32)
+    assert torch.equal(cube[0], found)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
 def test_leading_dimensions_strides_and_no_rows(dtype: torch.dtype) -> None:
     a, a_scale, b, b_scale = operands(12, 32, 10, dtype)
     flat = ops.scaled_mm(a, a_scale, b, b_scale, out_dtype=torch.bfloat16)
@@ -147,7 +163,8 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"a": torch.zeros(8, dtype=torch.int8)}, "2 to 4 dimensions"),
     ({"a": torch.zeros(4, 8)}, "int8 or both float8"),
     ({"a_scale": torch.ones(3, 1)}, "a_scale must be"),
-    ({"b_scale": torch.ones(3, 1)}, "1 or N = 6"),
+    ({"a_scale": torch.ones(4, 1, dtype=torch.float64)}, "a_scale must be float32"),
+    ({"b_scale": torch.ones(3, 1)}, r"1 or N = 6 elements, or be \[1, 1\] for blocks"),
     ({"bias": torch.ones(3)}, r"shape \[6\]"),
     ({"residual": torch.ones(3, 6)}, r"residual must broadcast to \[4, 6\], got \[3, 6\]"),
     ({"gate": torch.ones(2, 4, 6)}, r"gate must broadcast to \[4, 6\]"),

@@ -1,0 +1,236 @@
+// out [M, N] = epilogue(a [M, K] b [N, K]^T) on 8-bit codes by mma.sync: the matmul of Ampere and Ada.
+//
+// A block computes TILE_M x TILE_N of the result. It walks along K in steps of TILE_K bytes; STAGES - 1 steps are on
+// their way from global to shared memory (cp.async) while one is multiplied. Shared rows are swizzled in units of 16
+// bytes, so that neither the copies nor ldmatrix meet a bank twice. Each warp owns WARP_M x WARP_N of the tile.
+//
+// M and N are arbitrary: rows that do not exist are copied as zeros and never stored. K is a multiple of 16, which the
+// host sees to by padding with zeros, so every copy is 16 bytes.
+//
+// Compile-time: TILE_M, TILE_N, TILE_K, WARP_M, WARP_N, STAGES, OUT (a Dtype), ACTIVATE (an
+// Activation), BLOCK_SCALES (0 or 1).
+#pragma once
+#include "epilogue.cuh"
+
+struct GemmArguments {
+  const u8* a;  // row m at a + m * a_stride, bytes; as all rows a multiple of 16
+  const u8* b;
+  void* out;  // [M, N] contiguous
+  s64 a_stride, b_stride;
+  const float* b_block_scales;  // where BLOCK_SCALES: [ceil(N / 128), k_blocks]
+  const float* a_block_scales;  // [M, k_blocks]; null where the epilogue's a_scale is used
+  s32 m, n, k;
+  s32 k_blocks;     // ceil(K / 128)
+  s32 out_vectors;  // does every row of `out` begin at a multiple of 16 bytes (8 for codes)?
+  Epilogue epilogue;
+};
+
+constexpr s32 WARPS_M = TILE_M / WARP_M, WARPS_N = TILE_N / WARP_N;
+constexpr s32 THREADS = 32 * WARPS_M * WARPS_N;
+constexpr s32 CHUNKS_K = TILE_K / 16;  // of 16 bytes, in a row of a stage
+constexpr s32 STAGE_BYTES = (TILE_M + TILE_N) * TILE_K;
+constexpr s32 FRAGMENTS_M = WARP_M / 16, FRAGMENTS_N = WARP_N / 8;
+constexpr s32 SCALE_BLOCK = 128;  // of K and of N: one scale, and the stretch of K after which FP8 sums are promoted
+constexpr s32 SUPERTILE = 8;
+
+static_assert(TILE_K == 64 || TILE_K == 128, "the swizzle is made for rows of 64 or 128 bytes");
+static_assert(WARP_M % 16 == 0 && (WARP_N == 32 || WARP_N == 64), "of mma fragments, and of the epilogue's swizzle");
+static_assert(TILE_M % WARP_M == 0 && TILE_N % WARP_N == 0 && SCALE_BLOCK % TILE_K == 0 && STAGES >= 2, "");
+
+// Byte of chunk q of a row of a stage: rows of 64 bytes repeat every second row, rows of 128 bytes every row.
+DEVICE s32 swizzled(s32 row, s32 chunk) {
+  const s32 mixed = TILE_K == 64 ? chunk ^ (row >> 1 & 3) : chunk ^ (row & 7);
+  return row * TILE_K + mixed * 16;
+}
+
+// Blocks in flight at one time should share what they read: the order goes down SUPERTILE tiles of M, then along N.
+DEVICE void place_tile(u32 block, s32 m, s32 n, s32& first_row, s32& first_column) {
+  const u32 tiles_m = (m + TILE_M - 1) / TILE_M, tiles_n = (n + TILE_N - 1) / TILE_N;
+  const u32 above = block / (SUPERTILE * tiles_n) * SUPERTILE, within = block % (SUPERTILE * tiles_n);
+  const u32 height = min(static_cast<u32>(SUPERTILE), tiles_m - above);
+  first_row = (above + within % height) * TILE_M;
+  first_column = within / height * TILE_N;
+}
+
+// The share of one thread in copying ROWS x TILE_K bytes of one operand into a stage.
+template <s32 ROWS>
+struct Copier {
+  static constexpr s32 CHUNKS = ROWS * CHUNKS_K;
+  static constexpr s32 EACH = (CHUNKS + THREADS - 1) / THREADS;
+  const u8* source[EACH];  // null where the row does not exist
+  const u8* anywhere;      // a valid address for copies of no bytes
+  s32 k;
+
+  DEVICE Copier(const u8* base, s64 stride, s32 first_row, s32 rows, s32 bytes_k) : anywhere(base), k(bytes_k) {
+#pragma unroll
+    for (s32 i = 0; i < EACH; i++) {
+      const s32 chunk = threadIdx.x + i * THREADS, row = first_row + chunk / CHUNKS_K;
+      source[i] = row < rows ? base + row * stride + chunk % CHUNKS_K * 16 : nullptr;
+    }
+  }
+
+  DEVICE void copy(u8* stage, s32 step) const {
+#pragma unroll
+    for (s32 i = 0; i < EACH; i++) {
+      const s32 chunk = threadIdx.x + i * THREADS;
+      if (CHUNKS % THREADS != 0 && chunk >= CHUNKS) break;
+      const s32 row = chunk / CHUNKS_K, column = chunk % CHUNKS_K;
+      const bool exists = source[i] != nullptr && step * TILE_K + column * 16 < k;
+      cp_async_16(stage + swizzled(row, column), exists ? source[i] + step * TILE_K : anywhere, exists ? 16 : 0);
+    }
+  }
+};
+
+// What a warp accumulates: Format::Accumulator by the instruction, promoted into floats every SCALE_BLOCK of K where
+// the format or the scales ask for it.
+template <class Format>
+struct Sums {
+  static constexpr bool PROMOTED = Format::PROMOTED || BLOCK_SCALES;
+  typename Format::Accumulator partial[FRAGMENTS_M][FRAGMENTS_N][4];
+  float total[PROMOTED ? FRAGMENTS_M : 1][PROMOTED ? FRAGMENTS_N : 1][4];
+
+  DEVICE Sums() {
+#pragma unroll
+    for (s32 i = 0; i < FRAGMENTS_M; i++)
+#pragma unroll
+      for (s32 j = 0; j < FRAGMENTS_N; j++)
+#pragma unroll
+        for (s32 e = 0; e < 4; e++) {
+          partial[i][j][e] = 0;
+          if (PROMOTED) total[i][j][e] = 0.0f;
+        }
+  }
+
+  // `row` and `column`: the warp's first, `block`: of K.
+  DEVICE void promote(const GemmArguments& args, s32 row, s32 column, s32 block) {
+    float b_scale = 0.0f;  // columns beyond N: nobody stores them
+    if (BLOCK_SCALES && column < args.n)
+      b_scale = args.b_block_scales[static_cast<s64>(column / SCALE_BLOCK) * args.k_blocks + block];
+#pragma unroll
+    for (s32 i = 0; i < FRAGMENTS_M; i++)
+#pragma unroll
+      for (s32 half = 0; half < 2; half++) {
+        float scale = b_scale;
+        if (BLOCK_SCALES && args.a_block_scales) {
+          const s32 m = min(row + i * 16 + half * 8 + static_cast<s32>(threadIdx.x % 32 / 4), args.m - 1);
+          scale = args.a_block_scales[static_cast<s64>(m) * args.k_blocks + block] * b_scale;
+        }
+#pragma unroll
+        for (s32 j = 0; j < FRAGMENTS_N; j++)
+#pragma unroll
+          for (s32 e = 2 * half; e < 2 * half + 2; e++) {
+            const float sum = static_cast<float>(partial[i][j][e]);
+            total[i][j][e] += BLOCK_SCALES ? sum * scale : sum;
+            partial[i][j][e] = 0;
+          }
+      }
+  }
+
+  DEVICE float value(s32 i, s32 j, s32 e) const {
+    if constexpr (PROMOTED) {
+      return total[i][j][e];
+    } else {
+      return static_cast<float>(partial[i][j][e]);
+    }
+  }
+};
+
+// One stage: WARP_M x WARP_N += a's rows times b's rows, TILE_K deep.
+template <class Format>
+DEVICE void multiply(Sums<Format>& sums, const u8* a, const u8* b, s32 warp_row, s32 warp_column) {
+  const s32 lane = threadIdx.x % 32;
+#pragma unroll
+  for (s32 k = 0; k < TILE_K / 32; k++) {
+    u32 a_part[FRAGMENTS_M][4], b_part[FRAGMENTS_N / 2][4];
+#pragma unroll
+    for (s32 i = 0; i < FRAGMENTS_M; i++)
+      ldmatrix_x4(a_part[i], a + swizzled(warp_row + i * 16 + lane % 16, 2 * k + lane / 16));
+#pragma unroll
+    for (s32 j = 0; j < FRAGMENTS_N / 2; j++)  // two blocks of 8 columns a load
+      ldmatrix_x4(b_part[j], b + swizzled(warp_column + j * 16 + lane % 8 + lane / 16 * 8, 2 * k + lane / 8 % 2));
+#pragma unroll
+    for (s32 i = 0; i < FRAGMENTS_M; i++)
+#pragma unroll
+      for (s32 j = 0; j < FRAGMENTS_N; j++)
+        Format::mma(sums.partial[i][j], a_part[i], b_part[j / 2][j % 2 * 2], b_part[j / 2][j % 2 * 2 + 1]);
+  }
+}
+
+// Byte of 4 floats `chunk` of a row of the epilogue's staging: fragments are written 8 bytes, rows read 16 bytes a lane.
+DEVICE s32 staged(s32 row, s32 chunk) {
+  return row * WARP_N * 4 + (chunk ^ (row & 3) << 1 ^ ((row ^ chunk >> 3) & 1)) * 16;
+}
+
+// Fragments hold two columns of a row; global memory wants whole rows. So 16 rows at a time pass through shared memory,
+// each warp in a place of its own.
+template <class Format>
+DEVICE void store_tile(const GemmArguments& args, const Sums<Format>& sums, u8* staging, s32 row, s32 column) {
+  constexpr s32 LANES = WARP_N / 8, ROWS = 32 / LANES;  // lanes on a row of the output, rows at once
+  const s32 lane = threadIdx.x % 32, g = lane / 4, t = lane % 4;
+#pragma unroll
+  for (s32 i = 0; i < FRAGMENTS_M; i++) {
+#pragma unroll
+    for (s32 j = 0; j < FRAGMENTS_N; j++)
+#pragma unroll
+      for (s32 half = 0; half < 2; half++)
+        *reinterpret_cast<float2*>(staging + staged(g + 8 * half, 2 * j + t / 2) + t % 2 * 8) =
+            make_float2(sums.value(i, j, 2 * half), sums.value(i, j, 2 * half + 1));
+    __syncwarp();
+#pragma unroll 1
+    for (s32 pass = 0; pass < 16 / ROWS; pass++) {
+      const s32 own = pass * ROWS + lane / LANES, chunk = lane % LANES * 2;
+      const s32 m = row + i * 16 + own, n = column + chunk * 4, count = args.n - n;
+      if (m < args.m && count > 0) {
+        const float4 first = *reinterpret_cast<const float4*>(staging + staged(own, chunk));
+        const float4 second = *reinterpret_cast<const float4*>(staging + staged(own, chunk + 1));
+        float x[8] = {first.x, first.y, first.z, first.w, second.x, second.y, second.z, second.w};
+        finish_8<OUT, ACTIVATE, BLOCK_SCALES>(x, args.epilogue, m, n, count);
+        const s64 at = static_cast<s64>(m) * args.n + n;
+        if (args.out_vectors && count >= 8) {
+          store_8<OUT>(args.out, at, x);
+        } else {
+#pragma unroll
+          for (s32 c = 0; c < 8; c++)
+            if (c < count) store<OUT>(args.out, at + c, x[c]);
+        }
+      }
+    }
+    __syncwarp();  // all have read before the next 16 rows are written
+  }
+}
+
+template <class Format>
+DEVICE void mma_gemm(const GemmArguments& args) {
+  SHARED_MEMORY(shared);
+  s32 tile_row, tile_column;
+  place_tile(blockIdx.x, args.m, args.n, tile_row, tile_column);
+  const s32 warp = threadIdx.x / 32;
+  const s32 warp_row = warp / WARPS_N * WARP_M, warp_column = warp % WARPS_N * WARP_N;
+  const s32 steps = (args.k + TILE_K - 1) / TILE_K;
+  const Copier<TILE_M> copy_a(args.a, args.a_stride, tile_row, args.m, args.k);
+  const Copier<TILE_N> copy_b(args.b, args.b_stride, tile_column, args.n, args.k);
+  auto copy_step = [&](s32 step) {
+    u8* stage = shared + step % STAGES * STAGE_BYTES;
+    if (step < steps) {
+      copy_a.copy(stage, step);
+      copy_b.copy(stage + TILE_M * TILE_K, step);
+    }
+    cp_async_commit();  // also an empty group, so that the count of groups is that of steps
+  };
+
+  Sums<Format> sums;
+  for (s32 step = 0; step < STAGES - 1; step++) copy_step(step);
+  for (s32 step = 0; step < steps; step++) {
+    cp_async_wait<STAGES - 2>();
+    // Everyone's copies of this step have landed, and everyone has read the stage that the next copies overwrite.
+    __syncthreads();
+    copy_step(step + STAGES - 1);
+    const u8* stage = shared + step % STAGES * STAGE_BYTES;
+    multiply(sums, stage, stage + TILE_M * TILE_K, warp_row, warp_column);
+    if (Sums<Format>::PROMOTED && ((step + 1) * TILE_K % SCALE_BLOCK == 0 || step + 1 == steps))
+      sums.promote(args, tile_row + warp_row, tile_column + warp_column, step * TILE_K / SCALE_BLOCK);
+  }
+  cp_async_wait<0>();
+  __syncthreads();  // the staging lies where the stages were
+  store_tile(args, sums, shared + warp * (16 * WARP_N * 4), tile_row + warp_row, tile_column + warp_column);
+}

@@ -1,0 +1,65 @@
+"""Tensors as kernels address them: rows by stride, broadcast dimensions by stride 0, nothing expanded in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from quant.kernels.host.structures import DTYPES, Rows
+from quant.kernels.layouts import aligned_rows
+
+#: Kernels read and write this many bytes at once where every row begins at a multiple of it.
+VECTOR_BYTES = aligned_rows.BYTES
+
+
+class Operands:
+    """Makes `Rows` of tensors, and holds on to the tensors whose addresses it gave away."""
+
+    def __init__(self) -> None:
+        self.held: list[torch.Tensor] = []
+
+    def address(self, x: torch.Tensor | None) -> int | None:
+        """Of the first element; None for an absent tensor."""
+        if x is None:
+            return None
+        self.held.append(x)
+        return x.data_ptr()
+
+    def rows(self, x: torch.Tensor | None, shape: Sequence[int]) -> Rows:
+        """`x` broadcast to `shape`, [..., N] with up to three leading dimensions, as one row of N for each m.
+
+        Args:
+            x: bfloat16, float16 or float32, any strides; None for an absent operand. Only where its last dimension
+                is broadcast or strided is it copied.
+            shape: of what `x` belongs to.
+        """
+        if x is None:
+            return Rows()
+        if x.shape[-1:] != shape[-1:]:
+            x = x.expand(*x.shape[:-1], shape[-1])
+        if x.stride(-1) != 1 and x.shape[-1] > 1:
+            x = x.contiguous()
+        wide = x.expand(shape)
+        sizes = [1] * (4 - wide.ndim) + list(wide.shape[:-1])
+        strides = [0] * (4 - wide.ndim) + list(wide.stride()[:-1])
+        outer, middle, inner = (stride if size > 1 else 0 for size, stride in zip(sizes, strides, strict=True))
+        aligned = all(step * x.itemsize % VECTOR_BYTES == 0 for step in (outer, middle, inner))
+        return Rows(
+            base=self.address(x),
+            outer_stride=outer,
+            middle_stride=middle,
+            inner_stride=inner,
+            middle=max(sizes[1], 1),
+            inner=max(sizes[2], 1),
+            dtype=DTYPES[x.dtype],
+            vectors=int(aligned and x.data_ptr() % VECTOR_BYTES == 0),
+        )
+
+
+def aligned(codes: torch.Tensor) -> torch.Tensor:
+    """Codes [R, K] in the layout `aligned_rows`: the tensor itself where it lies so, else a copy."""
+    codes = aligned_rows.pack(codes)
+    if codes.stride(1) != 1 or codes.stride(0) % VECTOR_BYTES or codes.data_ptr() % VECTOR_BYTES:
+        return codes.clone(memory_format=torch.contiguous_format)
+    return codes

@@ -1,0 +1,83 @@
+"""The host side of quantize_rows.cu: shapes and addresses to a launch."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+
+from quant.kernels.arguments import Prologue
+from quant.kernels.host.operands import Operands
+from quant.kernels.host.structures import DTYPES, NORMS, QuantizeArguments
+from quant.kernels.runtime.launch import Build, Launch
+
+KERNEL = "quantize_rows"
+#: What a row may hold: the registers of one block.
+LARGEST_K = 384 * 8 * 8
+LARGEST_M = 2**31 - 5  # rows are counted in 32 bits, up to the end of the last block
+_CHUNK = 8  # elements that a thread reads at once
+_WARP = 32
+_ROWS_OF_A_BLOCK = 4  # where one warp is enough for each
+
+
+class Quantized(NamedTuple):
+    """A launch and what it fills.
+
+    Attributes:
+        launch: what to run.
+        codes: int8 or float8_e4m3fn, of x's shape.
+        scale: float32 [..., 1], or [1, 1] where static.
+        held: tensors whose addresses are in the launch.
+    """
+
+    launch: Launch
+    codes: torch.Tensor
+    scale: torch.Tensor
+    held: list[torch.Tensor]
+
+
+def build(k: int, dtype: torch.dtype, norm: str) -> Build:
+    """What to compile for rows of `k` elements: few chunks a thread, so that registers allow many threads."""
+    chunks = -(-k // _CHUNK)
+    each = 4 if chunks <= 512 * 4 else 8
+    threads = -(-chunks // (each * _WARP)) * _WARP
+    each = -(-chunks // threads)
+    rows = _ROWS_OF_A_BLOCK if threads == _WARP else 1
+    defines = {"CODES": DTYPES[dtype], "NORM": NORMS[norm], "THREADS": threads, "ROWS": rows, "CHUNKS": each}
+    return Build(KERNEL, tuple(defines.items()))
+
+
+def plan(x: torch.Tensor, dtype: torch.dtype, scale: torch.Tensor | None, prologue: Prologue) -> Quantized:
+    """The arguments of `reference.quantize_rows` as a launch, with its results allocated and not yet filled."""
+    operands = Operands()
+    k = x.shape[-1]
+    m = x.numel() // max(k, 1)
+    codes = torch.empty(x.shape, dtype=dtype, device=x.device)
+    found = torch.empty((*x.shape[:-1], 1) if scale is None else (1, 1), dtype=torch.float32, device=x.device)
+    if m == 0 and scale is not None:  # no block will run that could write it
+        found.copy_(scale.reshape(1, 1))
+    rows = operands.rows
+    arguments = QuantizeArguments(
+        x=rows(x, x.shape),
+        norm_weight=rows(prologue.norm_weight, x.shape),
+        norm_bias=rows(prologue.norm_bias, x.shape),
+        modulation_scale=rows(prologue.modulation_scale, x.shape),
+        modulation_shift=rows(prologue.modulation_shift, x.shape),
+        pre_quant_scale=rows(prologue.pre_quant_scale, x.shape),
+        static_scale=operands.address(scale),
+        codes=operands.address(codes),
+        scales=operands.address(found),
+        m=m,
+        k=k,
+        eps=prologue.eps,
+    )
+    built = build(k, dtype, prologue.norm)
+    sizes = dict(built.defines)
+    block = (sizes["THREADS"], sizes["ROWS"])
+    launch = Launch(built, -(-m // block[1]), block, shared_bytes(built), arguments)
+    return Quantized(launch, codes, found, operands.held)
+
+
+def shared_bytes(built: Build) -> int:
+    """Three reductions over a row, a float for each warp."""
+    return 3 * dict(built.defines)["THREADS"] // _WARP * 4

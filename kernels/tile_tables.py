@@ -1,0 +1,109 @@
+"""Which tile a matmul takes: the one that `quant kernels tune` measured to be best, else that of `tiles.rule`.
+
+A table belongs to one architecture: JSON, `kernels/tiles/{architecture}.json` as shipped, or the file of the same name
+in the user's cache, which comes first.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from quant.kernels.runtime.architectures import Architecture
+from quant.kernels.runtime.cubins import cache_dir
+from quant.kernels.runtime.errors import KernelError
+from quant.kernels.tiles import Tile, candidates, rule
+
+FORMAT_VERSION = 1
+
+
+class Choice(NamedTuple):
+    """A tile, and where it comes from: "rule", or the GPU it was measured on."""
+
+    tile: Tile
+    source: str
+
+
+class Entry(NamedTuple):
+    """A measured best: for `kernel` at this N and K, and every M up to `m` that no smaller entry covers."""
+
+    kernel: str
+    m: int
+    n: int
+    k: int
+    tile: Tile
+
+
+class Table(NamedTuple):
+    """The entries of one architecture, and the GPU they were measured on."""
+
+    gpu: str
+    entries: tuple[Entry, ...]
+
+    def find(self, kernel: str, m: int, n: int, k: int) -> Tile | None:
+        """The entry of the smallest M that is not below `m`; for larger ones that of the largest."""
+        same = sorted(entry for entry in self.entries if (entry.kernel, entry.n, entry.k) == (kernel, n, k))
+        return next((entry.tile for entry in same if entry.m >= m), same[-1].tile if same else None)
+
+
+def choose(
+    kernel: str, m: int, n: int, k: int, architecture: Architecture, multiprocessors: int, *, promoted: bool
+) -> Choice:
+    """The tile for out [m, n] = a [m, k] b [n, k]^T.
+
+    Args:
+        kernel: its name.
+        m, n, k: sizes.
+        architecture: of the GPU.
+        multiprocessors: how many it has.
+        promoted: are sums kept twice, as FP8's and those with block scales? Tables are about plain scales: a tile that
+            does not fit is not taken from them.
+    """
+    possible = candidates(architecture, promoted=promoted)
+    table = load(architecture.name)
+    measured = None if table is None else table.find(kernel, m, n, k)
+    if table is not None and measured in possible and measured is not None:
+        return Choice(measured, f"measured on {table.gpu}")
+    return Choice(rule(m, n, k, possible, architecture, multiprocessors), "rule")
+
+
+@cache
+def load(architecture: str) -> Table | None:
+    """The table of an architecture; None where nobody made one.
+
+    Raises:
+        KernelError: the file is damaged or of another version.
+    """
+    own = user_table(architecture)
+    shipped = files("quant.kernels").joinpath("tiles").joinpath(own.name)
+    for path in (own, shipped):
+        if path.is_file():
+            try:
+                return parse(json.loads(path.read_text(encoding="utf-8")))
+            except (ValueError, KeyError, TypeError) as error:
+                raise KernelError(f"{path}: no tile table of version {FORMAT_VERSION} ({error}); remove it") from None
+    return None
+
+
+def user_table(architecture: str) -> Path:
+    """Where `quant kernels tune` puts what it found on this machine."""
+    return cache_dir() / "tiles" / f"{architecture}.json"
+
+
+def parse(body: Mapping[str, Any]) -> Table:
+    """A table from its JSON. Raises ValueError, KeyError or TypeError where it is none."""
+    if body["format_version"] != FORMAT_VERSION:
+        raise ValueError(f"format_version is {body['format_version']}")
+    return Table(
+        body["gpu"], tuple(Entry(e["kernel"], e["m"], e["n"], e["k"], Tile(*e["tile"])) for e in body["entries"])
+    )
+
+
+def to_json(table: Table) -> dict[str, Any]:
+    """What `parse` reads."""
+    entries = [{**entry._asdict(), "tile": list(entry.tile)} for entry in table.entries]
+    return {"format_version": FORMAT_VERSION, "gpu": table.gpu, "entries": entries}

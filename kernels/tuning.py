@@ -1,0 +1,81 @@
+"""Finding the fastest tile for sizes that matter, by running every one that fits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+import torch
+
+from quant.kernels.arguments import Epilogue
+from quant.kernels.host import mma_gemm
+from quant.kernels.runtime import cupy_launch
+from quant.kernels.runtime.architectures import Architecture
+from quant.kernels.tile_tables import Entry, Table
+from quant.kernels.tiles import Tile, candidates
+
+#: Written between two measurements, so that none finds the other's operands in the L2 cache (50 MB on Hopper).
+_FLUSH_BYTES = 256 * 2**20
+_ROUNDS = 11
+
+
+class Size(NamedTuple):
+    """A matmul to tune: out [m, n] = a [m, k] b [n, k]^T by a kernel."""
+
+    kernel: str
+    m: int
+    n: int
+    k: int
+
+
+#: The seconds of one call.
+Timer = Callable[[Size, Tile], float]
+
+
+def tune(
+    sizes: Iterable[Size],
+    architecture: Architecture,
+    gpu: str,
+    seconds: Timer,
+    *,
+    told: Callable[[Size, dict[Tile, float]], None] = lambda size, times: None,
+) -> Table:
+    """The fastest tile for each size.
+
+    Args:
+        sizes: what to tune; plain scales and a bf16 result.
+        architecture: its candidates are tried.
+        gpu: its name, for the table.
+        seconds: measures one.
+        told: called after each size with the seconds of every tile.
+    """
+    entries = []
+    for size in sizes:
+        times = {tile: seconds(size, tile) for tile in candidates(architecture, promoted=size.kernel == mma_gemm.FP8)}
+        told(size, times)
+        entries.append(Entry(*size, min(times, key=lambda tile: times[tile])))
+    return Table(gpu, tuple(entries))
+
+
+def gpu_timer(device: torch.device) -> Timer:
+    """Measures on a GPU: random codes, a cold L2 cache, the median of several calls by events."""
+    flush = torch.empty(_FLUSH_BYTES, dtype=torch.int8, device=device)
+
+    def seconds(size: Size, tile: Tile) -> float:
+        dtype = torch.float8_e4m3fn if size.kernel == mma_gemm.FP8 else torch.int8
+        a, b = (torch.randint(-100, 101, (rows, size.k), dtype=torch.int8, device=device) for rows in (size.m, size.n))
+        scales = (torch.rand(size.m, 1, device=device), torch.rand(size.n, 1, device=device))
+        planned = mma_gemm.plan(size.kernel, a.view(dtype), b.view(dtype), Epilogue(*scales), tile)
+        cupy_launch.prepare([planned.launch.build], device)
+        taken: list[float] = []
+        for _ in range(_ROUNDS):
+            flush.zero_()
+            begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
+            begin.record()
+            cupy_launch.run(planned.launch, device)
+            end.record()
+            end.synchronize()
+            taken.append(float(begin.elapsed_time(end)) / 1e3)
+        return sorted(taken[1:])[(_ROUNDS - 1) // 2]
+
+    return seconds

@@ -1,0 +1,131 @@
+"""What a kernel's compiled code must be, checked without a GPU: its instructions, and that registers sufficed."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Mapping
+from importlib.util import find_spec
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+from quant.kernels.runtime.architectures import architecture
+from quant.kernels.runtime.launch import Build
+from quant.kernels.runtime.nvrtc import Resources, compile_cubin, resources
+
+#: The hardware gives registers to a thread in steps of 8; a block has at most 1024 threads.
+_REGISTER_STEP = 8
+_MAX_THREADS = 1024
+
+#: An instruction of a listing: its address, perhaps a predicate, the opcode.
+_INSTRUCTION = re.compile(r"^\s*/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+\s+)?([A-Z][\w.]*)", re.MULTILINE)
+_ENTRY = re.compile(r"Compiling entry function '(\w+)'")
+#: Warnings of the compiler, and what ptxas calls advice: C75xx (wgmma is serialized), slow modifiers.
+_COMPLAINT = re.compile(r"^(?!Remark: ).*(?:\bC75\d\d\b|\bAdvisory\b|\bwarning\b).*$", re.MULTILINE | re.IGNORECASE)
+
+
+class Kernel(Protocol):
+    """A kernel as the catalogue describes it."""
+
+    @property
+    def name(self) -> str:
+        """Of its source and its entry point."""
+
+    @property
+    def architectures(self) -> tuple[str, ...]:
+        """It is launched on these."""
+
+    @property
+    def instructions(self) -> Mapping[str, tuple[str, ...]]:
+        """For each architecture the beginnings of SASS opcodes that must occur."""
+
+    @property
+    def forbidden(self) -> tuple[str, ...]:
+        """Beginnings of SASS opcodes that must not occur."""
+
+    @property
+    def builds(self) -> Callable[[str], tuple[Build, ...]]:
+        """Those that stand for all, on an architecture."""
+
+    @property
+    def threads(self) -> Callable[[Build], int]:
+        """Of a block."""
+
+    @property
+    def shared_bytes(self) -> Callable[[Build], int]:
+        """Dynamic shared memory of a block."""
+
+    @property
+    def max_registers(self) -> Callable[[Build], int]:
+        """Of a thread at launch."""
+
+
+class Disassembly(NamedTuple):
+    """A compiled build.
+
+    Attributes:
+        opcodes: how often each SASS opcode occurs, with its modifiers: "IMMA.16832.S8.S8".
+        resources: what ptxas reported.
+        entries: names of the entry points.
+        complaints: lines of warnings and advice.
+    """
+
+    opcodes: Counter[str]
+    resources: Resources
+    entries: tuple[str, ...]
+    complaints: tuple[str, ...]
+
+    def count(self, beginning: str) -> int:
+        """How many instructions have an opcode that begins so."""
+        return sum(count for opcode, count in self.opcodes.items() if opcode.startswith(beginning))
+
+
+def disassemble(build: Build, arch: str, texts: Mapping[str, str] | None = None) -> Disassembly:
+    """Compiles a build and reads the machine code; `texts` as in `compile_cubin`."""
+    cubin, log = compile_cubin(build, arch, texts)
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(cubin)
+        file.flush()
+        command = [nvdisasm(), "-c", file.name]
+        listing = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    opcodes = Counter(_INSTRUCTION.findall(listing))
+    assert opcodes["EXIT"], f"no instructions found in the listing of {build.kernel}: {listing[:500]!r}"
+    return Disassembly(opcodes, resources(log), tuple(_ENTRY.findall(log)), tuple(_COMPLAINT.findall(log)))
+
+
+def nvdisasm() -> str:
+    """Path of NVIDIA's disassembler: that of the Python package, else one on the PATH."""
+    package = find_spec("nvidia")
+    for folder in (package and package.submodule_search_locations) or ():
+        for found in sorted(Path(folder).glob("*/bin/nvdisasm")):
+            return str(found)
+    on_path = shutil.which("nvdisasm")
+    if on_path is None:
+        raise FileNotFoundError("nvdisasm is missing: pip install nvidia-cuda-nvdisasm")
+    return on_path
+
+
+def violations(kernel: Kernel, build: Build, arch: str, texts: Mapping[str, str] | None = None) -> list[str]:
+    """What is wrong with one build on one architecture, in words; empty where nothing is."""
+    limits = architecture(arch)
+    code = disassemble(build, arch, texts)
+    used, threads = code.resources, kernel.threads(build)
+    shared = used.static_shared_bytes + kernel.shared_bytes(build)
+    most_registers = kernel.max_registers(build)
+    in_block = -(-used.registers // _REGISTER_STEP) * _REGISTER_STEP * threads
+    rules = {
+        f"entry points are {code.entries}, not {kernel.name}": code.entries == (kernel.name,),
+        f"spills {used.spill_bytes} bytes": used.spill_bytes == 0,
+        f"has a stack of {used.stack_bytes} bytes": used.stack_bytes == 0,
+        f"uses {used.registers} registers, declares {most_registers}": used.registers <= most_registers,
+        f"has blocks of {threads} threads": 0 < threads <= _MAX_THREADS,
+        f"needs {in_block} registers a block": in_block <= limits.registers_per_sm,
+        f"needs {shared} bytes of shared memory": shared <= limits.shared_bytes_per_block,
+        **{f"has no {each}": code.count(each) > 0 for each in kernel.instructions[arch]},
+        **{f"has {code.count(each)} {each}": code.count(each) == 0 for each in kernel.forbidden},
+        **{f"compiler: {line}": False for line in code.complaints},
+    }
+    return [text for text, holds in rules.items() if not holds]
