@@ -23,3 +23,7 @@ class CalibrationError(QuantError):
 
 class CheckpointError(QuantError):
     """A checkpoint folder that is incomplete, damaged, of an unknown version, or in the way."""
+
+
+class KernelChoiceError(QuantError):
+    """A kernel was asked for that cannot run here or there, or no GPU is there to measure on."""

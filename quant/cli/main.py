@@ -11,6 +11,7 @@ import click
 from quant.cli.calibrate import calibrate
 from quant.cli.demo import demo
 from quant.cli.inspect import inspect
+from quant.cli.kernels import kernels
 from quant.cli.recipes import recipes
 from quant.errors import QuantError
 
@@ -53,5 +54,5 @@ def main() -> None:
     warnings.filterwarnings("ignore", message="transformers .* is not tested")
 
 
-for command in (calibrate, inspect, recipes, demo):
+for command in (calibrate, inspect, recipes, kernels, demo):
     main.add_command(command)

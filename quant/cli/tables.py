@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 
 from quant.workflows.inspecting import Component, Inspection, Layer
 
@@ -25,7 +25,24 @@ def component_table(component: Component, *, every_layer: bool = False) -> str:
         groups.setdefault((name, _shape(layer), layer.scheme or "kept", reason), []).append(layer)
     rows = [_row(name, shape, scheme, reason, members) for (name, shape, scheme, reason), members in groups.items()]
     head = (component.name or "model", *_HEADINGS)
-    return "\n".join([*_aligned([head, *rows]), "", _totals(component)])
+    return "\n".join([*aligned([head, *rows], figures=_FIGURES), "", _totals(component)])
+
+
+def kernel_table(component: Component, *, every_layer: bool = False) -> str:
+    """Which kernel multiplies the quantized layers on each architecture; layers alike in it are one line."""
+    quantized = [layer for layer in component.layers if layer.scheme is not None]
+    if not quantized:
+        return ""
+    architectures = tuple(quantized[0].kernels)
+    groups: dict[tuple[str, ...], int] = {}
+    for layer in quantized:
+        key = (layer.name if every_layer else str(layer.scheme), *(layer.kernels[arch] for arch in architectures))
+        groups[key] = groups.get(key, 0) + 1
+    rows = [(key[0], str(count), *key[1:]) for key, count in groups.items()]
+    lines = aligned([("matmul by", "layers", *architectures), *rows], figures=(1,))
+    if any("reference" in row for row in rows):
+        lines.append("reference is plain PyTorch: it computes what the checkpoint says, and is not fast")
+    return "\n".join(lines)
 
 
 def provenance_lines(found: Inspection) -> str:
@@ -85,12 +102,13 @@ def _totals(component: Component) -> str:
     )
 
 
-def _aligned(rows: Sequence[tuple[str, ...]]) -> list[str]:
+def aligned(rows: Sequence[tuple[str, ...]], figures: Container[int] = ()) -> list[str]:
+    """Rows as lines with aligned columns, `figures` to the right; a column empty below its head is left out."""
     used = [column for column in range(len(rows[0])) if any(row[column] for row in rows[1:])]
     widths = {column: max(len(row[column]) for row in rows) for column in used}
     return [
         "  ".join(
-            row[column].rjust(widths[column]) if column in _FIGURES else row[column].ljust(widths[column])
+            row[column].rjust(widths[column]) if column in figures else row[column].ljust(widths[column])
             for column in used
         ).rstrip()
         for row in rows

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,10 @@ from quant.checkpoint.reader import StoredTensor, component_folders, find_manife
 from quant.checkpoint.shards import DTYPE_NAMES
 from quant.errors import CheckpointError
 from quant.scheme import Scheme
+from quant.workflows.explaining import kernels_of_layer
 
 _BYTES = {name: dtype.itemsize for dtype, name in DTYPE_NAMES.items()}
+_TORCH_NAMES = {name: str(dtype).removeprefix("torch.") for dtype, name in DTYPE_NAMES.items()}
 _BF16_BYTES = 2
 _SCALE = ".weight_scale"
 #: The tensors of a packed layer that its unquantized form has not.
@@ -34,6 +36,8 @@ class Layer:
         nbytes: all its tensors.
         weight_error: ||W - W_stored|| / ||W|| as measured when it was made; None where that is not recorded.
         alpha: SmoothQuant's strength, None where it was not used.
+        weight_dtype: of the weight as stored, torch's name.
+        kernels: architecture to the implementation of the matmul that a GPU of it runs; empty where not quantized.
     """
 
     name: str
@@ -44,6 +48,8 @@ class Layer:
     nbytes: int
     weight_error: float | None = None
     alpha: float | None = None
+    weight_dtype: str = ""
+    kernels: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -143,6 +149,8 @@ def _layer(
         nbytes=_nbytes(own.values(), path),
         weight_error=record.get("weight_error"),
         alpha=record.get("alpha"),
+        weight_dtype=_TORCH_NAMES.get(own["weight"].dtype, ""),
+        kernels={} if scheme is None else kernels_of_layer(scheme, shape[0], shape[1]),
     )
 
 

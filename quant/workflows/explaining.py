@@ -1,0 +1,140 @@
+"""Which kernel a layer runs by, on this machine or on another GPU, and why the others do not."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any, NamedTuple
+
+import torch
+
+from quant.errors import KernelChoiceError
+from quant.kernels import dispatch, tile_tables
+from quant.kernels.catalog import KERNELS
+from quant.kernels.host import mma_gemm
+from quant.kernels.runtime import availability
+from quant.kernels.runtime.architectures import ARCHITECTURES, Architecture, of_capability
+from quant.packing.eight_bit import storage_dtype
+from quant.scheme import Scheme
+
+OPS = ("quantize_rows", "scaled_mm")
+#: Where a layer's M is not known: many tokens, as in a video.
+MANY_ROWS = 32_760
+
+
+class Option(NamedTuple):
+    """One implementation of an op.
+
+    Attributes:
+        name: of the implementation.
+        refusal: why it does not run the call; None where it could.
+        tile: how a matmul is cut, and where that choice comes from; empty where there is none.
+    """
+
+    name: str
+    refusal: str | None
+    tile: str = ""
+
+
+class Explanation(NamedTuple):
+    """The implementations of one op for one call, best first."""
+
+    op: str
+    options: tuple[Option, ...]
+
+    @property
+    def chosen(self) -> Option:
+        """The first that can run."""
+        return next(option for option in self.options if option.refusal is None)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        return {"op": self.op, "chosen": self.chosen.name, "options": [each._asdict() for each in self.options]}
+
+
+def explain(scheme: Scheme, m: int, n: int, k: int, *, arch: str | None = None) -> tuple[Explanation, ...]:
+    """What a layer of this scheme does with an input [m, k] and a weight [n, k].
+
+    Args:
+        scheme: of the layer.
+        m, n, k: sizes.
+        arch: such as "sm_90a"; None for this machine's GPU, or its CPU where it has none.
+
+    Returns:
+        One explanation for each op, in the order they run.
+    """
+    architecture, no_compiled = (ARCHITECTURES[arch], None) if arch is not None else _here()
+    dtype = storage_dtype(scheme.weights)
+    found = []
+    for op in OPS:
+        call = dispatch.Call(
+            op=op,
+            device="cpu" if architecture is None else "cuda",
+            dtype=dtype,
+            m=m,
+            n=n if op == "scaled_mm" else 0,
+            k=k,
+            capability=None if architecture is None else architecture.capability,
+            no_compiled=no_compiled,
+        )
+        options = [
+            Option(each.name, refusal, _tile(each.name, call, architecture) if refusal is None else "")
+            for each, refusal in dispatch.explain(call)
+        ]
+        found.append(Explanation(op, tuple(options)))
+    return tuple(found)
+
+
+def overview() -> tuple[str, list[tuple[str, ...]]]:
+    """What this machine can run, in a sentence, and a row for each compiled kernel.
+
+    Returns:
+        The sentence; rows of name, summary, codes, and for each architecture "yes" or "".
+    """
+    if torch.cuda.is_available():
+        device = torch.device("cuda", torch.cuda.current_device())
+        reason = availability.reason(device)
+        name = torch.cuda.get_device_name(device)
+    else:
+        reason, name = "torch sees no CUDA device", "this machine"
+    rows = []
+    for kernel in KERNELS:
+        (implementation,) = (each for each in dispatch.IMPLEMENTATIONS if each.name == kernel.name)
+        (limits,) = implementation.limits
+        codes = ", ".join("INT8" if dtype == torch.int8 else "FP8" for dtype in limits.dtypes) or "INT8, FP8"
+        rows.append(
+            (kernel.name, kernel.summary, codes, *("yes" if a in kernel.architectures else "" for a in ARCHITECTURES))
+        )
+    return f"{name} runs them" if reason is None else f"{name} runs none of them: {reason}", rows
+
+
+def require(explanations: tuple[Explanation, ...], name: str) -> None:
+    """Raises KernelChoiceError with the reason if the implementation `name` does not run its op."""
+    options = {option.name: option for each in explanations for option in each.options}
+    if name not in options:
+        raise KernelChoiceError(f"no kernel is called '{name}'; there are {', '.join(options)}")
+    refusal = options[name].refusal
+    if refusal is not None:
+        raise KernelChoiceError(f"{name} cannot run this: {refusal}")
+
+
+@cache
+def kernels_of_layer(scheme: Scheme, n: int, k: int) -> dict[str, str]:
+    """Architecture to the implementation of `scaled_mm` for a weight [n, k] there, at many rows."""
+    return {arch: explain(scheme, MANY_ROWS, n, k, arch=arch)[1].chosen.name for arch in ARCHITECTURES}
+
+
+def _here() -> tuple[Architecture | None, str | None]:
+    if not torch.cuda.is_available():
+        return None, None
+    device = torch.device("cuda", torch.cuda.current_device())
+    return of_capability(torch.cuda.get_device_capability(device)), availability.reason(device)
+
+
+def _tile(name: str, call: dispatch.Call, architecture: Architecture | None) -> str:
+    if architecture is None or name not in (mma_gemm.INT8, mma_gemm.FP8):
+        return ""
+    choice = tile_tables.choose(
+        name, call.m, call.n, call.k, architecture, architecture.multiprocessors, promoted=name == mma_gemm.FP8
+    )
+    blocks = -(-call.m // choice.tile.m) * -(-call.n // choice.tile.n)
+    return f"tile {choice.tile}; {blocks} blocks ({choice.source})"

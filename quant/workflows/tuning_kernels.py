@@ -1,0 +1,84 @@
+"""`quant kernels tune`: the tiles of this machine's GPU, for the layers of a checkpoint or for sizes given."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import torch
+
+from quant.errors import KernelChoiceError
+from quant.kernels import dispatch, tile_tables, tuning
+from quant.kernels.runtime import availability, cupy_launch
+from quant.kernels.tiles import Tile
+from quant.workflows.inspecting import inspect
+
+#: (dtype of the codes, M, N, K) of a matmul.
+Size = tuple[torch.dtype, int, int, int]
+
+
+def layer_sizes(folder: str | Path, rows: Iterable[int]) -> list[Size]:
+    """Every distinct quantized layer of a checkpoint, for each M of `rows`.
+
+    Raises:
+        CheckpointError: no checkpoint, or a damaged one.
+    """
+    layers = [layer for component in inspect(folder).components for layer in component.layers if layer.scheme]
+    found = dict.fromkeys((layer.weight_dtype, layer.shape) for layer in layers)
+    return [(getattr(torch, dtype), m, shape[0], shape[1]) for dtype, shape in found for m in rows]
+
+
+def tune(
+    sizes: Iterable[Size],
+    out: Path | None = None,
+    told: Callable[[tuning.Size, dict[Tile, float]], None] = lambda size, times: None,
+) -> Path:
+    """Measures every tile for every size on the current GPU, and adds the best to a table.
+
+    Args:
+        sizes: of matmuls; those that run by no kernel with tiles on this GPU are left out.
+        out: the table; by default the user's own, which comes before the one that is shipped.
+        told: called after each size with the seconds of every tile.
+
+    Returns:
+        The table's path.
+
+    Raises:
+        KernelChoiceError: no GPU here runs the kernels, or none of the sizes is of a kernel that has tiles.
+    """
+    device = torch.device("cuda", torch.cuda.current_device() if torch.cuda.is_available() else 0)
+    reason = availability.reason(device)
+    if reason is not None:
+        raise KernelChoiceError(f"tuning measures on a GPU, and {reason}")
+    architecture = cupy_launch.device_architecture(cupy_launch.device_index(device))
+    wanted = []
+    for dtype, m, n, k in sizes:
+        call = dispatch.Call("scaled_mm", "cuda", dtype, m, n, k, capability=architecture.capability)
+        chosen = dispatch.choose(call)
+        if chosen.compiled:
+            wanted.append(tuning.Size(chosen.name, m, n, k))
+    if not wanted:
+        raise KernelChoiceError(f"none of these sizes runs by a kernel with tiles on {architecture.name}")
+    gpu = torch.cuda.get_device_name(device)
+    found = tuning.tune(dict.fromkeys(wanted), architecture, gpu, tuning.gpu_timer(device), told=told)
+    return _merge(found, out or tile_tables.user_table(architecture.name))
+
+
+def _merge(found: tile_tables.Table, path: Path) -> Path:
+    """Adds entries to the table in `path`; new ones replace old ones of the same size."""
+    old: tuple[tile_tables.Entry, ...] = ()
+    if path.is_file():
+        before = tile_tables.parse(json.loads(path.read_text(encoding="utf-8")))
+        if before.gpu != found.gpu:
+            raise KernelChoiceError(f"{path}: was measured on {before.gpu}, not on {found.gpu}; give another --out")
+        old = before.entries
+    entries = {entry[:4]: entry for entry in (*old, *found.entries)}
+    body = tile_tables.to_json(tile_tables.Table(found.gpu, tuple(sorted(entries.values()))))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    work = path.with_name(f".{path.name}.{os.getpid()}")
+    work.write_text(json.dumps(body, indent=1) + "\n", encoding="utf-8")
+    work.replace(path)
+    tile_tables.load.cache_clear()
+    return path
