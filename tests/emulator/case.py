@@ -1,0 +1,59 @@
+"""Runs the kernels of `cases/`: each has one mistake, and a twin without it."""
+
+from __future__ import annotations
+
+import ctypes
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+from quant.kernels.runtime.launch import Build, Launch
+from tests.emulator.emulator import Counts, Program, compile_kernel
+
+N = 256  # elements of a case's input and of its output, unless it says otherwise
+
+
+class Arguments(ctypes.Structure):
+    """As cases/case.cuh has it."""
+
+    _fields_ = (
+        ("input", ctypes.c_void_p),
+        ("out", ctypes.c_void_p),
+        *((name, ctypes.c_int32) for name in ("n", "correct", "what")),
+    )
+
+
+class Case(NamedTuple):
+    """A kernel of `cases/` and how it is launched.
+
+    Attributes:
+        name: of the file and the kernel.
+        what: WHAT, where a file holds several mistakes.
+        threads: of a block.
+        blocks: of the grid.
+        n: elements of the input, of the output, and 4-byte words of shared memory.
+    """
+
+    name: str
+    what: int = 0
+    threads: int = 64
+    blocks: int = 1
+    n: int = N
+
+    def run(self, *, correct: bool, seed: int = 0, copies: str = "random") -> tuple[torch.Tensor, Counts]:
+        """The output, which begins as zeros, and what the launch cost. The input is 0, 1, 2, ..."""
+        build = Build(self.name, ())
+        given = torch.arange(self.n, dtype=torch.int32)
+        out = torch.zeros(self.n, dtype=torch.int32)
+        arguments = Arguments(given.data_ptr(), out.data_ptr(), self.n, int(correct), self.what)
+        launch = Launch(build, self.blocks, (self.threads, 1), 4 * self.n, arguments)
+        counts = _program(build).run(launch, [(given, False), (out, True)], seed=seed, copies=copies)
+        return out, counts
+
+
+@cache
+def _program(build: Build) -> Program:
+    folder = Path(__file__).parent / "cases"
+    return compile_kernel(build, "sm_80", sources={path.name: path.read_text() for path in folder.iterdir()})

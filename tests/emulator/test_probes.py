@@ -1,0 +1,210 @@
+"""Every wrapper on the emulator, against NumPy that follows the published layouts and against torch's casts."""
+
+from __future__ import annotations
+
+import math
+from functools import cache
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+
+from tests.emulator.emulator import compile_kernel
+from tests.emulator.probes import PROBES, Probe, sources
+
+_BY_NAME = {probe.name: probe for probe in PROBES}
+
+Array = npt.NDArray[np.generic]
+
+
+@cache
+def ran(name: str) -> tuple[tuple[torch.Tensor, ...], tuple[torch.Tensor, ...]]:
+    """Inputs and outputs of a probe."""
+    probe: Probe = _BY_NAME[name]
+    inputs, outputs = probe.inputs(), probe.empty_outputs()
+    program = compile_kernel(probe.build, probe.arch, sources=sources())
+    buffers = [*((x, False) for x in inputs), *((x, True) for x in outputs)]
+    program.run(probe.launch(inputs, outputs), buffers)
+    return inputs, outputs
+
+
+@pytest.mark.parametrize("probe", PROBES, ids=lambda probe: probe.name)
+def test_a_probe_is_the_same_every_time(probe: Probe) -> None:
+    inputs, outputs = ran(probe.name)
+    again = probe.inputs()
+    assert all(x.equal(y) or x.isnan().any() for x, y in zip(inputs, again, strict=True))
+    later = probe.empty_outputs()
+    program = compile_kernel(probe.build, probe.arch, sources=sources())
+    buffers = [*((x, False) for x in again), *((x, True) for x in later)]
+    program.run(probe.launch(again, later), buffers, seed=99)
+    for x, y in zip(outputs, later, strict=True):
+        assert x.view(torch.uint8).equal(y.view(torch.uint8))
+
+
+def test_cp_async_copies_some_bytes_and_clears_the_others() -> None:
+    (source, counts), (left,) = ran("probe_cp_async")
+    for row in range(64):
+        count = int(counts[row])
+        assert left[row].tolist() == source[row, :count].tolist() + [0] * (16 - count)
+
+
+def test_ldmatrix_gives_a_lane_four_bytes_of_row_l_div_4_of_each_matrix() -> None:
+    (image, rows), (fragments,) = ran("probe_ldmatrix")
+    memory = image.numpy().tobytes()
+    for each, fragment in zip(rows.tolist(), fragments.numpy().view(np.uint32), strict=True):
+        for lane in range(32):
+            for matrix in range(4):
+                start = each[8 * matrix + lane // 4] + 4 * (lane % 4)
+                assert int(fragment[lane, matrix]) == int.from_bytes(memory[start : start + 4], "little")
+
+
+# ---- m16n8k32, by the table of the PTX manual: with g = lane / 4, t = lane % 4, byte b of register r ----
+
+
+def a_matrices(registers: torch.Tensor) -> Array:
+    """[products, 16, 32] codes of [products, 32 lanes, 4 registers]."""
+    codes = registers.numpy().view(np.uint8).reshape(len(registers), 32, 4, 4)
+    matrices = np.zeros((len(registers), 16, 32), np.uint8)
+    for lane, r, b in np.ndindex(32, 4, 4):
+        g, t = divmod(lane, 4)
+        matrices[:, g + (8 if r in (1, 3) else 0), t * 4 + b + (16 if r >= 2 else 0)] = codes[:, lane, r, b]
+    return matrices
+
+
+def b_matrices(registers: torch.Tensor) -> Array:
+    """[products, 32, 8] codes of [products, 32 lanes, 2 registers]."""
+    codes = registers.numpy().view(np.uint8).reshape(len(registers), 32, 2, 4)
+    matrices = np.zeros((len(registers), 32, 8), np.uint8)
+    for lane, r, b in np.ndindex(32, 2, 4):
+        g, t = divmod(lane, 4)
+        matrices[:, t * 4 + b + 16 * r, g] = codes[:, lane, r, b]
+    return matrices
+
+
+def c_matrices(registers: torch.Tensor) -> Array:
+    """[products, 16, 8] of [products, 32 lanes, 4 registers]."""
+    values = registers.numpy()
+    matrices = np.zeros((len(registers), 16, 8), values.dtype)
+    for lane, r in np.ndindex(32, 4):
+        g, t = divmod(lane, 4)
+        matrices[:, g + (8 if r >= 2 else 0), 2 * t + r % 2] = values[:, lane, r]
+    return matrices
+
+
+def test_mma_s8_is_an_exact_product_that_wraps() -> None:
+    (a, b, c), (sums,) = ran("probe_mma_s8")
+    left, right = a_matrices(a).view(np.int8).astype(np.int64), b_matrices(b).view(np.int8).astype(np.int64)
+    exact = c_matrices(c).astype(np.int64) + left @ right
+    assert abs(exact[0]).max() > 128 * 128 * 31
+    assert exact[1].max() > 2**31
+    assert (c_matrices(sums) == exact.astype(np.int32)).all()
+
+
+def e4m3_floats(codes: Array) -> npt.NDArray[np.float64]:
+    return torch.from_numpy(codes.copy()).view(torch.float8_e4m3fn).double().numpy()
+
+
+def test_mma_e4m3_keeps_fourteen_bits_of_each_addend() -> None:
+    (a, b, c), (sums,) = ran("probe_mma_e4m3")
+    left, right = e4m3_floats(a_matrices(a)), e4m3_floats(b_matrices(b))
+    start, found = c_matrices(c).astype(np.float64), c_matrices(sums).astype(np.float64)
+    exact = start + left @ right
+    products = left[:, :, :, None] * right[:, None]
+    largest = np.maximum(np.abs(products).max(axis=2), np.abs(start))
+    unit = 2.0 ** (np.floor(np.log2(largest)) - 13)
+    assert (found[:4] == exact[:4]).all()
+    assert (np.abs(found - exact) < 33 * unit)[:12].all()
+    assert (found[4:12] != exact[4:12]).mean() > 0.5  # rounding is seen where it should be
+    assert (found / unit == np.round(found / unit)).all()
+    # Beside a 1, products of 2^-13 still count, products of 2^-14 do not.
+    assert [float(found[12 + i, 0, 0]) for i in range(4)] == [1 + 32 * 2**-12, 1 + 32 * 2**-13, 1, 1]
+
+
+# ---- Conversions ----
+
+
+def bits(x: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    return x.contiguous().view(dtype)
+
+
+def test_e4m3_is_torchs_cast_that_saturates() -> None:
+    (values,), (pairs,) = ran("probe_e4m3")
+    found = bits(pairs, torch.uint8).reshape(-1, 2)
+    wanted = bits(values.clamp(-448, 448).to(torch.float8_e4m3fn), torch.uint8).clone()
+    wanted[values.isnan()] = 0x7F
+    assert found.equal(wanted)
+    assert set(found.flatten().tolist()) == set(range(256)) - {0xFF}
+
+
+@pytest.mark.parametrize(("output", "dtype"), [(0, torch.bfloat16), (1, torch.float16)])
+def test_16_bit_floats_are_torchs_casts(output: int, dtype: torch.dtype) -> None:
+    (values,), outputs = ran("probe_halves")
+    found = bits(outputs[output], torch.int16).reshape(-1, 2)
+    wanted = bits(values.to(dtype), torch.int16).clone()
+    wanted[values.isnan()] = 0x7FFF
+    assert found.equal(wanted)
+
+
+def test_every_half_is_read_as_torch_reads_it() -> None:
+    _, (_, _, floats) = ran("probe_halves")
+    halves = torch.arange(65536, dtype=torch.int32).to(torch.uint16).view(torch.float16)
+    assert bits(floats, torch.int32).equal(bits(halves.float(), torch.int32))
+
+
+# ---- The language ----
+
+
+def test_shuffles() -> None:
+    (x, _), (shuffled, _, integers) = ran("probe_language")
+    lanes = range(32)
+    source = [
+        [i ^ 1 for i in lanes],
+        [i ^ 16 for i in lanes],
+        [i ^ 12 if (i ^ 12) < i // 8 * 8 + 8 else i for i in lanes],
+        [5 for i in lanes],
+        [(i * 7 + 3) % 32 for i in lanes],
+        [i // 4 * 4 + 2 for i in lanes],
+        [i + 4 if i + 4 < 32 else i for i in lanes],
+        [i + 3 if i % 8 + 3 < 8 else i for i in lanes],
+        [i - 2 if i >= 2 else i for i in lanes],
+        [i - 3 if i % 8 >= 3 else i for i in lanes],
+    ]
+    given = bits(x, torch.int32)
+    for column, sources_of_lanes in enumerate(source):
+        assert bits(shuffled[..., column], torch.int32).equal(given[:, sources_of_lanes]), column
+    assert integers[..., 1].equal(given[:, [i ^ 3 for i in lanes]])
+    assert (integers[..., 7] == 14).all()
+
+
+def test_arithmetic() -> None:
+    (x, y), (_, floats, integers) = ran("probe_language")
+    # By way of float64, which is precise enough for the second rounding to be the only one.
+    fused = (x.double() * y.double() + x.double()).float()
+    root = x.abs().double().sqrt().float()
+    wanted = [x + y, x * y, x / y, fused, torch.fmax(x, y), torch.fmin(x, y), x.round(), root, x / y, -x]
+    for column, values in enumerate(wanted):
+        same = (floats[..., column] == values) | (floats[..., column].isnan() & values.isnan())
+        assert same.all(), column
+    nearest = [[_nearest_integer(value) for value in row] for row in x.tolist()]
+    assert integers[..., 0].tolist() == nearest
+    i, j = bits(x, torch.int32), bits(y, torch.int32)
+    assert integers[..., 2].equal(torch.minimum(i, j))
+    assert integers[0, :, 3].tolist() == [max(lane, 7) for lane in range(32)]
+    assert integers[..., 4].tolist() == [
+        [_signed(max(u % 2**32, v % 2**32)) for u, v in zip(*rows, strict=True)]
+        for rows in zip(i.tolist(), j.tolist(), strict=True)
+    ]
+    block = torch.arange(16, dtype=torch.int32)[:, None]
+    assert integers[..., 5].equal(torch.arange(32, dtype=torch.int32) + 10000 * block)
+    assert (integers[..., 6] == 32 + 100 + 160000).all()
+
+
+def _nearest_integer(value: float) -> int:
+    if math.isnan(value):
+        return 0
+    return round(min(max(value, -(2.0**31)), 2.0**31 - 1))
+
+
+def _signed(word: int) -> int:
+    return word - 2**32 if word >= 2**31 else word
