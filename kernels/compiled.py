@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cache, partial
+from functools import lru_cache, partial
 
 import torch
 
@@ -11,7 +11,7 @@ from quant.kernels.arguments import Epilogue, Prologue
 from quant.kernels.host import mma_gemm
 from quant.kernels.host import quantize_rows as rows_host
 from quant.kernels.runtime import cupy_launch
-from quant.kernels.runtime.architectures import Architecture
+from quant.kernels.tiles import Tile
 
 
 def quantize_rows(
@@ -26,10 +26,9 @@ def quantize_rows(
 def _scaled_mm(kernel: str, a: torch.Tensor, b: torch.Tensor, epilogue: Epilogue) -> torch.Tensor:
     """`ops.scaled_mm` on a [M, K] and b [N, K] by a kernel made of mma_gemm.cuh."""
     (m, k), n = a.shape, b.shape[0]
-    architecture, multiprocessors = _device(cupy_launch.device_index(a.device))
     promoted = kernel == mma_gemm.FP8 or epilogue.has_block_scales(n, k)
-    choice = tile_tables.choose(kernel, m, n, k, architecture, multiprocessors, promoted=promoted)
-    planned = mma_gemm.plan(kernel, a, b, epilogue, choice.tile)
+    tile = _tile(kernel, m, n, k, cupy_launch.device_index(a.device), promoted)
+    planned = mma_gemm.plan(kernel, a, b, epilogue, tile)
     cupy_launch.run(planned.launch, a.device)
     return planned.out
 
@@ -38,7 +37,9 @@ scaled_mm_int8 = partial(_scaled_mm, mma_gemm.INT8)
 scaled_mm_fp8 = partial(_scaled_mm, mma_gemm.FP8)
 
 
-@cache
-def _device(index: int) -> tuple[Architecture, int]:
-    found = cupy_launch.device_architecture(index)
-    return found, torch.cuda.get_device_properties(index).multi_processor_count
+@lru_cache(maxsize=4096)
+def _tile(kernel: str, m: int, n: int, k: int, device: int, promoted: bool) -> Tile:
+    """Remembered, because a model asks for the same few sizes at every step."""
+    architecture = cupy_launch.device_architecture(device)
+    multiprocessors = torch.cuda.get_device_properties(device).multi_processor_count
+    return tile_tables.choose(kernel, m, n, k, architecture, multiprocessors, promoted=promoted).tile

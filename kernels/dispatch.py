@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from quant.kernels import compiled, reference, torch_mm
+from quant.kernels.checks import LARGEST_INT8_K
 from quant.kernels.host import mma_gemm
 from quant.kernels.host import quantize_rows as rows_host
 
@@ -69,6 +70,10 @@ class Limits:
     capabilities: tuple[tuple[int, int], ...] = ()
     block_scales: bool = True
 
+    def is_about(self, call: Call) -> bool:
+        """Do these name the call's device and dtype?"""
+        return (not self.devices or call.device in self.devices) and (not self.dtypes or call.dtype in self.dtypes)
+
     def refusal(self, call: Call) -> str | None:
         """Why `call` is not accepted, in words; None where it is."""
         if self.devices and call.device not in self.devices:
@@ -110,7 +115,7 @@ class Implementation:
     compiled: bool = False
 
     def refusal(self, call: Call) -> str | None:
-        """Why it does not run `call`; None where it does. Of several limits, the reason of those for its device."""
+        """Why it does not run `call`; None where it does. Of several limits, the reason of those it is about."""
         reason = self._limits_refusal(call)
         return call.no_compiled if reason is None and self.compiled else reason
 
@@ -118,7 +123,7 @@ class Implementation:
         reasons = [limits.refusal(call) for limits in self.limits]
         if None in reasons:
             return None
-        here = [reason for limits, reason in zip(self.limits, reasons, strict=True) if call.device in limits.devices]
+        here = [why for each, why in zip(self.limits, reasons, strict=True) if each.is_about(call)]
         return (here or reasons)[0]
 
 
@@ -126,13 +131,14 @@ _INT8 = (torch.int8,)
 _FP8 = (torch.float8_e4m3fn,)
 _SM80, _SM86, _SM89, _SM90 = (8, 0), (8, 6), (8, 9), (9, 0)
 _GEMM = Limits(devices=("cuda",), k_at_least=1, m_at_most=mma_gemm.LARGEST_M)
+_INT_MM = Limits(dtypes=_INT8, k_at_most=LARGEST_INT8_K, block_scales=False)
 
 #: Best first. The references accept everything and come last.
 IMPLEMENTATIONS: tuple[Implementation, ...] = (
     Implementation(
         mma_gemm.INT8,
         "scaled_mm",
-        (replace(_GEMM, dtypes=_INT8, capabilities=(_SM80, _SM86, _SM89, _SM90)),),
+        (replace(_GEMM, dtypes=_INT8, k_at_most=LARGEST_INT8_K, capabilities=(_SM80, _SM86, _SM89, _SM90)),),
         compiled.scaled_mm_int8,
         compiled=True,
     ),
@@ -164,13 +170,18 @@ IMPLEMENTATIONS: tuple[Implementation, ...] = (
         "scaled_mm",
         (
             # With K = 1 torch 2.13 returns other numbers than the products.
-            Limits(devices=("cpu",), dtypes=_INT8, k_at_least=2, block_scales=False),
+            replace(_INT_MM, devices=("cpu",), k_at_least=2),
             # What torch asks of cuBLAS there.
-            Limits(devices=("cuda",), dtypes=_INT8, m_at_least=17, n_multiple=8, k_multiple=8, block_scales=False),
+            replace(_INT_MM, devices=("cuda",), m_at_least=17, n_multiple=8, k_multiple=8),
         ),
         torch_mm.scaled_mm_int8,
     ),
-    Implementation("reference", "scaled_mm", (Limits(),), reference.scaled_mm),
+    Implementation(
+        "reference",
+        "scaled_mm",
+        (Limits(dtypes=_INT8, k_at_most=LARGEST_INT8_K), Limits(dtypes=_FP8)),
+        reference.scaled_mm,
+    ),
     Implementation("reference", "quantize_rows", (Limits(),), reference.quantize_rows),
 )
 

@@ -61,7 +61,9 @@ TILES = (
 _MOST_SUMS = 128
 _REGISTERS_BESIDE_SUMS = 62
 _SHARED_BYTES_A_CLOCK = 128
-#: Clocks until the first step of a block has arrived and after its last one, while nothing is multiplied.
+#: Of two things that go on at one time, the part of the shorter that is waited for all the same: a guess, not measured.
+_NOT_OVERLAPPED = 0.25
+#: Clocks until the first step of a block has arrived and after its last one, while nothing is multiplied: a guess too.
 _FILL = 2000
 
 
@@ -80,8 +82,8 @@ def rule(m: int, n: int, k: int, tiles: Iterable[Tile], architecture: Architectu
     """The tile that a model of the hardware expects to be fastest; for sizes that nobody has measured.
 
     A multiprocessor works on its tiles one after the other as far as its units are concerned. A step of a tile takes
-    what its multiplications or its shared memory traffic take, whichever is longer; blocks that fit beside each other
-    hide each other's fill.
+    what its multiplications or its shared memory traffic take, whichever is longer, and a part of the shorter; blocks
+    that fit beside each other hide each other's fill.
     """
 
     def clocks(tile: Tile) -> float:
@@ -89,7 +91,8 @@ def rule(m: int, n: int, k: int, tiles: Iterable[Tile], architecture: Architectu
         multiply = tile.m * tile.n * tile.k / architecture.products_per_clock
         warps = tile.threads // 32
         read = warps * (tile.warp_m + tile.warp_n) * tile.k + (tile.m + tile.n) * tile.k
-        step = max(multiply, read / _SHARED_BYTES_A_CLOCK)
+        longer, shorter = sorted((multiply, read / _SHARED_BYTES_A_CLOCK), reverse=True)
+        step = longer + shorter * _NOT_OVERLAPPED
         registers = tile.threads * (tile.sums + _REGISTERS_BESIDE_SUMS)
         beside = min(
             architecture.shared_bytes_per_sm // (tile.shared_bytes + 1024), architecture.registers_per_sm // registers

@@ -1,7 +1,7 @@
 // Every PTX instruction that a kernel uses, in a thin wrapper that says why it is there.
 //
 // The kernels see only these names, never `asm`. tests/emulator/ptx.cuh defines the same names for a CPU, so one source
-// runs on both; tests/emulator/probes.cu calls each wrapper, and its outputs on a real GPU are kept as golden vectors.
+// runs on both; tests/emulator/probes calls each wrapper, and its outputs on a real GPU are kept as golden vectors.
 // NVRTC brings the CUDA language (threadIdx, __syncthreads, __shfl_xor_sync, uint4, ...) without an include.
 #pragma once
 

@@ -61,7 +61,7 @@ def explain(m: int, n: int, k: int, scheme: str, arch: str | None, kernel: str |
         click.echo(json.dumps([each.to_dict() for each in found], indent=1))
         return
     for each in found:
-        click.echo(f"{each.op}: {each.chosen.name}")
+        click.echo(f"{each.op}: {'none' if each.chosen is None else each.chosen.name}")
         for option in each.options:
             mark = "runs" if option == each.chosen else "could run" if option.refusal is None else "no"
             click.echo(f"  {option.name:16} {mark:9} {option.refusal or option.tile}".rstrip())

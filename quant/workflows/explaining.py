@@ -42,13 +42,17 @@ class Explanation(NamedTuple):
     options: tuple[Option, ...]
 
     @property
-    def chosen(self) -> Option:
-        """The first that can run."""
-        return next(option for option in self.options if option.refusal is None)
+    def chosen(self) -> Option | None:
+        """The first that can run; None where no format holds the sum."""
+        return next((option for option in self.options if option.refusal is None), None)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
-        return {"op": self.op, "chosen": self.chosen.name, "options": [each._asdict() for each in self.options]}
+        return {
+            "op": self.op,
+            "chosen": self.chosen and self.chosen.name,
+            "options": [each._asdict() for each in self.options],
+        }
 
 
 def explain(scheme: Scheme, m: int, n: int, k: int, *, arch: str | None = None) -> tuple[Explanation, ...]:
@@ -120,7 +124,8 @@ def require(explanations: tuple[Explanation, ...], name: str) -> None:
 @cache
 def kernels_of_layer(scheme: Scheme, n: int, k: int) -> dict[str, str]:
     """Architecture to the implementation of `scaled_mm` for a weight [n, k] there, at many rows."""
-    return {arch: explain(scheme, MANY_ROWS, n, k, arch=arch)[1].chosen.name for arch in ARCHITECTURES}
+    found = {arch: explain(scheme, MANY_ROWS, n, k, arch=arch)[1].chosen for arch in ARCHITECTURES}
+    return {arch: "none" if chosen is None else chosen.name for arch, chosen in found.items()}
 
 
 def _here() -> tuple[Architecture | None, str | None]:

@@ -1,0 +1,78 @@
+"""The CUDA kernels run by the emulator: the host side's own plans, so that both sides of a launch are tested."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+
+from quant.kernels.arguments import Epilogue, Prologue
+from quant.kernels.host import mma_gemm
+from quant.kernels.host import quantize_rows as rows_host
+from quant.kernels.runtime.launch import Launch
+from quant.kernels.tiles import Tile
+from tests.emulator.emulator import Counts, compile_kernel
+
+
+def multiply(
+    kernel: str,
+    a: torch.Tensor,
+    b: torch.Tensor,
+    epilogue: Epilogue,
+    tile: Tile,
+    *,
+    arch: str | None = None,
+    seed: int = 0,
+    copies: str = "random",
+    sources: Mapping[str, str] | None = None,
+) -> tuple[torch.Tensor, Counts]:
+    """`scaled_mm` by a kernel of mma_gemm.cuh; the result is poisoned before, so what is not written shows."""
+    planned = mma_gemm.plan(kernel, a, b, epilogue, tile)
+    poison(planned.out)
+    arch = arch or ("sm_89" if kernel == mma_gemm.FP8 else "sm_80")
+    counts = launched(planned.launch, planned.held, [planned.out], arch, seed, copies, sources)
+    return planned.out, counts
+
+
+def quantize(
+    x: torch.Tensor,
+    dtype: torch.dtype,
+    scale: torch.Tensor | None = None,
+    prologue: Prologue | None = None,
+    *,
+    arch: str = "sm_80",
+    seed: int = 0,
+    sources: Mapping[str, str] | None = None,
+) -> tuple[torch.Tensor, torch.Tensor, Counts]:
+    """`quantize_rows` by its kernel; results are poisoned before."""
+    planned = rows_host.plan(x, dtype, scale, prologue or Prologue())
+    if planned.launch.grid:
+        poison(planned.codes)
+        poison(planned.scale)
+    counts = launched(planned.launch, planned.held, [planned.codes, planned.scale], arch, seed, "random", sources)
+    return planned.codes, planned.scale, counts
+
+
+def launched(
+    launch: Launch,
+    held: Sequence[torch.Tensor],
+    results: Sequence[torch.Tensor],
+    arch: str,
+    seed: int,
+    copies: str,
+    sources: Mapping[str, str] | None,
+) -> Counts:
+    """Runs a launch on the CPU; only `results` may be written. No blocks: nothing happens, as on a GPU."""
+    if launch.grid == 0:
+        return Counts(*[0] * len(Counts.__dataclass_fields__))
+    written = {id(result) for result in results}
+    buffers = [(tensor, id(tensor) in written) for tensor in {id(each): each for each in held}.values()]
+    program = compile_kernel(launch.build, arch, sources=sources)
+    return program.run(launch, buffers, seed=seed, copies=copies)
+
+
+def poison(result: torch.Tensor) -> None:
+    """A bit pattern that no kernel writes by chance: NaN in every float dtype, -128 as a code."""
+    result.view(torch.uint8 if result.itemsize == 1 else result.dtype).fill_(
+        128 if result.itemsize == 1 else float("nan")
+    )

@@ -1,0 +1,76 @@
+"""Where M x N or M x K passes 2**31: the last block alone, on tensors of that size of which nothing else is touched."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from quant.kernels import reference
+from quant.kernels.arguments import Epilogue, Prologue
+from quant.kernels.host import mma_gemm
+from quant.kernels.host import quantize_rows as rows_host
+from quant.kernels.runtime.sources import shipped
+from quant.kernels.tiles import Tile
+from tests.emulator.emulator import EmulatorError, Mutation, compile_kernel, mutated
+from tests.kernels.matmul_cases import INT8, operands
+
+TILE = Tile(32, 64, 128, 16, 32, 4)
+
+
+def _only(rows: slice, held: list[torch.Tensor], *written: torch.Tensor) -> list[tuple[torch.Tensor, bool]]:
+    """These rows of what has one for each M: nothing else of it exists for the kernel."""
+    long = max(len(tensor) for tensor in held)
+    return [
+        (tensor[rows] if len(tensor) == long else tensor, any(tensor is each for each in written)) for tensor in held
+    ]
+
+
+def _matmul(*mistakes: Mutation) -> None:
+    """M = 200,000 (video tokens) by N = 16,384: 3.3e9 results."""
+    m, n, k = 200_000, 16_384, 64
+    a, b, generator = operands(m, n, k, INT8)
+    a_scale, gate = torch.rand(m, 1, generator=generator), torch.empty(m, n, dtype=torch.float16)
+    gate[-40:] = 2
+    step = torch.tensor([50.0])
+    epilogue = Epilogue(a_scale, torch.full((1, 1), 0.01), gate=gate, out_dtype=INT8, out_scale=step)
+    planned = mma_gemm.plan(mma_gemm.INT8, a, b, epilogue, TILE)
+    last = Mutation("mma_gemm.cuh", "place_tile(blockIdx.x,", f"place_tile({planned.launch.grid - 1}u,", "one block")
+    sources = shipped()
+    for change in (last, *mistakes):
+        sources = mutated(sources, change)
+    program = compile_kernel(planned.launch.build, "sm_80", sources=sources)
+    tail = slice((m - 1) // TILE.m * TILE.m, m)
+    program.run(planned.launch._replace(grid=1), _only(tail, planned.held, planned.out))
+    part = Epilogue(a_scale[tail], epilogue.b_scale, gate=gate[tail], out_dtype=INT8, out_scale=step)
+    expected = reference.scaled_mm(a[tail], b, part)[:, -TILE.n :]
+    assert torch.equal(planned.out[tail, -TILE.n :], expected)
+
+
+def test_results_of_a_matmul() -> None:
+    _matmul()
+
+
+@pytest.mark.parametrize(
+    "mistake",
+    [
+        Mutation("mma_gemm.cuh", "static_cast<s64>(m) * args.n + n", "m * args.n + n", "32 bits in the result"),
+        Mutation("rows.cuh", "inner * rows.inner_stride", "s32(inner) * s32(rows.inner_stride)", "32 bits in rows"),
+    ],
+    ids=lambda mistake: mistake.why,
+)
+def test_counting_in_32_bits_is_found(mistake: Mutation) -> None:
+    with pytest.raises(EmulatorError, match="out of bounds"):
+        _matmul(mistake)
+
+
+def test_rows_of_a_quantization() -> None:
+    m, k = 200_000, 13_824
+    x = torch.empty(m, k, dtype=torch.bfloat16)
+    x[-1:] = torch.randn(1, k)
+    planned = rows_host.plan(x, INT8, None, Prologue())
+    last = Mutation("quantize_rows.cu", "blockIdx.x * ROWS", f"{m - 1}u * ROWS", "one block")
+    program = compile_kernel(planned.launch.build, "sm_80", sources=mutated(shipped(), last))
+    program.run(planned.launch._replace(grid=1), _only(slice(m - 1, m), planned.held, planned.codes, planned.scale))
+    codes, scale = reference.quantize_rows(x[-1:], INT8, None, Prologue())
+    assert torch.equal(planned.codes[-1:], codes)
+    assert torch.equal(planned.scale[-1:], scale)
