@@ -5,8 +5,10 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 # One thread a process: two test workers with two threads each fight over two cores.
 TEST_WORKERS ?= 2
+# A Python with torch for CUDA, CuPy, cuda-bindings, NumPy, click, safetensors and pytest.
+PYTHON_GPU ?= python3
 
-.PHONY: demo test lint bench help
+.PHONY: demo test lint bench gpu help
 .DEFAULT_GOAL := help
 
 help:  ## list these verbs
@@ -29,6 +31,10 @@ lint: $(INSTALLED)  ## ruff, mypy strict, and the order of the rooms
 
 bench: $(INSTALLED)  ## measure speed on this machine into benchmarks/results/
 	$(BIN)/python benchmarks/linear.py
+
+# Not the environment above, whose torch has no CUDA: a machine with a GPU brings its own.
+gpu:  ## check and measure everything on this machine's GPU: PYTHON_GPU=python3 GPU_OPTIONS='--quick'
+	PYTHONPATH=.$${PYTHONPATH:+:$$PYTHONPATH} $(PYTHON_GPU) -m benchmarks.gpu $(GPU_OPTIONS)
 
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

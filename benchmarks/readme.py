@@ -2,7 +2,7 @@
 
 Between `<!-- figures: NAME -->` and `<!-- end -->` stands what is made here from a file; a test makes it again and
 compares, so no figure can outlive its measurement. `make bench` measures again; the demo leaves its figures in
-`demo/results.json`, from where they are copied to `benchmarks/results/demo.json`.
+`demo/results.json`, from where they are copied to `benchmarks/results/demo.json`. `make gpu` measures a GPU.
 """
 
 from __future__ import annotations
@@ -12,22 +12,28 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+from benchmarks.gpu import results
+from benchmarks.gpu.table import section
 from quant.eval.report.table import NOT_A_KERNEL, as_markdown, table
 from quant.eval.results import read_results
+from quant.kernels.runtime.architectures import ARCHITECTURES
+from quant.scheme import SCHEMES
+from quant.workflows.explaining import MANY_ROWS, explain
 
 ROOT = Path(__file__).parent.parent
-READMES = (ROOT / "README.md", ROOT / "examples" / "shapes" / "README.md")
+GPU_README = ROOT / "benchmarks" / "README.md"
+READMES = (ROOT / "README.md", ROOT / "examples" / "shapes" / "README.md", GPU_README)
 _SECTION = re.compile(r"(<!-- figures: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def demo() -> str:
     """The demo's table, from `benchmarks/results/demo.json`."""
-    results = read_results(ROOT / "benchmarks" / "results" / "demo.json")
-    versions = ", ".join(f"{name} {version}" for name, version in results.versions.items())
+    found = read_results(ROOT / "benchmarks" / "results" / "demo.json")
+    versions = ", ".join(f"{name} {version}" for name, version in found.versions.items())
     return (
-        f"{as_markdown(table(results))}\n\n"
-        f"PSNR in dB against the original, on raw frames of {len(results.samples)} clips from the same seeds and "
-        f"initial latents; s/step for a batch of {results.batch}, {NOT_A_KERNEL}. {versions}."
+        f"{as_markdown(table(found))}\n\n"
+        f"PSNR in dB against the original, on raw frames of {len(found.samples)} clips from the same seeds and "
+        f"initial latents; s/step for a batch of {found.batch}, {NOT_A_KERNEL}. {versions}."
     )
 
 
@@ -45,7 +51,24 @@ def judged() -> str:
     )
 
 
-FIGURES: dict[str, Callable[[], str]] = {"demo": demo, "judged": judged}
+def gpu() -> str:
+    """What GPUs did, from every `benchmarks/results/gpu_*.json`."""
+    return section(results.FOLDER)
+
+
+def kernels() -> str:
+    """Which GPU runs what by a kernel of this project, as `dispatch` has it."""
+    rows = [["", *(f"{name} ({each.gpu})" for name, each in ARCHITECTURES.items())]]
+    rows.append(["---"] * len(rows[0]))
+    for label, scheme in (("INT8", "W8A8"), ("FP8", "FP8_DYNAMIC")):
+        for op, what in enumerate((f"activations to {label}", f"{label} matmul")):
+            found = (explain(SCHEMES[scheme], MANY_ROWS, 1536, 1536, arch=arch)[op].chosen for arch in ARCHITECTURES)
+            names = [f"`{each.name}`" if each is not None and each.name != "reference" else "PyTorch" for each in found]
+            rows.append([what, *names])
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+FIGURES: dict[str, Callable[[], str]] = {"demo": demo, "judged": judged, "gpu": gpu, "kernels": kernels}
 
 
 def rendered(text: str) -> str:
@@ -53,9 +76,14 @@ def rendered(text: str) -> str:
     return _SECTION.sub(lambda found: found.group(1) + FIGURES[found.group(2)]() + "\n" + found.group(3), text)
 
 
+def write(path: Path) -> None:
+    """Makes the figures of one README again, in place."""
+    path.write_text(rendered(path.read_text(encoding="utf-8")), encoding="utf-8")
+
+
 def main() -> None:
     for path in READMES:
-        path.write_text(rendered(path.read_text(encoding="utf-8")), encoding="utf-8")
+        write(path)
 
 
 if __name__ == "__main__":

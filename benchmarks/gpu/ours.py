@@ -1,0 +1,70 @@
+"""The kernels of this project, each by its name: one that does not accept a call is listed with its refusal."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+
+from benchmarks.gpu.contestants import Call, Contestant
+from benchmarks.gpu.inputs import DTYPES, Inputs
+from quant.kernels import dispatch, ops
+from quant.kernels.host import quantize_rows as rows_host
+
+#: Beside a matmul kernel's own name.
+ROWS = rows_host.KERNEL
+
+
+def contestants(inputs: Inputs, capability: tuple[int, int]) -> list[Contestant]:
+    """Every compiled matmul kernel of each format, bare and as used.
+
+    Args:
+        inputs: of the layer.
+        capability: of the device, such as (9, 0).
+    """
+    found = []
+    for form, dtype in DTYPES.items():
+        for kernel, refusal in kernels(dtype, inputs.shape.m, inputs.shape.n, inputs.shape.k, capability):
+            found.append(Contestant(f"quant {kernel}", form, "bare", _bare(inputs, form, kernel), refusal))
+            found.append(Contestant(f"quant {kernel}", form, "used", _used(inputs, form, kernel), refusal))
+    return found
+
+
+def kernels(dtype: torch.dtype, m: int, n: int, k: int, capability: tuple[int, int]) -> list[tuple[str, str | None]]:
+    """The compiled kernels for codes of this dtype: name, and why it does not accept the call or None."""
+    call = dispatch.Call("scaled_mm", "cuda", dtype, m, n, k, capability=capability)
+    return [
+        (each.name, refusal)
+        for each, refusal in dispatch.explain(call)
+        if each.compiled and any(not limits.dtypes or dtype in limits.dtypes for limits in each.limits)
+    ]
+
+
+def _bare(inputs: Inputs, form: str, kernel: str) -> Callable[[], Call]:
+    def prepare() -> Call:
+        codes = inputs.codes(form)
+
+        def run() -> torch.Tensor:
+            with dispatch.only(kernel):
+                return ops.scaled_mm(codes.a, codes.a_scale, codes.b, codes.b_scale, out_dtype=torch.bfloat16)
+
+        return run
+
+    return prepare
+
+
+def _used(inputs: Inputs, form: str, kernel: str) -> Callable[[], Call]:
+    def prepare() -> Call:
+        x, bias, activation = inputs.x, inputs.bias, inputs.shape.activation
+        _, _, b, b_scale = inputs.codes(form)
+
+        def run() -> torch.Tensor:
+            with dispatch.only(kernel, ROWS):
+                codes, scale = ops.quantize_rows(x, DTYPES[form])
+                return ops.scaled_mm(
+                    codes, scale, b, b_scale, bias=bias, activation=activation, out_dtype=torch.bfloat16
+                )
+
+        return run
+
+    return prepare

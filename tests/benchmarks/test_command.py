@@ -1,0 +1,132 @@
+"""`python -m benchmarks.gpu`: without a GPU it says so; with a pretended one its steps leave a file and a table."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from benchmarks import readme
+from benchmarks.gpu import __main__ as command
+from benchmarks.gpu import child, facts, results, sanitizer
+from benchmarks.gpu.facts import ROOT
+from benchmarks.gpu.steps import NOT_RUN, Outcome
+
+NO_GPU = {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
+
+
+def files() -> dict[str, int]:
+    """Everything that the command might write, with the time it was written."""
+    found = [*(ROOT / "benchmarks").rglob("*"), *(ROOT / "tests" / "golden" / "ptx").rglob("*")]
+    return {str(each): each.stat().st_mtime_ns for each in found if each.is_file() and each.parent.name[:2] != "__"}
+
+
+def run_module(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", *arguments],
+        cwd=ROOT,
+        env={**os.environ, **NO_GPU},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+
+def test_without_a_gpu_it_says_that_nothing_was_measured() -> None:
+    before = files()
+    assert len(before) > 20
+    ran = run_module("benchmarks.gpu", "--quick")
+    assert ran.returncode == 1
+    assert ran.stdout == (
+        "No GPU is usable here: torch sees no CUDA device.\nNOTHING WAS MEASURED, and no file was written.\n"
+    )
+    assert files() == before
+
+
+@pytest.mark.parametrize("part", ["bench", "smoke", "videos"])
+def test_its_parts_refuse_as_plainly(part: str, tmp_path: Path) -> None:
+    options = {"bench": ["--out", str(tmp_path / "x"), "--seconds", "9"], "videos": ["--out", str(tmp_path / "x")]}
+    ran = run_module(f"benchmarks.gpu.{part}", *options.get(part, []))
+    assert (ran.returncode, ran.stdout) == (1, "")
+    assert "no GPU is usable: torch sees no CUDA device" in ran.stderr
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.fixture
+def started(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, measured: dict[str, Any], body: dict[str, Any]
+) -> list[Sequence[str]]:
+    """A machine with a made-up GPU, on which children leave made-up measurements; what was started on it."""
+    found: list[Sequence[str]] = []
+
+    def run(module: Sequence[str], seconds: float, **_: Any) -> child.Finished:
+        found.append(module[2:])
+        assert seconds > 0
+        if module[2] == "benchmarks.gpu.bench":
+            Path(module[module.index("--out") + 1]).write_text(json.dumps(measured))
+        return child.Finished(1 if module[2] == "pytest" else 0, 1.0, ("first", "last line", ""))
+
+    monkeypatch.setattr(child, "run", run)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    device = {**body["facts"]["device"], "uuid": None}
+    monkeypatch.setattr(facts, "gather", lambda device_: {**body["facts"], "device": device})
+    monkeypatch.setattr(facts, "clocks", lambda uuid: None)
+    monkeypatch.setattr(sanitizer, "check", lambda seconds: Outcome(NOT_RUN, "absent"))
+    monkeypatch.setattr(command, "find_spec", lambda name: None)
+    monkeypatch.setattr(results, "FOLDER", tmp_path / "results")
+    monkeypatch.setattr(readme, "GPU_README", tmp_path / "README.md")
+    (tmp_path / "README.md").write_text("# x\n<!-- figures: gpu -->\nold\n<!-- end -->\n")
+    return found
+
+
+def test_all_steps_run_in_order_and_a_failed_one_is_the_status(
+    started: list[Sequence[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command.run(command.NAMES, 7.5, quick=True, find=lambda: None) == 1
+    assert [each[0] for each in started] == ["pytest", "benchmarks.gpu.bench"]
+    assert "--quick" in started[1]
+    (path,) = (tmp_path / "results").iterdir()
+    assert path.name == "gpu_made-up-gpu.json"
+    written = json.loads(path.read_text())
+    assert [(each["name"], each["status"]) for each in written["steps"]] == [
+        ("facts", "passed"),
+        ("tests", "failed"),
+        ("sanitizer", "did not run"),
+        ("bench", "passed"),
+        ("videos", "did not run"),
+    ]
+    assert written["videos"] is None
+    assert written["quick"] is True
+    assert "### Made-up GPU" in (tmp_path / "README.md").read_text()
+    said = capsys.readouterr().out
+    assert "videos did not run after 0.0 s: diffusers is not installed" in said
+    assert "last line" in said
+
+
+def test_only_some_steps(started: list[Sequence[str]], tmp_path: Path) -> None:
+    assert command.run(["bench"], 7.5, quick=False, find=lambda: None) == 0
+    assert [each[0] for each in started] == ["benchmarks.gpu.bench"]
+    assert "--quick" not in started[0]
+    seconds = float(started[0][started[0].index("--seconds") + 1])
+    assert 7.5 * 60 - command.GRACE - 5 < seconds <= 7.5 * 60 - command.GRACE
+    assert not (tmp_path / "results").exists()
+
+
+def test_without_measurements_nothing_is_written(started: list[Sequence[str]], tmp_path: Path) -> None:
+    assert command.run(["write"], 7.5, quick=False, find=lambda: None) == 0
+    assert started == []
+    assert not (tmp_path / "results").exists()
+    assert "old" in (tmp_path / "README.md").read_text()
+
+
+def test_a_missing_package_is_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch", None)
+    assert "torch" in str(command.unusable())
