@@ -5,13 +5,15 @@ Messages are made only when something is wrong: formatting a size would tie a co
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 
 from quant.kernels.arguments import SCALE_BLOCK, Epilogue, Prologue
 
 CODES = (torch.int8, torch.float8_e4m3fn)
+FLOATS = (torch.float32, torch.bfloat16, torch.float16)
 ACTIVATIONS = ("none", "gelu", "gelu_tanh", "silu")
 NORMS = ("none", "layer", "rms")
 #: INT32 holds the sum of K products of two codes up to this K: K * 127**2 < 2**31.
@@ -22,14 +24,15 @@ def check_quantize_rows(x: torch.Tensor, dtype: torch.dtype, scale: torch.Tensor
     """Raises ValueError for what `ops.quantize_rows` does not take."""
     if not 2 <= x.ndim <= 4:
         raise ValueError(f"quantize_rows: x must have 2 to 4 dimensions, got {list(x.shape)}")
-    if not x.is_floating_point() or x.itemsize == 1:
+    if x.dtype not in FLOATS:
         raise ValueError(f"quantize_rows: x must be float32, bfloat16 or float16, got {x.dtype}")
     if dtype not in CODES:
         raise ValueError(f"quantize_rows: dtype must be int8 or float8_e4m3fn, got {dtype}")
-    if scale is not None and scale.numel() != 1:
-        raise ValueError(f"quantize_rows: a static scale has one element, got {list(scale.shape)}")
+    if scale is not None and (scale.numel() != 1 or scale.dtype != torch.float32):
+        raise ValueError(f"quantize_rows: a static scale is one float32, got {list(scale.shape)} of {scale.dtype}")
     if prologue.norm not in NORMS:
         raise ValueError(f"quantize_rows: norm must be one of {', '.join(NORMS)}, got '{prologue.norm}'")
+    _check_operands("quantize_rows", x, {"scale": scale, **prologue._asdict()})
     for name in ("pre_quant_scale", "norm_weight", "norm_bias"):
         vector = getattr(prologue, name)
         if vector is not None and vector.shape != x.shape[-1:]:
@@ -46,6 +49,7 @@ def check_scaled_mm(a: torch.Tensor, b: torch.Tensor, epilogue: Epilogue) -> Non
         raise ValueError(f"scaled_mm: a must be [..., K] of 2 to 4 dimensions and b [N, K], got {_shapes(a, b)}")
     if a.dtype not in CODES or a.dtype != b.dtype:
         raise ValueError(f"scaled_mm: a and b must both be int8 or both float8_e4m3fn, got {a.dtype} and {b.dtype}")
+    _check_operands("scaled_mm", a, {"b": b, **epilogue._asdict()}, codes=("b",))
     n, k = b.shape
     if a.shape[-1] != k:
         raise ValueError(f"scaled_mm: a and b must have the same K, got {_shapes(a, b)}")
@@ -59,8 +63,21 @@ def check_scaled_mm(a: torch.Tensor, b: torch.Tensor, epilogue: Epilogue) -> Non
     if epilogue.activation not in ACTIVATIONS:
         known = ", ".join(ACTIVATIONS)
         raise ValueError(f"scaled_mm: unknown activation '{epilogue.activation}'; known: {known}")
+    if epilogue.out_dtype not in (*FLOATS, *CODES):
+        raise ValueError(f"scaled_mm: out_dtype must be float32, bfloat16, float16 or codes, got {epilogue.out_dtype}")
     if (epilogue.out_dtype in CODES) != (epilogue.out_scale is not None):
         raise ValueError(f"scaled_mm: out_scale goes with codes as output and only then, got {epilogue.out_dtype}")
+
+
+def _check_operands(op: str, first: torch.Tensor, others: Mapping[str, Any], codes: Sequence[str] = ()) -> None:
+    """All on one device, and floats but for `codes`; a kernel follows an address wherever it leads."""
+    for name, x in others.items():
+        if not isinstance(x, torch.Tensor):
+            continue
+        if x.device != first.device:
+            raise ValueError(f"{op}: {name} is on {x.device}, the input on {first.device}")
+        if name not in codes and x.dtype not in FLOATS:
+            raise ValueError(f"{op}: {name} must be float32, bfloat16 or float16, got {x.dtype}")
 
 
 def _check_scales(epilogue: Epilogue, rows: Sequence[int], n: int, k: int) -> None:

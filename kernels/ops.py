@@ -53,7 +53,7 @@ def quantize_rows(
         q like x, and its scale: float32 [..., 1], or [1, 1] where static.
 
     Raises:
-        ValueError: a shape or dtype that does not fit.
+        ValueError: a shape, dtype or device that does not fit.
     """
     kind, weight, bias, eps = norm or ("none", None, None, 0.0)
     by, shift = modulation or (None, None)
@@ -80,9 +80,11 @@ def scaled_mm(
 
     Args:
         a: codes [..., K], 2 to 4 dimensions, int8 or float8_e4m3fn.
-        a_scale: float32, one a row, [..., 1], or one element for all.
+        a_scale: float32, one a row, [..., 1], or one element for all; with a b_scale by block also one a row and block
+            of K, [..., K/128].
         b: codes [N, K], of a's dtype.
-        b_scale: float32 [N, 1], or one element.
+        b_scale: float32 [N, 1], or one element, or one for each block of 128 x 128, [N/128, K/128], rounded up. Blocks
+            are summed in float32, in order of K.
         bias: [N].
         activation: one of `checks.ACTIVATIONS`.
         residual, gate: broadcast to the output [..., N].
@@ -90,7 +92,7 @@ def scaled_mm(
         out_scale: float32 with one element: the output is quantized by it.
 
     Raises:
-        ValueError: a shape or dtype that does not fit, or a K whose INT8 sum could overflow INT32.
+        ValueError: a shape, dtype or device that does not fit, or a K whose INT8 sum could overflow INT32.
     """
     epilogue = Epilogue(a_scale, b_scale, bias, activation, residual, gate, out_dtype, out_scale)
     check_scaled_mm(a, b, epilogue)
