@@ -43,3 +43,8 @@ def _tile(kernel: str, m: int, n: int, k: int, device: int, promoted: bool) -> T
     architecture = cupy_launch.device_architecture(device)
     multiprocessors = torch.cuda.get_device_properties(device).multi_processor_count
     return tile_tables.choose(kernel, m, n, k, architecture, multiprocessors, promoted=promoted).tile
+
+
+def forget_tiles() -> None:
+    """Looks tiles up again: a table has changed."""
+    _tile.cache_clear()

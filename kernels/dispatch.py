@@ -53,7 +53,7 @@ class Limits:
         devices: torch device types; empty for any.
         dtypes: of the codes; empty for any.
         m_at_least, k_at_least: smallest M and K.
-        m_at_most, k_at_most: largest M and K.
+        m_at_most, n_at_most, k_at_most: largest M, N and K.
         n_multiple, k_multiple: N and K must be multiples of these.
         capabilities: CUDA compute capabilities; empty for any.
         block_scales: does it take a weight with a scale for each 128 x 128?
@@ -64,6 +64,7 @@ class Limits:
     m_at_least: int = 0
     k_at_least: int = 0
     m_at_most: int | None = None
+    n_at_most: int | None = None
     k_at_most: int | None = None
     n_multiple: int = 1
     k_multiple: int = 1
@@ -85,7 +86,11 @@ class Limits:
         for name, size, least in (("M", call.m, self.m_at_least), ("K", call.k, self.k_at_least)):
             if size < least:
                 return f"needs {name} >= {least}, got {size}"
-        for name, size, most in (("M", call.m, self.m_at_most), ("K", call.k, self.k_at_most)):
+        for name, size, most in (
+            ("M", call.m, self.m_at_most),
+            ("N", call.n, self.n_at_most),
+            ("K", call.k, self.k_at_most),
+        ):
             if most is not None and size > most:
                 return f"needs {name} <= {most}, got {size}"
         for name, size, multiple in (("N", call.n, self.n_multiple), ("K", call.k, self.k_multiple)):
@@ -114,6 +119,10 @@ class Implementation:
     run: Callable[..., Any]
     compiled: bool = False
 
+    def is_about(self, call: Call) -> bool:
+        """Does it name the call's device and dtype?"""
+        return any(limits.is_about(call) for limits in self.limits)
+
     def refusal(self, call: Call) -> str | None:
         """Why it does not run `call`; None where it does. Of several limits, the reason of those it is about."""
         reason = self._limits_refusal(call)
@@ -130,7 +139,13 @@ class Implementation:
 _INT8 = (torch.int8,)
 _FP8 = (torch.float8_e4m3fn,)
 _SM80, _SM86, _SM89, _SM90 = (8, 0), (8, 6), (8, 9), (9, 0)
-_GEMM = Limits(devices=("cuda",), k_at_least=1, m_at_most=mma_gemm.LARGEST_M)
+_GEMM = Limits(
+    devices=("cuda",),
+    k_at_least=1,
+    m_at_most=mma_gemm.LARGEST_SIZE,
+    n_at_most=mma_gemm.LARGEST_SIZE,
+    k_at_most=mma_gemm.LARGEST_SIZE,
+)
 _INT_MM = Limits(dtypes=_INT8, k_at_most=LARGEST_INT8_K, block_scales=False)
 
 #: Best first. The references accept everything and come last.

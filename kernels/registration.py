@@ -72,7 +72,10 @@ def _chosen(call: Call) -> Implementation:
     """The implementation to run. On a GPU, one that is not a compiled kernel is said, once for each reason."""
     chosen = choose(call)
     if call.device == "cuda" and not chosen.compiled:
-        _tell(call.op, chosen.name, "; ".join(f"{each.name} {why}" for each, why in explain(call) if each.compiled))
+        ours = [(each, why) for each, why in explain(call) if each.compiled and each.is_about(call)]
+        refused = [f"{each.name} {why}" for each, why in ours if why is not None]
+        if refused:  # none, where someone asked for this one
+            _tell(call.op, chosen.name, "; ".join(refused))
     return chosen
 
 

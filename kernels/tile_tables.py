@@ -10,6 +10,7 @@ import json
 from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -64,29 +65,35 @@ def choose(
             does not fit is not taken from them.
     """
     possible = candidates(architecture, promoted=promoted)
-    table = load(architecture.name)
-    measured = None if table is None else table.find(kernel, m, n, k)
-    if table is not None and measured in possible and measured is not None:
-        return Choice(measured, f"measured on {table.gpu}")
+    for table in load(architecture.name):
+        measured = table.find(kernel, m, n, k)
+        if measured in possible and measured is not None:
+            return Choice(measured, f"measured on {table.gpu}")
     return Choice(rule(m, n, k, possible, architecture, multiprocessors), "rule")
 
 
 @cache
-def load(architecture: str) -> Table | None:
-    """The table of an architecture; None where nobody made one.
+def load(architecture: str) -> tuple[Table, ...]:
+    """The tables of an architecture, the user's own first; none where nobody made one.
 
     Raises:
-        KernelError: the file is damaged or of another version.
+        KernelError: a file is damaged or of another version.
     """
     own = user_table(architecture)
     shipped = files("quant.kernels").joinpath("tiles").joinpath(own.name)
-    for path in (own, shipped):
-        if path.is_file():
-            try:
-                return parse(json.loads(path.read_text(encoding="utf-8")))
-            except (ValueError, KeyError, TypeError) as error:
-                raise KernelError(f"{path}: no tile table of version {FORMAT_VERSION} ({error}); remove it") from None
-    return None
+    return tuple(read(path) for path in (own, shipped) if path.is_file())
+
+
+def read(path: Traversable) -> Table:
+    """The table in a file.
+
+    Raises:
+        KernelError: it is damaged or of another version.
+    """
+    try:
+        return parse(json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, KeyError, TypeError) as error:
+        raise KernelError(f"{path}: no tile table of version {FORMAT_VERSION} ({error}); remove it") from None
 
 
 def user_table(architecture: str) -> Path:
@@ -98,9 +105,11 @@ def parse(body: Mapping[str, Any]) -> Table:
     """A table from its JSON. Raises ValueError, KeyError or TypeError where it is none."""
     if body["format_version"] != FORMAT_VERSION:
         raise ValueError(f"format_version is {body['format_version']}")
-    return Table(
-        body["gpu"], tuple(Entry(e["kernel"], e["m"], e["n"], e["k"], Tile(*e["tile"])) for e in body["entries"])
-    )
+    entries = [Entry(e["kernel"], e["m"], e["n"], e["k"], Tile(*e["tile"])) for e in body["entries"]]
+    for entry in entries:
+        if not all(type(number) is int for number in (*entry[1:4], *entry.tile)):
+            raise TypeError(f"sizes are whole numbers, not those of {entry}")
+    return Table(str(body["gpu"]), tuple(entries))
 
 
 def to_json(table: Table) -> dict[str, Any]:

@@ -12,7 +12,7 @@ struct Epilogue {
   const float* a_scale;      // one, or one a row; null where it was applied while accumulating
   const float* one_b_scale;  // where all columns share it; null otherwise
   const float* out_scale;    // where the result is codes
-  s64 a_scale_stride;        // 0 for one scale, 1 for one a row
+  s64 a_scale_stride;        // from one row's to the next, 0 where all share it
 };
 
 // A template, because the four together would be most of a kernel's code.

@@ -2,7 +2,7 @@
 #pragma once
 #include "ptx.cuh"
 
-// What a host passes as `dtype`; kernels/host/numbers.py has the same values.
+// What a host passes as `dtype`; kernels/host/structures.py has the same values.
 enum Dtype : s32 { BF16 = 0, F16 = 1, F32 = 2, S8 = 3, E4M3 = 4 };
 
 constexpr float LARGEST_S8 = 127.0f;

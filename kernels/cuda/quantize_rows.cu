@@ -4,7 +4,7 @@
 //
 // THREADS threads share a row, and a block holds ROWS rows; more than one only where a warp is enough for each.
 //
-// Compile-time: INPUT (a Dtype), CODES (S8 or E4M3), NORM, THREADS, ROWS, CHUNKS (of 8 elements, for each thread).
+// Compile-time: CODES (S8 or E4M3), NORM, THREADS, ROWS, CHUNKS (of 8 elements, for each thread).
 #include "rows.cuh"
 
 enum Norm : s32 { NO_NORM = 0, LAYER_NORM = 1, RMS_NORM = 2 };

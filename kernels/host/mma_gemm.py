@@ -14,8 +14,8 @@ from quant.kernels.tiles import Tile
 
 INT8 = "sm80_int8_gemm"
 FP8 = "sm89_fp8_gemm"
-#: Rows are counted in 32 bits, up to the end of the last tile.
-LARGEST_M = 2**31 - 257
+#: Rows, columns and bytes of K are counted in 32 bits, up to the end of the last tile.
+LARGEST_SIZE = 2**31 - 257
 
 
 class Multiplied(NamedTuple):

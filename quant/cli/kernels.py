@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
+    import torch
+
     from quant.kernels.tiles import Tile
     from quant.kernels.tuning import Size
 
@@ -82,7 +84,8 @@ def tune(
 ) -> None:
     """Measure every tile on this machine's GPU and remember the fastest, for the layers of the checkpoint DIR.
 
-    What is remembered is used from then on, for any number of tokens near the ones measured.
+    What is remembered in your cache is used from then on, for any number of tokens near the ones measured. With --out
+    it is only written: kernels/tiles of a checkout is where a table that ships belongs.
     """
     from quant.packing.eight_bit import storage_dtype
     from quant.scheme import Scheme
@@ -96,7 +99,7 @@ def tune(
     else:
         dtype = storage_dtype(Scheme.parse(str(scheme), "--scheme").weights)
         sizes = [(dtype, *size) for size in given]
-    click.echo(f"wrote {tune_sizes(sizes, out, _tell)}")
+    click.echo(f"wrote {tune_sizes(sizes, out, _tell, _tell_left_out)}")
 
 
 def _tell(size: Size, times: dict[Tile, float]) -> None:
@@ -106,3 +109,7 @@ def _tell(size: Size, times: dict[Tile, float]) -> None:
         f"{size.kernel} M {size.m} N {size.n} K {size.k}: {best}, {times[best] * 1e3:.3f} ms, {rate:.0f} TOPS; "
         f"the slowest of {len(times)} takes {slowest / times[best]:.2f}x"
     )
+
+
+def _tell_left_out(dtype: torch.dtype, m: int, n: int, k: int) -> None:
+    click.echo(f"{dtype} M {m} N {n} K {k}: left out, no kernel with tiles runs it here")

@@ -14,6 +14,7 @@ from quant.cli.inspect import inspect
 from quant.cli.kernels import kernels
 from quant.cli.recipes import recipes
 from quant.errors import QuantError
+from quant.kernels.runtime.errors import KernelError
 
 
 class _Failure(click.ClickException):
@@ -28,7 +29,7 @@ class _Group(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
-        except QuantError as error:
+        except (QuantError, KernelError) as error:
             raise _Failure(str(error)) from error
 
 

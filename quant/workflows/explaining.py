@@ -12,7 +12,7 @@ from quant.kernels import dispatch, tile_tables
 from quant.kernels.catalog import KERNELS
 from quant.kernels.host import mma_gemm
 from quant.kernels.runtime import availability
-from quant.kernels.runtime.architectures import ARCHITECTURES, Architecture, of_capability
+from quant.kernels.runtime.architectures import ARCHITECTURES, of_capability
 from quant.packing.eight_bit import storage_dtype
 from quant.scheme import Scheme
 
@@ -66,22 +66,22 @@ def explain(scheme: Scheme, m: int, n: int, k: int, *, arch: str | None = None) 
     Returns:
         One explanation for each op, in the order they run.
     """
-    architecture, no_compiled = (ARCHITECTURES[arch], None) if arch is not None else _here()
+    gpu = _named(arch) if arch is not None else _here()
     dtype = storage_dtype(scheme.weights)
     found = []
     for op in OPS:
         call = dispatch.Call(
             op=op,
-            device="cpu" if architecture is None else "cuda",
+            device="cpu" if gpu is None else "cuda",
             dtype=dtype,
             m=m,
             n=n if op == "scaled_mm" else 0,
             k=k,
-            capability=None if architecture is None else architecture.capability,
-            no_compiled=no_compiled,
+            capability=None if gpu is None else gpu.capability,
+            no_compiled=None if gpu is None else gpu.no_compiled,
         )
         options = [
-            Option(each.name, refusal, _tile(each.name, call, architecture) if refusal is None else "")
+            Option(each.name, refusal, _tile(each.name, call, gpu) if refusal is None else "")
             for each, refusal in dispatch.explain(call)
         ]
         found.append(Explanation(op, tuple(options)))
@@ -128,18 +128,31 @@ def kernels_of_layer(scheme: Scheme, n: int, k: int) -> dict[str, str]:
     return {arch: "none" if chosen is None else chosen.name for arch, chosen in found.items()}
 
 
-def _here() -> tuple[Architecture | None, str | None]:
+class _Gpu(NamedTuple):
+    capability: tuple[int, int]
+    multiprocessors: int
+    no_compiled: str | None
+
+
+def _named(arch: str) -> _Gpu:
+    found = ARCHITECTURES[arch]
+    return _Gpu(found.capability, found.multiprocessors, None)
+
+
+def _here() -> _Gpu | None:
     if not torch.cuda.is_available():
-        return None, None
+        return None
     device = torch.device("cuda", torch.cuda.current_device())
-    return of_capability(torch.cuda.get_device_capability(device)), availability.reason(device)
+    multiprocessors = torch.cuda.get_device_properties(device).multi_processor_count
+    return _Gpu(torch.cuda.get_device_capability(device), multiprocessors, availability.reason(device))
 
 
-def _tile(name: str, call: dispatch.Call, architecture: Architecture | None) -> str:
-    if architecture is None or name not in (mma_gemm.INT8, mma_gemm.FP8):
+def _tile(name: str, call: dispatch.Call, gpu: _Gpu | None) -> str:
+    if gpu is None or name not in (mma_gemm.INT8, mma_gemm.FP8):
         return ""
+    architecture = of_capability(gpu.capability)
     choice = tile_tables.choose(
-        name, call.m, call.n, call.k, architecture, architecture.multiprocessors, promoted=name == mma_gemm.FP8
+        name, call.m, call.n, call.k, architecture, gpu.multiprocessors, promoted=name == mma_gemm.FP8
     )
     blocks = -(-call.m // choice.tile.m) * -(-call.n // choice.tile.n)
-    return f"tile {choice.tile}; {blocks} blocks ({choice.source})"
+    return f"tile {choice.tile}; {blocks} block{'s' if blocks > 1 else ''} ({choice.source})"

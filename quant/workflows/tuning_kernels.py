@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from quant.errors import KernelChoiceError
-from quant.kernels import dispatch, tile_tables, tuning
+from quant.kernels import compiled, dispatch, tile_tables, tuning
 from quant.kernels.runtime import availability, cupy_launch
 from quant.kernels.tiles import Tile
 from quant.workflows.inspecting import inspect
@@ -34,6 +34,7 @@ def tune(
     sizes: Iterable[Size],
     out: Path | None = None,
     told: Callable[[tuning.Size, dict[Tile, float]], None] = lambda size, times: None,
+    left_out: Callable[[torch.dtype, int, int, int], None] = lambda dtype, m, n, k: None,
 ) -> Path:
     """Measures every tile for every size on the current GPU, and adds the best to a table.
 
@@ -41,6 +42,7 @@ def tune(
         sizes: of matmuls; those that run by no kernel with tiles on this GPU are left out.
         out: the table; by default the user's own, which comes before the one that is shipped.
         told: called after each size with the seconds of every tile.
+        left_out: called for each size that runs by no kernel with tiles.
 
     Returns:
         The table's path.
@@ -53,32 +55,38 @@ def tune(
     if reason is not None:
         raise KernelChoiceError(f"tuning measures on a GPU, and {reason}")
     architecture = cupy_launch.device_architecture(cupy_launch.device_index(device))
-    wanted = []
+    gpu = torch.cuda.get_device_name(device)
+    path = out or tile_tables.user_table(architecture.name)
+    old = _old_entries(path, gpu)  # before the work: what it would be refused for is known now
+    wanted: dict[tuning.Size, None] = {}
     for dtype, m, n, k in sizes:
         call = dispatch.Call("scaled_mm", "cuda", dtype, m, n, k, capability=architecture.capability)
-        chosen = dispatch.choose(call)
-        if chosen.compiled:
-            wanted.append(tuning.Size(chosen.name, m, n, k))
+        kernels = [each.name for each, refusal in dispatch.explain(call) if each.compiled and refusal is None]
+        if kernels:
+            wanted[tuning.Size(kernels[0], m, n, k)] = None
+        else:
+            left_out(dtype, m, n, k)
     if not wanted:
         raise KernelChoiceError(f"none of these sizes runs by a kernel with tiles on {architecture.name}")
-    gpu = torch.cuda.get_device_name(device)
-    found = tuning.tune(dict.fromkeys(wanted), architecture, gpu, tuning.gpu_timer(device), told=told)
-    return _merge(found, out or tile_tables.user_table(architecture.name))
+    found = tuning.tune(wanted, architecture, gpu, tuning.gpu_timer(device), told=told)
+    _write(tile_tables.Table(gpu, tuple(sorted({entry[:4]: entry for entry in (*old, *found.entries)}.values()))), path)
+    return path
 
 
-def _merge(found: tile_tables.Table, path: Path) -> Path:
-    """Adds entries to the table in `path`; new ones replace old ones of the same size."""
-    old: tuple[tile_tables.Entry, ...] = ()
-    if path.is_file():
-        before = tile_tables.parse(json.loads(path.read_text(encoding="utf-8")))
-        if before.gpu != found.gpu:
-            raise KernelChoiceError(f"{path}: was measured on {before.gpu}, not on {found.gpu}; give another --out")
-        old = before.entries
-    entries = {entry[:4]: entry for entry in (*old, *found.entries)}
-    body = tile_tables.to_json(tile_tables.Table(found.gpu, tuple(sorted(entries.values()))))
+def _old_entries(path: Path, gpu: str) -> tuple[tile_tables.Entry, ...]:
+    """Of the table in `path`, to which new ones are added. Raises KernelChoiceError if it is another GPU's."""
+    if not path.is_file():
+        return ()
+    before = tile_tables.read(path)
+    if before.gpu != gpu:
+        raise KernelChoiceError(f"{path}: was measured on {before.gpu}, not on {gpu}; give another --out")
+    return before.entries
+
+
+def _write(table: tile_tables.Table, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     work = path.with_name(f".{path.name}.{os.getpid()}")
-    work.write_text(json.dumps(body, indent=1) + "\n", encoding="utf-8")
+    work.write_text(json.dumps(tile_tables.to_json(table), indent=1) + "\n", encoding="utf-8")
     work.replace(path)
     tile_tables.load.cache_clear()
-    return path
+    compiled.forget_tiles()

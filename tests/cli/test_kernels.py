@@ -1,0 +1,205 @@
+"""`quant kernels` as typed: the list, explanations for every architecture, and what tuning says and refuses."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from click.testing import CliRunner, Result
+from torch import nn
+
+import quant
+from quant.cli import main
+from quant.cli.kernels import _ARCHITECTURES
+from quant.kernels import tile_tables, tuning
+from quant.kernels.catalog import KERNELS
+from quant.kernels.runtime import availability, cupy_launch
+from quant.kernels.runtime.architectures import ARCHITECTURES
+from quant.kernels.tiles import TILES, Tile, candidates
+
+SIZE = ("--m", 32_760, "--n", 5120, "--k", 5120)
+
+
+@pytest.fixture(autouse=True)
+def no_gpu_and_no_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The same answers on every machine."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setenv("QUANT_CACHE_DIR", str(tmp_path / "cache"))
+    tile_tables.load.cache_clear()
+    yield
+    tile_tables.load.cache_clear()
+
+
+@pytest.fixture
+def a100(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A GPU on which the last tile takes 1 ms and each other one 3 ms."""
+
+    def timer(device: torch.device) -> Callable[[tuning.Size, Tile], float]:
+        return lambda size, tile: 1e-3 if tile == TILES[-1] else 3e-3
+
+    monkeypatch.setattr(availability, "reason", lambda device: None)
+    monkeypatch.setattr(cupy_launch, "device_index", lambda device: 0)
+    monkeypatch.setattr(cupy_launch, "device_architecture", lambda index: ARCHITECTURES["sm_80"])
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "NVIDIA A100")
+    monkeypatch.setattr(tuning, "gpu_timer", timer)
+
+
+def invoke(*arguments: object) -> Result:
+    return CliRunner().invoke(main, ["kernels", *map(str, arguments)])
+
+
+def run(*arguments: object) -> str:
+    ran = invoke(*arguments)
+    assert ran.exit_code == 0, ran.stderr
+    return ran.stdout
+
+
+def refused(*arguments: object) -> str:
+    """The last line on stderr; nothing else is said."""
+    ran = invoke(*arguments)
+    assert (ran.exit_code, ran.stdout) == (2, "")
+    return ran.stderr.splitlines()[-1]
+
+
+def test_the_list_has_every_kernel_and_says_what_is_missing() -> None:
+    head, *rows, _, here = run().splitlines()
+    assert head.split()[-4:] == list(ARCHITECTURES)
+    assert [row.split()[0] for row in rows] == [kernel.name for kernel in KERNELS]
+    assert [row.split().count("yes") for row in rows] == [len(kernel.architectures) for kernel in KERNELS]
+    assert here == "this machine runs none of them: torch sees no CUDA device"
+
+
+def test_the_architectures_that_can_be_named_are_those_there_are() -> None:
+    assert list(_ARCHITECTURES) == list(ARCHITECTURES)
+
+
+@pytest.mark.parametrize("arch", ARCHITECTURES)
+@pytest.mark.parametrize("scheme", ["w8a8", "FP8_DYNAMIC"])
+def test_an_explanation_as_text_and_as_json(scheme: str, arch: str) -> None:
+    said = run("explain", *SIZE, "--scheme", scheme, "--arch", arch)
+    body = json.loads(run("explain", *SIZE, "--scheme", scheme, "--arch", arch, "--json"))
+    assert [each["op"] for each in body] == ["quantize_rows", "scaled_mm"]
+    assert [line for line in said.splitlines() if not line.startswith(" ")] == [
+        f"{each['op']}: {each['chosen']}" for each in body
+    ]
+    options = [option for each in body for option in each["options"]]
+    lines = [line.split(maxsplit=2) for line in said.splitlines() if line.startswith(" ")]
+    assert [name for name, *_ in lines] == [option["name"] for option in options]
+    for (name, mark, *rest), option in zip(lines, options, strict=True):
+        assert (mark == "no") == (option["refusal"] is not None), name
+        if option["refusal"] is not None or option["tile"]:
+            assert rest == [option["refusal"] or option["tile"]]
+
+
+@pytest.mark.parametrize(
+    ("scheme", "arch", "name", "marks"),
+    [
+        ("W8A8", "sm_90a", "sm80_int8_gemm", ["runs", "no", "could run", "could run"]),
+        ("FP8", "sm_89", "sm89_fp8_gemm", ["no", "runs", "no", "could run"]),
+        ("FP8", "sm_86", "reference", ["no", "no", "no", "runs"]),
+    ],
+)
+def test_one_runs_and_the_others_could_or_could_not(scheme: str, arch: str, name: str, marks: list[str]) -> None:
+    said = run("explain", *SIZE, "--scheme", scheme, "--arch", arch)
+    (matmul,) = (part for part in said.split("scaled_mm: ")[1:])
+    chosen, *lines = matmul.splitlines()
+    assert chosen == name
+    assert [" ".join(line[19:28].split()) for line in lines] == marks
+
+
+def test_without_an_architecture_it_is_about_this_machine() -> None:
+    assert "scaled_mm: torch._int_mm" in run("explain", *SIZE, "--scheme", "w8a8")
+
+
+def test_a_kernel_that_can_run_may_be_required() -> None:
+    plain = run("explain", *SIZE, "--scheme", "w8a8", "--arch", "sm_80")
+    assert run("explain", *SIZE, "--scheme", "w8a8", "--arch", "sm_80", "--kernel", "sm80_int8_gemm") == plain
+
+
+NAMES = "quantize_rows, reference, sm80_int8_gemm, sm89_fp8_gemm, torch._int_mm"
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (("--scheme", "fp8", "--kernel", "sm89_fp8_gemm"), "Error: sm89_fp8_gemm cannot run this: runs on sm_89, "),
+        (("--scheme", "fp8", "--kernel", "sm80_int8_gemm"), "Error: sm80_int8_gemm cannot run this: takes int8, not "),
+        (("--scheme", "w8a8", "--kernel", "gemm"), f"Error: no kernel is called 'gemm'; there are {NAMES}"),
+        (("--scheme", "w4a4"), "Error: --scheme: unknown scheme 'w4a4'; known: "),
+        ((), "Error: Missing option '--scheme'."),
+        (("--scheme", "w8a8", "--arch", "sm_75"), "Error: Invalid value for '--arch': 'sm_75' is not one of "),
+        (("--scheme", "w8a8", "--m", 0), "Error: Invalid value for '--m': 0 is not in the range"),
+    ],
+)
+def test_what_explain_refuses(options: tuple[object, ...], says: str) -> None:
+    assert refused("explain", *SIZE, "--arch", "sm_80", *options).startswith(says)
+
+
+def test_tuning_needs_a_gpu() -> None:
+    says = "Error: tuning measures on a GPU, and torch sees no CUDA device"
+    assert refused("tune", "--size", 77, 64, 128, "--scheme", "w8a8") == says
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        (),
+        ("--size", 1, 2, 3),
+        ("--scheme", "w8a8"),
+        ("folder",),
+        ("folder", "--m", 77, "--size", 1, 2, 3, "--scheme", "w8a8"),
+        ("folder", "--m", 77, "--scheme", "w8a8"),
+        ("--m", 77),
+    ],
+    ids=str,
+)
+def test_tuning_is_for_a_checkpoint_or_for_sizes(a100: None, options: tuple[object, ...]) -> None:
+    assert refused("tune", *options) == "Error: give DIR and --m, or --size and --scheme"
+
+
+def test_tuning_sizes(a100: None, tmp_path: Path) -> None:
+    said = run("tune", "--size", 77, 64, 128, "--size", 2000, 640, 128, "--scheme", "w8a8").splitlines()
+    count = len(candidates(ARCHITECTURES["sm_80"], promoted=False))
+    assert said == [
+        f"sm80_int8_gemm M 77 N 64 K 128: {TILES[-1]}, 1.000 ms, 0 TOPS; the slowest of {count} takes 3.00x",
+        f"sm80_int8_gemm M 2000 N 640 K 128: {TILES[-1]}, 1.000 ms, 0 TOPS; the slowest of {count} takes 3.00x",
+        f"wrote {tmp_path / 'cache' / 'tiles' / 'sm_80.json'}",
+    ]
+    explained = run("explain", "--m", 1500, "--n", 640, "--k", 128, "--scheme", "w8a8", "--arch", "sm_80")
+    assert f"tile {TILES[-1]}; 940 blocks (measured on NVIDIA A100)" in explained
+
+
+def test_the_rate_counts_additions_too(a100: None) -> None:
+    assert ", 328 TOPS; " in run("tune", "--size", 1000, 12_800, 12_800, "--scheme", "w8a8")
+
+
+def test_tuning_a_checkpoint_into_a_file(a100: None, tmp_path: Path) -> None:
+    net = nn.Sequential(nn.Linear(77, 320), nn.Linear(320, 16))
+    calibrated = quant.quantize(net, "w8a8", forward_loop=lambda module: module(torch.randn(8, 77)))
+    quant.save(calibrated, tmp_path / "net")
+    out = tmp_path / "tables" / "mine.json"
+    said = run("tune", tmp_path / "net", "--m", 77, "--m", 5, "--out", out).splitlines()
+    assert said[-1] == f"wrote {out}"
+    entries = tile_tables.parse(json.loads(out.read_text())).entries
+    assert {entry[1:4] for entry in entries} == {(m, n, k) for m in (5, 77) for n, k in ((320, 77), (16, 320))}
+    assert len(said) == len(entries) + 1
+
+
+def test_a_folder_that_is_no_checkpoint(a100: None, tmp_path: Path) -> None:
+    assert "no such checkpoint folder" in refused("tune", tmp_path / "missing", "--m", 77)
+
+
+def test_a_damaged_table_is_a_line_that_names_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("QUANT_CACHE_DIR", str(tmp_path))
+    tile_tables.load.cache_clear()
+    table = tile_tables.user_table("sm_80")
+    table.parent.mkdir(parents=True)
+    table.write_text("{")
+    size = ["--m", "4", "--n", "64", "--k", "64", "--scheme", "w8a8", "--arch", "sm_80"]
+    ran = CliRunner().invoke(main, ["kernels", "explain", *size])
+    tile_tables.load.cache_clear()
+    assert ran.exit_code == 2
+    assert ran.stderr.startswith(f"Error: {table}: no tile table of version 1")

@@ -1,0 +1,237 @@
+"""Whole ops by the CUDA kernels, from `ops` down to the last instruction: a launch goes to the emulator."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from quant.kernels import compiled, ops, reference, registration, tile_tables
+from quant.kernels.arguments import Epilogue, Prologue
+from quant.kernels.dispatch import Call
+from quant.kernels.host import mma_gemm
+from quant.kernels.host import quantize_rows as rows_host
+from quant.kernels.runtime import cupy_launch
+from quant.kernels.runtime.architectures import ARCHITECTURES
+from quant.kernels.runtime.launch import Launch
+from tests.kernels.emulated import launched, poison
+from tests.kernels.matmul_cases import FP8, INT8, allowed, operands, scales
+
+#: Where a matmul of each format runs by a kernel.
+PLACES = {INT8: "sm_80", FP8: "sm_89"}
+
+
+@contextmanager
+def emulated(arch: str) -> Iterator[list[str]]:
+    """Within it, every call is about a GPU of this architecture, which the emulator plays; gives the kernels it ran."""
+    here = ARCHITECTURES[arch]
+    plans: dict[int, Any] = {}
+    ran: list[str] = []
+    call_of = registration._call
+
+    def remembering(plan: Callable[..., Any]) -> Callable[..., Any]:
+        """A launch has only addresses; the emulator wants to know the tensors."""
+
+        def remembered(*arguments: Any) -> Any:
+            planned = plan(*arguments)
+            plans[ctypes.addressof(planned.launch.arguments)] = planned
+            return planned
+
+        return remembered
+
+    def run(launch: Launch, device: torch.device) -> None:
+        planned = plans.pop(ctypes.addressof(launch.arguments))
+        results = [each for each in planned if isinstance(each, torch.Tensor)]
+        for result in results if launch.grid else ():
+            poison(result)
+        launched(launch, planned.held, results, arch, 0, "random", None)
+        ran.append(launch.build.kernel)
+
+    def call(op: str, x: torch.Tensor, dtype: torch.dtype, n: int) -> Call:
+        return replace(call_of(op, x, dtype, n), device="cuda", capability=here.capability)
+
+    with pytest.MonkeyPatch.context() as patch:
+        for host in (mma_gemm, rows_host):
+            patch.setattr(host, "plan", remembering(host.plan))
+        patch.setattr(cupy_launch, "run", run)
+        patch.setattr(cupy_launch, "device_index", lambda device: 0)
+        patch.setattr(cupy_launch, "device_architecture", lambda index: here)
+        properties = SimpleNamespace(multi_processor_count=here.multiprocessors)
+        patch.setattr(torch.cuda, "get_device_properties", lambda index: properties)
+        patch.setattr(tile_tables, "load", lambda name: ())
+        patch.setattr(registration, "_call", call)
+        compiled._tile.cache_clear()
+        yield ran
+        compiled._tile.cache_clear()
+    assert not plans
+
+
+def same(found: torch.Tensor, expected: torch.Tensor) -> bool:
+    """In shape, dtype and every bit."""
+    if (found.shape, found.dtype) != (expected.shape, expected.dtype):
+        return False
+    return torch.equal(*(x.contiguous().view(torch.uint8 if x.itemsize == 1 else x.dtype) for x in (found, expected)))
+
+
+@pytest.mark.parametrize("dtype", PLACES)
+@pytest.mark.parametrize("shape", [(3, 77), (2, 5, 64), (0, 64), (2, 0, 77), (2, 3, 4, 40)])
+@pytest.mark.parametrize("static", [False, True])
+def test_quantize_rows_is_the_reference(shape: tuple[int, ...], dtype: torch.dtype, static: bool) -> None:
+    x, scale = torch.randn(shape).bfloat16(), torch.tensor([0.02]) if static else None
+    with emulated(PLACES[dtype]) as ran:
+        found = compiled.quantize_rows(x, dtype, scale, Prologue())
+    expected = reference.quantize_rows(x, dtype, scale, Prologue())
+    assert all(map(same, found, expected))
+    assert ran == ["quantize_rows"]
+
+
+@pytest.mark.parametrize("dtype", PLACES)
+@pytest.mark.parametrize("kind", ["rows", "tensor", "blocks both"])
+@pytest.mark.parametrize("size", [(5, 150, 300), (0, 72, 64), (40, 200, 144)], ids=str)
+def test_scaled_mm_is_the_reference(size: tuple[int, int, int], kind: str, dtype: torch.dtype) -> None:
+    a, b, generator = operands(*size, dtype)
+    epilogue = Epilogue(*scales(*size, kind, generator), torch.randn(size[1]), out_dtype=torch.float32)
+    by = compiled.scaled_mm_int8 if dtype == INT8 else compiled.scaled_mm_fp8
+    with emulated(PLACES[dtype]) as ran:
+        found = by(a, b, epilogue)
+    assert ((found - reference.scaled_mm(a, b, epilogue)).abs() <= allowed(a, b, epilogue)).all()
+    assert ran == ["sm80_int8_gemm" if dtype == INT8 else "sm89_fp8_gemm"]
+    assert found.shape == (size[0], size[1])
+
+
+def _inputs() -> dict[str, torch.Tensor]:
+    """Of 2 samples, as attention and patches leave them."""
+    heads = torch.randn(2, 4, 3, 10).bfloat16()
+    return {
+        "heads put beside each other": heads.transpose(1, 2).flatten(2),
+        "a part of wider rows": torch.randn(2, 3, 100).half()[..., 30:70],
+        "two leading dimensions out of order": torch.randn(2, 5, 3, 40).transpose(1, 2),
+        "three out of order": torch.randn(40, 3, 5, 2).permute(3, 2, 1, 0),
+        "one sample for all": torch.randn(1, 3, 40).expand(2, 3, 40),
+        "tokens in order": torch.randn(6, 40).bfloat16(),
+    }
+
+
+def _layer(x: torch.Tensor, dtype: torch.dtype, **options: Any) -> torch.Tensor:
+    """With a weight that is always the same."""
+    b, generator = operands(1, 72, 40, dtype)[1:]
+    codes, scale = ops.quantize_rows(x, dtype)
+    return ops.scaled_mm(codes, scale, b, scales(1, 72, 40, "rows", generator)[1], **options)
+
+
+@pytest.mark.parametrize("name", _inputs())
+@pytest.mark.parametrize("out_dtype", [torch.float32, torch.bfloat16])
+def test_a_layer_of_any_input_bit_for_bit(name: str, out_dtype: torch.dtype) -> None:
+    x = _inputs()[name]
+    expected = _layer(x, INT8, out_dtype=out_dtype)
+    with emulated("sm_80") as ran:
+        assert same(_layer(x, INT8, out_dtype=out_dtype), expected)
+    assert ran == ["quantize_rows", "sm80_int8_gemm"]
+
+
+def test_a_layer_of_fp8_within_what_its_sums_may_lose() -> None:
+    x = _inputs()["two leading dimensions out of order"]
+    b, generator = operands(1, 72, 40, FP8)[1:]
+    codes, scale = ops.quantize_rows(x, FP8)
+    b_scale, bias = scales(1, 72, 40, "rows", generator)[1], torch.randn(72)
+    expected = ops.scaled_mm(codes, scale, b, b_scale, bias=bias, out_dtype=torch.float32)
+    with emulated("sm_89") as ran:
+        found = ops.scaled_mm(codes, scale, b, b_scale, bias=bias, out_dtype=torch.float32)
+    bound = allowed(codes.view(-1, 40), b, Epilogue(scale.view(-1, 1), b_scale))
+    assert ((found - expected).abs().view(-1, 72) <= bound).all()
+    assert ran == ["sm89_fp8_gemm"]
+
+
+def _epilogues(b: int, t: int, n: int) -> dict[str, dict[str, Any]]:
+    """As transformer blocks end, for [b, t, n]."""
+    table = torch.randn(b, 6, n)
+    return {
+        "a gate a sample": {"gate": table[:, 2:3], "residual": torch.randn(b, t, n).bfloat16()},
+        "a gate a token": {"gate": torch.randn(b, t, 6, n).unbind(2)[1], "residual": torch.randn(b, n, t).mT},
+        "a gate a channel": {"gate": torch.randn(n), "bias": torch.randn(n).bfloat16()},
+        "a gate for all": {"gate": torch.randn(()), "residual": torch.randn(t, 1)},
+        "codes": {"bias": torch.randn(n), "out_dtype": INT8, "out_scale": torch.tensor([0.5])},
+    }
+
+
+@pytest.mark.parametrize("name", _epilogues(1, 1, 1))
+def test_how_blocks_end_bit_for_bit(name: str) -> None:
+    x = torch.randn(2, 5, 40)
+    options: dict[str, Any] = {"out_dtype": torch.float32, **_epilogues(2, 5, 72)[name]}
+    b, generator = operands(1, 72, 40, INT8)[1:]
+    codes, scale = reference.quantize_rows(x, INT8, None, Prologue())
+    wide = {key: options[key].expand(2, 5, 72).clone() for key in ("residual", "gate") if key in options}
+    epilogue = Epilogue(scale.view(10, 1), scales(1, 72, 40, "rows", generator)[1], **(options | wide))
+    expected = reference.scaled_mm(codes.view(10, 40), b, epilogue)
+    with emulated("sm_80") as ran:
+        assert same(_layer(x, INT8, **options), expected.view(2, 5, 72))
+    assert len(ran) == 2
+
+
+@pytest.mark.parametrize("dtype", PLACES)
+@pytest.mark.parametrize("static", [False, True])
+def test_how_blocks_begin_bit_for_bit(dtype: torch.dtype, static: bool) -> None:
+    x = torch.randn(2, 3, 5, 40).bfloat16().transpose(1, 2)
+    table, tokens = torch.randn(2, 6, 40), torch.randn(2, 5, 3, 6, 40).bfloat16()
+    ways: list[dict[str, Any]] = [
+        {"modulation": (table[:, 1, None, None], table[:, 0, None, None])},
+        {"modulation": (tokens[..., 1, :], tokens[..., 0, :]), "pre_quant_scale": torch.rand(40) + 0.5},
+        {"modulation": (torch.randn(40), torch.randn(5, 1, 1))},
+    ]
+    scale = torch.tensor([[0.03]]) if static else None
+    for way in ways:
+        expected = ops.quantize_rows(x, dtype, **way, scale=scale)
+        with emulated(PLACES[dtype]) as ran:
+            assert all(map(same, ops.quantize_rows(x, dtype, **way, scale=scale), expected))
+        assert ran == ["quantize_rows"]
+
+
+def test_a_norm_moves_a_code_by_one_at_most() -> None:
+    x, weight, bias = torch.randn(2, 5, 40), torch.rand(40) + 0.5, torch.randn(40)
+    norm = ops.Norm("layer", weight, bias)
+    codes, scale = ops.quantize_rows(x, INT8, norm=norm)
+    with emulated("sm_80"):
+        found, step = ops.quantize_rows(x, INT8, norm=norm)
+    assert torch.allclose(step, scale, rtol=1e-5)
+    assert (found.int() - codes.int()).abs().max() <= 1
+    assert (found == codes).float().mean() > 0.95
+
+
+def test_a_compiled_graph_calls_the_kernels() -> None:
+    b, generator = operands(1, 72, 40, INT8)[1:]
+    b_scale, gate = scales(1, 72, 40, "rows", generator)[1], torch.randn(2, 1, 72)
+
+    def layer(x: torch.Tensor, residual: torch.Tensor) -> torch.Tensor:
+        codes, scale = ops.quantize_rows(x, INT8)
+        return ops.scaled_mm(codes, scale, b, b_scale, residual=residual, gate=gate, out_dtype=torch.bfloat16)
+
+    whole = torch.compile(layer, fullgraph=True, backend="aot_eager")
+    for tokens in (3, 7):
+        x, residual = torch.randn(2, tokens, 40), torch.randn(2, tokens, 72)
+        expected = layer(x, residual)
+        with emulated("sm_80") as ran:
+            assert same(whole(x, residual), expected)
+        assert ran == ["quantize_rows", "sm80_int8_gemm"]
+
+
+def test_a_tile_is_chosen_once_for_each_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[int, bool]] = []
+    choose = tile_tables.choose
+
+    def counting(kernel: str, m: int, *rest: Any, promoted: bool) -> tile_tables.Choice:
+        asked.append((m, promoted))
+        return choose(kernel, m, *rest, promoted=promoted)
+
+    monkeypatch.setattr(tile_tables, "choose", counting)
+    with emulated("sm_80"):
+        for m in (3, 3, 4):
+            for kind in ("rows", "blocks"):
+                a, b, generator = operands(m, 200, 64, INT8)
+                compiled.scaled_mm_int8(a, b, Epilogue(*scales(m, 200, 64, kind, generator), out_dtype=torch.float32))
+    assert asked == [(3, False), (3, True), (4, False), (4, True)]

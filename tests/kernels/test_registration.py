@@ -1,0 +1,106 @@
+"""On a GPU, what does not run by a compiled kernel says so once; `only` makes it an error."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
+
+import pytest
+import torch
+
+from quant.kernels import ops, registration
+from quant.kernels.dispatch import Call, only
+
+INT8, FP8 = torch.int8, torch.float8_e4m3fn
+NO_CUPY = "CuPy cannot be imported"
+
+
+@pytest.fixture(autouse=True)
+def nothing_said() -> Iterator[None]:
+    registration._tell.cache_clear()
+    yield
+    registration._tell.cache_clear()
+
+
+@pytest.fixture
+def pretend(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """Calls are about an A100 on which no compiled kernel runs; the tensors stay on the CPU."""
+    call_of = registration._call
+
+    def call(op: str, x: torch.Tensor, dtype: torch.dtype, n: int) -> Call:
+        return replace(call_of(op, x, dtype, n), device="cuda", capability=(8, 0), no_compiled=NO_CUPY)
+
+    monkeypatch.setattr(registration, "_call", call)
+    return monkeypatch
+
+
+def quantize(k: int = 32, dtype: torch.dtype = INT8) -> torch.Tensor:
+    return ops.quantize_rows(torch.randn(20, k), dtype)[0]
+
+
+def multiply(m: int = 20, k: int = 32, dtype: torch.dtype = INT8) -> torch.Tensor:
+    a, b = (torch.ones(rows, k).to(dtype) for rows in (m, 16))
+    return ops.scaled_mm(a, torch.ones(1, 1), b, torch.ones(1), out_dtype=torch.float32)
+
+
+def said_by(*calls: Callable[[], torch.Tensor]) -> list[str]:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        for call in calls:
+            call()
+    return [str(each.message) for each in caught]
+
+
+def test_each_reason_is_said_once(pretend: pytest.MonkeyPatch) -> None:
+    calls: list[Callable[[], torch.Tensor]] = [quantize, multiply, partial(multiply, dtype=FP8)] * 3
+    assert said_by(*calls) == [
+        f"quantize_rows runs by reference, not by a kernel of quant: quantize_rows {NO_CUPY}",
+        f"scaled_mm runs by torch._int_mm, not by a kernel of quant: sm80_int8_gemm {NO_CUPY}",
+        "scaled_mm runs by reference, not by a kernel of quant: sm89_fp8_gemm runs on sm_89, not on sm_80",
+    ]
+
+
+def test_another_implementation_or_reason_is_said_again(pretend: pytest.MonkeyPatch) -> None:
+    said = said_by(multiply, partial(multiply, m=3), quantize, partial(quantize, k=24_577))
+    assert [each.split(",")[0] for each in said] == [
+        "scaled_mm runs by torch._int_mm",
+        "scaled_mm runs by reference",
+        "quantize_rows runs by reference",
+        "quantize_rows runs by reference",
+    ]
+    assert said[-1].endswith("quantize_rows needs K <= 24576, got 24577")
+
+
+def test_on_a_cpu_nothing_is_said() -> None:
+    assert said_by(quantize, multiply, partial(multiply, dtype=FP8)) == []
+
+
+def test_a_compiled_kernel_says_nothing() -> None:
+    call = Call("scaled_mm", "cuda", INT8, 20, 16, 32, capability=(8, 0))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert registration._chosen(call).name == "sm80_int8_gemm"
+        assert registration._chosen(replace(call, op="quantize_rows")).name == "quantize_rows"
+
+
+def test_asking_for_another_than_the_best_says_nothing() -> None:
+    call = Call("scaled_mm", "cuda", INT8, 20, 16, 32, capability=(8, 0))
+    with warnings.catch_warnings(), only("reference", "torch._int_mm"):
+        warnings.simplefilter("error")
+        assert registration._chosen(call).name == "torch._int_mm"
+
+
+def test_asking_for_the_kernel_makes_it_an_error(pretend: pytest.MonkeyPatch) -> None:
+    with only("sm80_int8_gemm", "quantize_rows"):
+        with pytest.raises(ValueError, match=f"quantize_rows {NO_CUPY}"):
+            quantize()
+        with pytest.raises(ValueError, match=f"sm80_int8_gemm {NO_CUPY}"):
+            multiply()
+
+
+def test_scales_by_block_are_part_of_the_choice(pretend: pytest.MonkeyPatch) -> None:
+    a, b = (torch.ones(rows, 256, dtype=INT8) for rows in (20, 16))
+    with only("torch._int_mm"), pytest.raises(ValueError, match="not one for each 128 x 128"):
+        ops.scaled_mm(a, torch.ones(1, 1), b, torch.ones(1, 2), out_dtype=torch.float32)

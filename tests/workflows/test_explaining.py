@@ -1,0 +1,179 @@
+"""What is explained is what `dispatch` and the tile tables choose, on this machine and for any other."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from quant.errors import KernelChoiceError
+from quant.kernels import dispatch, tile_tables
+from quant.kernels.runtime import availability
+from quant.kernels.runtime.architectures import ARCHITECTURES
+from quant.kernels.tile_tables import Entry, Table
+from quant.kernels.tiles import TILES
+from quant.scheme import SCHEMES, Scheme
+from quant.workflows.explaining import explain, kernels_of_layer, overview, require
+
+W8A8, FP8 = SCHEMES["W8A8"], SCHEMES["FP8_DYNAMIC"]
+NO_CUPY = "CuPy cannot be imported"
+
+
+@pytest.fixture(autouse=True)
+def no_gpu_and_no_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The same answers on every machine."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setenv("QUANT_CACHE_DIR", str(tmp_path))
+    tile_tables.load.cache_clear()
+    kernels_of_layer.cache_clear()
+    yield
+    tile_tables.load.cache_clear()
+
+
+@pytest.fixture
+def a100(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """This machine has one, and everything to run kernels on it."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (8, 0))
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "NVIDIA A100")
+    properties = SimpleNamespace(multi_processor_count=108)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: properties)
+    monkeypatch.setattr(availability, "reason", lambda device: None)
+    return monkeypatch
+
+
+@pytest.mark.parametrize("arch", ARCHITECTURES)
+@pytest.mark.parametrize("scheme", SCHEMES.values(), ids=SCHEMES.keys())
+@pytest.mark.parametrize("size", [(1, 64, 64), (32_760, 5120, 5120), (77, 33, 77), (20, 64, 25_000)], ids=str)
+def test_options_are_those_of_dispatch(scheme: Scheme, arch: str, size: tuple[int, int, int]) -> None:
+    m, n, k = size
+    found = explain(scheme, m, n, k, arch=arch)
+    assert [each.op for each in found] == ["quantize_rows", "scaled_mm"]
+    dtype = torch.int8 if scheme == W8A8 else torch.float8_e4m3fn
+    for each in found:
+        call = dispatch.Call(each.op, "cuda", dtype, m, n, k, capability=ARCHITECTURES[arch].capability)
+        assert [(o.name, o.refusal) for o in each.options] == [(i.name, why) for i, why in dispatch.explain(call)]
+        assert each.chosen is not None
+        assert each.chosen.name == dispatch.choose(call).name
+
+
+@pytest.mark.parametrize(
+    ("scheme", "arch", "names"),
+    [
+        (W8A8, "sm_80", ("quantize_rows", "sm80_int8_gemm")),
+        (W8A8, "sm_90a", ("quantize_rows", "sm80_int8_gemm")),
+        (FP8, "sm_89", ("quantize_rows", "sm89_fp8_gemm")),
+        (FP8, "sm_80", ("quantize_rows", "reference")),
+        (FP8, None, ("reference", "reference")),
+        (W8A8, None, ("reference", "torch._int_mm")),
+    ],
+)
+def test_what_runs_where(scheme: Scheme, arch: str | None, names: tuple[str, str]) -> None:
+    found = explain(scheme, 4096, 1536, 1536, arch=arch)
+    assert tuple(each.chosen.name for each in found if each.chosen) == names
+
+
+def test_a_tile_and_the_number_of_its_blocks() -> None:
+    here = ARCHITECTURES["sm_80"]
+    tile = tile_tables.choose("sm80_int8_gemm", 1000, 500, 256, here, 108, promoted=False).tile
+    blocks = len({(m // tile.m, n // tile.n) for m in range(1000) for n in range(500)})
+    (_, matmul) = explain(W8A8, 1000, 500, 256, arch="sm_80")
+    assert matmul.options[0].tile == f"tile {tile}; {blocks} blocks (rule)"
+    assert [option.tile for option in matmul.options[1:]] == ["", "", ""]
+
+
+def test_a_measured_tile_says_where() -> None:
+    path = tile_tables.user_table("sm_80")
+    path.parent.mkdir(parents=True)
+    table = Table("my A100", (Entry("sm80_int8_gemm", 2000, 500, 256, TILES[3]),))
+    path.write_text(json.dumps(tile_tables.to_json(table)))
+    assert explain(W8A8, 1000, 500, 256, arch="sm_80")[1].options[0].tile.endswith("blocks (measured on my A100)")
+    assert explain(W8A8, 1000, 500, 256, arch="sm_86")[1].options[0].tile.endswith("blocks (rule)")
+
+
+def test_this_machine_has_a_gpu(a100: pytest.MonkeyPatch) -> None:
+    assert explain(W8A8, 1000, 500, 256) == explain(W8A8, 1000, 500, 256, arch="sm_80")
+
+
+def test_tiles_of_this_machine_are_for_its_own_multiprocessors(a100: pytest.MonkeyPatch) -> None:
+    few = SimpleNamespace(multi_processor_count=1)
+    a100.setattr(torch.cuda, "get_device_properties", lambda device: few)
+    here = ARCHITECTURES["sm_80"]
+    tile = tile_tables.choose("sm80_int8_gemm", 200, 500, 256, here, 1, promoted=False).tile
+    assert tile != tile_tables.choose("sm80_int8_gemm", 200, 500, 256, here, 108, promoted=False).tile
+    assert str(tile) in explain(W8A8, 200, 500, 256)[1].options[0].tile
+
+
+def test_a_gpu_that_no_kernel_is_written_for(a100: pytest.MonkeyPatch) -> None:
+    a100.setattr(torch.cuda, "get_device_capability", lambda device: (7, 5))
+    a100.setattr(availability, "reason", lambda device: "sm_75 is not supported")
+    rows, matmul = explain(W8A8, 1000, 512, 256)
+    assert (rows.options[0].refusal or "").endswith("not on sm_75")
+    assert matmul.chosen is not None
+    assert matmul.chosen.name == "torch._int_mm"
+
+
+def test_this_machine_has_a_gpu_but_lacks_a_package(a100: pytest.MonkeyPatch) -> None:
+    a100.setattr(availability, "reason", lambda device: NO_CUPY)
+    rows, matmul = explain(W8A8, 1000, 512, 256)
+    assert (rows.options[0].refusal, matmul.options[0].refusal) == (NO_CUPY, NO_CUPY)
+    assert [each.chosen.name for each in (rows, matmul) if each.chosen] == ["reference", "torch._int_mm"]
+    # About another GPU it says what that one would do.
+    assert explain(W8A8, 1000, 512, 256, arch="sm_89")[0].options[0].refusal is None
+
+
+def test_a_sum_that_no_format_holds_runs_nowhere() -> None:
+    found = explain(W8A8, 1000, 512, 133_145, arch="sm_80")[1]
+    assert found.chosen is None
+    assert found.to_dict()["chosen"] is None
+    assert kernels_of_layer(W8A8, 512, 133_145) == dict.fromkeys(ARCHITECTURES, "none")
+
+
+def test_plain_data() -> None:
+    (rows, _) = explain(W8A8, 4, 64, 64, arch="sm_80")
+    assert json.loads(json.dumps(rows.to_dict())) == {
+        "op": "quantize_rows",
+        "chosen": "quantize_rows",
+        "options": [
+            {"name": "quantize_rows", "refusal": None, "tile": ""},
+            {"name": "reference", "refusal": None, "tile": ""},
+        ],
+    }
+
+
+def test_the_kernel_of_a_layer_on_each_architecture() -> None:
+    assert kernels_of_layer(W8A8, 1536, 1536) == dict.fromkeys(ARCHITECTURES, "sm80_int8_gemm")
+    fp8 = kernels_of_layer(FP8, 1536, 1536)
+    assert fp8 == {**dict.fromkeys(ARCHITECTURES, "reference"), "sm_89": "sm89_fp8_gemm"}
+
+
+def test_the_overview_has_a_row_for_each_compiled_kernel(a100: pytest.MonkeyPatch) -> None:
+    says, rows = overview()
+    assert says == "NVIDIA A100 runs them"
+    compiled = {each.name: each.limits[0] for each in dispatch.IMPLEMENTATIONS if each.compiled}
+    assert [name for name, *_ in rows] == list(compiled)
+    for name, _, codes, *runs in rows:
+        here = [each.capability in compiled[name].capabilities for each in ARCHITECTURES.values()]
+        assert [cell == "yes" for cell in runs] == here
+        assert len(codes.split(", ")) == len(compiled[name].dtypes or (torch.int8, torch.float8_e4m3fn))
+    a100.setattr(availability, "reason", lambda device: NO_CUPY)
+    assert overview()[0] == f"NVIDIA A100 runs none of them: {NO_CUPY}"
+
+
+def test_the_overview_without_a_gpu() -> None:
+    assert overview()[0] == "this machine runs none of them: torch sees no CUDA device"
+
+
+def test_a_kernel_that_is_required_runs_or_the_reason_is_raised() -> None:
+    found = explain(W8A8, 1000, 512, 256, arch="sm_80")
+    for name in ("sm80_int8_gemm", "torch._int_mm", "quantize_rows", "reference"):
+        require(found, name)
+    with pytest.raises(KernelChoiceError, match="sm89_fp8_gemm cannot run this: takes float8_e4m3fn, not int8"):
+        require(found, "sm89_fp8_gemm")
+    with pytest.raises(KernelChoiceError, match="no kernel is called 'gemm'; there are quantize_rows, "):
+        require(found, "gemm")
