@@ -67,7 +67,7 @@ def _gemm_builds(kernel: str, arch: str) -> tuple[Build, ...]:
 
 
 def _gemm_registers(build: Build) -> int:
-    """Two blocks of 256 threads on a multiprocessor where sums leave room for them, else one."""
+    """512 threads on a multiprocessor where sums leave room for them, else one block; `RESIDENT` of mma_gemm.cuh."""
     sizes = dict(build.defines)
     kept_twice = build.kernel == mma_gemm.FP8 or sizes["BLOCK_SCALES"]
     return 128 if _tile(build).sums * (2 if kept_twice else 1) <= 64 else 255

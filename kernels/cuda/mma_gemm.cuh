@@ -86,6 +86,9 @@ struct Copier {
 template <class Format>
 struct Sums {
   static constexpr bool PROMOTED = Format::PROMOTED || BLOCK_SCALES;
+  // Blocks on a multiprocessor for which registers are to suffice: 512 threads of 128 where sums leave room, else one.
+  // Said to the compiler, because left alone some versions spill sums for an occupancy that nothing needs.
+  static constexpr s32 RESIDENT = WARP_M * WARP_N / 32 * (PROMOTED ? 2 : 1) <= 64 ? 512 / THREADS : 1;
   typename Format::Accumulator partial[FRAGMENTS_M][FRAGMENTS_N][4];
   float total[PROMOTED ? FRAGMENTS_M : 1][PROMOTED ? FRAGMENTS_N : 1][4];
 

@@ -7,7 +7,7 @@ struct Int8 {
   static DEVICE void mma(s32 (&c)[4], const u32 (&a)[4], u32 b0, u32 b1) { mma_s8(c, a, b0, b1); }
 };
 
-extern "C" __global__ void __launch_bounds__(THREADS)
+extern "C" __global__ void __launch_bounds__(THREADS, Sums<Int8>::RESIDENT)
 sm80_int8_gemm(const __grid_constant__ GemmArguments args) {
   mma_gemm<Int8>(args);
 }

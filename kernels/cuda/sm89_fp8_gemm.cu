@@ -7,7 +7,7 @@ struct Fp8 {
   static DEVICE void mma(float (&c)[4], const u32 (&a)[4], u32 b0, u32 b1) { mma_e4m3(c, a, b0, b1); }
 };
 
-extern "C" __global__ void __launch_bounds__(THREADS)
+extern "C" __global__ void __launch_bounds__(THREADS, Sums<Fp8>::RESIDENT)
 sm89_fp8_gemm(const __grid_constant__ GemmArguments args) {
   mma_gemm<Fp8>(args);
 }

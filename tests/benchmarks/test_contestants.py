@@ -22,6 +22,12 @@ SHAPE = Shape("m", "ffn up", 40, 32, 512, "gelu_tanh", autotuned=True)
 INPUTS = Inputs(SHAPE, CPU)
 
 
+#: What torch before 2.12 says of scales by row on a CPU; a GPU has them.
+OLD_TORCH = "only supports per-tensor scaling for CPU backend"
+#: How many contestants it is said of.
+OLD = 2 * (tuple(map(int, torch.__version__.split(".")[:2])) < (2, 12))
+
+
 @pytest.fixture(autouse=True)
 def no_gradients() -> Iterator[None]:
     with torch.no_grad():
@@ -43,6 +49,8 @@ def test_all_of_them_are_listed_and_those_that_run_here_are_right() -> None:
     assert next(iter(found))[0] == BASELINE
     for each in torch_eager.contestants(INPUTS):
         entry = found[each.name, each.format, each.mode]
+        if OLD_TORCH in str(entry.reason):
+            continue
         assert (entry.outcome, entry.reason) == ("timed", None)
         assert entry.seconds is not None
         assert entry.seconds.median == 0.001
@@ -61,7 +69,7 @@ def test_all_of_them_are_listed_and_those_that_run_here_are_right() -> None:
 def test_one_row_runs_by_the_same_contestants() -> None:
     inputs = Inputs(SHAPE._replace(m=1), CPU)
     found = matmuls.measure(inputs, torch_eager.contestants(inputs), timer, Budget(0.0), Purse(0.0, {}))
-    assert [each.reason for each in found] == [None] * 8
+    assert [each.reason for each in found if OLD_TORCH not in str(each.reason)] == [None] * (8 - OLD)
 
 
 def test_kernels_of_each_architecture() -> None:
@@ -122,7 +130,8 @@ def test_compilations_are_paid_for_and_give_their_time_back() -> None:
 
 
 def test_the_expressions_compile_into_one_graph_for_all_sizes() -> None:
-    for form, layer in (("int8", expressions.int8_layer), ("fp8", expressions.fp8_layer)):
+    layers = {"int8": expressions.int8_layer, **({} if OLD else {"fp8": expressions.fp8_layer})}
+    for form, layer in layers.items():
         compiled = torch.compile(layer, dynamic=True, fullgraph=True, backend="eager")
         for m in (1, 40):
             _, _, b, b_scale = INPUTS.codes(form)
