@@ -43,6 +43,7 @@ class Epilogue(NamedTuple):
         residual, gate: [..., N] with M rows in all; views with strides 0 where they were broadcast.
         out_dtype: of the result.
         out_scale: float32 with one element; then the result is codes.
+        fast_accumulate: FP8 sums may be left to the tensor core, which keeps about 14 bits of them.
     """
 
     a_scale: torch.Tensor
@@ -53,6 +54,7 @@ class Epilogue(NamedTuple):
     gate: torch.Tensor | None = None
     out_dtype: torch.dtype = torch.bfloat16
     out_scale: torch.Tensor | None = None
+    fast_accumulate: bool = False
 
     def has_block_scales(self, n: int, k: int) -> bool:
         """Has b [n, k] a scale for each 128 x 128 of it, and not one a row or one in all?"""

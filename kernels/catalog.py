@@ -8,11 +8,15 @@ from itertools import product
 
 import torch
 
-from quant.kernels.host import mma_gemm
+from quant.kernels import hopper_tiles, tiles
+from quant.kernels.arguments import Epilogue
+from quant.kernels.hopper_tiles import HopperTile
+from quant.kernels.host import epilogue as endings
+from quant.kernels.host import mma_gemm, sm90_gemm, structures
 from quant.kernels.host import quantize_rows as rows_host
 from quant.kernels.runtime.architectures import architecture
 from quant.kernels.runtime.launch import Build
-from quant.kernels.tiles import Tile, candidates
+from quant.kernels.tiles import Tile
 
 
 @dataclass(frozen=True)
@@ -23,7 +27,7 @@ class Kernel:
         name: of the file, of its entry point and of its implementation in `dispatch`.
         summary: what it does, in a line.
         instructions: for each architecture it is launched on, beginnings of SASS opcodes that every build must have.
-        forbidden: beginnings of opcodes that none may have.
+        at_most: beginnings of opcodes, and how many a build may have of each.
         builds: architecture to the builds that stand for all.
         threads: of a block of a build.
         shared_bytes: dynamic shared memory of a block of a build.
@@ -33,7 +37,7 @@ class Kernel:
     name: str
     summary: str
     instructions: Mapping[str, tuple[str, ...]]
-    forbidden: tuple[str, ...]
+    at_most: Mapping[str, int]
     builds: Callable[[str], tuple[Build, ...]]
     threads: Callable[[Build], int]
     shared_bytes: Callable[[Build], int]
@@ -45,46 +49,122 @@ class Kernel:
         return tuple(self.instructions)
 
 
-def _tile(build: Build) -> Tile:
+def _ending(out: torch.dtype, activation: str, parts: int, blocks: int, aligned: bool) -> dict[str, int]:
+    one = torch.ones(1, 1)
+    plain = Epilogue(one, one, activation=activation, out_dtype=out)
+    return endings.defines(plain, parts=parts, blocks=blocks, aligned=aligned)
+
+
+_BIAS, _ONE_SCALE = endings.PARTS["bias"], endings.PARTS["one_b_scale"]
+_EVERY_PART = sum(endings.PARTS.values()) - _ONE_SCALE
+
+
+def _usual() -> dict[str, int]:
+    return _ending(torch.bfloat16, "none", _BIAS, endings.NO_BLOCKS, True)
+
+
+def _by_block() -> dict[str, int]:
+    return _ending(torch.bfloat16, "none", 0, endings.BLOCKS_OF_BOTH, True)
+
+
+def _others(codes: torch.dtype) -> list[dict[str, int]]:
+    """Ways to end that together have every output, activation and part, aligned and not."""
+    ways = (
+        (torch.float16, "gelu", _BIAS, True),
+        (codes, "gelu_tanh", _BIAS, True),
+        (torch.float32, "silu", _ONE_SCALE, False),
+        (torch.bfloat16, "none", _EVERY_PART, True),
+        (torch.bfloat16, "none", _EVERY_PART, False),
+    )
+    return [_ending(out, act, parts, endings.NO_BLOCKS, aligned) for out, act, parts, aligned in ways]
+
+
+def _mma_tile(build: Build) -> Tile:
     sizes = dict(build.defines)
     return Tile(*(sizes[name] for name in ("TILE_M", "TILE_N", "TILE_K", "WARP_M", "WARP_N", "STAGES")))
 
 
-def _gemm_builds(kernel: str, arch: str) -> tuple[Build, ...]:
-    """Every tile with the plainest epilogue, and one tile with every other way to end."""
-    fp8 = kernel == mma_gemm.FP8
-    codes = torch.float8_e4m3fn if fp8 else torch.int8
-    tiles = candidates(architecture(arch), promoted=fp8)
-    builds = [mma_gemm.build(kernel, tile, torch.bfloat16, "none", block_scales=False) for tile in tiles]
-    smallest, blocks = (
-        candidates(architecture(arch), promoted=True)[-1],
-        candidates(architecture(arch), promoted=True)[0],
+def _mma_builds(kernel: str, arch: str) -> tuple[Build, ...]:
+    """Every tile with the usual epilogue, the smallest with every other way to end, and the largest by block."""
+    codes = torch.float8_e4m3fn if kernel == mma_gemm.FP8 else torch.int8
+    fitting = tiles.candidates(architecture(arch), promoted=kernel == mma_gemm.FP8)
+    twice = tiles.candidates(architecture(arch), promoted=True)
+    return (
+        *(mma_gemm.build(kernel, tile, _usual()) for tile in fitting),
+        *(mma_gemm.build(kernel, fitting[-1], way) for way in _others(codes)),
+        mma_gemm.build(kernel, twice[0], _by_block()),
     )
-    for activation, out in (("gelu", torch.float16), ("gelu_tanh", codes), ("silu", torch.float32)):
-        builds.append(mma_gemm.build(kernel, smallest, out, activation, block_scales=False))
-    builds.append(mma_gemm.build(kernel, blocks, torch.bfloat16, "none", block_scales=True))
-    return tuple(builds)
 
 
-def _gemm_registers(build: Build) -> int:
-    """512 threads on a multiprocessor where sums leave room for them, else one block; `RESIDENT` of mma_gemm.cuh."""
-    sizes = dict(build.defines)
-    kept_twice = build.kernel == mma_gemm.FP8 or sizes["BLOCK_SCALES"]
-    return 128 if _tile(build).sums * (2 if kept_twice else 1) <= 64 else 255
+def _mma_registers(build: Build) -> int:
+    """For the blocks that are to lie beside each other on a multiprocessor: `RESIDENT` of mma_gemm.cuh."""
+    tile = _mma_tile(build)
+    twice = build.kernel == mma_gemm.FP8 or dict(build.defines)["BLOCK_SCALES"]
+    if tile.sums * (2 if twice else 1) > 64:
+        return 255
+    return 128 if tile.threads > 128 else 168
 
 
-def _gemm(name: str, summary: str, instructions: Mapping[str, tuple[str, ...]]) -> Kernel:
+def _mma(name: str, summary: str, instructions: Mapping[str, tuple[str, ...]]) -> Kernel:
     return Kernel(
         name,
         summary,
         # LDGSTS is cp.async, LDSM ldmatrix.
         {arch: (*own, "LDGSTS.E.BYPASS.LTC128B.128", "LDSM.16.M88.4") for arch, own in instructions.items()},
         # What e4m3 becomes where there is no instruction for it, and slow paths to the same sums.
-        ("HMMA", "IDP"),
-        lambda arch: _gemm_builds(name, arch),
-        lambda build: _tile(build).threads,
-        lambda build: _tile(build).shared_bytes,
-        _gemm_registers,
+        {"HMMA": 0, "IDP": 0},
+        lambda arch: _mma_builds(name, arch),
+        lambda build: _mma_tile(build).threads,
+        lambda build: _mma_tile(build).shared_bytes,
+        _mma_registers,
+    )
+
+
+def _hopper_tile(build: Build) -> HopperTile:
+    sizes = dict(build.defines)
+    return HopperTile(*(sizes[name] for name in ("TILE_N", "GROUPS", "GROUP_M", "STAGES", "CLUSTER")))
+
+
+def _hopper_builds(kernel: str) -> tuple[Build, ...]:
+    """Every tile with the usual epilogue, the one of most sums with every other way to end, and one by block."""
+    fp8, arch = kernel == sm90_gemm.FP8, architecture("sm_90a")
+    codes = torch.float8_e4m3fn if fp8 else torch.int8
+    fitting = hopper_tiles.candidates(arch, promoted=fp8, block_scales=False)
+    by_block = hopper_tiles.candidates(arch, promoted=True, block_scales=True)
+    largest = max(fitting, key=lambda tile: tile.sums)
+
+    def build(tile: HopperTile, ending: dict[str, int]) -> Build:
+        staged = sm90_gemm.is_staged(tile, 1024, _ITEMSIZES[ending["OUT"]], aligned=bool(ending["ALIGNED"]))
+        return sm90_gemm.build(kernel, tile, ending, staged=staged)
+
+    return (
+        *(build(tile, _usual()) for tile in fitting),
+        *(build(largest, way) for way in _others(codes)),
+        build(by_block[0], _by_block()),
+    )
+
+
+_ITEMSIZES = {number: dtype.itemsize for dtype, number in structures.DTYPES.items()}
+
+
+def _hopper_registers(build: Build) -> int:
+    """All of a multiprocessor's, shared by the threads of a block; two warpgroups that multiply then take more."""
+    threads = _hopper_tile(build).threads
+    return min(65536 // threads // 8 * 8, 255)
+
+
+def _hopper(name: str, summary: str, instruction: str) -> Kernel:
+    return Kernel(
+        name,
+        summary,
+        # UTMALDG is the copy engine's, SYNCS a barrier that counts bytes.
+        {"sm_90a": (instruction, "UTMALDG.2D", "SYNCS")},
+        # A fence of the whole GPU belongs to the two barriers of a cluster, and not into the loop.
+        {"HMMA": 0, "IMMA": 0, "HGMMA": 0, "IDP": 0, "MEMBAR.ALL.GPU": 2},
+        lambda arch: _hopper_builds(name),
+        lambda build: _hopper_tile(build).threads,
+        lambda build: _hopper_tile(build).shared_bytes,
+        _hopper_registers,
     )
 
 
@@ -95,25 +175,27 @@ def _row_builds(arch: str) -> tuple[Build, ...]:
 
 
 def _row_registers(build: Build) -> int:
-    """Up to 4 chunks: at least 640 threads on a multiprocessor. 8 chunks are for rows that one block of 384 holds."""
-    return 96 if dict(build.defines)["CHUNKS"] <= 4 else 168
+    """At least 640 threads on a multiprocessor, which are one block where rows are longest."""
+    return 96
 
 
 _IMMA = ("IMMA.16832.S8.S8",)
 
 KERNELS: tuple[Kernel, ...] = (
-    _gemm(
+    _hopper(sm90_gemm.INT8, "scaled_mm of INT8 by wgmma", "IGMMA.64x"),
+    _hopper(sm90_gemm.FP8, "scaled_mm of FP8 by wgmma", "QGMMA.64x"),
+    _mma(
         mma_gemm.INT8,
         "scaled_mm of INT8 by mma.sync",
         {"sm_80": _IMMA, "sm_86": _IMMA, "sm_89": _IMMA, "sm_90a": _IMMA},
     ),
-    _gemm(mma_gemm.FP8, "scaled_mm of FP8 by mma.sync", {"sm_89": ("QMMA.16832.F32.E4M3.E4M3",)}),
+    _mma(mma_gemm.FP8, "scaled_mm of FP8 by mma.sync", {"sm_89": ("QMMA.16832.F32.E4M3.E4M3",)}),
     Kernel(
         rows_host.KERNEL,
         "rows to codes, with norm and modulation",
         # Rows are read 16 bytes and written 8 codes at a time.
         dict.fromkeys(("sm_80", "sm_86", "sm_89", "sm_90a"), ("LDG.E.128", "STG.E.64")),
-        (),
+        {},
         _row_builds,
         lambda build: dict(build.defines)["THREADS"] * dict(build.defines)["ROWS"],
         rows_host.shared_bytes,

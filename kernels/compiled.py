@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from functools import lru_cache, partial
+from functools import cache, lru_cache, partial
 
 import torch
 
 from quant.kernels import tile_tables
 from quant.kernels.arguments import Epilogue, Prologue
-from quant.kernels.host import mma_gemm
+from quant.kernels.hopper_tiles import HopperTile
+from quant.kernels.host import mma_gemm, sm90_gemm
 from quant.kernels.host import quantize_rows as rows_host
+from quant.kernels.host.operands import Multiplied
 from quant.kernels.runtime import cupy_launch
+from quant.kernels.tile_tables import AnyTile
 from quant.kernels.tiles import Tile
 
 
@@ -23,28 +26,49 @@ def quantize_rows(
     return planned.codes, planned.scale
 
 
-def _scaled_mm(kernel: str, a: torch.Tensor, b: torch.Tensor, epilogue: Epilogue) -> torch.Tensor:
+def _by_mma(kernel: str, a: torch.Tensor, b: torch.Tensor, epilogue: Epilogue) -> torch.Tensor:
     """`ops.scaled_mm` on a [M, K] and b [N, K] by a kernel made of mma_gemm.cuh."""
-    (m, k), n = a.shape, b.shape[0]
-    promoted = kernel == mma_gemm.FP8 or epilogue.has_block_scales(n, k)
-    tile = _tile(kernel, m, n, k, cupy_launch.device_index(a.device), promoted)
-    planned = mma_gemm.plan(kernel, a, b, epilogue, tile)
-    cupy_launch.run(planned.launch, a.device)
+    tile = _tile(kernel, a, b, epilogue)
+    assert isinstance(tile, Tile)
+    return _run(mma_gemm.plan(kernel, a, b, epilogue, tile), a.device)
+
+
+def _by_wgmma(kernel: str, a: torch.Tensor, b: torch.Tensor, epilogue: Epilogue) -> torch.Tensor:
+    """`ops.scaled_mm` on a [M, K] and b [N, K] by a kernel made of sm90_gemm.cuh."""
+    tile = _tile(kernel, a, b, epilogue)
+    assert isinstance(tile, HopperTile)
+    multiprocessors = _multiprocessors(cupy_launch.device_index(a.device))
+    return _run(sm90_gemm.plan(kernel, a, b, epilogue, tile, multiprocessors=multiprocessors), a.device)
+
+
+scaled_mm_int8 = partial(_by_mma, mma_gemm.INT8)
+scaled_mm_fp8 = partial(_by_mma, mma_gemm.FP8)
+scaled_mm_int8_sm90 = partial(_by_wgmma, sm90_gemm.INT8)
+scaled_mm_fp8_sm90 = partial(_by_wgmma, sm90_gemm.FP8)
+
+
+def _run(planned: Multiplied, device: torch.device) -> torch.Tensor:
+    cupy_launch.run(planned.launch, device)
     return planned.out
 
 
-scaled_mm_int8 = partial(_scaled_mm, mma_gemm.INT8)
-scaled_mm_fp8 = partial(_scaled_mm, mma_gemm.FP8)
+def _tile(kernel: str, a: torch.Tensor, b: torch.Tensor, epilogue: Epilogue) -> AnyTile:
+    (m, k), n = a.shape, b.shape[0]
+    return _known_tile(kernel, m, n, k, cupy_launch.device_index(a.device), epilogue.has_block_scales(n, k))
 
 
 @lru_cache(maxsize=4096)
-def _tile(kernel: str, m: int, n: int, k: int, device: int, promoted: bool) -> Tile:
+def _known_tile(kernel: str, m: int, n: int, k: int, device: int, block_scales: bool) -> AnyTile:
     """Remembered, because a model asks for the same few sizes at every step."""
     architecture = cupy_launch.device_architecture(device)
-    multiprocessors = torch.cuda.get_device_properties(device).multi_processor_count
-    return tile_tables.choose(kernel, m, n, k, architecture, multiprocessors, promoted=promoted).tile
+    return tile_tables.choose(kernel, m, n, k, architecture, _multiprocessors(device), block_scales=block_scales).tile
+
+
+@cache
+def _multiprocessors(device: int) -> int:
+    return int(torch.cuda.get_device_properties(device).multi_processor_count)
 
 
 def forget_tiles() -> None:
     """Looks tiles up again: a table has changed."""
-    _tile.cache_clear()
+    _known_tile.cache_clear()

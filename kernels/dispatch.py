@@ -16,7 +16,7 @@ import torch
 
 from quant.kernels import compiled, reference, torch_mm
 from quant.kernels.checks import LARGEST_INT8_K
-from quant.kernels.host import mma_gemm
+from quant.kernels.host import mma_gemm, sm90_gemm
 from quant.kernels.host import quantize_rows as rows_host
 
 
@@ -139,17 +139,32 @@ class Implementation:
 _INT8 = (torch.int8,)
 _FP8 = (torch.float8_e4m3fn,)
 _SM80, _SM86, _SM89, _SM90 = (8, 0), (8, 6), (8, 9), (9, 0)
+#: Rows, columns and bytes of K are counted in 32 bits, up to the end of the last tile.
+LARGEST_SIZE = 2**31 - 513
 _GEMM = Limits(
     devices=("cuda",),
     k_at_least=1,
-    m_at_most=mma_gemm.LARGEST_SIZE,
-    n_at_most=mma_gemm.LARGEST_SIZE,
-    k_at_most=mma_gemm.LARGEST_SIZE,
+    m_at_most=LARGEST_SIZE,
+    n_at_most=LARGEST_SIZE,
+    k_at_most=LARGEST_SIZE,
 )
 _INT_MM = Limits(dtypes=_INT8, k_at_most=LARGEST_INT8_K, block_scales=False)
 
 #: Best first. The references accept everything and come last.
 IMPLEMENTATIONS: tuple[Implementation, ...] = (
+    *(
+        Implementation(
+            name,
+            "scaled_mm",
+            (replace(_GEMM, dtypes=dtypes, k_at_most=most, capabilities=(_SM90,)),),
+            run,
+            compiled=True,
+        )
+        for name, dtypes, most, run in (
+            (sm90_gemm.INT8, _INT8, LARGEST_INT8_K, compiled.scaled_mm_int8_sm90),
+            (sm90_gemm.FP8, _FP8, LARGEST_SIZE, compiled.scaled_mm_fp8_sm90),
+        )
+    ),
     Implementation(
         mma_gemm.INT8,
         "scaled_mm",

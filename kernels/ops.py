@@ -75,6 +75,7 @@ def scaled_mm(
     gate: torch.Tensor | None = None,
     out_dtype: torch.dtype,
     out_scale: torch.Tensor | None = None,
+    fast_accumulate: bool = False,
 ) -> torch.Tensor:
     """out = (a @ b.T) * a_scale * b_scale, then bias, activation, residual + gate * out, and the last rounding.
 
@@ -90,11 +91,13 @@ def scaled_mm(
         residual, gate: broadcast to the output [..., N].
         out_dtype: float32, bfloat16 or float16; with `out_scale` that of codes.
         out_scale: float32 with one element: the output is quantized by it.
+        fast_accumulate: FP8 kernels leave the whole sum to the tensor core, which keeps about 14 bits of it, instead
+            of promoting it to float32 every 128 of K. Faster and less exact; other implementations and INT8 ignore it.
 
     Raises:
         ValueError: a shape, dtype or device that does not fit, or a K whose INT8 sum could overflow INT32.
     """
-    epilogue = Epilogue(a_scale, b_scale, bias, activation, residual, gate, out_dtype, out_scale)
+    epilogue = Epilogue(a_scale, b_scale, bias, activation, residual, gate, out_dtype, out_scale, fast_accumulate)
     check_scaled_mm(a, b, epilogue)
     out: torch.Tensor = torch.ops.quant.scaled_mm(a, a_scale, b, b_scale, *epilogue[2:])
     return out

@@ -24,7 +24,7 @@ _library.define(  # type: ignore[no-untyped-call]
 )
 _library.define(  # type: ignore[no-untyped-call]
     "scaled_mm(Tensor a, Tensor a_scale, Tensor b, Tensor b_scale, Tensor? bias, str activation, Tensor? residual, "
-    "Tensor? gate, ScalarType out_dtype, Tensor? out_scale) -> Tensor"
+    "Tensor? gate, ScalarType out_dtype, Tensor? out_scale, bool fast_accumulate=False) -> Tensor"
 )
 
 
@@ -73,9 +73,8 @@ def _chosen(call: Call) -> Implementation:
     chosen = choose(call)
     if call.device == "cuda" and not chosen.compiled:
         ours = [(each, why) for each, why in explain(call) if each.compiled and each.is_about(call)]
-        refused = [f"{each.name} {why}" for each, why in ours if why is not None]
-        if refused:  # none, where someone asked for this one
-            _tell(call.op, chosen.name, "; ".join(refused))
+        if all(why is not None for _, why in ours):  # else someone asked for another than the best
+            _tell(call.op, chosen.name, "; ".join(f"{each.name} {why}" for each, why in ours))
     return chosen
 
 

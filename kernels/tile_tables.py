@@ -1,4 +1,5 @@
-"""Which tile a matmul takes: the one that `quant kernels tune` measured to be best, else that of `tiles.rule`.
+"""Which tile a matmul takes: the one that `quant kernels tune` measured to be best, else the one that a
+model of the hardware expects to be fastest.
 
 A table belongs to one architecture: JSON, `kernels/tiles/{architecture}.json` as shipped, or the file of the same name
 in the user's cache, which comes first.
@@ -7,25 +8,38 @@ in the user's cache, which comes first.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from quant.kernels import hopper_tiles, tiles
+from quant.kernels.hopper_tiles import HopperTile
+from quant.kernels.host import mma_gemm, sm90_gemm
 from quant.kernels.runtime.architectures import Architecture
 from quant.kernels.runtime.cubins import cache_dir
 from quant.kernels.runtime.errors import KernelError
-from quant.kernels.tiles import Tile, candidates, rule
+from quant.kernels.tiles import Tile
 
 FORMAT_VERSION = 1
+_FAMILIES: dict[str, type[Tile] | type[HopperTile]] = {
+    mma_gemm.INT8: Tile,
+    mma_gemm.FP8: Tile,
+    sm90_gemm.INT8: HopperTile,
+    sm90_gemm.FP8: HopperTile,
+}
+
+
+#: How a matmul is cut; the kernel decides which.
+AnyTile = Tile | HopperTile
 
 
 class Choice(NamedTuple):
     """A tile, and where it comes from: "rule", or the GPU it was measured on."""
 
-    tile: Tile
+    tile: AnyTile
     source: str
 
 
@@ -36,7 +50,7 @@ class Entry(NamedTuple):
     m: int
     n: int
     k: int
-    tile: Tile
+    tile: AnyTile
 
 
 class Table(NamedTuple):
@@ -45,14 +59,34 @@ class Table(NamedTuple):
     gpu: str
     entries: tuple[Entry, ...]
 
-    def find(self, kernel: str, m: int, n: int, k: int) -> Tile | None:
+    def find(self, kernel: str, m: int, n: int, k: int) -> AnyTile | None:
         """The entry of the smallest M that is not below `m`; for larger ones that of the largest."""
         same = sorted(entry for entry in self.entries if (entry.kernel, entry.n, entry.k) == (kernel, n, k))
         return next((entry.tile for entry in same if entry.m >= m), same[-1].tile if same else None)
 
 
+def has_tiles(kernel: str) -> bool:
+    """Is it a matmul kernel of this project?"""
+    return kernel in _FAMILIES
+
+
+def candidates(kernel: str, architecture: Architecture, *, block_scales: bool = False) -> Sequence[AnyTile]:
+    """The tiles of a kernel that fit an architecture; with scales by block sums are kept twice, as FP8's always are."""
+    promoted = block_scales or kernel in (mma_gemm.FP8, sm90_gemm.FP8)
+    if _FAMILIES[kernel] is HopperTile:
+        return hopper_tiles.candidates(architecture, promoted=promoted, block_scales=block_scales)
+    return tiles.candidates(architecture, promoted=promoted)
+
+
 def choose(
-    kernel: str, m: int, n: int, k: int, architecture: Architecture, multiprocessors: int, *, promoted: bool
+    kernel: str,
+    m: int,
+    n: int,
+    k: int,
+    architecture: Architecture,
+    multiprocessors: int,
+    *,
+    block_scales: bool = False,
 ) -> Choice:
     """The tile for out [m, n] = a [m, k] b [n, k]^T.
 
@@ -61,15 +95,15 @@ def choose(
         m, n, k: sizes.
         architecture: of the GPU.
         multiprocessors: how many it has.
-        promoted: are sums kept twice, as FP8's and those with block scales? Tables are about plain scales: a tile that
-            does not fit is not taken from them.
+        block_scales: has the weight scales by block? Tables are about plain scales: a tile that does not fit is not
+            taken from them.
     """
-    possible = candidates(architecture, promoted=promoted)
+    possible = candidates(kernel, architecture, block_scales=block_scales)
     for table in load(architecture.name):
         measured = table.find(kernel, m, n, k)
         if measured in possible and measured is not None:
             return Choice(measured, f"measured on {table.gpu}")
-    return Choice(rule(m, n, k, possible, architecture, multiprocessors), "rule")
+    return Choice(min(possible, key=lambda tile: tile.clocks(m, n, k, architecture, multiprocessors)), "rule")
 
 
 @cache
@@ -105,7 +139,7 @@ def parse(body: Mapping[str, Any]) -> Table:
     """A table from its JSON. Raises ValueError, KeyError or TypeError where it is none."""
     if body["format_version"] != FORMAT_VERSION:
         raise ValueError(f"format_version is {body['format_version']}")
-    entries = [Entry(e["kernel"], e["m"], e["n"], e["k"], Tile(*e["tile"])) for e in body["entries"]]
+    entries = [Entry(e["kernel"], e["m"], e["n"], e["k"], _FAMILIES[e["kernel"]](*e["tile"])) for e in body["entries"]]
     for entry in entries:
         if not all(type(number) is int for number in (*entry[1:4], *entry.tile)):
             raise TypeError(f"sizes are whole numbers, not those of {entry}")

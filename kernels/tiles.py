@@ -1,8 +1,7 @@
-"""How a matmul is cut into blocks and warps: the candidates, and which one to take for a size."""
+"""How a matmul is cut into blocks and warps on Ampere and Ada: the candidates, and what a model expects of each."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import NamedTuple
 
 from quant.kernels.runtime.architectures import Architecture
@@ -41,6 +40,26 @@ class Tile(NamedTuple):
         """Accumulators of one thread."""
         return self.warp_m * self.warp_n // 32
 
+    def clocks(self, m: int, n: int, k: int, architecture: Architecture, multiprocessors: int) -> float:
+        """What a model of the hardware expects of out [m, n] = a [m, k] b [n, k]^T, in clocks.
+
+        A multiprocessor works on its tiles one after the other as far as its units are concerned. A step of a tile
+        takes what its multiplications or its shared memory traffic take, whichever is longer, and a part of the
+        shorter; blocks that fit beside each other hide each other's fill.
+        """
+        blocks = -(-m // self.m) * -(-n // self.n)
+        multiply = self.m * self.n * self.k / architecture.products_per_clock
+        warps = self.threads // 32
+        read = warps * (self.warp_m + self.warp_n) * self.k + (self.m + self.n) * self.k
+        longer, shorter = sorted((multiply, read / _SHARED_BYTES_A_CLOCK), reverse=True)
+        registers = self.threads * (self.sums + _REGISTERS_BESIDE_SUMS)
+        beside = min(
+            architecture.shared_bytes_per_sm // (self.shared_bytes + 1024), architecture.registers_per_sm // registers
+        )
+        rounds = -(-blocks // multiprocessors)
+        steps = rounds * -(-k // self.k) * (longer + shorter * _NOT_OVERLAPPED)
+        return steps + -(-rounds // max(beside, 1)) * _FILL
+
     def __str__(self) -> str:
         return f"{self.m}x{self.n}x{self.k}, warps {self.warp_m}x{self.warp_n}, {self.stages} stages"
 
@@ -76,28 +95,3 @@ def candidates(architecture: Architecture, *, promoted: bool) -> list[Tile]:
     """
     most = _MOST_SUMS // (2 if promoted else 1)
     return [tile for tile in TILES if tile.sums <= most and tile.shared_bytes <= architecture.shared_bytes_per_block]
-
-
-def rule(m: int, n: int, k: int, tiles: Iterable[Tile], architecture: Architecture, multiprocessors: int) -> Tile:
-    """The tile that a model of the hardware expects to be fastest; for sizes that nobody has measured.
-
-    A multiprocessor works on its tiles one after the other as far as its units are concerned. A step of a tile takes
-    what its multiplications or its shared memory traffic take, whichever is longer, and a part of the shorter; blocks
-    that fit beside each other hide each other's fill.
-    """
-
-    def clocks(tile: Tile) -> float:
-        blocks = -(-m // tile.m) * -(-n // tile.n)
-        multiply = tile.m * tile.n * tile.k / architecture.products_per_clock
-        warps = tile.threads // 32
-        read = warps * (tile.warp_m + tile.warp_n) * tile.k + (tile.m + tile.n) * tile.k
-        longer, shorter = sorted((multiply, read / _SHARED_BYTES_A_CLOCK), reverse=True)
-        step = longer + shorter * _NOT_OVERLAPPED
-        registers = tile.threads * (tile.sums + _REGISTERS_BESIDE_SUMS)
-        beside = min(
-            architecture.shared_bytes_per_sm // (tile.shared_bytes + 1024), architecture.registers_per_sm // registers
-        )
-        rounds = -(-blocks // multiprocessors)
-        return rounds * -(-k // tile.k) * step + -(-rounds // max(beside, 1)) * _FILL
-
-    return min(tiles, key=clocks)

@@ -7,12 +7,13 @@ from typing import NamedTuple
 
 import torch
 
+from quant.kernels import tile_tables
 from quant.kernels.arguments import Epilogue
-from quant.kernels.host import mma_gemm
+from quant.kernels.host import mma_gemm, sm90_gemm
 from quant.kernels.runtime import cupy_launch
 from quant.kernels.runtime.architectures import Architecture
-from quant.kernels.tile_tables import Entry, Table
-from quant.kernels.tiles import Tile, candidates
+from quant.kernels.tile_tables import AnyTile, Entry, Table
+from quant.kernels.tiles import Tile
 
 #: Written between two measurements, so that none finds the other's operands in the L2 cache (50 MB on Hopper).
 _FLUSH_BYTES = 256 * 2**20
@@ -29,7 +30,7 @@ class Size(NamedTuple):
 
 
 #: The seconds of one call.
-Timer = Callable[[Size, Tile], float]
+Timer = Callable[[Size, AnyTile], float]
 
 
 def tune(
@@ -38,7 +39,7 @@ def tune(
     gpu: str,
     seconds: Timer,
     *,
-    told: Callable[[Size, dict[Tile, float]], None] = lambda size, times: None,
+    told: Callable[[Size, dict[AnyTile, float]], None] = lambda size, times: None,
 ) -> Table:
     """The fastest tile for each size.
 
@@ -51,7 +52,7 @@ def tune(
     """
     entries = []
     for size in sizes:
-        times = {tile: seconds(size, tile) for tile in candidates(architecture, promoted=size.kernel == mma_gemm.FP8)}
+        times = {tile: seconds(size, tile) for tile in tile_tables.candidates(size.kernel, architecture)}
         told(size, times)
         entries.append(Entry(*size, min(times, key=lambda tile: times[tile])))
     return Table(gpu, tuple(entries))
@@ -59,13 +60,18 @@ def tune(
 
 def gpu_timer(device: torch.device) -> Timer:
     """Measures on a GPU: random codes, a cold L2 cache, the median of several calls by events."""
+    multiprocessors = torch.cuda.get_device_properties(device).multi_processor_count
     flush = torch.empty(_FLUSH_BYTES, dtype=torch.int8, device=device)
 
-    def seconds(size: Size, tile: Tile) -> float:
-        dtype = torch.float8_e4m3fn if size.kernel == mma_gemm.FP8 else torch.int8
+    def seconds(size: Size, tile: AnyTile) -> float:
+        dtype = torch.float8_e4m3fn if size.kernel in (mma_gemm.FP8, sm90_gemm.FP8) else torch.int8
         a, b = (torch.randint(-100, 101, (rows, size.k), dtype=torch.int8, device=device) for rows in (size.m, size.n))
         scales = (torch.rand(size.m, 1, device=device), torch.rand(size.n, 1, device=device))
-        planned = mma_gemm.plan(size.kernel, a.view(dtype), b.view(dtype), Epilogue(*scales), tile)
+        a, b, epilogue = a.view(dtype), b.view(dtype), Epilogue(*scales)
+        if isinstance(tile, Tile):
+            planned = mma_gemm.plan(size.kernel, a, b, epilogue, tile)
+        else:
+            planned = sm90_gemm.plan(size.kernel, a, b, epilogue, tile, multiprocessors=multiprocessors)
         cupy_launch.prepare([planned.launch.build], device)
         taken: list[float] = []
         for _ in range(_ROUNDS):

@@ -4,14 +4,19 @@
 #pragma once
 #include "rows.cuh"
 
+// What there is of the epilogue, as bits of the macro PARTS: code for what is absent would be most of a kernel.
+enum Part : s32 { BIAS = 1, GATE = 2, RESIDUAL = 4, ONE_B_SCALE = 8 };
+
+// Scales by block of K, the macro BLOCK_SCALES: of b, or of both operands, are applied while accumulating.
+enum Blocks : s32 { NO_BLOCKS = 0, BLOCKS_OF_B = 1, BLOCKS_OF_BOTH = 2 };
+
 enum Activation : s32 { NONE = 0, GELU = 1, GELU_TANH = 2, SILU = 3 };
 
 struct Epilogue {
-  Rows b_scale;  // fp32, for each column; absent where it is one
+  Rows b_scale;  // fp32: one for each column, or one
   Rows bias, residual, gate;
-  const float* a_scale;      // one, or one a row; null where it was applied while accumulating
-  const float* one_b_scale;  // where all columns share it; null otherwise
-  const float* out_scale;    // where the result is codes
+  const float* a_scale;    // one, or one a row
+  const float* out_scale;  // where the result is codes
   s64 a_scale_stride;        // from one row's to the next, 0 where all share it
 };
 
@@ -30,45 +35,60 @@ DEVICE float activate(float x) {
   }
 }
 
-// Eight columns of row m, from `column` on, of which `count` exist: what was accumulated becomes what is stored.
-// SCALED: b's scales were applied while accumulating, and a's too where there is one for each block of K.
-template <s32 DTYPE, s32 ACTIVATION, bool SCALED>
-DEVICE void finish_8(float (&x)[8], const Epilogue& epilogue, u32 m, s32 column, s32 count) {
-  float other[8];
-  if (!SCALED || epilogue.a_scale) {
-    const float scale = epilogue.a_scale[m * epilogue.a_scale_stride];
+// What the columns of one row of the result share.
+struct ResultRow {
+  float a_scale;
+  s64 residual, gate;  // offsets of their rows
+};
+
+DEVICE ResultRow result_row(const Epilogue& epilogue, u32 m) {
+  ResultRow row = {1.0f, 0, 0};
+  if (BLOCK_SCALES != BLOCKS_OF_BOTH) row.a_scale = epilogue.a_scale[m * epilogue.a_scale_stride];
+  if (PARTS & RESIDUAL) row.residual = row_offset(epilogue.residual, m);
+  if (PARTS & GATE) row.gate = row_offset(epilogue.gate, m);
+  return row;
+}
+
+// WIDTH columns of a row, from `column` on, of which `count` exist: what was accumulated becomes what is stored.
+//
+// Macros: OUT (a Dtype), ACTIVATE (an Activation), PARTS, BLOCK_SCALES.
+template <s32 WIDTH>
+DEVICE void finish(float (&x)[WIDTH], const Epilogue& epilogue, const ResultRow& row, s32 column, s32 count) {
+  float other[WIDTH];
+  if constexpr (BLOCK_SCALES != BLOCKS_OF_BOTH) {
 #pragma unroll
-    for (s32 i = 0; i < 8; i++) x[i] = x[i] * scale;
+    for (s32 i = 0; i < WIDTH; i++) x[i] = x[i] * row.a_scale;
   }
-  if (!SCALED && epilogue.one_b_scale) {
-    const float scale = *epilogue.one_b_scale;
+  if constexpr (BLOCK_SCALES == NO_BLOCKS) {
+    if constexpr (PARTS & ONE_B_SCALE) {
 #pragma unroll
-    for (s32 i = 0; i < 8; i++) x[i] = x[i] * scale;
-  } else if (!SCALED) {
-    load_row_8(other, epilogue.b_scale, 0, column, count);
+      for (s32 i = 0; i < WIDTH; i++) other[i] = *static_cast<const float*>(epilogue.b_scale.base);
+    } else {
+      load_row(other, epilogue.b_scale, 0, column, count);
+    }
 #pragma unroll
-    for (s32 i = 0; i < 8; i++) x[i] = x[i] * other[i];
+    for (s32 i = 0; i < WIDTH; i++) x[i] = x[i] * other[i];
   }
-  if (epilogue.bias.base) {
-    load_row_8(other, epilogue.bias, 0, column, count);
+  if constexpr (PARTS & BIAS) {
+    load_row(other, epilogue.bias, 0, column, count);
 #pragma unroll
-    for (s32 i = 0; i < 8; i++) x[i] = x[i] + other[i];
+    for (s32 i = 0; i < WIDTH; i++) x[i] = x[i] + other[i];
   }
 #pragma unroll
-  for (s32 i = 0; i < 8; i++) x[i] = activate<ACTIVATION>(x[i]);
-  if (epilogue.gate.base) {
-    load_row_8(other, epilogue.gate, row_offset(epilogue.gate, m), column, count);
+  for (s32 i = 0; i < WIDTH; i++) x[i] = activate<ACTIVATE>(x[i]);
+  if constexpr (PARTS & GATE) {
+    load_row(other, epilogue.gate, row.gate, column, count);
 #pragma unroll
-    for (s32 i = 0; i < 8; i++) x[i] = other[i] * x[i];
+    for (s32 i = 0; i < WIDTH; i++) x[i] = other[i] * x[i];
   }
-  if (epilogue.residual.base) {
-    load_row_8(other, epilogue.residual, row_offset(epilogue.residual, m), column, count);
+  if constexpr (PARTS & RESIDUAL) {
+    load_row(other, epilogue.residual, row.residual, column, count);
 #pragma unroll
-    for (s32 i = 0; i < 8; i++) x[i] = other[i] + x[i];
+    for (s32 i = 0; i < WIDTH; i++) x[i] = other[i] + x[i];
   }
-  if (DTYPE == S8 || DTYPE == E4M3) {
+  if constexpr (OUT == S8 || OUT == E4M3) {
     const float scale = *epilogue.out_scale;
 #pragma unroll
-    for (s32 i = 0; i < 8; i++) x[i] = x[i] / scale;
+    for (s32 i = 0; i < WIDTH; i++) x[i] = x[i] / scale;
   }
 }

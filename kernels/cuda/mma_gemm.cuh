@@ -7,21 +7,21 @@
 // M and N are arbitrary: rows that do not exist are copied as zeros and never stored. K is a multiple of 16, which the
 // host sees to by padding with zeros, so every copy is 16 bytes.
 //
-// Compile-time: TILE_M, TILE_N, TILE_K, WARP_M, WARP_N, STAGES, OUT (a Dtype), ACTIVATE (an
-// Activation), BLOCK_SCALES (0 or 1).
+// Compile-time: TILE_M, TILE_N, TILE_K, WARP_M, WARP_N, STAGES, ALIGNED (rows.cuh), OUT, ACTIVATE,
+// PARTS, BLOCK_SCALES (epilogue.cuh).
 #pragma once
 #include "epilogue.cuh"
+#include "placement.cuh"
 
-struct GemmArguments {
+struct MmaArguments {
   const u8* a;  // row m at a + m * a_stride, bytes; as all rows a multiple of 16
   const u8* b;
   void* out;  // [M, N] contiguous
   s64 a_stride, b_stride;
   const float* b_block_scales;  // where BLOCK_SCALES: [ceil(N / 128), k_blocks]
-  const float* a_block_scales;  // [M, k_blocks]; null where the epilogue's a_scale is used
+  const float* a_block_scales;  // where of both: [M, k_blocks]
   s32 m, n, k;
-  s32 k_blocks;     // ceil(K / 128)
-  s32 out_vectors;  // does every row of `out` begin at a multiple of 16 bytes (8 for codes)?
+  s32 k_blocks;  // ceil(K / 128)
   Epilogue epilogue;
 };
 
@@ -30,8 +30,6 @@ constexpr s32 THREADS = 32 * WARPS_M * WARPS_N;
 constexpr s32 CHUNKS_K = TILE_K / 16;  // of 16 bytes, in a row of a stage
 constexpr s32 STAGE_BYTES = (TILE_M + TILE_N) * TILE_K;
 constexpr s32 FRAGMENTS_M = WARP_M / 16, FRAGMENTS_N = WARP_N / 8;
-constexpr s32 SCALE_BLOCK = 128;  // of K and of N: one scale, and the stretch of K after which FP8 sums are promoted
-constexpr s32 SUPERTILE = 8;
 
 static_assert(TILE_K == 64 || TILE_K == 128, "the swizzle is made for rows of 64 or 128 bytes");
 static_assert(WARP_M % 16 == 0 && (WARP_N == 32 || WARP_N == 64), "of mma fragments, and of the epilogue's swizzle");
@@ -41,15 +39,6 @@ static_assert(TILE_M % WARP_M == 0 && TILE_N % WARP_N == 0 && SCALE_BLOCK % TILE
 DEVICE s32 swizzled(s32 row, s32 chunk) {
   const s32 mixed = TILE_K == 64 ? chunk ^ (row >> 1 & 3) : chunk ^ (row & 7);
   return row * TILE_K + mixed * 16;
-}
-
-// Blocks in flight at one time should share what they read: the order goes down SUPERTILE tiles of M, then along N.
-DEVICE void place_tile(u32 block, s32 m, s32 n, s32& first_row, s32& first_column) {
-  const u32 tiles_m = (m + TILE_M - 1) / TILE_M, tiles_n = (n + TILE_N - 1) / TILE_N;
-  const u32 above = block / (SUPERTILE * tiles_n) * SUPERTILE, within = block % (SUPERTILE * tiles_n);
-  const u32 height = min(static_cast<u32>(SUPERTILE), tiles_m - above);
-  first_row = (above + within % height) * TILE_M;
-  first_column = within / height * TILE_N;
 }
 
 // The share of one thread in copying ROWS x TILE_K bytes of one operand into a stage.
@@ -85,10 +74,12 @@ struct Copier {
 // the format or the scales ask for it.
 template <class Format>
 struct Sums {
-  static constexpr bool PROMOTED = Format::PROMOTED || BLOCK_SCALES;
-  // Blocks on a multiprocessor for which registers are to suffice: 512 threads of 128 where sums leave room, else one.
+  static constexpr bool PROMOTED = Format::PROMOTED || BLOCK_SCALES != NO_BLOCKS;
+  // Blocks on a multiprocessor for which registers are to suffice: 512 threads of 128 where sums leave room, 384 of 168
+  // in small blocks, else one.
   // Said to the compiler, because left alone some versions spill sums for an occupancy that nothing needs.
-  static constexpr s32 RESIDENT = WARP_M * WARP_N / 32 * (PROMOTED ? 2 : 1) <= 64 ? 512 / THREADS : 1;
+  static constexpr bool ROOM = WARP_M * WARP_N / 32 * (PROMOTED ? 2 : 1) <= 64;
+  static constexpr s32 RESIDENT = ROOM ? (THREADS > 128 ? 512 : 384) / THREADS : 1;
   typename Format::Accumulator partial[FRAGMENTS_M][FRAGMENTS_N][4];
   float total[PROMOTED ? FRAGMENTS_M : 1][PROMOTED ? FRAGMENTS_N : 1][4];
 
@@ -105,7 +96,7 @@ struct Sums {
   }
 
   // `row` and `column`: the warp's first, `block`: of K.
-  DEVICE void promote(const GemmArguments& args, s32 row, s32 column, s32 block) {
+  DEVICE void promote(const MmaArguments& args, s32 row, s32 column, s32 block) {
     float b_scale = 0.0f;  // columns beyond N: nobody stores them
     if (BLOCK_SCALES && column < args.n)
       b_scale = args.b_block_scales[static_cast<s64>(column / SCALE_BLOCK) * args.k_blocks + block];
@@ -114,7 +105,7 @@ struct Sums {
 #pragma unroll
       for (s32 half = 0; half < 2; half++) {
         float scale = b_scale;
-        if (BLOCK_SCALES && args.a_block_scales) {
+        if (BLOCK_SCALES == BLOCKS_OF_BOTH) {
           const s32 m = min(row + i * 16 + half * 8 + static_cast<s32>(threadIdx.x % 32 / 4), args.m - 1);
           scale = args.a_block_scales[static_cast<s64>(m) * args.k_blocks + block] * b_scale;
         }
@@ -167,7 +158,7 @@ DEVICE s32 staged(s32 row, s32 chunk) {
 // Fragments hold two columns of a row; global memory wants whole rows. So 16 rows at a time pass through shared memory,
 // each warp in a place of its own.
 template <class Format>
-DEVICE void store_tile(const GemmArguments& args, const Sums<Format>& sums, u8* staging, s32 row, s32 column) {
+DEVICE void store_tile(const MmaArguments& args, const Sums<Format>& sums, u8* staging, s32 row, s32 column) {
   constexpr s32 LANES = WARP_N / 8, ROWS = 32 / LANES;  // lanes on a row of the output, rows at once
   const s32 lane = threadIdx.x % 32, g = lane / 4, t = lane % 4;
 #pragma unroll
@@ -187,15 +178,8 @@ DEVICE void store_tile(const GemmArguments& args, const Sums<Format>& sums, u8* 
         const float4 first = *reinterpret_cast<const float4*>(staging + staged(own, chunk));
         const float4 second = *reinterpret_cast<const float4*>(staging + staged(own, chunk + 1));
         float x[8] = {first.x, first.y, first.z, first.w, second.x, second.y, second.z, second.w};
-        finish_8<OUT, ACTIVATE, BLOCK_SCALES>(x, args.epilogue, m, n, count);
-        const s64 at = static_cast<s64>(m) * args.n + n;
-        if (args.out_vectors && count >= 8) {
-          store_8<OUT>(args.out, at, x);
-        } else {
-#pragma unroll
-          for (s32 c = 0; c < 8; c++)
-            if (c < count) store<OUT>(args.out, at + c, x[c]);
-        }
+        finish(x, args.epilogue, result_row(args.epilogue, m), n, count);
+        store_row<OUT>(args.out, static_cast<s64>(m) * args.n, n, count, x);
       }
     }
     __syncwarp();  // all have read before the next 16 rows are written
@@ -203,10 +187,10 @@ DEVICE void store_tile(const GemmArguments& args, const Sums<Format>& sums, u8* 
 }
 
 template <class Format>
-DEVICE void mma_gemm(const GemmArguments& args) {
+DEVICE void mma_gemm(const MmaArguments& args) {
   SHARED_MEMORY(shared);
   s32 tile_row, tile_column;
-  place_tile(blockIdx.x, args.m, args.n, tile_row, tile_column);
+  place_tile<TILE_M, TILE_N>(blockIdx.x, args.m, args.n, tile_row, tile_column);
   const s32 warp = threadIdx.x / 32;
   const s32 warp_row = warp / WARPS_N * WARP_M, warp_column = warp % WARPS_N * WARP_N;
   const s32 steps = (args.k + TILE_K - 1) / TILE_K;

@@ -26,7 +26,7 @@ DEVICE void unpack_pair(float& low, float& high, u32 pair, s32 dtype) {
 }
 
 // Eight in a row, with 16-byte reads; the address is a multiple of 16.
-DEVICE void load_8(float (&values)[8], const void* base, s32 dtype, s64 index) {
+DEVICE void load_vector(float (&values)[8], const void* base, s32 dtype, s64 index) {
   if (dtype == F32) {
     const float4* p = reinterpret_cast<const float4*>(static_cast<const float*>(base) + index);
     const float4 first = p[0], second = p[1];
@@ -39,6 +39,16 @@ DEVICE void load_8(float (&values)[8], const void* base, s32 dtype, s64 index) {
   unpack_pair(values[2], values[3], packed.y, dtype);
   unpack_pair(values[4], values[5], packed.z, dtype);
   unpack_pair(values[6], values[7], packed.w, dtype);
+}
+
+// Two in a row, with one read; the address is a multiple of their size.
+DEVICE void load_vector(float (&values)[2], const void* base, s32 dtype, s64 index) {
+  if (dtype == F32) {
+    const float2 pair = *reinterpret_cast<const float2*>(static_cast<const float*>(base) + index);
+    values[0] = pair.x, values[1] = pair.y;
+    return;
+  }
+  unpack_pair(values[0], values[1], *reinterpret_cast<const u32*>(static_cast<const u16*>(base) + index), dtype);
 }
 
 // ---- Rounding to 8-bit codes: saturates, never wraps ----
@@ -72,10 +82,24 @@ DEVICE u32 pack_4(const float* x) {
   }
 }
 
-// ---- Writing eight in a row, or one ----
+// Two results as they lie in memory: 16 bits of codes, 32 of bf16 or fp16.
+template <s32 DTYPE>
+DEVICE u32 pack_2(const float (&x)[2]) {
+  if constexpr (DTYPE == BF16) {
+    return bf16x2(x[0], x[1]);
+  } else if constexpr (DTYPE == F16) {
+    return f16x2(x[0], x[1]);
+  } else if constexpr (DTYPE == S8) {
+    return s8_code(x[0]) | s8_code(x[1]) << 8;
+  } else {
+    return e4m3x2(saturated(x[0], LARGEST_E4M3), saturated(x[1], LARGEST_E4M3));
+  }
+}
+
+// ---- Writing eight or two in a row, or one ----
 
 template <s32 DTYPE>
-DEVICE void store_8(void* base, s64 index, const float (&x)[8]) {
+DEVICE void store_vector(void* base, s64 index, const float (&x)[8]) {
   u8* p = static_cast<u8*>(base) + index * bytes_of(DTYPE);
   if constexpr (DTYPE == F32) {
     reinterpret_cast<float4*>(p)[0] = make_float4(x[0], x[1], x[2], x[3]);
@@ -88,6 +112,18 @@ DEVICE void store_8(void* base, s64 index, const float (&x)[8]) {
         make_uint4(f16x2(x[0], x[1]), f16x2(x[2], x[3]), f16x2(x[4], x[5]), f16x2(x[6], x[7]));
   } else {
     *reinterpret_cast<uint2*>(p) = make_uint2(pack_4<DTYPE>(x), pack_4<DTYPE>(x + 4));
+  }
+}
+
+template <s32 DTYPE>
+DEVICE void store_vector(void* base, s64 index, const float (&x)[2]) {
+  u8* p = static_cast<u8*>(base) + index * bytes_of(DTYPE);
+  if constexpr (DTYPE == F32) {
+    *reinterpret_cast<float2*>(p) = make_float2(x[0], x[1]);
+  } else if constexpr (DTYPE == BF16 || DTYPE == F16) {
+    *reinterpret_cast<u32*>(p) = pack_2<DTYPE>(x);
+  } else {
+    *reinterpret_cast<u16*>(p) = static_cast<u16>(pack_2<DTYPE>(x));
   }
 }
 

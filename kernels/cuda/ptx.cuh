@@ -59,7 +59,7 @@ DEVICE void mma_s8(s32 (&c)[4], const u32 (&a)[4], u32 b0, u32 b1) {
 
 #if ARCH >= 890
 // The same shape for e4m3. The hardware aligns the 33 addends to the largest and keeps about 14 bits of each, so a long
-// sum loses what is small: promote it into FP32 every 128 of K (sm_89; on sm_90 this becomes FP16 HMMA: not used there).
+// sum loses what is small: promote it into FP32 every 128 of K (sm_89; on sm_90 it becomes FP16 HMMA: not used there).
 DEVICE void mma_e4m3(float (&c)[4], const u32 (&a)[4], u32 b0, u32 b1) {
   asm volatile(
       "mma.sync.aligned.m16n8k32.row.col.f32.e4m3.e4m3.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
@@ -97,3 +97,170 @@ DEVICE float f16_to_float(u16 bits) {
   asm("cvt.f32.f16 %0, %1;" : "=f"(value) : "h"(bits));
   return value;
 }
+
+#if ARCH >= 900
+// ---- Hopper: asynchronous copies of tiles (TMA), barriers that count bytes, matrix instructions of a warpgroup ----
+
+// What cuTensorMapEncodeTiled makes on the host; opaque here. Passed by value within a __grid_constant__ parameter.
+struct alignas(64) TensorMap {
+  u64 opaque[16];
+};
+
+DEVICE u32 shared_address(const void* shared) { return static_cast<u32>(__cvta_generic_to_shared(shared)); }
+
+// A barrier in shared memory that completes a phase when `arrivals` have arrived and all bytes that were announced have
+// landed. By one thread, before anyone uses it.
+DEVICE void mbarrier_init(u64* barrier, u32 arrivals) {
+  asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(shared_address(barrier)), "r"(arrivals) : "memory");
+}
+
+// Makes initialised barriers visible to the copy engine and to the cluster; a barrier of threads comes after it.
+DEVICE void mbarrier_init_fence() { asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory"); }
+
+// Arrives, and announces that copies will bring `bytes` in this phase. Before those copies are started.
+DEVICE void mbarrier_expect_bytes(u64* barrier, u32 bytes) {
+  asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(shared_address(barrier)), "r"(bytes)
+               : "memory");
+}
+
+DEVICE void mbarrier_arrive(u64* barrier) {
+  asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(shared_address(barrier)) : "memory");
+}
+
+// Arrives at the barrier that lies at the same place in the shared memory of block `rank` of the cluster. Without
+// `.release.cluster`, which costs a fence of the whole GPU: what is told is that the copy engine may overwrite what wgmma
+// has read, and wgmma_wait has seen to that.
+DEVICE void mbarrier_arrive_remote(u64* barrier, u32 rank) {
+  asm volatile(
+      "{\n"
+      ".reg .b32 remote;\n"
+      "mapa.shared::cluster.u32 remote, %0, %1;\n"
+      "mbarrier.arrive.shared::cluster.b64 _, [remote];\n"
+      "}" ::"r"(shared_address(barrier)),
+      "r"(rank)
+      : "memory");
+}
+
+// Waits until the phase of this parity has completed; parity 1 passes at once on a new barrier.
+DEVICE void mbarrier_wait(u64* barrier, u32 parity) {
+  asm volatile(
+      "{\n"
+      ".reg .pred done;\n"
+      "again_%=:\n"
+      "mbarrier.try_wait.parity.shared::cta.b64 done, [%0], %1;\n"
+      "@!done bra again_%=;\n"
+      "}" ::"r"(shared_address(barrier)),
+      "r"(parity)
+      : "memory");
+}
+
+// The same where blocks of the cluster arrived from elsewhere: what they did before is visible after it.
+DEVICE void mbarrier_wait_cluster(u64* barrier, u32 parity) {
+  asm volatile(
+      "{\n"
+      ".reg .pred done;\n"
+      "again_%=:\n"
+      "mbarrier.try_wait.parity.acquire.cluster.shared::cta.b64 done, [%0], %1;\n"
+      "@!done bra again_%=;\n"
+      "}" ::"r"(shared_address(barrier)),
+      "r"(parity)
+      : "memory");
+}
+
+// Starts a copy of the map's box at column x, row y (elements) into shared memory; swizzled as the map says. What lies
+// outside the tensor becomes zeros, and counts: `barrier` always gets the bytes of a whole box. By one thread.
+DEVICE void tma_load(void* shared, const TensorMap* map, u64* barrier, s32 x, s32 y) {
+  asm volatile(
+      "cp.async.bulk.tensor.2d.shared::cluster.global.tile.mbarrier::complete_tx::bytes [%0], [%1, {%3, %4}], [%2];" ::
+          "r"(shared_address(shared)),
+      "l"(map), "r"(shared_address(barrier)), "r"(x), "r"(y)
+      : "memory");
+}
+
+// The same into every block of the cluster whose bit is in `ranks`: the box and its bytes arrive at the same places of
+// their shared memories.
+DEVICE void tma_load_multicast(void* shared, const TensorMap* map, u64* barrier, s32 x, s32 y, u16 ranks) {
+  asm volatile(
+      "cp.async.bulk.tensor.2d.shared::cluster.global.tile.mbarrier::complete_tx::bytes.multicast::cluster [%0], "
+      "[%1, {%3, %4}], [%2], %5;" ::"r"(shared_address(shared)),
+      "l"(map), "r"(shared_address(barrier)), "r"(x), "r"(y), "h"(ranks)
+      : "memory");
+}
+
+// Starts a copy of a box from shared to global memory; what lies outside the tensor is dropped. By one thread, after
+// everyone who wrote the box has called fence_async and met at a barrier.
+DEVICE void tma_store(const TensorMap* map, const void* shared, s32 x, s32 y) {
+  asm volatile("cp.async.bulk.tensor.2d.global.shared::cta.bulk_group [%0, {%2, %3}], [%1];" ::"l"(map),
+               "r"(shared_address(shared)), "r"(x), "r"(y)
+               : "memory");
+}
+
+DEVICE void tma_store_commit() { asm volatile("cp.async.bulk.commit_group;" ::: "memory"); }
+
+// Waits until at most the N youngest groups of stores of this thread still read shared memory.
+template <int N>
+DEVICE void tma_store_wait_read() {
+  asm volatile("cp.async.bulk.wait_group.read %0;" ::"n"(N) : "memory");
+}
+
+// Ordinary writes to shared memory of this thread come before what the copy engine and wgmma read next. They go by
+// another way to memory, so a barrier alone does not order them.
+DEVICE void fence_async() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
+
+// ---- Matrix instructions of a warpgroup: 128 threads that begin at a multiple of 128 ----
+
+// Where rows of 128 bytes begin that lie 128 apart, swizzled in 128 bytes as TMA writes them: start / 16 in bits 0-13,
+// distance of 8 rows / 16 in bits 32-45, mode 1 in bits 62-63. The pattern repeats every 1024 bytes: tiles begin there.
+// 32 bytes further along K: + 2.
+DEVICE u64 wgmma_descriptor(const void* shared) {
+  return static_cast<u64>((shared_address(shared) & 0x3ffff) >> 4) | 1ull << 16 | 64ull << 32 | 1ull << 62;
+}
+
+// Before the first wgmma, and again after registers that one reads or writes were touched otherwise.
+DEVICE void wgmma_fence() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
+
+DEVICE void wgmma_commit() { asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory"); }
+
+// Waits until at most the N youngest groups are under way. Until then their sums and operands are nobody else's.
+template <int N>
+DEVICE void wgmma_wait() {
+  asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(N) : "memory");
+}
+
+// Gives registers of this warpgroup back, or takes them; R is a multiple of 8. By all its warps.
+template <int R>
+DEVICE void registers_decrease() {
+  asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(R));
+}
+
+template <int R>
+DEVICE void registers_increase() {
+  asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(R));
+}
+
+// A barrier of `threads` of the block, not all; numbers 1 to 15, 0 is __syncthreads.
+DEVICE void barrier_sync(u32 number, u32 threads) {
+  asm volatile("bar.sync %0, %1;" ::"r"(number), "r"(threads) : "memory");
+}
+
+// Four 8 x 16-byte matrices: the reverse of ldmatrix_x4.
+DEVICE void stmatrix_x4(void* row, const u32 (&fragment)[4]) {
+  asm volatile("stmatrix.sync.aligned.m8n8.x4.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(shared_address(row)),
+               "r"(fragment[0]), "r"(fragment[1]), "r"(fragment[2]), "r"(fragment[3])
+               : "memory");
+}
+
+// ---- Clusters: blocks that run at one time and reach each other's shared memory ----
+
+DEVICE u32 cluster_rank() {
+  u32 rank;
+  asm volatile("mov.u32 %0, %%cluster_ctarank;" : "=r"(rank));
+  return rank;
+}
+
+// A barrier of all threads of the cluster. Before the first use of another block's memory, and before any block ends
+// that others still reach.
+DEVICE void cluster_sync() {
+  asm volatile("barrier.cluster.arrive.release.aligned;\nbarrier.cluster.wait.acquire.aligned;" ::: "memory");
+}
+#endif

@@ -4,7 +4,7 @@
 //
 // THREADS threads share a row, and a block holds ROWS rows; more than one only where a warp is enough for each.
 //
-// Compile-time: CODES (S8 or E4M3), NORM, THREADS, ROWS, CHUNKS (of 8 elements, for each thread).
+// Compile-time: CODES (S8 or E4M3), NORM, ALIGNED (rows.cuh), THREADS, ROWS, CHUNKS (of 8 elements, for each thread).
 #include "rows.cuh"
 
 enum Norm : s32 { NO_NORM = 0, LAYER_NORM = 1, RMS_NORM = 2 };
@@ -69,7 +69,7 @@ struct Row {
       const s32 first = column(chunk);
       if (first >= k) break;
       float others[8];
-      load_row_8(others, rows, offset, first, k - first);
+      load_row(others, rows, offset, first, k - first);
 #pragma unroll
       for (s32 i = 0; i < 8; i++) values[chunk][i] = f(values[chunk][i], others[i]);
     }
@@ -114,7 +114,7 @@ quantize_rows(const __grid_constant__ QuantizeArguments args) {
 #pragma unroll
   for (s32 chunk = 0; chunk < CHUNKS; chunk++) {
     const s32 column = row.column(chunk);
-    if (column < args.k) load_row_8(row.values[chunk], args.x, offset, column, args.k - column);
+    if (column < args.k) load_row(row.values[chunk], args.x, offset, column, args.k - column);
   }
   normalize(row, args.eps, shared);
   row.with(args.norm_weight, m, [](float x, float weight) { return x * weight; });
@@ -143,12 +143,6 @@ quantize_rows(const __grid_constant__ QuantizeArguments args) {
     float (&values)[8] = row.values[chunk];
 #pragma unroll
     for (s32 i = 0; i < 8; i++) values[i] = values[i] / scale;  // not a product with 1 / scale: other codes
-    if (args.k % 8 == 0) {
-      store_8<CODES>(args.codes, start + column, values);
-    } else {
-#pragma unroll
-      for (s32 i = 0; i < 8; i++)
-        if (i < count) store<CODES>(args.codes, start + column + i, values[i]);
-    }
+    store_row<CODES>(args.codes, start, column, count, values);
   }
 }

@@ -9,7 +9,6 @@ struct Rows {
   s64 outer_stride, middle_stride, inner_stride;
   s32 middle, inner;  // sizes
   s32 dtype;
-  s32 vectors;  // does every row begin at a multiple of 16 bytes?
 };
 
 DEVICE s64 row_offset(const Rows& rows, u32 m) {
@@ -17,9 +16,28 @@ DEVICE s64 row_offset(const Rows& rows, u32 m) {
   return rest / rows.middle * rows.outer_stride + rest % rows.middle * rows.middle_stride + inner * rows.inner_stride;
 }
 
-// Elements column .. column + 7 of the row at `offset`, zeros from `count` on. `column` is a multiple of 8.
-DEVICE void load_row_8(float (&values)[8], const Rows& rows, s64 offset, s32 column, s32 count) {
-  if (rows.vectors && count >= 8) return load_8(values, rows.base, rows.dtype, offset + column);
+// Elements column .. column + WIDTH - 1 of the row at `offset`; zeros from `count` on, which is above 0. `column` is a
+// multiple of WIDTH.
+//
+// ALIGNED, a macro: every row of every operand begins at a multiple of 16 bytes and has a multiple of 8 elements.
+template <s32 WIDTH>
+DEVICE void load_row(float (&values)[WIDTH], const Rows& rows, s64 offset, s32 column, s32 count) {
+  if constexpr (ALIGNED) {
+    load_vector(values, rows.base, rows.dtype, offset + column);
+  } else {
 #pragma unroll
-  for (s32 i = 0; i < 8; i++) values[i] = i < count ? load(rows.base, rows.dtype, offset + column + i) : 0.0f;
+    for (s32 i = 0; i < WIDTH; i++) values[i] = i < count ? load(rows.base, rows.dtype, offset + column + i) : 0.0f;
+  }
+}
+
+// WIDTH results from `column` on, of which `count` exist.
+template <s32 DTYPE, s32 WIDTH>
+DEVICE void store_row(void* base, s64 offset, s32 column, s32 count, const float (&x)[WIDTH]) {
+  if constexpr (ALIGNED) {
+    store_vector<DTYPE>(base, offset + column, x);
+  } else {
+#pragma unroll
+    for (s32 i = 0; i < WIDTH; i++)
+      if (i < count) store<DTYPE>(base, offset + column + i, x[i]);
+  }
 }

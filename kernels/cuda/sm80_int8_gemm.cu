@@ -8,6 +8,6 @@ struct Int8 {
 };
 
 extern "C" __global__ void __launch_bounds__(THREADS, Sums<Int8>::RESIDENT)
-sm80_int8_gemm(const __grid_constant__ GemmArguments args) {
+sm80_int8_gemm(const __grid_constant__ MmaArguments args) {
   mma_gemm<Int8>(args);
 }

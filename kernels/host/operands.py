@@ -3,21 +3,44 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 
-from quant.kernels.host.structures import DTYPES, Rows
+from quant.kernels.arguments import Epilogue
+from quant.kernels.host.structures import DTYPES, HopperArguments, MmaArguments, Rows
 from quant.kernels.layouts import aligned_rows
+from quant.kernels.runtime.launch import Launch
 
 #: Kernels read and write this many bytes at once where every row begins at a multiple of it.
 VECTOR_BYTES = aligned_rows.BYTES
 
 
+class Multiplied(NamedTuple):
+    """A launch of a matmul and what it fills.
+
+    Attributes:
+        launch: what to run.
+        out: [M, N].
+        held: tensors whose addresses are in the launch.
+    """
+
+    launch: Launch
+    out: torch.Tensor
+    held: list[torch.Tensor]
+
+
 class Operands:
-    """Makes `Rows` of tensors, and holds on to the tensors whose addresses it gave away."""
+    """Makes `Rows` of tensors, and holds on to the tensors whose addresses it gave away.
+
+    Attributes:
+        held: those tensors.
+        aligned: does every row of all `Rows` so far begin at a multiple of 16 bytes?
+    """
 
     def __init__(self) -> None:
         self.held: list[torch.Tensor] = []
+        self.aligned = True
 
     def address(self, x: torch.Tensor | None) -> int | None:
         """Of the first element; None for an absent tensor."""
@@ -44,7 +67,8 @@ class Operands:
         sizes = [1] * (4 - wide.ndim) + list(wide.shape[:-1])
         strides = [0] * (4 - wide.ndim) + list(wide.stride()[:-1])
         outer, middle, inner = (stride if size > 1 else 0 for size, stride in zip(sizes, strides, strict=True))
-        aligned = all(step * x.itemsize % VECTOR_BYTES == 0 for step in (outer, middle, inner))
+        steps = (x.data_ptr(), outer * x.itemsize, middle * x.itemsize, inner * x.itemsize)
+        self.aligned = self.aligned and all(step % VECTOR_BYTES == 0 for step in steps)
         return Rows(
             base=self.address(x),
             outer_stride=outer,
@@ -53,8 +77,14 @@ class Operands:
             middle=max(sizes[1], 1),
             inner=max(sizes[2], 1),
             dtype=DTYPES[x.dtype],
-            vectors=int(aligned and x.data_ptr() % VECTOR_BYTES == 0),
         )
+
+    def block_scales(self, arguments: MmaArguments | HopperArguments, epilogue: Epilogue, blocks: int) -> None:
+        """Fills in the scales by block of K: none, those of b, or also those of a."""
+        if blocks:
+            arguments.b_block_scales = self.address(epilogue.b_scale.contiguous())
+        if blocks == 2:
+            arguments.a_block_scales = self.address(epilogue.a_scale.contiguous())
 
 
 def aligned(codes: torch.Tensor) -> torch.Tensor:

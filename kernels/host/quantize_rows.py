@@ -13,7 +13,7 @@ from quant.kernels.runtime.launch import Build, Launch
 
 KERNEL = "quantize_rows"
 #: What a row may hold: the registers of one block.
-LARGEST_K = 384 * 8 * 8
+LARGEST_K = 640 * 5 * 8
 LARGEST_M = 2**31 - 5  # rows are counted in 32 bits, up to the end of the last block
 _CHUNK = 8  # elements that a thread reads at once
 _WARP = 32
@@ -36,14 +36,28 @@ class Quantized(NamedTuple):
     held: list[torch.Tensor]
 
 
-def build(k: int, dtype: torch.dtype, norm: str) -> Build:
-    """What to compile for rows of `k` elements: few chunks a thread, so that registers allow many threads."""
+def build(k: int, dtype: torch.dtype, norm: str, *, aligned: bool = True) -> Build:
+    """What to compile for rows of `k` elements: few chunks a thread, so that registers allow many threads.
+
+    Args:
+        k: elements of a row.
+        dtype: of the codes.
+        norm: "none", "layer" or "rms".
+        aligned: do rows of all operands begin at multiples of 16 bytes?
+    """
     chunks = -(-k // _CHUNK)
-    each = 4 if chunks <= 512 * 4 else 8
+    each = 4 if chunks <= 512 * 4 else 5
     threads = -(-chunks // (each * _WARP)) * _WARP
     each = -(-chunks // threads)
     rows = _ROWS_OF_A_BLOCK if threads == _WARP else 1
-    defines = {"CODES": DTYPES[dtype], "NORM": NORMS[norm], "THREADS": threads, "ROWS": rows, "CHUNKS": each}
+    defines = {
+        "CODES": DTYPES[dtype],
+        "NORM": NORMS[norm],
+        "ALIGNED": int(aligned),
+        "THREADS": threads,
+        "ROWS": rows,
+        "CHUNKS": each,
+    }
     return Build(KERNEL, tuple(defines.items()))
 
 
@@ -71,7 +85,7 @@ def plan(x: torch.Tensor, dtype: torch.dtype, scale: torch.Tensor | None, prolog
         k=k,
         eps=prologue.eps,
     )
-    built = build(k, dtype, prologue.norm)
+    built = build(k, dtype, prologue.norm, aligned=operands.aligned and k % _CHUNK == 0)
     sizes = dict(built.defines)
     block = (sizes["THREADS"], sizes["ROWS"])
     launch = Launch(built, -(-m // block[1]), block, shared_bytes(built), arguments)

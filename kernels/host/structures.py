@@ -25,7 +25,6 @@ class Rows(ctypes.Structure):
         ("middle", ctypes.c_int32),
         ("inner", ctypes.c_int32),
         ("dtype", ctypes.c_int32),
-        ("vectors", ctypes.c_int32),
     )
 
 
@@ -38,13 +37,12 @@ class Epilogue(ctypes.Structure):
         ("residual", Rows),
         ("gate", Rows),
         ("a_scale", ctypes.c_void_p),
-        ("one_b_scale", ctypes.c_void_p),
         ("out_scale", ctypes.c_void_p),
         ("a_scale_stride", ctypes.c_int64),
     )
 
 
-class GemmArguments(ctypes.Structure):
+class MmaArguments(ctypes.Structure):
     """mma_gemm.cuh."""
 
     _fields_ = (
@@ -59,7 +57,24 @@ class GemmArguments(ctypes.Structure):
         ("n", ctypes.c_int32),
         ("k", ctypes.c_int32),
         ("k_blocks", ctypes.c_int32),
-        ("out_vectors", ctypes.c_int32),
+        ("epilogue", Epilogue),
+    )
+
+
+class HopperArguments(ctypes.Structure):
+    """sm90_gemm.cuh. Whoever launches fills the maps. A multiple of 64 bytes, to which maps are aligned."""
+
+    _fields_ = (
+        ("a", ctypes.c_uint8 * 128),
+        ("b", ctypes.c_uint8 * 128),
+        ("out", ctypes.c_uint8 * 128),
+        ("result", ctypes.c_void_p),
+        ("b_block_scales", ctypes.c_void_p),
+        ("a_block_scales", ctypes.c_void_p),
+        ("m", ctypes.c_int32),
+        ("n", ctypes.c_int32),
+        ("k", ctypes.c_int32),
+        ("k_blocks", ctypes.c_int32),
         ("epilogue", Epilogue),
     )
 

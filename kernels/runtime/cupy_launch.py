@@ -18,6 +18,7 @@ from quant.kernels.runtime.architectures import Architecture, of_capability
 from quant.kernels.runtime.cubins import cubin_path
 from quant.kernels.runtime.errors import INSTALL, KernelError, one_line
 from quant.kernels.runtime.launch import Build, Launch
+from quant.kernels.runtime.tensor_maps import fill
 
 
 class _Loaded(NamedTuple):
@@ -65,6 +66,7 @@ def run(launch: Launch, device: torch.device) -> None:
             f"{launch.build.kernel} is launched with {launch.shared_bytes} bytes of dynamic shared memory; "
             f"{device} has {loaded.dynamic_shared_bytes} for it"
         )
+    fill(launch)
     parameter = np.frombuffer(bytes(launch.arguments), dtype=np.dtype((np.void, ctypes.sizeof(launch.arguments))))
     # Read at every launch: a stream remembered from an earlier one would leave a captured graph empty.
     stream = _Stream(torch.cuda.current_stream(index).cuda_stream)

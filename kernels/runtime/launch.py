@@ -18,6 +18,27 @@ class Build(NamedTuple):
     defines: tuple[tuple[str, int], ...]
 
 
+class TensorMap(NamedTuple):
+    """A matrix of bytes in global memory that the copy engine of Hopper reads or writes box by box.
+
+    Boxes are swizzled in spans of 128 bytes. Outside the matrix reads give zeros and writes are dropped.
+
+    Attributes:
+        address: of the first row, a multiple of 16.
+        rows: of the matrix.
+        row_bytes: of a row that belong to the matrix.
+        stride: bytes from a row to the next, a multiple of 16.
+        box_rows, box_bytes: of a box, at most 256 rows of 128 bytes.
+    """
+
+    address: int
+    rows: int
+    row_bytes: int
+    stride: int
+    box_rows: int
+    box_bytes: int = 128
+
+
 class Launch(NamedTuple):
     """A build and what it is launched with.
 
@@ -28,6 +49,8 @@ class Launch(NamedTuple):
         shared_bytes: dynamic shared memory of a block.
         arguments: the kernel's only parameter, passed by value. It holds addresses, so whoever launches keeps the
             tensors alive.
+        maps: fields of `arguments`, 128 bytes each, that whoever launches fills with these maps in its own encoding.
+        cluster: blocks that run together; as compiled into the kernel.
     """
 
     build: Build
@@ -35,3 +58,5 @@ class Launch(NamedTuple):
     block: tuple[int, int]
     shared_bytes: int
     arguments: ctypes.Structure
+    maps: tuple[tuple[str, TensorMap], ...] = ()
+    cluster: int = 1

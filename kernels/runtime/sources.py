@@ -8,6 +8,7 @@ from functools import cache
 from importlib.resources import files
 from types import MappingProxyType
 
+from quant.kernels.runtime import wgmma
 from quant.kernels.runtime.errors import KernelError
 
 _INCLUDE = re.compile(r"^[ \t]*#[ \t]*include\b[ \t]*(.*?)[ \t]*$", re.MULTILINE)
@@ -16,10 +17,11 @@ _QUOTED = re.compile(r'"([^"]+)"(?:\s*//.*)?')
 
 @cache
 def shipped() -> Mapping[str, str]:
-    """Every `.cu` and `.cuh` of `kernels/cuda`: file name to text."""
+    """Every `.cu` and `.cuh` of `kernels/cuda`, and the wrappers of wgmma: file name to text."""
     folder = files("quant.kernels").joinpath("cuda")
     names = sorted(each.name for each in folder.iterdir() if each.name.endswith((".cu", ".cuh")))
-    return MappingProxyType({name: folder.joinpath(name).read_text(encoding="utf-8") for name in names})
+    texts = {name: folder.joinpath(name).read_text(encoding="utf-8") for name in names}
+    return MappingProxyType({**texts, wgmma.NAME: wgmma.header()})
 
 
 def needed(name: str, texts: Mapping[str, str] | None = None) -> dict[str, str]:

@@ -12,7 +12,7 @@ import click
 if TYPE_CHECKING:
     import torch
 
-    from quant.kernels.tiles import Tile
+    from quant.kernels.tile_tables import AnyTile
     from quant.kernels.tuning import Size
 
 _ARCHITECTURES = ("sm_80", "sm_86", "sm_89", "sm_90a")
@@ -102,7 +102,7 @@ def tune(
     click.echo(f"wrote {tune_sizes(sizes, out, _tell, _tell_left_out)}")
 
 
-def _tell(size: Size, times: dict[Tile, float]) -> None:
+def _tell(size: Size, times: dict[AnyTile, float]) -> None:
     best, slowest = min(times, key=lambda tile: times[tile]), max(times.values())
     rate = 2 * size.m * size.n * size.k / times[best] / 1e12
     click.echo(

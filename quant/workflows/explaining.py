@@ -10,7 +10,6 @@ import torch
 from quant.errors import KernelChoiceError
 from quant.kernels import dispatch, tile_tables
 from quant.kernels.catalog import KERNELS
-from quant.kernels.host import mma_gemm
 from quant.kernels.runtime import availability
 from quant.kernels.runtime.architectures import ARCHITECTURES, of_capability
 from quant.packing.eight_bit import storage_dtype
@@ -148,11 +147,9 @@ def _here() -> _Gpu | None:
 
 
 def _tile(name: str, call: dispatch.Call, gpu: _Gpu | None) -> str:
-    if gpu is None or name not in (mma_gemm.INT8, mma_gemm.FP8):
+    if gpu is None or not tile_tables.has_tiles(name):
         return ""
     architecture = of_capability(gpu.capability)
-    choice = tile_tables.choose(
-        name, call.m, call.n, call.k, architecture, gpu.multiprocessors, promoted=name == mma_gemm.FP8
-    )
+    choice = tile_tables.choose(name, call.m, call.n, call.k, architecture, gpu.multiprocessors)
     blocks = -(-call.m // choice.tile.m) * -(-call.n // choice.tile.n)
     return f"tile {choice.tile}; {blocks} block{'s' if blocks > 1 else ''} ({choice.source})"

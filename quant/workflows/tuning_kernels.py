@@ -12,7 +12,7 @@ import torch
 from quant.errors import KernelChoiceError
 from quant.kernels import compiled, dispatch, tile_tables, tuning
 from quant.kernels.runtime import availability, cupy_launch
-from quant.kernels.tiles import Tile
+from quant.kernels.tile_tables import AnyTile
 from quant.workflows.inspecting import inspect
 
 #: (dtype of the codes, M, N, K) of a matmul.
@@ -33,7 +33,7 @@ def layer_sizes(folder: str | Path, rows: Iterable[int]) -> list[Size]:
 def tune(
     sizes: Iterable[Size],
     out: Path | None = None,
-    told: Callable[[tuning.Size, dict[Tile, float]], None] = lambda size, times: None,
+    told: Callable[[tuning.Size, dict[AnyTile, float]], None] = lambda size, times: None,
     left_out: Callable[[torch.dtype, int, int, int], None] = lambda dtype, m, n, k: None,
 ) -> Path:
     """Measures every tile for every size on the current GPU, and adds the best to a table.

@@ -54,7 +54,8 @@ def test_all_of_them_are_listed_and_those_that_run_here_are_right() -> None:
         assert (entry.outcome, entry.reason) == ("timed", None)
         assert entry.seconds is not None
         assert entry.seconds.median == 0.001
-    assert found["quant sm80_int8_gemm", "int8", "used"].outcome == "failed"
+    for name, form in (("sm80_int8_gemm", "int8"), ("sm90_int8_gemm", "int8"), ("sm90_fp8_gemm", "fp8")):
+        assert found[f"quant {name}", form, "used"].outcome == "failed"
     refused = found["quant sm89_fp8_gemm", "fp8", "bare"]
     assert (refused.outcome, refused.reason) == ("refused", "runs on sm_89, not on sm_90")
     assert found["torchao", "int8", "used"].reason == "the package torchao is not installed"
@@ -73,9 +74,11 @@ def test_one_row_runs_by_the_same_contestants() -> None:
 
 
 def test_kernels_of_each_architecture() -> None:
-    assert ours.kernels(torch.float8_e4m3fn, 64, 64, 64, (8, 9)) == [("sm89_fp8_gemm", None)]
-    assert ours.kernels(torch.int8, 64, 64, 64, (8, 0)) == [("sm80_int8_gemm", None)]
-    assert [name for name, refusal in ours.kernels(torch.int8, 64, 64, 64, (9, 0)) if refusal is None]
+    fp8, int8 = (partial(ours.kernels, dtype, 64, 64, 64) for dtype in (torch.float8_e4m3fn, torch.int8))
+    assert fp8((8, 9)) == [("sm90_fp8_gemm", "runs on sm_90, not on sm_89"), ("sm89_fp8_gemm", None)]
+    assert int8((8, 0)) == [("sm90_int8_gemm", "runs on sm_90, not on sm_80"), ("sm80_int8_gemm", None)]
+    assert int8((9, 0)) == [("sm90_int8_gemm", None), ("sm80_int8_gemm", None)]
+    assert fp8((9, 0)) == [("sm90_fp8_gemm", None), ("sm89_fp8_gemm", "runs on sm_89, not on sm_90")]
 
 
 def baseline() -> list[Contestant]:

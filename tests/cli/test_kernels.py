@@ -14,11 +14,13 @@ from torch import nn
 import quant
 from quant.cli import main
 from quant.cli.kernels import _ARCHITECTURES
-from quant.kernels import tile_tables, tuning
+from quant.kernels import hopper_tiles, tile_tables, tuning
 from quant.kernels.catalog import KERNELS
+from quant.kernels.hopper_tiles import HopperTile
 from quant.kernels.runtime import availability, cupy_launch
 from quant.kernels.runtime.architectures import ARCHITECTURES
-from quant.kernels.tiles import TILES, Tile, candidates
+from quant.kernels.tile_tables import AnyTile
+from quant.kernels.tiles import TILES, Tile
 
 SIZE = ("--m", 32_760, "--n", 5120, "--k", 5120)
 
@@ -33,18 +35,27 @@ def no_gpu_and_no_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ite
     tile_tables.load.cache_clear()
 
 
-@pytest.fixture
-def a100(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A GPU on which the last tile takes 1 ms and each other one 3 ms."""
+def pretend(monkeypatch: pytest.MonkeyPatch, name: str, arch: str, fastest: AnyTile) -> None:
+    """A GPU on which this tile takes 1 ms and each other one 3 ms."""
 
-    def timer(device: torch.device) -> Callable[[tuning.Size, Tile], float]:
-        return lambda size, tile: 1e-3 if tile == TILES[-1] else 3e-3
+    def timer(device: torch.device) -> Callable[[tuning.Size, AnyTile], float]:
+        return lambda size, tile: 1e-3 if tile == fastest else 3e-3
 
     monkeypatch.setattr(availability, "reason", lambda device: None)
     monkeypatch.setattr(cupy_launch, "device_index", lambda device: 0)
-    monkeypatch.setattr(cupy_launch, "device_architecture", lambda index: ARCHITECTURES["sm_80"])
-    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "NVIDIA A100")
+    monkeypatch.setattr(cupy_launch, "device_architecture", lambda index: ARCHITECTURES[arch])
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: name)
     monkeypatch.setattr(tuning, "gpu_timer", timer)
+
+
+@pytest.fixture
+def a100(monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend(monkeypatch, "NVIDIA A100", "sm_80", TILES[-1])
+
+
+@pytest.fixture
+def h100(monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend(monkeypatch, "NVIDIA H100", "sm_90a", hopper_tiles.TILES[-1])
 
 
 def invoke(*arguments: object) -> Result:
@@ -76,6 +87,11 @@ def test_the_architectures_that_can_be_named_are_those_there_are() -> None:
     assert list(_ARCHITECTURES) == list(ARCHITECTURES)
 
 
+def columns(line: str) -> tuple[str, str, str]:
+    """The name of an option, whether it runs, and what is said of it."""
+    return line[2:18].strip(), line[19:28].strip(), line[29:]
+
+
 @pytest.mark.parametrize("arch", ARCHITECTURES)
 @pytest.mark.parametrize("scheme", ["w8a8", "FP8_DYNAMIC"])
 def test_an_explanation_as_text_and_as_json(scheme: str, arch: str) -> None:
@@ -86,20 +102,22 @@ def test_an_explanation_as_text_and_as_json(scheme: str, arch: str) -> None:
         f"{each['op']}: {each['chosen']}" for each in body
     ]
     options = [option for each in body for option in each["options"]]
-    lines = [line.split(maxsplit=2) for line in said.splitlines() if line.startswith(" ")]
+    lines = [columns(line) for line in said.splitlines() if line.startswith(" ")]
     assert [name for name, *_ in lines] == [option["name"] for option in options]
-    for (name, mark, *rest), option in zip(lines, options, strict=True):
+    for (name, mark, rest), option in zip(lines, options, strict=True):
+        assert mark in ("runs", "could run", "no")
         assert (mark == "no") == (option["refusal"] is not None), name
-        if option["refusal"] is not None or option["tile"]:
-            assert rest == [option["refusal"] or option["tile"]]
+        assert rest == (option["refusal"] or option["tile"])
 
 
 @pytest.mark.parametrize(
     ("scheme", "arch", "name", "marks"),
     [
-        ("W8A8", "sm_90a", "sm80_int8_gemm", ["runs", "no", "could run", "could run"]),
-        ("FP8", "sm_89", "sm89_fp8_gemm", ["no", "runs", "no", "could run"]),
-        ("FP8", "sm_86", "reference", ["no", "no", "no", "runs"]),
+        ("W8A8", "sm_90a", "sm90_int8_gemm", ["runs", "no", "could run", "no", "could run", "could run"]),
+        ("FP8", "sm_90a", "sm90_fp8_gemm", ["no", "runs", "no", "no", "no", "could run"]),
+        ("W8A8", "sm_80", "sm80_int8_gemm", ["no", "no", "runs", "no", "could run", "could run"]),
+        ("FP8", "sm_89", "sm89_fp8_gemm", ["no", "no", "no", "runs", "no", "could run"]),
+        ("FP8", "sm_86", "reference", ["no", "no", "no", "no", "no", "runs"]),
     ],
 )
 def test_one_runs_and_the_others_could_or_could_not(scheme: str, arch: str, name: str, marks: list[str]) -> None:
@@ -107,7 +125,20 @@ def test_one_runs_and_the_others_could_or_could_not(scheme: str, arch: str, name
     (matmul,) = (part for part in said.split("scaled_mm: ")[1:])
     chosen, *lines = matmul.splitlines()
     assert chosen == name
-    assert [" ".join(line[19:28].split()) for line in lines] == marks
+    assert [columns(line)[1] for line in lines] == marks
+
+
+@pytest.mark.parametrize(
+    ("scheme", "name", "kind"),
+    [("W8A8", "sm90_int8_gemm", HopperTile), ("FP8", "sm90_fp8_gemm", HopperTile), ("W8A8", "sm80_int8_gemm", Tile)],
+)
+def test_a_tile_is_in_the_words_of_its_own_kernel(scheme: str, name: str, kind: type[AnyTile]) -> None:
+    lines = [columns(line) for line in run("explain", *SIZE, "--scheme", scheme, "--arch", "sm_90a").splitlines()]
+    (said,) = (rest for option, _, rest in lines if option == name)
+    here = ARCHITECTURES["sm_90a"]
+    tile = tile_tables.choose(name, 32_760, 5120, 5120, here, here.multiprocessors).tile
+    assert isinstance(tile, kind)
+    assert said.startswith(f"tile {tile}; ")
 
 
 def test_without_an_architecture_it_is_about_this_machine() -> None:
@@ -119,13 +150,14 @@ def test_a_kernel_that_can_run_may_be_required() -> None:
     assert run("explain", *SIZE, "--scheme", "w8a8", "--arch", "sm_80", "--kernel", "sm80_int8_gemm") == plain
 
 
-NAMES = "quantize_rows, reference, sm80_int8_gemm, sm89_fp8_gemm, torch._int_mm"
+NAMES = "quantize_rows, reference, sm90_int8_gemm, sm90_fp8_gemm, sm80_int8_gemm, sm89_fp8_gemm, torch._int_mm"
 
 
 @pytest.mark.parametrize(
     ("options", "says"),
     [
         (("--scheme", "fp8", "--kernel", "sm89_fp8_gemm"), "Error: sm89_fp8_gemm cannot run this: runs on sm_89, "),
+        (("--scheme", "w8a8", "--kernel", "sm90_int8_gemm"), "Error: sm90_int8_gemm cannot run this: runs on sm_90, "),
         (("--scheme", "fp8", "--kernel", "sm80_int8_gemm"), "Error: sm80_int8_gemm cannot run this: takes int8, not "),
         (("--scheme", "w8a8", "--kernel", "gemm"), f"Error: no kernel is called 'gemm'; there are {NAMES}"),
         (("--scheme", "w4a4"), "Error: --scheme: unknown scheme 'w4a4'; known: "),
@@ -162,7 +194,7 @@ def test_tuning_is_for_a_checkpoint_or_for_sizes(a100: None, options: tuple[obje
 
 def test_tuning_sizes(a100: None, tmp_path: Path) -> None:
     said = run("tune", "--size", 77, 64, 128, "--size", 2000, 640, 128, "--scheme", "w8a8").splitlines()
-    count = len(candidates(ARCHITECTURES["sm_80"], promoted=False))
+    count = len(tile_tables.candidates("sm80_int8_gemm", ARCHITECTURES["sm_80"]))
     assert said == [
         f"sm80_int8_gemm M 77 N 64 K 128: {TILES[-1]}, 1.000 ms, 0 TOPS; the slowest of {count} takes 3.00x",
         f"sm80_int8_gemm M 2000 N 640 K 128: {TILES[-1]}, 1.000 ms, 0 TOPS; the slowest of {count} takes 3.00x",
@@ -170,6 +202,20 @@ def test_tuning_sizes(a100: None, tmp_path: Path) -> None:
     ]
     explained = run("explain", "--m", 1500, "--n", 640, "--k", 128, "--scheme", "w8a8", "--arch", "sm_80")
     assert f"tile {TILES[-1]}; 940 blocks (measured on NVIDIA A100)" in explained
+
+
+@pytest.mark.parametrize(("scheme", "name"), [("w8a8", "sm90_int8_gemm"), ("fp8", "sm90_fp8_gemm")])
+def test_tuning_sizes_on_hopper(h100: None, tmp_path: Path, scheme: str, name: str) -> None:
+    best, here = hopper_tiles.TILES[-1], ARCHITECTURES["sm_90a"]
+    said = run("tune", "--size", 77, 64, 128, "--scheme", scheme).splitlines()
+    count = len(tile_tables.candidates(name, here))
+    assert said == [
+        f"{name} M 77 N 64 K 128: {best}, 1.000 ms, 0 TOPS; the slowest of {count} takes 3.00x",
+        f"wrote {tmp_path / 'cache' / 'tiles' / 'sm_90a.json'}",
+    ]
+    explained = run("explain", "--m", 70, "--n", 64, "--k", 128, "--scheme", scheme, "--arch", "sm_90a")
+    blocks = -(-70 // best.m) * -(-64 // best.n)
+    assert f"tile {best}; {blocks} blocks (measured on NVIDIA H100)" in explained
 
 
 def test_the_rate_counts_additions_too(a100: None) -> None:

@@ -47,7 +47,7 @@ def shared_object(name: str, sources: Mapping[str, str], defines: Mapping[str, i
 
     Args:
         name: of the kernel; `sources` holds `{name}.cu`.
-        sources: file name to text, without ptx.cuh.
+        sources: file name to text, without the host's twins.
         defines: macros.
 
     Raises:

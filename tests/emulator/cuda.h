@@ -21,6 +21,7 @@ void* memset(void* to, int value, decltype(sizeof 0) bytes) noexcept __asm__("em
 #define __forceinline__ inline __attribute__((always_inline))
 #define __noinline__ __attribute__((noinline))
 #define __launch_bounds__(...)
+#define __cluster_dims__(...)
 #define __grid_constant__
 #define __align__(bytes) alignas(bytes)
 

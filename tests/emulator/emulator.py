@@ -14,6 +14,7 @@ import torch
 from quant.kernels.runtime.architectures import architecture
 from quant.kernels.runtime.launch import Build, Launch
 from quant.kernels.runtime.sources import needed, shipped
+from tests.emulator.arguments import filled, start
 from tests.emulator.build import CompileError, runtime, shared_object
 from tests.emulator.places import with_places
 from tests.emulator.ranges import Range, disjoint, ranges
@@ -25,8 +26,8 @@ class EmulatorError(Exception):
     """A kernel did what it may not do.
 
     Attributes:
-        kind: "race", "out of bounds", "misaligned", "uninitialized", "async in flight", "deadlock", "divergence",
-            "read-only", "stack overflow" or "bad argument".
+        kind: "race", "out of bounds", "misaligned", "uninitialized", "async in flight", "missing fence", "mbarrier",
+            "exited block", "deadlock", "divergence", "read-only", "stack overflow" or "bad argument".
     """
 
     def __init__(self, kind: str, message: str) -> None:
@@ -51,6 +52,11 @@ class Counts:
     global_bytes_written: int
     global_sectors_written: int
     mma: int
+    stmatrix_phases: int
+    stmatrix_conflicts: int
+    wgmma: int
+    tma_bytes_read: int
+    tma_bytes_written: int
 
 
 class _Counts(ctypes.Structure):
@@ -62,6 +68,7 @@ class _Request(ctypes.Structure):
         ("arguments", ctypes.c_void_p),
         ("argument_bytes", ctypes.c_uint64),
         ("grid", ctypes.c_uint32),
+        ("cluster", ctypes.c_uint32),
         ("block_x", ctypes.c_uint32),
         ("block_y", ctypes.c_uint32),
         ("shared_bytes", ctypes.c_uint32),
@@ -78,6 +85,7 @@ class _Response(ctypes.Structure):
     _fields_ = (("counts", _Counts), ("kind", ctypes.c_char * 32), ("message", ctypes.c_char * 4000))
 
 
+_TWINS = ("ptx.cuh", "wgmma.cuh")
 _MOVES = {"random": 0, "early": 1, "late": 2}
 
 
@@ -100,20 +108,23 @@ class Program:
             buffers: every tensor the arguments point into, and whether the kernel may write it. Nothing else exists:
                 not the gaps of a strided tensor either.
             seed: decides the order of blocks, warps and lanes.
-            copies: when the bytes of cp.async move: "early", "late" (as late as legal) or "random", for each copy.
+            copies: when asynchronous work is done (copies of cp.async and TMA, wgmma): "early", "late" (as late as
+                legal) or "random", for each piece of it.
 
         Raises:
             EmulatorError: the first fault; where the tensors are then is undefined.
-            ValueError: buffers that are not on the CPU, or a writable one that overlaps another.
+            ValueError: buffers that are not on the CPU, or a writable one that overlaps another; no field for a map.
         """
         runs = disjoint(
             [run for index, (tensor, _) in enumerate(buffers) for run in ranges(tensor, index)],
             [writable for _, writable in buffers],
         )
+        arguments = filled(launch)
         request = _Request(
-            ctypes.addressof(launch.arguments),
+            start(arguments),
             ctypes.sizeof(launch.arguments),
             launch.grid,
+            launch.cluster,
             *launch.block,
             launch.shared_bytes,
             seed,
@@ -138,15 +149,15 @@ def compile_kernel(build: Build, arch: str, *, sources: Mapping[str, str] | None
     Args:
         build: the kernel and its macros.
         arch: "sm_80" and so on; what this architecture lacks is an error of the compiler.
-        sources: file name to text; None for those of kernels/cuda. A `ptx.cuh` in it is replaced by the host's twin.
+        sources: file name to text; None for those of kernels/cuda. `ptx.cuh` and `wgmma.cuh` are the host's twins,
+            also where there are others in it.
 
     Raises:
         CompileError: g++ refuses it, or is not there.
     """
     limits = architecture(arch)
-    texts = {**(shipped() if sources is None else sources), "ptx.cuh": ""}
-    files = needed(f"{build.kernel}.cu", texts)
-    files.pop("ptx.cuh", None)
+    texts = {**(shipped() if sources is None else sources), **dict.fromkeys(_TWINS, "")}
+    files = {name: text for name, text in needed(f"{build.kernel}.cu", texts).items() if name not in _TWINS}
     defines = {**dict(build.defines), "ARCH": limits.macro, "SHARED_LIMIT": limits.shared_bytes_per_block}
     return Program(shared_object(build.kernel, files, defines), files)
 

@@ -12,13 +12,33 @@ from typing import NamedTuple
 
 import torch
 
-from quant.kernels.runtime.launch import Build, Launch
+from quant.kernels.runtime.launch import Build, Launch, TensorMap
 
 _LANES = 32
 
 
+class Box(NamedTuple):
+    """A tensor map that a probe needs.
+
+    Attributes:
+        tensor: which of the inputs and then the outputs it shows, as rows of bytes.
+        rows: of a box of 128 bytes.
+        left_out: bytes at the end of each row that are no part of the matrix.
+    """
+
+    tensor: int
+    rows: int
+    left_out: int = 0
+
+    def map(self, tensors: Sequence[torch.Tensor]) -> TensorMap:
+        """Of one of these tensors."""
+        shown = tensors[self.tensor]
+        stride = shown.stride(0) * shown.itemsize
+        return TensorMap(shown.data_ptr(), len(shown), stride - self.left_out, stride, self.rows)
+
+
 class Probe(NamedTuple):
-    """A kernel whose only argument is the addresses of its inputs and then of its outputs.
+    """A kernel whose only argument is its tensor maps, the addresses of its inputs and then of its outputs.
 
     Attributes:
         name: of the kernel and its file in `probes/`.
@@ -28,6 +48,8 @@ class Probe(NamedTuple):
         shared_bytes: dynamic shared memory.
         inputs: makes the inputs, always the same, on the CPU; contiguous.
         outputs: shape and dtype of each.
+        boxes: its tensor maps.
+        cluster: blocks of a cluster.
     """
 
     name: str
@@ -37,6 +59,8 @@ class Probe(NamedTuple):
     shared_bytes: int
     inputs: Callable[[], tuple[torch.Tensor, ...]]
     outputs: tuple[tuple[tuple[int, ...], torch.dtype], ...]
+    boxes: tuple[Box, ...] = ()
+    cluster: int = 1
 
     @property
     def build(self) -> Build:
@@ -52,14 +76,18 @@ class Probe(NamedTuple):
 
     def launch(self, inputs: Sequence[torch.Tensor], outputs: Sequence[torch.Tensor]) -> Launch:
         """The probe on these tensors, which the caller keeps alive."""
-        addresses = [x.data_ptr() for x in (*inputs, *outputs)]
-        fields = tuple((f"address_{i}", ctypes.c_void_p) for i in range(len(addresses)))
-        arguments = type("Arguments", (ctypes.Structure,), {"_fields_": fields})(*addresses)
-        return Launch(self.build, self.grid, (self.block, 1), self.shared_bytes, arguments)
+        tensors = (*inputs, *outputs)
+        maps = tuple((f"map_{i}", box.map(tensors)) for i, box in enumerate(self.boxes))
+        addresses = {f"address_{i}": x.data_ptr() for i, x in enumerate(tensors)}
+        fields = [*((name, ctypes.c_uint64 * 16) for name, _ in maps), *((name, ctypes.c_void_p) for name in addresses)]
+        if maps:  # a TensorMap is aligned to 64 bytes, and what holds one is too
+            fields.append(("unused", ctypes.c_uint64 * (-len(addresses) % 8)))
+        arguments = type("Arguments", (ctypes.Structure,), {"_fields_": fields})(**addresses)
+        return Launch(self.build, self.grid, (self.block, 1), self.shared_bytes, arguments, maps, self.cluster)
 
 
 def sources() -> Mapping[str, str]:
-    """File name to text of every probe, without ptx.cuh."""
+    """File name to text of every probe, without ptx.cuh and wgmma.cuh."""
     folder = Path(__file__).parent / "probes"
     return {path.name: path.read_text() for path in sorted(folder.iterdir())}
 
@@ -177,6 +205,68 @@ def _language() -> tuple[torch.Tensor, ...]:
     return x, y
 
 
+def _stmatrix() -> tuple[torch.Tensor, ...]:
+    """Rows in order, swizzled, and at random."""
+    lane = torch.arange(_LANES, dtype=torch.int32)
+    swizzled = (lane % 16) * 64 + (lane // 16 ^ lane // 2 % 4) * 16
+    random = [torch.randperm(128, generator=_generator(19 + i))[:_LANES].int() * 16 for i in range(_SETS - 2)]
+    return _words(_SETS, _LANES, 4, seed=25), torch.stack([lane * 16, swizzled, *random])
+
+
+#: Column and row of a box in a matrix of 40 rows and 256 bytes, of which 200 count: within it, over each of its edges
+#: and corners, and outside.
+_PLACES = ((0, 0), (64, 8), (72, 32), (16, 35), (96, 16), (150, 39), (-16, 4), (-5, -3), (-128, 0), (0, 40), (200, 3))
+
+
+def _tma() -> tuple[torch.Tensor, ...]:
+    """Every place of a box is loaded from; stored to are some where no two boxes meet."""
+    matrix = torch.randint(1, 256, (40, 256), dtype=torch.uint8, generator=_generator(26))
+    targets = [(x, 8 * i - 3) for i, x in enumerate((0, 80, -7, 128, 250, 5, 72, -128, 1, 33, 0))]
+    return matrix, torch.tensor([[*place, *target] for place, target in zip(_PLACES, targets, strict=True)]).int()
+
+
+def _mbarrier() -> tuple[torch.Tensor, ...]:
+    return (torch.arange(256, dtype=torch.int32) * 3,)
+
+
+_CLUSTERS = 3
+
+
+def _cluster() -> tuple[torch.Tensor, ...]:
+    return (torch.randint(0, 256, (_CLUSTERS * 32, 128), dtype=torch.uint8, generator=_generator(27)),)
+
+
+_WGMMAS = 8
+
+
+def _wgmma_s8() -> tuple[torch.Tensor, ...]:
+    """At random, once with the largest sums, and once with sums that wrap."""
+    a, b = (_words(_WGMMAS * rows, 32, seed=seed).view(torch.int8) for rows, seed in ((64, 28), (256, 29)))
+    before = torch.randint(-(2**20), 2**20, (_WGMMAS, 128, 128), dtype=torch.int32, generator=_generator(30))
+    a[:64] = b[:256] = -128
+    before[1] = 2**31 - 1
+    return a, b, before
+
+
+def _wgmma_e4m3() -> tuple[torch.Tensor, ...]:
+    """0-1: sums that any accumulator holds exactly; 2-5: all values; 6-7: one and many small ones of one size."""
+    a, b = _codes(_WGMMAS * 64, 32, seed=31, largest=0x7E), _codes(_WGMMAS * 256, 32, seed=32, largest=0x7E)
+    a, b = a.view(torch.uint8), b.view(torch.uint8)
+    before = torch.randn(_WGMMAS, 128, 128, generator=_generator(33)) * 1000
+    small = torch.tensor([0x00, 0x38, 0x40, 0x44, 0xB8, 0xC0], dtype=torch.uint8)  # 0, 1, 2, 3, -1, -2
+    for operand, rows, seed in ((a, 64, 34), (b, 256, 35)):
+        operand[: 2 * rows] = small[torch.randint(0, 6, (2 * rows, 128), generator=_generator(seed))]
+    before[:2] = torch.randint(-50, 50, (2, 128, 128), generator=_generator(36)).float()
+    # Products of 2^-13 and 2^-14 beside a 1.
+    for i, (left, right) in enumerate(((0x08, 0x04), (0x04, 0x04))):
+        a[64 * (6 + i) : 64 * (7 + i)], b[256 * (6 + i) : 256 * (7 + i)], before[6 + i] = left, right, 1.0
+    return a, b, before
+
+
+_WGMMA_SHARED = 5 * 64 * 128 + 8
+_WGMMA_BOXES = (Box(0, 64), Box(1, 64))
+_WGMMA_SUMS = (_WGMMAS, 5, 128, 128)
+
 #: Every probe; the outputs of each are those of its last sentence in the kernel's file.
 PROBES = (
     Probe("probe_cp_async", "sm_80", 1, 32, 1024, _cp_async, (((64, 16), torch.uint8),)),
@@ -205,5 +295,48 @@ PROBES = (
             ((_WARPS, _LANES, 10), torch.float32),
             ((_WARPS, _LANES, 8), torch.int32),
         ),
+    ),
+    Probe("probe_stmatrix", "sm_90a", _SETS, 32, 2048, _stmatrix, (((_SETS, 512), torch.int32),)),
+    Probe(
+        "probe_tma",
+        "sm_90a",
+        len(_PLACES),
+        32,
+        1024 + 8,
+        _tma,
+        (((len(_PLACES), 1024), torch.uint8), ((80, 256), torch.uint8)),
+        boxes=(Box(0, 8, left_out=56), Box(3, 8, left_out=56)),
+    ),
+    Probe("probe_mbarrier", "sm_90a", 1, 256, 1024 + 32, _mbarrier, (((4, 256), torch.int32),)),
+    Probe(
+        "probe_cluster",
+        "sm_90a",
+        2 * _CLUSTERS,
+        32,
+        2048 + 16,
+        _cluster,
+        (((2 * _CLUSTERS, 2, 2048), torch.uint8), ((2 * _CLUSTERS,), torch.int32)),
+        boxes=(Box(0, 8),),
+        cluster=2,
+    ),
+    Probe(
+        "probe_wgmma_s8",
+        "sm_90a",
+        _WGMMAS,
+        128,
+        _WGMMA_SHARED,
+        _wgmma_s8,
+        ((_WGMMA_SUMS, torch.int32),),
+        boxes=_WGMMA_BOXES,
+    ),
+    Probe(
+        "probe_wgmma_e4m3",
+        "sm_90a",
+        _WGMMAS,
+        128,
+        _WGMMA_SHARED,
+        _wgmma_e4m3,
+        ((_WGMMA_SUMS, torch.float32),),
+        boxes=_WGMMA_BOXES,
     ),
 )

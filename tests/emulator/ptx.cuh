@@ -3,8 +3,15 @@
 // What each one means is said there. The work is in runtime/, one file for each family of instructions.
 #pragma once
 #include "runtime/async_copy.h"
+#include "runtime/cluster.h"
 #include "runtime/matrix.h"
+#include "runtime/mbarrier.h"
+#include "runtime/named_barrier.h"
 #include "runtime/numbers.h"
+#include "runtime/tma_load.h"
+#include "runtime/tma_store.h"
+#include "runtime/warpgroup.h"
+#include "runtime/wgmma.h"
 
 typedef unsigned char u8;
 typedef unsigned short u16;
@@ -61,3 +68,91 @@ DEVICE u32 f16x2(float low, float high) {
 }
 
 DEVICE float f16_to_float(u16 bits) { return ::emulator::f16_value(bits); }
+
+#if ARCH >= 900
+// ---- Hopper ----
+
+struct alignas(64) TensorMap {
+  u64 opaque[16];
+};
+
+DEVICE u32 shared_address(const void* shared) { return ::emulator::shared_address(shared); }
+
+DEVICE void mbarrier_init(u64* barrier, u32 arrivals) { ::emulator::mbarrier_init(barrier, arrivals); }
+
+DEVICE void mbarrier_init_fence() { ::emulator::mbarrier_init_fence(); }
+
+DEVICE void mbarrier_expect_bytes(u64* barrier, u32 bytes) { ::emulator::mbarrier_expect_bytes(barrier, bytes); }
+
+DEVICE void mbarrier_arrive(u64* barrier) { ::emulator::mbarrier_arrive(barrier); }
+
+DEVICE void mbarrier_arrive_remote(u64* barrier, u32 rank) { ::emulator::mbarrier_arrive_remote(barrier, rank); }
+
+DEVICE void mbarrier_wait(u64* barrier, u32 parity, EMULATOR_CALLER) {
+  ::emulator::mbarrier_wait(barrier, parity, file, line);
+}
+
+DEVICE void mbarrier_wait_cluster(u64* barrier, u32 parity, EMULATOR_CALLER) {
+  ::emulator::mbarrier_wait_cluster(barrier, parity, file, line);
+}
+
+DEVICE void tma_load(void* shared, const TensorMap* map, u64* barrier, s32 x, s32 y) {
+  ::emulator::tma_load(shared, map, barrier, x, y);
+}
+
+DEVICE void tma_load_multicast(void* shared, const TensorMap* map, u64* barrier, s32 x, s32 y, u16 ranks) {
+  ::emulator::tma_load_multicast(shared, map, barrier, x, y, ranks);
+}
+
+DEVICE void tma_store(const TensorMap* map, const void* shared, s32 x, s32 y) {
+  ::emulator::tma_store(map, shared, x, y);
+}
+
+DEVICE void tma_store_commit() { ::emulator::tma_store_commit(); }
+
+template <int N>
+DEVICE void tma_store_wait_read() {
+  ::emulator::tma_store_wait_read(N);
+}
+
+DEVICE void fence_async() { ::emulator::fence_async(); }
+
+// ---- Matrix instructions of a warpgroup ----
+
+DEVICE u64 wgmma_descriptor(const void* shared) {
+  return static_cast<u64>((shared_address(shared) & 0x3ffff) >> 4) | 1ull << 16 | 64ull << 32 | 1ull << 62;
+}
+
+DEVICE void wgmma_fence(EMULATOR_CALLER) { ::emulator::wgmma_fence(file, line); }
+
+DEVICE void wgmma_commit(EMULATOR_CALLER) { ::emulator::wgmma_commit(file, line); }
+
+template <int N>
+DEVICE void wgmma_wait(EMULATOR_CALLER) {
+  ::emulator::wgmma_wait(N, file, line);
+}
+
+template <int R>
+DEVICE void registers_decrease(EMULATOR_CALLER) {
+  ::emulator::change_registers("registers_decrease", R, file, line);
+}
+
+template <int R>
+DEVICE void registers_increase(EMULATOR_CALLER) {
+  ::emulator::change_registers("registers_increase", R, file, line);
+}
+
+DEVICE void barrier_sync(u32 number, u32 threads, EMULATOR_CALLER) {
+  ::emulator::barrier_sync(number, threads, file, line);
+}
+
+DEVICE void stmatrix_x4(void* row, const u32 (&fragment)[4], EMULATOR_CALLER) {
+  ::emulator::stmatrix_x4(row, fragment, file, line);
+}
+
+// ---- Clusters ----
+
+DEVICE u32 cluster_rank() { return ::emulator::cluster_rank(); }
+
+DEVICE void cluster_sync(EMULATOR_CALLER) { ::emulator::cluster_sync(file, line); }
+#endif

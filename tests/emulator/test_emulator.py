@@ -7,8 +7,9 @@ import ctypes
 import pytest
 import torch
 
-from quant.kernels.runtime.launch import Build, Launch
+from quant.kernels.runtime.launch import Build, Launch, TensorMap
 from tests.emulator import build
+from tests.emulator.arguments import filled
 from tests.emulator.emulator import CompileError, EmulatorError, Mutation, Program, compile_kernel, mutated
 from tests.emulator.ranges import Range, disjoint, ranges
 
@@ -63,6 +64,9 @@ def test_the_gaps_of_a_strided_tensor_do_not_exist() -> None:
         (launch(Arguments())._replace(block=(1024, 2)), "a block of 2048 threads"),
         (launch(Arguments())._replace(block=(0, 1)), "a block of 0 threads"),
         (launch(Arguments())._replace(grid=0), "a grid of no blocks"),
+        (launch(Arguments())._replace(cluster=0), "clusters of 0 blocks: 1 to 8 are possible"),
+        (launch(Arguments())._replace(cluster=9), "clusters of 9 blocks"),
+        (launch(Arguments())._replace(grid=3, cluster=2), "a grid of 3 blocks in clusters of 2"),
         (launch(Arguments())._replace(shared_bytes=163 * 1024 + 1), "166913 bytes .*: this architecture has 166912"),
     ],
 )
@@ -85,12 +89,85 @@ def test_an_error_of_the_compiler_is_told() -> None:
         compile_kernel(Build("copy", ()), "sm_80", sources={"copy.cu": COPY.replace("args.in[", "args.inn[")})
 
 
-@pytest.mark.parametrize("wrapper", ["e4m3x2(1.0f, 2.0f)", "mma_e4m3(c, a, 0, 0), 0"])
-def test_what_an_architecture_lacks_does_not_compile(wrapper: str) -> None:
+@pytest.mark.parametrize(
+    ("wrapper", "older", "has_it"),
+    [
+        ("e4m3x2(1.0f, 2.0f)", "sm_86", "sm_89"),
+        ("mma_e4m3(c, a, 0, 0), 0", "sm_86", "sm_89"),
+        ("fence_async(), 0", "sm_89", "sm_90a"),
+        ("cluster_rank()", "sm_89", "sm_90a"),
+    ],
+)
+def test_what_an_architecture_lacks_does_not_compile(wrapper: str, older: str, has_it: str) -> None:
     text = COPY.replace("args.out[i] = ", f"float c[4] = {{}}; const u32 a[4] = {{}}; args.out[i] = ({wrapper}) + ")
-    compile_kernel(Build("copy", ()), "sm_89", sources={"copy.cu": text})
+    compile_kernel(Build("copy", ()), has_it, sources={"copy.cu": text})
     with pytest.raises(CompileError, match="not declared"):
-        compile_kernel(Build("copy", ()), "sm_86", sources={"copy.cu": text})
+        compile_kernel(Build("copy", ()), older, sources={"copy.cu": text})
+
+
+# ---- Tensor maps ----
+
+LOAD = """#include "ptx.cuh"
+struct Arguments { TensorMap map; s32* out; };
+extern "C" __global__ void load(const __grid_constant__ Arguments args) {
+  SHARED_MEMORY(memory);
+  u64* const full = reinterpret_cast<u64*>(memory + 32768);
+  mbarrier_init(full, 1);
+  mbarrier_init_fence();
+  mbarrier_expect_bytes(full, BYTES);
+  tma_load(memory, &args.map, full, 0, 0);
+  mbarrier_wait(full, 0);
+  args.out[0] = memory[0];
+}
+"""
+
+
+class LoadArguments(ctypes.Structure):
+    _fields_ = (("map", ctypes.c_uint64 * 16), ("out", ctypes.c_void_p), ("unused", ctypes.c_uint64 * 7))
+
+
+def load(described: TensorMap, given: torch.Tensor) -> int:
+    """The first byte of a box."""
+    out = torch.zeros(1, dtype=torch.int32)
+    built = Build("load", (("BYTES", described.box_rows * described.box_bytes),))
+    arguments = LoadArguments(out=out.data_ptr())
+    before = bytes(arguments)
+    made = Launch(built, 1, (1, 1), 32776, arguments, (("map", described),))
+    compile_kernel(built, "sm_90a", sources={"load.cu": LOAD}).run(made, [(given, False), (out, True)])
+    assert bytes(arguments) == before  # a launch can be run again
+    return int(out)
+
+
+def test_a_map_of_narrow_boxes() -> None:
+    given = torch.arange(64, dtype=torch.uint8).reshape(4, 16) + 7
+    assert load(TensorMap(given.data_ptr(), 4, 16, 16, 4, 16), given) == 7
+
+
+@pytest.mark.parametrize(
+    ("changes", "kind", "says"),
+    [
+        ({"stride": 24}, "bad argument", "the stride 24, no multiple of 16"),
+        ({"rows": 0}, "bad argument", "0 rows of 128 bytes"),
+        ({"box_rows": 257}, "bad argument", "boxes of 257 rows of 128 bytes"),
+        ({"box_bytes": 144}, "bad argument", "boxes of 8 rows of 144 bytes"),
+        ({"box_bytes": 24}, "bad argument", "boxes of 8 rows of 24 bytes"),
+        ({"rows": 9, "box_rows": 16}, "out of bounds", "reads byte 1024 of buffer 0"),
+        ({"row_bytes": 256, "stride": 256}, "out of bounds", "reads byte 1024 of buffer 0"),
+    ],
+)
+def test_a_map_that_is_wrong(changes: dict[str, int], kind: str, says: str) -> None:
+    given = torch.zeros(8, 128, dtype=torch.uint8)
+    with pytest.raises(EmulatorError, match=says) as caught:
+        load(TensorMap(given.data_ptr(), 8, 128, 128, 8)._replace(**changes), given)
+    assert caught.value.kind == kind
+
+
+def test_a_map_at_an_odd_address_and_one_in_no_field() -> None:
+    given = torch.zeros(8, 128, dtype=torch.uint8)
+    with pytest.raises(EmulatorError, match="whose address is no multiple of 16"):
+        load(TensorMap(given.data_ptr() + 8, 7, 128, 128, 7), given)
+    with pytest.raises(ValueError, match="out: 8 bytes at 128; a map is 128 at a multiple of 64"):
+        filled(launch(LoadArguments())._replace(maps=(("out", TensorMap(given.data_ptr(), 8, 128, 128, 8)),)))
 
 
 def test_without_a_compiler_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

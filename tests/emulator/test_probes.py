@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from functools import cache
 
 import numpy as np
@@ -119,6 +120,97 @@ def test_mma_e4m3_keeps_fourteen_bits_of_each_addend() -> None:
     assert (found / unit == np.round(found / unit)).all()
     # Beside a 1, products of 2^-13 still count, products of 2^-14 do not.
     assert [float(found[12 + i, 0, 0]) for i in range(4)] == [1 + 32 * 2**-12, 1 + 32 * 2**-13, 1, 1]
+
+
+# ---- Hopper: by the PTX manual's figures of the 128-byte swizzle, of wgmma's descriptors and of its sums ----
+
+
+def swizzled(image: Array) -> Array:
+    """[rows, 128] bytes where a row's 16-byte chunk c lies at chunk c ^ (row % 8); its own inverse."""
+    rows = np.arange(len(image))[:, None]
+    chunks = np.arange(8)[None, :] ^ rows % 8
+    return image.reshape(len(image), 8, 16)[rows, chunks].reshape(len(image), 128)
+
+
+def test_stmatrix_is_the_reverse_of_ldmatrix() -> None:
+    (fragments, rows), (image,) = ran("probe_stmatrix")
+    for given, each, found in zip(fragments.numpy().view(np.uint32), rows.tolist(), image.numpy(), strict=True):
+        wanted = np.zeros(512, np.uint32)
+        for lane, matrix in np.ndindex(32, 4):
+            wanted[each[8 * matrix + lane // 4] // 4 + lane % 4] = given[lane, matrix]
+        assert (found.view(np.uint32) == wanted).all()
+
+
+def test_tma_loads_zeros_and_stores_nothing_outside() -> None:
+    (matrix, places), (boxes, stored) = ran("probe_tma")
+    around = np.zeros((40 + 256, 200 + 512), np.uint8)  # the matrix at row 128 and column 256
+    around[128:168, 256:456] = matrix[:, :200].numpy()
+    wanted = np.full((80 + 256, 256 + 512), 255, np.uint8)
+    for (x, y, to_x, to_y), box in zip(places.tolist(), boxes.numpy().reshape(-1, 8, 128), strict=True):
+        loaded = around[128 + y : 136 + y, 256 + x : 384 + x]
+        assert (swizzled(box) == loaded).all(), (x, y)
+        wanted[128 + to_y : 136 + to_y, 256 + to_x : 384 + to_x] = loaded + 1
+    assert (stored[:, :200].numpy() == wanted[128:208, 256:456]).all()
+    assert (stored[:, 200:] == 255).all()
+
+
+def test_two_warpgroups_exchange_through_barriers() -> None:
+    (given,), (received,) = ran("probe_mbarrier")
+    rounds = torch.arange(4, dtype=torch.int32)[:, None]
+    assert received[:, :128].equal(given[:128] + rounds)
+    assert received[:, 128:].equal(given[:128].flip(0) + 1000 * rounds + given[128:])
+
+
+def test_a_cluster_shares_what_its_blocks_load() -> None:
+    (matrix,), (tiles, ranks) = ran("probe_cluster")
+    assert ranks.tolist() == [0, 1] * 3
+    for block, tile in enumerate(tiles.numpy().reshape(6, 32, 128)):
+        assert (swizzled(tile) == matrix[32 * (block // 2) : 32 * (block // 2 + 1)].numpy()).all()
+
+
+def wgmma_operands(name: str) -> Iterator[tuple[Array, Array, Array, Array, int]]:
+    """For each product and number of columns: the codes of a [64, 2, 32] and b [columns, 2, 32] of both instructions,
+    the sums before, zero where it begins anew, and after [64, columns]."""
+    (a, b, before), (sums,) = ran(name)
+    thread, i = np.indices((128, 128))
+    row = 16 * (thread // 32) + thread % 32 // 4 + 8 * (i // 2 % 2)
+    column = 8 * (i // 4) + 2 * (thread % 4) + i % 2
+    for product in range(len(before)):
+        codes = [x.numpy()[rows * product : rows * (product + 1)] for x, rows in ((a, 64), (b, 256))]
+        left, right = (np.stack([x[:, :32], x[:, 64:96]], axis=1) for x in codes)
+        for which, columns in enumerate((32, 64, 128, 192, 256)):
+            held = slice(0, columns // 2)
+            start, found = (np.zeros((64, columns), sums.numpy().dtype) for _ in range(2))
+            found[row[:, held], column[:, held]] = sums[product, which].numpy()[:, held]
+            if product % 4 != 3:
+                start[row[:, held], column[:, held]] = before[product].numpy()[:, held]
+            yield left, right[:columns], start, found, product
+
+
+def test_wgmma_s8_is_an_exact_product_that_wraps() -> None:
+    for a, b, before, found, _ in wgmma_operands("probe_wgmma_s8"):
+        products = np.einsum("msk,nsk->mn", a.astype(np.int64), b.astype(np.int64))
+        assert (found == (before + products).astype(np.int32)).all()
+
+
+def truncated_sum(before: Array, a: Array, b: Array) -> Array:
+    """What runtime/dot.h says, in double precision."""
+    products = a[:, None, :] * b[None, :, :]
+    addends = np.concatenate([products, before.astype(np.float64)[:, :, None]], axis=2)
+    _, exponent = np.frexp(np.abs(addends).max(axis=2))
+    unit = np.exp2(exponent.astype(np.float64) - 1 - 13)[:, :, None]
+    return ((np.trunc(addends / unit) * unit).sum(axis=2)).astype(np.float32)
+
+
+def test_wgmma_e4m3_keeps_fourteen_bits_of_each_addend() -> None:
+    for a, b, before, found, product in wgmma_operands("probe_wgmma_e4m3"):
+        left, right = e4m3_floats(a), e4m3_floats(b)
+        middle = truncated_sum(before, left[:, 0], right[:, 0])
+        assert (found == truncated_sum(middle, left[:, 1], right[:, 1])).all()
+        if product < 2:
+            assert (found == before + np.einsum("msk,nsk->mn", left, right)).all()
+        if product == 6:  # beside a 1, products of 2^-13 still count
+            assert (found == 1 + 64 * 2**-13).all()
 
 
 # ---- Conversions ----

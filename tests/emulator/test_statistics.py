@@ -54,3 +54,18 @@ def test_sectors(what: int, bytes_read: int, sectors: int) -> None:
 def test_every_warp_counts() -> None:
     _, counts = Case("sectors", 0, threads=128, n=512).run(correct=True)
     assert (counts.global_bytes_read, counts.global_sectors_read) == (512, 16)
+
+
+@pytest.mark.parametrize(("what", "conflicts"), [(0, 12), (1, 0)])
+def test_bank_conflicts_of_stmatrix(what: int, conflicts: int) -> None:
+    _, counts = Case("stmatrix_banks", what, threads=32, cluster=1).run(correct=True)
+    assert (counts.stmatrix_phases, counts.stmatrix_conflicts) == (4, conflicts)
+
+
+def test_what_engines_do_is_counted() -> None:
+    _, counts = Case("sums_early", threads=128, n=2048, cluster=1).run(correct=True)
+    assert (counts.wgmma, counts.tma_bytes_read, counts.tma_bytes_written) == (1, 8192, 0)
+    _, counts = Case("staging", cluster=1).run(correct=True)
+    assert (counts.wgmma, counts.tma_bytes_read, counts.tma_bytes_written) == (0, 0, 1024)
+    _, counts = Case("multicast", blocks=2, cluster=2).run(correct=True)
+    assert counts.tma_bytes_read == 2 * 1024  # once for both blocks

@@ -10,13 +10,16 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from quant.kernels import ops, reference
+from quant.kernels import ops, reference, tile_tables
 from quant.kernels.arguments import Epilogue, Prologue
 from quant.kernels.dispatch import IMPLEMENTATIONS, only
-from quant.kernels.host import mma_gemm
+from quant.kernels.hopper_tiles import HopperTile
+from quant.kernels.host import mma_gemm, sm90_gemm
 from quant.kernels.host import quantize_rows as rows_host
+from quant.kernels.host.operands import Multiplied
 from quant.kernels.runtime import cupy_launch
-from quant.kernels.tiles import Tile, candidates
+from quant.kernels.tile_tables import AnyTile
+from quant.kernels.tiles import TILES
 from quant.modules.linear import QuantLinear
 from quant.packing.linear import pack_linear
 from quant.scheme import SCHEMES
@@ -26,23 +29,37 @@ DEVICE = torch.device("cuda")
 RECORDED = Path(__file__).parents[1] / "golden" / "recorded.safetensors"
 
 
-def _matmuls() -> list[tuple[str, torch.dtype]]:
-    """The matmul kernels that this GPU runs; those it does not are in `quant kernels`."""
+def _matmuls(*dtypes: torch.dtype) -> list[tuple[str, torch.dtype]]:
+    """The matmul kernels that this GPU runs, of codes of these dtypes; those it does not are in `quant kernels`."""
     if not torch.cuda.is_available():
         return [(mma_gemm.INT8, INT8)]  # conftest fails it with the reason
     here = torch.cuda.get_device_capability()
-    both = ((mma_gemm.INT8, INT8), (mma_gemm.FP8, FP8))
-    accepted = {each.name: each.limits[0].capabilities for each in IMPLEMENTATIONS if each.compiled}
-    return [(name, dtype) for name, dtype in both if here in accepted[name]]
+    ours = (each for each in IMPLEMENTATIONS if each.compiled and each.op == "scaled_mm")
+    found = [(each.name, limits.dtypes[0]) for each in ours for limits in each.limits if here in limits.capabilities]
+    return [(name, dtype) for name, dtype in found if not dtypes or dtype in dtypes]
 
 
-def _tiles() -> list[tuple[str, torch.dtype, Tile]]:
+INT8_NAMES = [name for name, _ in _matmuls(INT8)]
+
+
+def _tiles(*, block_scales: bool) -> list[tuple[str, torch.dtype, AnyTile]]:
     if not torch.cuda.is_available():
-        return []
+        return [(mma_gemm.INT8, INT8, TILES[-1])]  # likewise
     architecture = cupy_launch.device_architecture(torch.cuda.current_device())
     return [
-        (name, dtype, tile) for name, dtype in _matmuls() for tile in candidates(architecture, promoted=dtype == FP8)
+        (name, dtype, tile)
+        for name, dtype in _matmuls()
+        for tile in tile_tables.candidates(name, architecture, block_scales=block_scales)
     ]
+
+
+def planned(
+    name: str, a: torch.Tensor, b: torch.Tensor, epilogue: Epilogue, tile: AnyTile, multiprocessors: int
+) -> Multiplied:
+    """By the host side of the kernel `name`; on Hopper for as many multiprocessors as are said to be there."""
+    if isinstance(tile, HopperTile):
+        return sm90_gemm.plan(name, a, b, epilogue, tile, multiprocessors=multiprocessors)
+    return mma_gemm.plan(name, a, b, epilogue, tile)
 
 
 def moved(epilogue: Epilogue) -> Epilogue:
@@ -57,6 +74,7 @@ def run(name: str, a: torch.Tensor, b: torch.Tensor, epilogue: Epilogue) -> torc
         out = ops.scaled_mm(
             a.to(DEVICE), e.a_scale, b.to(DEVICE), e.b_scale, bias=e.bias, activation=e.activation,
             residual=e.residual, gate=e.gate, out_dtype=e.out_dtype, out_scale=e.out_scale,
+            fast_accumulate=e.fast_accumulate,
         )  # fmt: skip
     return out.cpu()
 
@@ -83,26 +101,60 @@ def test_scales(name: str, dtype: torch.dtype, kind: str) -> None:
     check(name, a, b, Epilogue(*scales(*size, kind, generator), out_dtype=torch.float32))
 
 
-@pytest.mark.parametrize(("name", "dtype", "tile"), _tiles(), ids=str)
-def test_every_tile(name: str, dtype: torch.dtype, tile: Tile) -> None:
-    m, n, k = 3 * tile.m + 5, 2 * tile.n + 9, 9 * tile.k + 16
+def check_tile(name: str, dtype: torch.dtype, tile: AnyTile, kind: str, more: int, multiprocessors: int) -> None:
+    """A size that is ragged in every direction, `more` columns than two tiles, into memory that is NaN before."""
+    m, n, k = 3 * tile.m + 5, 2 * tile.n + more, 9 * 128 + 16
     a, b, generator = operands(m, n, k, dtype)
+    epilogue = Epilogue(*scales(m, n, k, kind, generator), out_dtype=torch.float32)
+    launch, out, held = planned(name, a.to(DEVICE), b.to(DEVICE), moved(epilogue), tile, multiprocessors)
+    out.fill_(float("nan"))
+    cupy_launch.run(launch, DEVICE)
+    assert ((out.cpu() - reference.scaled_mm(a, b, epilogue)).abs() <= allowed(a, b, epilogue)).all()
+    assert held
+
+
+#: Of the first every row of a float32 result begins at a multiple of 16 bytes, of the second none but one.
+MORE = [24, 9]
+
+
+@pytest.mark.parametrize("more", MORE)
+@pytest.mark.parametrize("multiprocessors", [3, 132])
+@pytest.mark.parametrize(("name", "dtype", "tile"), _tiles(block_scales=False), ids=str)
+def test_every_tile(name: str, dtype: torch.dtype, tile: AnyTile, multiprocessors: int, more: int) -> None:
+    """With few multiprocessors the blocks that stay on Hopper have several tiles each."""
+    check_tile(name, dtype, tile, "rows", more, multiprocessors)
+
+
+@pytest.mark.parametrize("more", MORE)
+@pytest.mark.parametrize("kind", ["blocks", "blocks both"])
+@pytest.mark.parametrize(("name", "dtype", "tile"), _tiles(block_scales=True), ids=str)
+def test_every_tile_with_scales_by_block(name: str, dtype: torch.dtype, tile: AnyTile, kind: str, more: int) -> None:
+    check_tile(name, dtype, tile, kind, more, 3)
+
+
+@pytest.mark.parametrize(("name", "dtype"), _matmuls())
+def test_fast_sums_are_within_what_the_tensor_core_may_drop(name: str, dtype: torch.dtype) -> None:
+    """Each instruction of 32 of K drops at most 33 * 2**-13 of the magnitudes; see `allowed`. INT8 drops nothing."""
+    m, n, k = 130, 136, 4096
+    a, b, generator = operands(m, n, k, dtype, "positive")
     epilogue = Epilogue(*scales(m, n, k, "rows", generator), out_dtype=torch.float32)
-    planned = mma_gemm.plan(name, a.to(DEVICE), b.to(DEVICE), moved(epilogue), tile)
-    planned.out.fill_(float("nan"))
-    cupy_launch.run(planned.launch, DEVICE)
-    error = (planned.out.cpu() - reference.scaled_mm(a, b, epilogue)).abs()
-    assert (error <= allowed(a, b, epilogue)).all()
+    fast = run(name, a, b, epilogue._replace(fast_accumulate=True))
+    expected = reference.scaled_mm(a, b, epilogue)
+    if dtype == INT8:
+        assert torch.equal(fast, expected)
+    else:
+        assert ((fast - expected).abs() <= k / 32 * 33 * 2.0**-13 * expected).all()
 
 
-@pytest.mark.parametrize("n", [72, 77])
+@pytest.mark.parametrize("name", INT8_NAMES)
+@pytest.mark.parametrize("n", [72, 77, 144])
 @pytest.mark.parametrize("activation", ["none", "gelu", "gelu_tanh", "silu"])
 @pytest.mark.parametrize(
     ("out_dtype", "step"),
     [(torch.float32, 1e-5), (torch.bfloat16, 2.0**-6), (torch.float16, 2.0**-9), (INT8, 1.0), (FP8, 32.0)],
     ids=str,
 )
-def test_epilogues(out_dtype: torch.dtype, step: float, activation: str, n: int) -> None:
+def test_epilogues(out_dtype: torch.dtype, step: float, activation: str, n: int, name: str) -> None:
     """INT8 sums are exact, so without an activation every bit is; with one, results may differ by their last place."""
     m, k = 60, 96
     a, b, generator = operands(m, n, k, INT8)
@@ -116,7 +168,7 @@ def test_epilogues(out_dtype: torch.dtype, step: float, activation: str, n: int)
         out_scale=torch.tensor([0.05]) if out_dtype in (INT8, FP8) else None,
     )
     leading = epilogue._replace(residual=None if epilogue.residual is None else epilogue.residual.view(3, m // 3, n))
-    out = run(mma_gemm.INT8, a.view(3, m // 3, k), b, leading._replace(a_scale=epilogue.a_scale.view(3, m // 3, 1)))
+    out = run(name, a.view(3, m // 3, k), b, leading._replace(a_scale=epilogue.a_scale.view(3, m // 3, 1)))
     expected, found = reference.scaled_mm(a, b, epilogue).float(), out.view(m, n).float()
     if activation == "none":
         assert torch.equal(found, expected)
@@ -159,12 +211,13 @@ def test_norm_and_modulation(k: int, kind: str, dtype: torch.dtype) -> None:
     assert (differs > 0).float().mean() < 1e-3
 
 
-def test_more_than_2_to_31_results() -> None:
+@pytest.mark.parametrize("name", INT8_NAMES)
+def test_more_than_2_to_31_results(name: str) -> None:
     m, n, k = 200_000, 11_008, 64
     a, b, generator = operands(m, n, k, INT8)
     epilogue = Epilogue(torch.rand(m, 1, generator=generator), torch.rand(n, 1, generator=generator) + 0.1)
     e = moved(epilogue)
-    with only(mma_gemm.INT8):
+    with only(name):
         out = ops.scaled_mm(a.to(DEVICE), e.a_scale, b.to(DEVICE), e.b_scale, out_dtype=torch.bfloat16)
     for rows in (slice(0, 64), slice(m // 2, m // 2 + 64), slice(m - 64, m)):
         part = epilogue._replace(a_scale=epilogue.a_scale[rows])
@@ -177,19 +230,21 @@ def _layer(scheme: str, linear: nn.Linear) -> QuantLinear:
     return QuantLinear.from_tensors(linear, SCHEMES[scheme], tensors, torch.device("cpu"))
 
 
+@pytest.mark.parametrize("name", INT8_NAMES)
 @pytest.mark.parametrize("k", [77, 256])
-def test_a_layer_on_the_gpu_is_the_layer_on_the_cpu(k: int) -> None:
+def test_a_layer_on_the_gpu_is_the_layer_on_the_cpu(k: int, name: str) -> None:
     layer = _layer("W8A8", nn.Linear(k, 96)).to(torch.bfloat16)
     x = torch.randn(2, 33, k).bfloat16()
     expected, state = layer(x), {name: tensor.clone() for name, tensor in layer.state_dict().items()}
     layer.to(DEVICE)
-    with only(mma_gemm.INT8, rows_host.KERNEL):
+    with only(name, rows_host.KERNEL):
         assert torch.equal(layer(x.to(DEVICE)).cpu(), expected)
     assert all(torch.equal(tensor.cpu(), state[name]) for name, tensor in layer.state_dict().items())
     assert torch.equal(layer.to("cpu")(x), expected)
 
 
-def test_recorded_layers() -> None:
+@pytest.mark.parametrize("kernel", INT8_NAMES)
+def test_recorded_layers(kernel: str) -> None:
     """Inputs and weights of a trained model: their outliers are not those of random numbers."""
     recorded = load_file(RECORDED)
     weights = [name for name in recorded if name.endswith(".weight")]
@@ -199,7 +254,7 @@ def test_recorded_layers() -> None:
         linear.weight = nn.Parameter(recorded[name].float())
         layer = _layer("W8A8", linear)
         x = recorded[f"{name.removesuffix('weight')}input"]
-        with only(mma_gemm.INT8, rows_host.KERNEL):
+        with only(kernel, rows_host.KERNEL):
             found = layer.to(DEVICE)(x.to(DEVICE)).cpu()
         assert torch.equal(found, layer.to("cpu")(x)), name
 

@@ -7,11 +7,14 @@ from collections.abc import Mapping, Sequence
 import torch
 
 from quant.kernels.arguments import Epilogue, Prologue
-from quant.kernels.host import mma_gemm
+from quant.kernels.hopper_tiles import HopperTile
+from quant.kernels.host import mma_gemm, sm90_gemm
 from quant.kernels.host import quantize_rows as rows_host
 from quant.kernels.runtime.launch import Launch
-from quant.kernels.tiles import Tile
+from quant.kernels.tile_tables import AnyTile
 from tests.emulator.emulator import Counts, compile_kernel
+
+_FIRST = {mma_gemm.INT8: "sm_80", mma_gemm.FP8: "sm_89", sm90_gemm.INT8: "sm_90a", sm90_gemm.FP8: "sm_90a"}
 
 
 def multiply(
@@ -19,17 +22,28 @@ def multiply(
     a: torch.Tensor,
     b: torch.Tensor,
     epilogue: Epilogue,
-    tile: Tile,
+    tile: AnyTile,
     *,
     arch: str | None = None,
+    multiprocessors: int = 4,
     seed: int = 0,
     copies: str = "random",
     sources: Mapping[str, str] | None = None,
 ) -> tuple[torch.Tensor, Counts]:
-    """`scaled_mm` by a kernel of mma_gemm.cuh; the result is poisoned before, so what is not written shows."""
-    planned = mma_gemm.plan(kernel, a, b, epilogue, tile)
+    """`scaled_mm` by one of the matmul kernels; the result is poisoned before, so what is not written shows.
+
+    Args:
+        kernel, a, b, epilogue, tile: what to compute, and how.
+        arch: to compile for; the kernel's first where not given.
+        multiprocessors: of the GPU; few, so that the persistent blocks of Hopper have several tiles each.
+        seed, copies, sources: as the emulator has them.
+    """
+    if isinstance(tile, HopperTile):
+        planned = sm90_gemm.plan(kernel, a, b, epilogue, tile, multiprocessors=multiprocessors)
+    else:
+        planned = mma_gemm.plan(kernel, a, b, epilogue, tile)
     poison(planned.out)
-    arch = arch or ("sm_89" if kernel == mma_gemm.FP8 else "sm_80")
+    arch = arch or _FIRST[kernel]
     counts = launched(planned.launch, planned.held, [planned.out], arch, seed, copies, sources)
     return planned.out, counts
 

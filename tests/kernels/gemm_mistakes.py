@@ -13,7 +13,7 @@ from tests.kernels.emulated import multiply
 from tests.kernels.matmul_cases import FP8, INT8, allowed, operands, scales
 from tests.kernels.mistakes import Check, Mistake, Sources
 
-GEMM, EPILOGUE, ROWS = "mma_gemm.cuh", "epilogue.cuh", "rows.cuh"
+GEMM, EPILOGUE, PLACEMENT, ROWS = "mma_gemm.cuh", "epilogue.cuh", "placement.cuh", "rows.cuh"
 TILE = Tile(32, 64, 128, 16, 32, 4)
 
 
@@ -138,21 +138,20 @@ _SKELETON: tuple[tuple[Mutation, str, tuple[str, ...]], ...] = (
     ),
     (
         Mutation(
-            GEMM,
-            "args.out_vectors && count >= 8",
-            "count >= 8",
-            "rows that begin anywhere are written 16 bytes at once",
+            ROWS, "  if constexpr (ALIGNED) {\n    store", "  if constexpr (true) {\n    store", "rows begin anywhere"
         ),
         "odd",
-        ("misaligned",),
+        ("misaligned", "out of bounds"),
     ),
     (
-        Mutation(GEMM, "if (c < count) store", "if (c <= count) store", "one column too many"),
+        Mutation(ROWS, "if (i < count) store", "if (i <= count) store", "one column too many is stored"),
         "odd",
         ("race", "out of bounds"),
     ),
     (
-        Mutation(GEMM, "min(static_cast<u32>(SUPERTILE), tiles_m - above)", "SUPERTILE", "tiles below the last row"),
+        Mutation(
+            PLACEMENT, "min(static_cast<u32>(SUPERTILE), tiles_m - above)", "SUPERTILE", "tiles below the last row"
+        ),
         "ragged",
         ("mismatch", "out of bounds"),
     ),
@@ -163,10 +162,10 @@ _SKELETON: tuple[tuple[Mutation, str, tuple[str, ...]], ...] = (
     ),
     (
         Mutation(
-            ROWS, "if (rows.vectors && count >= 8)", "if (count >= 8)", "unaligned rows are read 16 bytes at once"
+            ROWS, "  if constexpr (ALIGNED) {\n    load", "  if constexpr (true) {\n    load", "operands begin anywhere"
         ),
         "odd full",
-        ("misaligned",),
+        ("misaligned", "out of bounds"),
     ),
     (
         Mutation(ROWS, "i < count ? load", "i <= count ? load", "one column too many is read"),
@@ -183,8 +182,8 @@ _SKELETON: tuple[tuple[Mutation, str, tuple[str, ...]], ...] = (
     (
         Mutation(
             EPILOGUE,
-            "other[i] * x[i];\n  }\n  if (epilogue.residual",
-            "other[i] + x[i];\n  }\n  if (epilogue.residual",
+            "other[i] * x[i];\n  }\n  if constexpr (PARTS & RES",
+            "other[i] + x[i];\n  }\n  if constexpr (PARTS & RES",
             "the gate is added",
         ),
         "full",

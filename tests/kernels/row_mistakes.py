@@ -129,11 +129,12 @@ ROW_MISTAKES: tuple[Mistake, ...] = (
         "race",
     ),
     _mistake(
-        "args.k % 8 == 0",
-        "count >= 8",
+        "  if constexpr (ALIGNED) {\n    store",
+        "  if constexpr (true) {\n    store",
         "rows of codes that begin anywhere are written 8 at once",
         rows(_NARROW[:, :77], INT8),
         "misaligned",
+        file=ROWS,
     ),
     _mistake(
         "rest / rows.middle * rows.outer_stride",

@@ -43,8 +43,8 @@ class Kernel(Protocol):
         """For each architecture the beginnings of SASS opcodes that must occur."""
 
     @property
-    def forbidden(self) -> tuple[str, ...]:
-        """Beginnings of SASS opcodes that must not occur."""
+    def at_most(self) -> Mapping[str, int]:
+        """Beginnings of SASS opcodes, and how many there may be of each."""
 
     @property
     def builds(self) -> Callable[[str], tuple[Build, ...]]:
@@ -125,7 +125,7 @@ def violations(kernel: Kernel, build: Build, arch: str, texts: Mapping[str, str]
         f"needs {in_block} registers a block": in_block <= limits.registers_per_sm,
         f"needs {shared} bytes of shared memory": shared <= limits.shared_bytes_per_block,
         **{f"has no {each}": code.count(each) > 0 for each in kernel.instructions[arch]},
-        **{f"has {code.count(each)} {each}": code.count(each) == 0 for each in kernel.forbidden},
+        **{f"has {code.count(each)} {each}": code.count(each) <= most for each, most in kernel.at_most.items()},
         **{f"compiler: {line}": False for line in code.complaints},
     }
     return [text for text, holds in rules.items() if not holds]

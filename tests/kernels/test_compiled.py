@@ -15,6 +15,7 @@ import torch
 from quant.kernels import compiled, ops, reference, registration, tile_tables
 from quant.kernels.arguments import Epilogue, Prologue
 from quant.kernels.dispatch import Call
+from quant.kernels.hopper_tiles import HopperTile
 from quant.kernels.host import mma_gemm
 from quant.kernels.host import quantize_rows as rows_host
 from quant.kernels.runtime import cupy_launch
@@ -28,12 +29,36 @@ PLACES = {INT8: "sm_80", FP8: "sm_89"}
 
 
 @contextmanager
-def emulated(arch: str) -> Iterator[list[str]]:
-    """Within it, every call is about a GPU of this architecture, which the emulator plays; gives the kernels it ran."""
+def pretended(arch: str, run: Callable[[Launch, torch.device], None]) -> Iterator[pytest.MonkeyPatch]:
+    """Within it, every call is about a GPU of this architecture, and a launch goes to `run`."""
     here = ARCHITECTURES[arch]
+    call_of = registration._call
+
+    def call(op: str, x: torch.Tensor, dtype: torch.dtype, n: int) -> Call:
+        return replace(call_of(op, x, dtype, n), device="cuda", capability=here.capability)
+
+    def forget() -> None:
+        compiled.forget_tiles()
+        compiled._multiprocessors.cache_clear()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cupy_launch, "run", run)
+        patch.setattr(cupy_launch, "device_index", lambda device: 0)
+        patch.setattr(cupy_launch, "device_architecture", lambda index: here)
+        properties = SimpleNamespace(multi_processor_count=here.multiprocessors)
+        patch.setattr(torch.cuda, "get_device_properties", lambda index: properties)
+        patch.setattr(tile_tables, "load", lambda name: ())
+        patch.setattr(registration, "_call", call)
+        forget()
+        yield patch
+        forget()
+
+
+@contextmanager
+def emulated(arch: str) -> Iterator[list[str]]:
+    """Within it, the emulator plays a GPU of this architecture; gives the kernels it ran."""
     plans: dict[int, Any] = {}
     ran: list[str] = []
-    call_of = registration._call
 
     def remembering(plan: Callable[..., Any]) -> Callable[..., Any]:
         """A launch has only addresses; the emulator wants to know the tensors."""
@@ -53,22 +78,10 @@ def emulated(arch: str) -> Iterator[list[str]]:
         launched(launch, planned.held, results, arch, 0, "random", None)
         ran.append(launch.build.kernel)
 
-    def call(op: str, x: torch.Tensor, dtype: torch.dtype, n: int) -> Call:
-        return replace(call_of(op, x, dtype, n), device="cuda", capability=here.capability)
-
-    with pytest.MonkeyPatch.context() as patch:
+    with pretended(arch, run) as patch:
         for host in (mma_gemm, rows_host):
             patch.setattr(host, "plan", remembering(host.plan))
-        patch.setattr(cupy_launch, "run", run)
-        patch.setattr(cupy_launch, "device_index", lambda device: 0)
-        patch.setattr(cupy_launch, "device_architecture", lambda index: here)
-        properties = SimpleNamespace(multi_processor_count=here.multiprocessors)
-        patch.setattr(torch.cuda, "get_device_properties", lambda index: properties)
-        patch.setattr(tile_tables, "load", lambda name: ())
-        patch.setattr(registration, "_call", call)
-        compiled._tile.cache_clear()
         yield ran
-        compiled._tile.cache_clear()
     assert not plans
 
 
@@ -224,9 +237,9 @@ def test_a_tile_is_chosen_once_for_each_size(monkeypatch: pytest.MonkeyPatch) ->
     asked: list[tuple[int, bool]] = []
     choose = tile_tables.choose
 
-    def counting(kernel: str, m: int, *rest: Any, promoted: bool) -> tile_tables.Choice:
-        asked.append((m, promoted))
-        return choose(kernel, m, *rest, promoted=promoted)
+    def counting(kernel: str, m: int, *rest: Any, block_scales: bool) -> tile_tables.Choice:
+        asked.append((m, block_scales))
+        return choose(kernel, m, *rest, block_scales=block_scales)
 
     monkeypatch.setattr(tile_tables, "choose", counting)
     with emulated("sm_80"):
@@ -235,3 +248,70 @@ def test_a_tile_is_chosen_once_for_each_size(monkeypatch: pytest.MonkeyPatch) ->
                 a, b, generator = operands(m, 200, 64, INT8)
                 compiled.scaled_mm_int8(a, b, Epilogue(*scales(m, 200, 64, kind, generator), out_dtype=torch.float32))
     assert asked == [(3, False), (3, True), (4, False), (4, True)]
+
+
+@pytest.mark.parametrize("dtype", PLACES)
+@pytest.mark.parametrize("kind", ["rows", "tensor", "blocks", "blocks both"])
+@pytest.mark.parametrize("m", [1, 77, 3000])
+def test_what_is_launched_on_hopper(m: int, kind: str, dtype: torch.dtype) -> None:
+    """Down to the launch; what the kernel makes of it is tested for itself."""
+    n, k, here = 520, 300, ARCHITECTURES["sm_90a"]
+    name = "sm90_int8_gemm" if dtype == INT8 else "sm90_fp8_gemm"
+    noted: list[Launch] = []
+    a, b, generator = operands(m, n, k, dtype)
+    a_scale, b_scale = scales(m, n, k, kind, generator)
+    with pretended("sm_90a", lambda launch, device: noted.append(launch)):
+        out = ops.scaled_mm(a, a_scale, b, b_scale, out_dtype=torch.bfloat16)
+        by_block = kind.startswith("blocks")
+        tile = tile_tables.choose(name, m, n, k, here, here.multiprocessors, block_scales=by_block).tile
+    assert isinstance(tile, HopperTile)
+    (launch,) = noted
+    macros = dict(launch.build.defines)
+    assert launch.build.kernel == name
+    cut = [macros[each] for each in ("TILE_N", "GROUPS", "GROUP_M", "STAGES", "CLUSTER")]
+    assert HopperTile(*cut) == tile
+    assert macros["BLOCK_SCALES"] == {"blocks": 1, "blocks both": 2}.get(kind, 0)
+    tiles = -(-m // (tile.m * tile.cluster)) * -(-n // tile.n)
+    assert launch.grid == min(tiles, here.multiprocessors * tile.resident // tile.cluster) * tile.cluster
+    assert (out.shape, out.dtype) == ((m, n), torch.bfloat16)
+    assert launch.arguments.result == out.data_ptr()
+
+
+@pytest.mark.parametrize("arch", ["sm_89", "sm_90a"])
+@pytest.mark.parametrize("fast", [False, True])
+def test_fast_sums_are_asked_of_the_kernel(fast: bool, arch: str) -> None:
+    noted: list[Launch] = []
+    a, b, generator = operands(5, 72, 64, FP8)
+    a_scale, b_scale = scales(5, 72, 64, "rows", generator)
+    with pretended(arch, lambda launch, device: noted.append(launch)):
+        ops.scaled_mm(a, a_scale, b, b_scale, out_dtype=torch.bfloat16, fast_accumulate=fast)
+    assert [dict(launch.build.defines)["FAST_SUMS"] for launch in noted] == [fast]
+
+
+def test_a_layer_on_hopper_is_two_launches() -> None:
+    noted: list[str] = []
+    with pretended("sm_90a", lambda launch, device: noted.append(launch.build.kernel)):
+        for dtype in PLACES:
+            codes, scale = ops.quantize_rows(torch.randn(2, 5, 64), dtype)
+            weight, b_scale = torch.zeros(32, 64).to(dtype), torch.ones(32)
+            out = ops.scaled_mm(codes, scale.fill_(1.0), weight, b_scale, out_dtype=torch.bfloat16)
+            assert out.shape == (2, 5, 32)
+    assert noted == ["quantize_rows", "sm90_int8_gemm", "quantize_rows", "sm90_fp8_gemm"]
+
+
+def test_multiprocessors_are_counted_once_for_each_device() -> None:
+    asked: list[int] = []
+
+    def properties(index: int) -> SimpleNamespace:
+        asked.append(index)
+        return SimpleNamespace(multi_processor_count=20)
+
+    noted: list[Launch] = []
+    with pretended("sm_90a", lambda launch, device: noted.append(launch)) as patch:
+        patch.setattr(torch.cuda, "get_device_properties", properties)
+        for index in (0, 1, 0, 1):
+            patch.setattr(cupy_launch, "device_index", lambda device, index=index: index)
+            for m in (4000, 5000):
+                compiled.scaled_mm_int8_sm90(*operands(m, 512, 64, INT8)[:2], Epilogue(torch.ones(1, 1), torch.ones(1)))
+    assert asked == [0, 1]
+    assert {launch.grid for launch in noted} <= {20, 40}

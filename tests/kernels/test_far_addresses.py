@@ -34,7 +34,7 @@ def _matmul(*mistakes: Mutation) -> None:
     step = torch.tensor([50.0])
     epilogue = Epilogue(a_scale, torch.full((1, 1), 0.01), gate=gate, out_dtype=INT8, out_scale=step)
     planned = mma_gemm.plan(mma_gemm.INT8, a, b, epilogue, TILE)
-    last = Mutation("mma_gemm.cuh", "place_tile(blockIdx.x,", f"place_tile({planned.launch.grid - 1}u,", "one block")
+    last = Mutation("mma_gemm.cuh", "(blockIdx.x, args.m", f"({planned.launch.grid - 1}u, args.m", "one block")
     sources = shipped()
     for change in (last, *mistakes):
         sources = mutated(sources, change)
@@ -53,7 +53,7 @@ def test_results_of_a_matmul() -> None:
 @pytest.mark.parametrize(
     "mistake",
     [
-        Mutation("mma_gemm.cuh", "static_cast<s64>(m) * args.n + n", "m * args.n + n", "32 bits in the result"),
+        Mutation("mma_gemm.cuh", "static_cast<s64>(m) * args.n, n", "m * args.n, n", "32 bits in the result"),
         Mutation("rows.cuh", "inner * rows.inner_stride", "s32(inner) * s32(rows.inner_stride)", "32 bits in rows"),
     ],
     ids=lambda mistake: mistake.why,

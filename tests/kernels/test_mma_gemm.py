@@ -112,7 +112,7 @@ def test_activations(activation: str, dtype: torch.dtype) -> None:
     assert not torch.allclose(out, reference.scaled_mm(a, b, epilogue._replace(activation="none")), atol=1e-2)
 
 
-def _views(m: int, n: int) -> dict[str, torch.Tensor]:
+def views(m: int, n: int) -> dict[str, torch.Tensor]:
     """Operands of 2 samples of 3 frames of m / 6 tokens, as they lie in a model's tensors."""
     wide = torch.randn(2, 3, m // 6, 2 * n)
     table = torch.randn(2, 6, n)
@@ -128,13 +128,13 @@ def _views(m: int, n: int) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.parametrize("n", [40, 43])
-@pytest.mark.parametrize("name", _views(6, 1))
+@pytest.mark.parametrize("name", views(6, 1))
 @pytest.mark.parametrize("role", ["residual", "gate"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_residuals_and_gates_are_read_where_they_lie(name: str, role: str, n: int, dtype: torch.dtype) -> None:
     m, k = 42, 48
     a, b, generator = operands(m, n, k, INT8)
-    other = _views(m, n)[name].to(dtype) if name == "contiguous" else _views(m, n)[name]
+    other = views(m, n)[name].to(dtype) if name == "contiguous" else views(m, n)[name]
     epilogue = Epilogue(*scales(m, n, k, "rows", generator), out_dtype=torch.float32)
     epilogue = epilogue._replace(gate=other) if role == "gate" else epilogue._replace(residual=other)
     check(a, b, epilogue, SMALL)
@@ -163,3 +163,14 @@ def test_no_bank_is_met_twice_and_no_sector_read_for_less(tile: Tile, dtype: tor
     # Each operand once, the residual once, and two scales that every row's lanes read.
     assert counts.global_sectors_read * 32 <= (m + n) * k + m * n * 4 + m * n // 8 * 2 * 32
     assert counts.mma == m * n * k // (16 * 8 * 32)
+
+
+def test_fast_sums_keep_fewer_bits() -> None:
+    a, b, generator = operands(20, 40, 8192, FP8, "positive")
+    epilogue = Epilogue(*scales(20, 40, 8192, "rows", generator), out_dtype=torch.float32)
+    expected = reference.scaled_mm(a, b, epilogue)
+    promoted, _ = multiply(mma_gemm.FP8, a, b, epilogue, SMALL)
+    fast, _ = multiply(mma_gemm.FP8, a, b, epilogue._replace(fast_accumulate=True), SMALL)
+    # 8192 / 32 instructions in a row, each of which drops up to 33 * 2**-13 of the sum so far.
+    assert (fast - expected).abs().max() > 4 * (promoted - expected).abs().max()
+    assert ((fast - expected).abs() <= 256 * 33 * 2.0**-13 * expected).all()

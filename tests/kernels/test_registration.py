@@ -57,39 +57,55 @@ def test_each_reason_is_said_once(pretend: pytest.MonkeyPatch) -> None:
     calls: list[Callable[[], torch.Tensor]] = [quantize, multiply, partial(multiply, dtype=FP8)] * 3
     assert said_by(*calls) == [
         f"quantize_rows runs by reference, not by a kernel of quant: quantize_rows {NO_CUPY}",
-        f"scaled_mm runs by torch._int_mm, not by a kernel of quant: sm80_int8_gemm {NO_CUPY}",
-        "scaled_mm runs by reference, not by a kernel of quant: sm89_fp8_gemm runs on sm_89, not on sm_80",
+        "scaled_mm runs by torch._int_mm, not by a kernel of quant: "
+        f"sm90_int8_gemm runs on sm_90, not on sm_80; sm80_int8_gemm {NO_CUPY}",
+        "scaled_mm runs by reference, not by a kernel of quant: "
+        "sm90_fp8_gemm runs on sm_90, not on sm_80; sm89_fp8_gemm runs on sm_89, not on sm_80",
     ]
 
 
 def test_another_implementation_or_reason_is_said_again(pretend: pytest.MonkeyPatch) -> None:
-    said = said_by(multiply, partial(multiply, m=3), quantize, partial(quantize, k=24_577))
+    said = said_by(multiply, partial(multiply, m=3), quantize, partial(quantize, k=25_601))
     assert [each.split(",")[0] for each in said] == [
         "scaled_mm runs by torch._int_mm",
         "scaled_mm runs by reference",
         "quantize_rows runs by reference",
         "quantize_rows runs by reference",
     ]
-    assert said[-1].endswith("quantize_rows needs K <= 24576, got 24577")
+    assert said[-1].endswith("quantize_rows needs K <= 25600, got 25601")
 
 
 def test_on_a_cpu_nothing_is_said() -> None:
     assert said_by(quantize, multiply, partial(multiply, dtype=FP8)) == []
 
 
-def test_a_compiled_kernel_says_nothing() -> None:
-    call = Call("scaled_mm", "cuda", INT8, 20, 16, 32, capability=(8, 0))
+#: Capability, codes, and the kernel that is best there.
+KERNELS = [
+    ((8, 0), INT8, "sm80_int8_gemm"),
+    ((8, 9), FP8, "sm89_fp8_gemm"),
+    ((9, 0), INT8, "sm90_int8_gemm"),
+    ((9, 0), FP8, "sm90_fp8_gemm"),
+]
+
+
+@pytest.mark.parametrize(("capability", "dtype", "name"), KERNELS)
+def test_a_compiled_kernel_says_nothing(capability: tuple[int, int], dtype: torch.dtype, name: str) -> None:
+    call = Call("scaled_mm", "cuda", dtype, 20, 16, 32, capability=capability)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert registration._chosen(call).name == "sm80_int8_gemm"
+        assert registration._chosen(call).name == name
         assert registration._chosen(replace(call, op="quantize_rows")).name == "quantize_rows"
 
 
-def test_asking_for_another_than_the_best_says_nothing() -> None:
-    call = Call("scaled_mm", "cuda", INT8, 20, 16, 32, capability=(8, 0))
+@pytest.mark.parametrize(("capability", "dtype", "name"), KERNELS)
+def test_asking_for_another_than_the_best_says_nothing(
+    capability: tuple[int, int], dtype: torch.dtype, name: str
+) -> None:
+    """Kernels for other GPUs are refused here too, but they are not the reason."""
+    call = Call("scaled_mm", "cuda", dtype, 20, 16, 32, capability=capability)
     with warnings.catch_warnings(), only("reference", "torch._int_mm"):
         warnings.simplefilter("error")
-        assert registration._chosen(call).name == "torch._int_mm"
+        assert registration._chosen(call).name == ("torch._int_mm" if dtype == INT8 else "reference")
 
 
 def test_asking_for_the_kernel_makes_it_an_error(pretend: pytest.MonkeyPatch) -> None:

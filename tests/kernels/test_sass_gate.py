@@ -86,7 +86,7 @@ class Tiny:
     instructions: Mapping[str, tuple[str, ...]] = field(
         default_factory=lambda: {"sm_80": (), "sm_89": (), "sm_90a": ()}
     )
-    forbidden: tuple[str, ...] = ()
+    at_most: Mapping[str, int] = field(default_factory=dict)
     threads_of_block: int = 128
     dynamic_shared: int = 0
     registers: int = 255
@@ -116,7 +116,7 @@ def test_a_clean_kernel_passes_with_its_instructions_counted() -> None:
     assert code.count("RED.E.ADD") == 1  # behind a predicate
     assert code.entries == ("tiny",)
     assert code.complaints == ()
-    exact = Tiny({"sm_80": ("IMMA.16832.S8.S8",)}, ("HMMA",), 1024, 163 * 1024, code.resources.registers)
+    exact = Tiny({"sm_80": ("IMMA.16832.S8.S8",)}, {"HMMA": 0}, 1024, 163 * 1024, code.resources.registers)
     assert faults(exact, CLEAN) == []
 
 
@@ -124,7 +124,7 @@ def test_a_clean_kernel_passes_with_its_instructions_counted() -> None:
     ("kernel", "says"),
     [
         (Tiny({"sm_80": ("IMMA.16832.S8.S8", "QMMA")}), ["has no QMMA"]),
-        (Tiny(forbidden=("IMMA", "HMMA")), ["has 1 IMMA"]),
+        (Tiny(at_most={"IMMA": 0, "HMMA": 0, "STG": 9}), ["has 1 IMMA"]),
         (Tiny(threads_of_block=1056), ["has blocks of 1056 threads"]),
         (Tiny(dynamic_shared=163 * 1024 + 1), ["needs 166913 bytes of shared memory"]),
         (Tiny(name="small"), ["entry points are ('tiny',), not small"]),
@@ -159,7 +159,7 @@ def test_more_registers_than_a_multiprocessor_has() -> None:
 
 def test_an_instruction_that_is_emulated_on_one_architecture() -> None:
     """FP8 `mma` becomes FP16 on Hopper: why the gate reads machine code, and reads it for each architecture."""
-    kernel = Tiny(dict.fromkeys(("sm_89", "sm_90a"), ("QMMA.16832",)), ("HMMA",))
+    kernel = Tiny(dict.fromkeys(("sm_89", "sm_90a"), ("QMMA.16832",)), {"HMMA": 0})
     assert faults(kernel, FP8_MMA, "sm_89") == []
     missing, instead = faults(kernel, FP8_MMA, "sm_90a")
     assert missing == "has no QMMA.16832"

@@ -7,17 +7,31 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from quant.kernels import tile_tables
-from quant.kernels.runtime.architectures import ARCHITECTURES
+from quant.kernels import dispatch, hopper_tiles, tile_tables, tiles
+from quant.kernels.hopper_tiles import HopperTile
+from quant.kernels.runtime.architectures import ARCHITECTURES, Architecture
 from quant.kernels.runtime.errors import KernelError
-from quant.kernels.tile_tables import Choice, Entry, Table, choose, load, parse, to_json, user_table
-from quant.kernels.tiles import TILES, candidates, rule
+from quant.kernels.tile_tables import (
+    AnyTile,
+    Choice,
+    Entry,
+    Table,
+    candidates,
+    choose,
+    has_tiles,
+    load,
+    parse,
+    to_json,
+    user_table,
+)
+from quant.kernels.tiles import TILES, Tile
 
-SM_80, SM_89 = ARCHITECTURES["sm_80"], ARCHITECTURES["sm_89"]
+SM_80, SM_89, SM_90 = ARCHITECTURES["sm_80"], ARCHITECTURES["sm_89"], ARCHITECTURES["sm_90a"]
 INT8, FP8 = "sm80_int8_gemm", "sm89_fp8_gemm"
+WGMMA_INT8, WGMMA_FP8 = "sm90_int8_gemm", "sm90_fp8_gemm"
 SMALL, MIDDLE, LARGE = TILES[-1], TILES[4], TILES[0]
 TABLE = Table(
     "A100",
@@ -53,13 +67,27 @@ def write(path: Path, body: object) -> Path:
     return path
 
 
-ENTRIES = st.builds(Entry, st.sampled_from([INT8, FP8]), *[st.integers(1, 2**31 - 1)] * 3, st.sampled_from(TILES))
+SIZES = [st.integers(1, 2**31 - 1)] * 3
+ENTRIES = st.builds(Entry, st.sampled_from([INT8, FP8]), *SIZES, st.sampled_from(TILES)) | st.builds(
+    Entry, st.sampled_from([WGMMA_INT8, WGMMA_FP8]), *SIZES, st.sampled_from(hopper_tiles.TILES)
+)
 
 
 @given(st.text(), st.lists(ENTRIES).map(tuple))
 def test_a_table_survives_its_json(gpu: str, entries: tuple[Entry, ...]) -> None:
     table = Table(gpu, entries)
-    assert parse(json.loads(json.dumps(to_json(table)))) == table
+    found = parse(json.loads(json.dumps(to_json(table))))
+    assert found == table
+    # Tuples of the same numbers would be equal, whatever they mean.
+    assert [type(entry.tile) for entry in found.entries] == [type(entry.tile) for entry in entries]
+
+
+@given(st.lists(ENTRIES, max_size=5), *SIZES)
+def test_whatever_a_table_holds_a_tile_of_the_kernel_is_found(entries: list[Entry], m: int, n: int, k: int) -> None:
+    """Entries of other kernels, that have other tiles, are in no one's way."""
+    both = (*entries, Entry(INT8, m, n, k, SMALL), Entry(WGMMA_INT8, m, n, k, hopper_tiles.TILES[0]))
+    assert isinstance(Table("H100", both).find(INT8, m, n, k), Tile)
+    assert isinstance(Table("H100", both).find(WGMMA_INT8, m, n, k), HopperTile)
 
 
 @pytest.mark.parametrize(
@@ -75,16 +103,50 @@ def test_an_entry_is_about_one_kernel_and_one_weight(size: tuple[str, int, int, 
     assert TABLE.find(*size) is None
 
 
-def test_without_a_table_the_rule_decides(shipped: Path) -> None:
-    tiles = candidates(SM_80, promoted=False)
-    expected = Choice(rule(500, 640, 128, tiles, SM_80, 7), "rule")
-    assert choose(INT8, 500, 640, 128, SM_80, 7, promoted=False) == expected
+def test_every_compiled_matmul_has_tiles_and_nothing_else() -> None:
+    matmuls = {each.name for each in dispatch.IMPLEMENTATIONS if each.compiled and each.op == "scaled_mm"}
+    assert {name for each in dispatch.IMPLEMENTATIONS if has_tiles(name := each.name)} == matmuls
+    assert not has_tiles("quantize_rows")
+    assert not has_tiles("gemm")
+
+
+@pytest.mark.parametrize("block_scales", [False, True])
+def test_candidates_are_of_the_kernel_s_own_kind(block_scales: bool) -> None:
+    """Sums are kept twice by FP8 and with scales by block."""
+    assert candidates(INT8, SM_80, block_scales=block_scales) == tiles.candidates(SM_80, promoted=block_scales)
+    assert candidates(FP8, SM_89, block_scales=block_scales) == tiles.candidates(SM_89, promoted=True)
+    for name, promoted in ((WGMMA_INT8, block_scales), (WGMMA_FP8, True)):
+        expected = hopper_tiles.candidates(SM_90, promoted=promoted, block_scales=block_scales)
+        assert candidates(name, SM_90, block_scales=block_scales) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "here"), [(INT8, SM_80), (FP8, SM_89), (INT8, SM_90), (WGMMA_INT8, SM_90), (WGMMA_FP8, SM_90)]
+)
+@pytest.mark.parametrize("block_scales", [False, True])
+@given(
+    m=st.integers(1, 50_000), n=st.integers(1, 20_000), k=st.integers(1, 20_000), multiprocessors=st.integers(2, 150)
+)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])  # an empty folder stays one
+def test_without_a_table_the_rule_decides(
+    shipped: Path, name: str, here: Architecture, block_scales: bool, m: int, n: int, k: int, multiprocessors: int
+) -> None:
+    found = choose(name, m, n, k, here, multiprocessors, block_scales=block_scales)
+    clocks = {
+        tile: tile.clocks(m, n, k, here, multiprocessors) for tile in candidates(name, here, block_scales=block_scales)
+    }
+    assert found.source == "rule"
+    assert clocks[found.tile] == min(clocks.values())
+
+
+def test_the_rule_is_about_the_multiprocessors_there_are(shipped: Path) -> None:
+    assert choose(INT8, 500, 640, 128, SM_80, 7).tile != choose(INT8, 500, 640, 128, SM_80, 108).tile
 
 
 def test_a_size_that_nobody_measured_follows_the_rule(shipped: Path) -> None:
     write(user_table("sm_80"), to_json(TABLE))
-    assert choose(INT8, 500, 640, 128, SM_80, 108, promoted=False).source == "rule"
-    assert choose(INT8, 500, 64, 128, SM_80, 108, promoted=False) == Choice(LARGE, "measured on A100")
+    assert choose(INT8, 500, 640, 128, SM_80, 108).source == "rule"
+    assert choose(INT8, 500, 64, 128, SM_80, 108) == Choice(LARGE, "measured on A100")
 
 
 def test_a_table_is_about_one_architecture(shipped: Path) -> None:
@@ -95,31 +157,43 @@ def test_a_table_is_about_one_architecture(shipped: Path) -> None:
 
 def test_the_users_table_comes_before_the_shipped_one(shipped: Path) -> None:
     write(shipped / "sm_80.json", to_json(TABLE))
-    assert choose(INT8, 1, 64, 128, SM_80, 108, promoted=False) == Choice(SMALL, "measured on A100")
+    assert choose(INT8, 1, 64, 128, SM_80, 108) == Choice(SMALL, "measured on A100")
     write(user_table("sm_80"), to_json(Table("my A100", (Entry(INT8, 1, 64, 128, MIDDLE),))))
     load.cache_clear()
-    assert choose(INT8, 1, 64, 128, SM_80, 108, promoted=False) == Choice(MIDDLE, "measured on my A100")
+    assert choose(INT8, 1, 64, 128, SM_80, 108) == Choice(MIDDLE, "measured on my A100")
     # Of a size that the user's own lacks, what was shipped still holds.
-    assert choose(FP8, 2, 64, 128, SM_80, 108, promoted=True).source == "measured on A100"
+    assert choose(FP8, 2, 64, 128, SM_80, 108).source == "measured on A100"
 
 
 def test_the_cache_folder_holds_the_users_table(cache_folder: Path) -> None:
     assert user_table("sm_90a") == cache_folder / "tiles" / "sm_90a.json"
 
 
-@pytest.mark.parametrize("promoted", [False, True])
-def test_a_tile_whose_sums_do_not_fit_twice_is_not_taken_for_promoted_ones(shipped: Path, promoted: bool) -> None:
-    assert LARGE not in candidates(SM_80, promoted=True)
-    write(user_table("sm_80"), to_json(TABLE))
-    found = choose(INT8, 4096, 64, 128, SM_80, 108, promoted=promoted)
-    assert (found.tile == LARGE, found.source) == ((False, "rule") if promoted else (True, "measured on A100"))
-    assert found.tile in candidates(SM_80, promoted=promoted)
+#: A kernel, its architecture, and a tile that is not for scales by block: sums do not fit twice, or two scales a tile.
+NOT_BY_BLOCK: list[tuple[str, Architecture, AnyTile]] = [
+    (INT8, SM_80, LARGE),
+    (WGMMA_INT8, SM_90, hopper_tiles.TILES[0]),
+    (WGMMA_FP8, SM_90, HopperTile(192, 2, 64, 4, 1)),
+]
+
+
+@pytest.mark.parametrize(("name", "here", "tile"), NOT_BY_BLOCK)
+@pytest.mark.parametrize("block_scales", [False, True])
+def test_a_tile_that_does_not_fit_scales_by_block_is_not_taken_for_them(
+    shipped: Path, name: str, here: Architecture, tile: AnyTile, block_scales: bool
+) -> None:
+    assert tile in candidates(name, here)
+    assert tile not in candidates(name, here, block_scales=True)
+    write(user_table(here.name), to_json(Table("mine", (Entry(name, 4096, 64, 128, tile),))))
+    found = choose(name, 4096, 64, 128, here, 108, block_scales=block_scales)
+    assert (found.tile == tile, found.source) == ((False, "rule") if block_scales else (True, "measured on mine"))
+    assert found.tile in candidates(name, here, block_scales=block_scales)
 
 
 def test_a_tile_that_is_no_longer_there_is_not_taken(shipped: Path) -> None:
     gone = LARGE._replace(stages=17)
     write(user_table("sm_80"), to_json(Table("A100", (Entry(INT8, 1, 64, 128, gone),))))
-    assert choose(INT8, 1, 64, 128, SM_80, 108, promoted=False).source == "rule"
+    assert choose(INT8, 1, 64, 128, SM_80, 108).source == "rule"
 
 
 GOOD = to_json(TABLE)
@@ -138,11 +212,15 @@ GOOD = to_json(TABLE)
         {"format_version": 1, "gpu": "A100", "entries": [{"kernel": INT8}]},
         {"format_version": 1, "gpu": "A100", "entries": [{**GOOD["entries"][0], "tile": [128, 128]}]},
         {"format_version": 1, "gpu": "A100", "entries": [7]},
+        {"format_version": 1, "gpu": "A100", "entries": [{**GOOD["entries"][0], "kernel": "gemm"}]},
+        {"format_version": 1, "gpu": "A100", "entries": [{**GOOD["entries"][0], "kernel": WGMMA_INT8}]},
+        {"format_version": 1, "gpu": "A100", "entries": [{**GOOD["entries"][0], "tile": [128, 2, 64, 4, 1]}]},
+        {"format_version": 1, "gpu": "A100", "entries": [{**GOOD["entries"][0], "tile": [1.5] * 6}]},
     ],
 )
 def test_a_damaged_table_is_an_error_that_names_the_file(shipped: Path, body: object) -> None:
     path = write(user_table("sm_89"), body)
     with pytest.raises(KernelError) as caught:
-        choose(FP8, 1, 64, 128, SM_89, 128, promoted=True)
+        choose(FP8, 1, 64, 128, SM_89, 128)
     assert str(caught.value).startswith(f"{path}: no tile table of version 1 (")
     assert str(caught.value).endswith("remove it")

@@ -1,18 +1,25 @@
-"""Tiles fit the hardware, and the rule picks one that suits the size."""
+"""Tiles fit the hardware, and the model of it picks one that suits the size."""
 
 from __future__ import annotations
+
+from collections.abc import Iterable
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from quant.kernels.runtime.architectures import ARCHITECTURES, Architecture
-from quant.kernels.tiles import TILES, Tile, candidates, rule
+from quant.kernels.tiles import TILES, Tile, candidates
 
 SIZES = st.integers(1, 200_000)
 HERE = list(ARCHITECTURES.values())
 #: N and K of layers of Wan 1.3B and 14B, and of UMT5-XXL.
 LAYERS = [(1536, 1536), (8960, 1536), (1536, 8960), (5120, 5120), (13824, 5120), (5120, 13824), (10240, 4096)]
+
+
+def rule(m: int, n: int, k: int, tiles: Iterable[Tile], here: Architecture, multiprocessors: int) -> Tile:
+    """What is taken where nobody has measured."""
+    return min(tiles, key=lambda tile: tile.clocks(m, n, k, here, multiprocessors))
 
 
 @pytest.mark.parametrize("tile", TILES, ids=str)
@@ -49,6 +56,17 @@ def test_candidates_fit(here: Architecture) -> None:
     assert promoted == [tile for tile in plain if tile in promoted]
     few = here._replace(shared_bytes_per_block=max(tile.shared_bytes for tile in plain) - 1)
     assert set(candidates(few, promoted=False)) < set(plain)
+
+
+@given(SIZES, SIZES, SIZES, st.sampled_from(TILES), st.sampled_from(HERE), st.integers(1, 200))
+def test_more_work_never_takes_less_time(
+    m: int, n: int, k: int, tile: Tile, here: Architecture, multiprocessors: int
+) -> None:
+    found = tile.clocks(m, n, k, here, multiprocessors)
+    assert found > 0
+    for more in ((m + 999, n, k), (m, n + 999, k), (m, n, k + 999)):
+        assert tile.clocks(*more, here, multiprocessors) >= found
+    assert tile.clocks(m, n, k, here, multiprocessors + 9) <= found
 
 
 @given(SIZES, SIZES, SIZES, st.sampled_from(HERE), st.integers(1, 200), st.booleans())

@@ -2,42 +2,119 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from types import SimpleNamespace
+
 import pytest
+import torch
 
-from quant.kernels.host import mma_gemm
+from quant.kernels import tuning
+from quant.kernels.catalog import KERNELS
+from quant.kernels.hopper_tiles import HopperTile
+from quant.kernels.host import mma_gemm, sm90_gemm
+from quant.kernels.runtime import cupy_launch
 from quant.kernels.runtime.architectures import ARCHITECTURES
-from quant.kernels.tile_tables import Entry, Table
-from quant.kernels.tiles import Tile, candidates
-from quant.kernels.tuning import Size, tune
+from quant.kernels.runtime.launch import Build, Launch
+from quant.kernels.tile_tables import AnyTile, Entry, Table, candidates
+from quant.kernels.tiles import Tile
+from quant.kernels.tuning import Size, gpu_timer, tune
 
-SIZES = [Size(mma_gemm.INT8, 77, 64, 128), Size(mma_gemm.FP8, 77, 64, 128), Size(mma_gemm.INT8, 1, 640, 128)]
+MMA = [Size(mma_gemm.INT8, 77, 64, 128), Size(mma_gemm.FP8, 77, 64, 128), Size(mma_gemm.INT8, 1, 640, 128)]
+WGMMA = [Size(sm90_gemm.INT8, 77, 64, 128), Size(sm90_gemm.FP8, 77, 64, 128), Size(sm90_gemm.INT8, 1, 640, 128)]
 
 
-@pytest.mark.parametrize("arch", ARCHITECTURES)
-def test_the_fastest_tile_of_each_size(arch: str) -> None:
+@pytest.mark.parametrize(
+    ("arch", "sizes"), [*((arch, MMA) for arch in ARCHITECTURES), ("sm_90a", WGMMA), ("sm_90a", [*WGMMA, MMA[0]])]
+)
+def test_the_fastest_tile_of_each_size(arch: str, sizes: list[Size]) -> None:
     here = ARCHITECTURES[arch]
-    possible = {size: candidates(here, promoted=size.kernel == mma_gemm.FP8) for size in SIZES}
-    fastest = {size: possible[size][place] for size, place in zip(SIZES, (2, 0, -1), strict=True)}
-    tried: list[tuple[Size, Tile]] = []
-    said: list[tuple[Size, dict[Tile, float]]] = []
+    possible = {size: list(candidates(size.kernel, here)) for size in sizes}
+    fastest = {size: possible[size][place] for size, place in zip(sizes, (2, 0, -1, 1), strict=False)}
+    tried: list[tuple[Size, AnyTile]] = []
+    said: list[tuple[Size, dict[AnyTile, float]]] = []
 
-    def seconds(size: Size, tile: Tile) -> float:
+    def seconds(size: Size, tile: AnyTile) -> float:
         tried.append((size, tile))
         return 0.5 if tile == fastest[size] else 1.0 / len(tried) + 0.5
 
-    table = tune(SIZES, here, "a GPU", seconds, told=lambda size, times: said.append((size, times)))
-    assert tried == [(size, tile) for size in SIZES for tile in possible[size]]
+    table = tune(sizes, here, "a GPU", seconds, told=lambda size, times: said.append((size, times)))
+    assert tried == [(size, tile) for size in sizes for tile in possible[size]]
     assert [(size, list(times)) for size, times in said] == list(possible.items())
     assert all(times[fastest[size]] == 0.5 for size, times in said)
-    assert table == Table("a GPU", tuple(Entry(*size, fastest[size]) for size in SIZES))
+    assert table == Table("a GPU", tuple(Entry(*size, fastest[size]) for size in sizes))
 
 
-def test_fp8_tries_only_tiles_whose_sums_fit_twice() -> None:
-    said: list[dict[Tile, float]] = []
-    tune(SIZES[1:2], ARCHITECTURES["sm_89"], "", lambda *_: 1.0, told=lambda _, times: said.append(times))
+@pytest.mark.parametrize(("size", "arch", "most"), [(MMA[1], "sm_89", 128), (WGMMA[1], "sm_90a", 192)])
+def test_fp8_tries_only_tiles_whose_sums_fit_twice(size: Size, arch: str, most: int) -> None:
+    said: list[dict[AnyTile, float]] = []
+    tune([size], ARCHITECTURES[arch], "", lambda *_: 1.0, told=lambda _, times: said.append(times))
     (times,) = said
-    assert max(2 * tile.sums for tile in times) <= 128
+    assert max(2 * tile.sums for tile in times) <= most
 
 
 def test_a_table_of_nothing() -> None:
     assert tune([], ARCHITECTURES["sm_80"], "a GPU", lambda *_: 1.0).entries == ()
+
+
+class Gpu:
+    """What a timer asks of one, and its clock: every launch takes the next of `seconds`."""
+
+    def __init__(self, seconds: Iterable[float]) -> None:
+        self.prepared: list[Build] = []
+        self.launched: list[Launch] = []
+        self.seconds = iter(seconds)
+        self.now = 0.0
+
+    def prepare(self, builds: Iterable[Build], device: torch.device) -> None:
+        self.prepared += builds
+
+    def run(self, launch: Launch, device: torch.device) -> None:
+        assert launch.build in self.prepared, "the time to compile would be measured"
+        self.launched.append(launch)
+        self.now += next(self.seconds)
+
+
+@pytest.fixture
+def gpu(monkeypatch: pytest.MonkeyPatch) -> Gpu:
+    """With 10 multiprocessors, on which the first call takes long and others 1 to 10 ms."""
+    found = Gpu([9.0, *(ms / 1e3 for ms in (3, 10, 1, 7, 2, 5, 9, 4, 8, 6))])
+
+    class Event:
+        def __init__(self, enable_timing: bool) -> None:
+            assert enable_timing
+
+        def record(self) -> None:
+            self.at = found.now
+
+        def elapsed_time(self, end: Event) -> float:
+            return (end.at - self.at) * 1e3
+
+        def synchronize(self) -> None:
+            pass
+
+    monkeypatch.setattr(torch.cuda, "Event", Event)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: SimpleNamespace(multi_processor_count=10))
+    monkeypatch.setattr(cupy_launch, "prepare", found.prepare)
+    monkeypatch.setattr(cupy_launch, "run", found.run)
+    monkeypatch.setattr(tuning, "_FLUSH_BYTES", 1000)
+    return found
+
+
+@pytest.mark.parametrize("size", [*MMA[:2], *WGMMA[:2]], ids=lambda size: size.kernel)
+def test_the_timer_runs_the_kernel_with_the_tile_and_takes_the_median(gpu: Gpu, size: Size) -> None:
+    arch = next(arch for kernel in KERNELS if kernel.name == size.kernel for arch in kernel.architectures)
+    tile = candidates(size.kernel, ARCHITECTURES[arch])[1]
+    large = size._replace(m=2000, n=1000)
+    assert gpu_timer(torch.device("cpu"))(large, tile) in (pytest.approx(5e-3), pytest.approx(6e-3))
+    (launch,) = {id(each): each for each in gpu.launched}.values()
+    assert launch.build.kernel == size.kernel
+    assert launch.block == (tile.threads, 1)
+    assert (launch.arguments.m, launch.arguments.n, launch.arguments.k) == large[1:]
+    macros = dict(launch.build.defines)
+    if isinstance(tile, Tile):
+        assert (macros["TILE_M"], macros["TILE_N"], macros["STAGES"]) == (tile.m, tile.n, tile.stages)
+    else:
+        assert isinstance(tile, HopperTile)
+        assert (macros["TILE_N"], macros["GROUP_M"], macros["STAGES"]) == (tile.n, tile.group_m, tile.stages)
+        assert launch.grid == 10 * tile.resident
+    assert len(gpu.launched) == 11

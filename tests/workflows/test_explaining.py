@@ -17,7 +17,7 @@ from quant.kernels.runtime.architectures import ARCHITECTURES
 from quant.kernels.tile_tables import Entry, Table
 from quant.kernels.tiles import TILES
 from quant.scheme import SCHEMES, Scheme
-from quant.workflows.explaining import explain, kernels_of_layer, overview, require
+from quant.workflows.explaining import Explanation, Option, explain, kernels_of_layer, overview, require
 
 W8A8, FP8 = SCHEMES["W8A8"], SCHEMES["FP8_DYNAMIC"]
 NO_CUPY = "CuPy cannot be imported"
@@ -47,6 +47,13 @@ def a100(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     return monkeypatch
 
 
+def chosen(explained: tuple[Explanation, ...]) -> Option:
+    """What the matmul runs by."""
+    found = explained[1].chosen
+    assert found is not None
+    return found
+
+
 @pytest.mark.parametrize("arch", ARCHITECTURES)
 @pytest.mark.parametrize("scheme", SCHEMES.values(), ids=SCHEMES.keys())
 @pytest.mark.parametrize("size", [(1, 64, 64), (32_760, 5120, 5120), (77, 33, 77), (20, 64, 25_000)], ids=str)
@@ -66,7 +73,8 @@ def test_options_are_those_of_dispatch(scheme: Scheme, arch: str, size: tuple[in
     ("scheme", "arch", "names"),
     [
         (W8A8, "sm_80", ("quantize_rows", "sm80_int8_gemm")),
-        (W8A8, "sm_90a", ("quantize_rows", "sm80_int8_gemm")),
+        (W8A8, "sm_90a", ("quantize_rows", "sm90_int8_gemm")),
+        (FP8, "sm_90a", ("quantize_rows", "sm90_fp8_gemm")),
         (FP8, "sm_89", ("quantize_rows", "sm89_fp8_gemm")),
         (FP8, "sm_80", ("quantize_rows", "reference")),
         (FP8, None, ("reference", "reference")),
@@ -78,13 +86,25 @@ def test_what_runs_where(scheme: Scheme, arch: str | None, names: tuple[str, str
     assert tuple(each.chosen.name for each in found if each.chosen) == names
 
 
-def test_a_tile_and_the_number_of_its_blocks() -> None:
-    here = ARCHITECTURES["sm_80"]
-    tile = tile_tables.choose("sm80_int8_gemm", 1000, 500, 256, here, 108, promoted=False).tile
-    blocks = len({(m // tile.m, n // tile.n) for m in range(1000) for n in range(500)})
-    (_, matmul) = explain(W8A8, 1000, 500, 256, arch="sm_80")
-    assert matmul.options[0].tile == f"tile {tile}; {blocks} blocks (rule)"
-    assert [option.tile for option in matmul.options[1:]] == ["", "", ""]
+@pytest.mark.parametrize(
+    ("scheme", "arch", "names"),
+    [
+        (W8A8, "sm_80", ["sm80_int8_gemm"]),
+        (FP8, "sm_89", ["sm89_fp8_gemm"]),
+        (W8A8, "sm_90a", ["sm90_int8_gemm", "sm80_int8_gemm"]),
+        (FP8, "sm_90a", ["sm90_fp8_gemm"]),
+        (FP8, "sm_80", []),
+    ],
+)
+def test_a_tile_and_the_number_of_its_blocks(scheme: Scheme, arch: str, names: list[str]) -> None:
+    here = ARCHITECTURES[arch]
+    (_, matmul) = explain(scheme, 1000, 500, 256, arch=arch)
+    expected = {}
+    for name in names:
+        tile = tile_tables.choose(name, 1000, 500, 256, here, here.multiprocessors).tile
+        blocks = len({(m // tile.m, n // tile.n) for m in range(1000) for n in range(500)})
+        expected[name] = f"tile {tile}; {blocks} blocks (rule)"
+    assert {option.name: option.tile for option in matmul.options if option.tile} == expected
 
 
 def test_a_measured_tile_says_where() -> None:
@@ -92,8 +112,8 @@ def test_a_measured_tile_says_where() -> None:
     path.parent.mkdir(parents=True)
     table = Table("my A100", (Entry("sm80_int8_gemm", 2000, 500, 256, TILES[3]),))
     path.write_text(json.dumps(tile_tables.to_json(table)))
-    assert explain(W8A8, 1000, 500, 256, arch="sm_80")[1].options[0].tile.endswith("blocks (measured on my A100)")
-    assert explain(W8A8, 1000, 500, 256, arch="sm_86")[1].options[0].tile.endswith("blocks (rule)")
+    assert chosen(explain(W8A8, 1000, 500, 256, arch="sm_80")).tile.endswith("blocks (measured on my A100)")
+    assert chosen(explain(W8A8, 1000, 500, 256, arch="sm_86")).tile.endswith("blocks (rule)")
 
 
 def test_this_machine_has_a_gpu(a100: pytest.MonkeyPatch) -> None:
@@ -104,9 +124,9 @@ def test_tiles_of_this_machine_are_for_its_own_multiprocessors(a100: pytest.Monk
     few = SimpleNamespace(multi_processor_count=1)
     a100.setattr(torch.cuda, "get_device_properties", lambda device: few)
     here = ARCHITECTURES["sm_80"]
-    tile = tile_tables.choose("sm80_int8_gemm", 200, 500, 256, here, 1, promoted=False).tile
-    assert tile != tile_tables.choose("sm80_int8_gemm", 200, 500, 256, here, 108, promoted=False).tile
-    assert str(tile) in explain(W8A8, 200, 500, 256)[1].options[0].tile
+    tile = tile_tables.choose("sm80_int8_gemm", 200, 500, 256, here, 1).tile
+    assert tile != tile_tables.choose("sm80_int8_gemm", 200, 500, 256, here, 108).tile
+    assert str(tile) in chosen(explain(W8A8, 200, 500, 256)).tile
 
 
 def test_a_gpu_that_no_kernel_is_written_for(a100: pytest.MonkeyPatch) -> None:
@@ -121,7 +141,8 @@ def test_a_gpu_that_no_kernel_is_written_for(a100: pytest.MonkeyPatch) -> None:
 def test_this_machine_has_a_gpu_but_lacks_a_package(a100: pytest.MonkeyPatch) -> None:
     a100.setattr(availability, "reason", lambda device: NO_CUPY)
     rows, matmul = explain(W8A8, 1000, 512, 256)
-    assert (rows.options[0].refusal, matmul.options[0].refusal) == (NO_CUPY, NO_CUPY)
+    refusals = {option.name: option.refusal for option in (*rows.options, *matmul.options)}
+    assert refusals["quantize_rows"] == refusals["sm80_int8_gemm"] == NO_CUPY
     assert [each.chosen.name for each in (rows, matmul) if each.chosen] == ["reference", "torch._int_mm"]
     # About another GPU it says what that one would do.
     assert explain(W8A8, 1000, 512, 256, arch="sm_89")[0].options[0].refusal is None
@@ -147,9 +168,13 @@ def test_plain_data() -> None:
 
 
 def test_the_kernel_of_a_layer_on_each_architecture() -> None:
-    assert kernels_of_layer(W8A8, 1536, 1536) == dict.fromkeys(ARCHITECTURES, "sm80_int8_gemm")
-    fp8 = kernels_of_layer(FP8, 1536, 1536)
-    assert fp8 == {**dict.fromkeys(ARCHITECTURES, "reference"), "sm_89": "sm89_fp8_gemm"}
+    int8, fp8 = (kernels_of_layer(scheme, 1536, 1536) for scheme in (W8A8, FP8))
+    assert int8 == {**dict.fromkeys(ARCHITECTURES, "sm80_int8_gemm"), "sm_90a": "sm90_int8_gemm"}
+    assert fp8 == {
+        **dict.fromkeys(ARCHITECTURES, "reference"),
+        "sm_89": "sm89_fp8_gemm",
+        "sm_90a": "sm90_fp8_gemm",
+    }
 
 
 def test_the_overview_has_a_row_for_each_compiled_kernel(a100: pytest.MonkeyPatch) -> None:
@@ -175,5 +200,8 @@ def test_a_kernel_that_is_required_runs_or_the_reason_is_raised() -> None:
         require(found, name)
     with pytest.raises(KernelChoiceError, match="sm89_fp8_gemm cannot run this: takes float8_e4m3fn, not int8"):
         require(found, "sm89_fp8_gemm")
+    with pytest.raises(KernelChoiceError, match="sm90_int8_gemm cannot run this: runs on sm_90, not on sm_80"):
+        require(found, "sm90_int8_gemm")
+    require(explain(W8A8, 1000, 512, 256, arch="sm_90a"), "sm90_int8_gemm")
     with pytest.raises(KernelChoiceError, match="no kernel is called 'gemm'; there are quantize_rows, "):
         require(found, "gemm")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,11 +12,11 @@ import torch
 
 import quant
 from quant.errors import KernelChoiceError
-from quant.kernels import tile_tables, tuning
+from quant.kernels import compiled, hopper_tiles, tile_tables, tuning
 from quant.kernels.runtime import availability, cupy_launch
 from quant.kernels.runtime.architectures import ARCHITECTURES
-from quant.kernels.tile_tables import Entry
-from quant.kernels.tiles import TILES, Tile
+from quant.kernels.tile_tables import AnyTile, Entry
+from quant.kernels.tiles import TILES
 from quant.workflows.tuning_kernels import layer_sizes, tune
 from tests.tiny_pipeline import FFN, TEXT, WIDTH, transformer
 
@@ -29,14 +30,14 @@ class Machine(SimpleNamespace):
 
     arch: str
     gpu: str
-    best: Tile
+    best: AnyTile
 
 
 @pytest.fixture
 def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine]:
     found = Machine(arch="sm_80", gpu="NVIDIA A100", best=SMALL)
 
-    def timer(device: torch.device) -> Callable[[tuning.Size, Tile], float]:
+    def timer(device: torch.device) -> Callable[[tuning.Size, AnyTile], float]:
         return lambda size, tile: 1e-3 if tile == found.best else 2e-3
 
     monkeypatch.setenv("QUANT_CACHE_DIR", str(tmp_path / "cache"))
@@ -46,8 +47,10 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: found.gpu)
     monkeypatch.setattr(tuning, "gpu_timer", timer)
     tile_tables.load.cache_clear()
+    compiled.forget_tiles()
     yield found
     tile_tables.load.cache_clear()
+    compiled.forget_tiles()
 
 
 def table(arch: str = "sm_80") -> tile_tables.Table:
@@ -79,7 +82,7 @@ def test_what_was_measured_is_used_from_then_on(machine: Machine, tmp_path: Path
     assert path.is_relative_to(tmp_path / "cache")
     assert said == [tuning.Size(NAMES[INT8], 77, 64, 128), tuning.Size(NAMES[INT8], 500, 64, 128)]
     here = ARCHITECTURES["sm_80"]
-    choice = tile_tables.choose(NAMES[INT8], 100, 64, 128, here, 108, promoted=False)
+    choice = tile_tables.choose(NAMES[INT8], 100, 64, 128, here, 108)
     assert choice == (SMALL, "measured on NVIDIA A100")
 
 
@@ -118,6 +121,41 @@ def test_a_size_that_runs_by_another_implementation_is_left_out(machine: Machine
     machine.arch, machine.gpu = "sm_89", "RTX 4090"
     tune([(FP8, 77, 64, 128), (INT8, 77, 64, 128)])
     assert [entry.kernel for entry in table("sm_89").entries] == [NAMES[INT8], NAMES[FP8]]
+
+
+def test_hopper_tunes_its_own_kernels_and_their_tiles(machine: Machine) -> None:
+    machine.arch, machine.gpu, machine.best = "sm_90a", "NVIDIA H100", hopper_tiles.TILES[-1]
+    said: list[tuple[tuning.Size, list[AnyTile]]] = []
+    tune([(FP8, 77, 64, 128), (INT8, 77, 64, 128)], told=lambda size, times: said.append((size, list(times))))
+    names = ["sm90_fp8_gemm", "sm90_int8_gemm"]
+    here = ARCHITECTURES["sm_90a"]
+    assert said == [(tuning.Size(name, 77, 64, 128), tile_tables.candidates(name, here)) for name in names]
+    expected = [Entry(name, 77, 64, 128, machine.best) for name in names]
+    assert list(table("sm_90a").entries) == sorted(expected)
+    for name in names:
+        assert tile_tables.choose(name, 70, 64, 128, here, 132) == (machine.best, "measured on NVIDIA H100")
+    # Of the kernel that it has from Ampere, nothing was measured.
+    assert tile_tables.choose(NAMES[INT8], 70, 64, 128, here, 132).source == "rule"
+
+
+def test_a_table_keeps_what_was_measured_of_kernels_with_other_tiles(machine: Machine) -> None:
+    machine.arch, machine.gpu, machine.best = "sm_90a", "NVIDIA H100", hopper_tiles.TILES[-1]
+    path = tile_tables.user_table("sm_90a")
+    path.parent.mkdir(parents=True)
+    before = Entry(NAMES[INT8], 77, 64, 128, SMALL)
+    path.write_text(json.dumps(tile_tables.to_json(tile_tables.Table(machine.gpu, (before,)))))
+    tune([(INT8, 77, 64, 128)])
+    assert table("sm_90a").entries == (before, Entry("sm90_int8_gemm", 77, 64, 128, machine.best))
+
+
+def test_a_tile_that_was_measured_is_used_at_once(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tiles are remembered for each size; a new table makes that forgotten."""
+    monkeypatch.setattr(compiled, "_multiprocessors", lambda device: 108)
+    asked = (NAMES[INT8], 77, 64, 128, 0, False)
+    assert compiled._known_tile(*asked) != LARGE
+    machine.best = LARGE
+    tune([(INT8, 77, 64, 128)])
+    assert compiled._known_tile(*asked) == LARGE
 
 
 def test_without_a_gpu_nothing_is_measured(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,9 @@
 #include "ptx.cuh"
 
 struct Arguments {
+#if ARCH >= 900
+  TensorMap in_map, out_map;
+#endif
   const s32* in;
   s32* out;
   s32 n;  // elements of each

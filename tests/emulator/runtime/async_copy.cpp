@@ -4,8 +4,8 @@
 #include <cstring>
 #include <deque>
 #include <string>
+#include <vector>
 
-#include "copies.h"
 #include "fault.h"
 #include "memory.h"
 #include "scheduler.h"
@@ -30,9 +30,10 @@ struct ThreadCopies {
   std::uint64_t committed = 0;
 };
 
-Moves when = Moves::at_random;
-Random chance;
-ThreadCopies copies_of[kMaxThreads];
+Timing timing;
+std::vector<ThreadCopies> copies_of;
+
+ThreadCopies& own_copies() { return copies_of[static_cast<std::size_t>(scheduler().actor())]; }
 
 void move(Copy& copy) {
   std::memcpy(copy.to, copy.from, copy.bytes);
@@ -49,14 +50,13 @@ void land_oldest(ThreadCopies& mine) {
 
 }  // namespace
 
-void begin_copies(Moves moves, Random random) {
-  when = moves;
-  chance = random;
-  for (ThreadCopies& each : copies_of) each = ThreadCopies();
+void begin_copies(const Timing& chosen) {
+  timing = chosen;
+  copies_of.assign(static_cast<std::size_t>(scheduler().actors()), ThreadCopies());
 }
 
-void finish_copies() {
-  ThreadCopies& mine = copies_of[scheduler().thread()];
+void end_copies_of_thread() {
+  ThreadCopies& mine = own_copies();
   while (!mine.under_way.empty()) land_oldest(mine);
 }
 
@@ -68,17 +68,16 @@ void cp_async_16(void* shared, const void* global, unsigned bytes) {
   memory().read_global(global, bytes, kBytes, site);
   memory().launch_copy(shared, kBytes, site);
   statistics().copy(shared, global, bytes, site);
-  ThreadCopies& mine = copies_of[scheduler().thread()];
+  ThreadCopies& mine = own_copies();
   mine.under_way.push_back({static_cast<unsigned char*>(shared), static_cast<const unsigned char*>(global), bytes,
                             mine.committed, false});
-  const bool now = when == Moves::early || (when == Moves::at_random && chance.below(2) == 0);
-  if (now) move(mine.under_way.back());
+  if (timing.now()) move(mine.under_way.back());
 }
 
-void cp_async_commit() { ++copies_of[scheduler().thread()].committed; }
+void cp_async_commit() { ++own_copies().committed; }
 
 void cp_async_wait(int groups_left) {
-  ThreadCopies& mine = copies_of[scheduler().thread()];
+  ThreadCopies& mine = own_copies();
   const auto done = [&](const Copy& copy) {
     return copy.group + static_cast<std::uint64_t>(groups_left) < mine.committed;
   };

@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "copies.h"
+#include "engines.h"
 #include "fault.h"
 #include "scheduler.h"
 
@@ -28,6 +28,12 @@ static std::string refusal() {
   }
   if (threads == 0 || threads > kMaxThreads) return "a block of " + text(threads) + " threads: 1 to 1024 are possible";
   if (request->grid == 0) return "a grid of no blocks";
+  if (request->cluster == 0 || request->cluster > kMaxCluster) {
+    return "clusters of " + text(request->cluster) + " blocks: 1 to " + text(kMaxCluster) + " are possible";
+  }
+  if (request->grid % request->cluster != 0) {
+    return "a grid of " + text(request->grid) + " blocks in clusters of " + text(request->cluster);
+  }
   if (request->shared_bytes > kernel->shared_limit) {
     return text(request->shared_bytes) + " bytes of shared memory: this architecture has " +
            text(kernel->shared_limit) + " for a block";
@@ -40,18 +46,21 @@ static void run_grid() {
   if (!reason.empty()) return note_fault("bad argument", reason);
   Random random(request->seed);
   memory().begin_launch(*kernel, request->ranges, request->range_count, request->writable, request->buffers);
-  statistics().begin_launch();
-  std::vector<std::uint32_t> blocks(request->grid);
-  for (std::uint32_t i = 0; i < request->grid; ++i) {
-    blocks[i] = i;
-    std::swap(blocks[i], blocks[random.below(i + 1)]);
-  }
   const int threads = static_cast<int>(request->block_x * request->block_y);
-  for (std::uint32_t block : blocks) {
-    memory().begin_block(request->shared_bytes);
-    begin_copies(static_cast<Moves>(request->moves), Random(random.next()));
-    if (!scheduler().run(block, threads, thread_body, random)) return;
-    for (int warp = 0; warp * kWarp < threads; ++warp) statistics().converge(warp);
+  const int blocks = static_cast<int>(request->cluster);
+  const int warps = blocks * ((threads + kWarp - 1) / kWarp);
+  statistics().begin_launch(warps);
+  std::vector<std::uint32_t> clusters(request->grid / request->cluster);
+  for (std::uint32_t i = 0; i < clusters.size(); ++i) {
+    clusters[i] = i;
+    std::swap(clusters[i], clusters[random.below(i + 1)]);
+  }
+  for (std::uint32_t cluster : clusters) {
+    scheduler().begin(cluster, blocks, threads);
+    memory().begin_cluster(blocks, request->shared_bytes);
+    begin_engines(static_cast<Moves>(request->moves), Random(random.next()));
+    if (!scheduler().run(thread_body, random)) return;
+    for (int warp = 0; warp < warps; ++warp) statistics().converge(warp);
   }
 }
 

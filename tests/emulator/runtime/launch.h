@@ -11,11 +11,12 @@ struct Request {
   const void* arguments;
   std::uint64_t argument_bytes;
   std::uint32_t grid;
+  std::uint32_t cluster;
   std::uint32_t block_x;
   std::uint32_t block_y;
   std::uint32_t shared_bytes;
   std::uint64_t seed;
-  std::uint32_t moves;  // of copies.h
+  std::uint32_t moves;  // of engines.h
   std::uint32_t buffers;
   const unsigned char* writable;  // one for each buffer
   const Range* ranges;

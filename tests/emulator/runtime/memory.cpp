@@ -16,14 +16,12 @@ Memory& memory() {
   return only;
 }
 
-constexpr std::int64_t kNear = 1 << 20;  // a mistake of an index is seldom larger
-
 static std::uint64_t number(const void* address) { return reinterpret_cast<std::uint64_t>(address); }
 
-// The host replaces `@offset@` by file and line.
-static std::string who(const Access& access) {
-  return "thread " + std::to_string(access.thread) + " of block " + std::to_string(access.block) + " (@" +
-         std::to_string(access.site) + "@)";
+// The host replaces `@offset@` by file and line. All clusters have the same shape.
+std::string name_of_access(const Access& access) {
+  const std::string place = " (@" + std::to_string(access.site) + "@)";
+  return scheduler().name_of(access.actor, access.cluster) + place;
 }
 
 // ---- The launch ----
@@ -46,24 +44,26 @@ void Memory::begin_launch(const Kernel& kernel, const Range* ranges, std::size_t
   }
 }
 
-void Memory::begin_block(std::size_t shared_bytes) {
+// Every block's memory is far from everything else, so that an index which misses it hits nothing.
+void Memory::begin_cluster(int blocks, std::size_t shared_bytes) {
+  if (shared_ == nullptr) {
+    constexpr int kFlags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
+    void* pages = mmap(nullptr, kMaxCluster * kStride, PROT_READ | PROT_WRITE, kFlags, -1, 0);
+    if (pages == MAP_FAILED) throw std::bad_alloc();
+    shared_ = static_cast<unsigned char*>(pages) + kNear;
+  }
   shared_bytes_ = shared_bytes;
-  shared_shadow_.reset(shared_bytes);
-  std::memset(shared(), 0xA5, shared_bytes);
+  shared_shadows_.resize(static_cast<std::size_t>(blocks));
+  for (int rank = 0; rank < blocks; ++rank) {
+    shared_shadows_[static_cast<std::size_t>(rank)].reset(shared_bytes);
+    std::memset(shared(rank), 0xA5, shared_bytes);
+  }
 }
 
-// Far from everything else, so that an index which misses it hits nothing.
-unsigned char* Memory::shared() {
-  static unsigned char* const bytes = [] {
-    void* pages = mmap(nullptr, kMaxShared + 2 * kNear, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (pages == MAP_FAILED) throw std::bad_alloc();
-    return static_cast<unsigned char*>(pages) + kNear;
-  }();
-  return bytes;
-}
+int Memory::own_rank() { return scheduler().rank(); }
 
 std::size_t Memory::shared_offset(const void* address) const {
-  return static_cast<std::size_t>(number(address) - number(memory().shared()));
+  return static_cast<std::size_t>(number(address) - number(shared(own_rank())));
 }
 
 bool Memory::is_constant(const void* address) const { return address >= image_begin_ && address < image_end_; }
@@ -76,62 +76,100 @@ void Memory::touch(const void* address, std::size_t bytes, bool write, bool alig
   if (aligned) check_alignment(address, bytes, write, site);
   if (shared_offset(address) < kMaxShared) return touch_shared(address, bytes, write, site);
   if (is_constant(address) && !write) return;
-  touch_global(address, bytes, write, site);
+  touch_global(address, bytes, write, witness(site));
 }
 
 void Memory::touch_shared(const void* address, std::size_t bytes, bool write, const void* site) {
   const std::size_t offset = shared_offset(address);
-  if (offset + bytes > shared_bytes_) fail_at("out of bounds", write ? "writes" : "reads", address, "", site);
   const Witness now = witness(site);
-  const Finding finding =
-      write ? shared_shadow_.write(offset, bytes, now) : shared_shadow_.read(offset, bytes, now, true);
-  judge(finding, shared(), write, site);
+  if (offset + bytes > shared_bytes_) fail_at("out of bounds", write ? "writes" : "reads", address, "", now.now);
+  const Finding finding = write ? own_shadow().write(offset, bytes, now) : own_shadow().read(offset, bytes, now, true);
+  judge(finding, shared(own_rank()), write, now);
 }
 
-void Memory::touch_global(const void* address, std::size_t bytes, bool write, const void* site) {
+void Memory::touch_global(const void* address, std::size_t bytes, bool write, const Witness& now) {
   const Range* range = range_at(number(address));
   if (range == nullptr || number(address) + bytes > range->base + range->bytes) {
-    fail_at("out of bounds", write ? "writes" : "reads", address, "", site);
+    fail_at("out of bounds", write ? "writes" : "reads", address, "", now.now);
   }
   Buffer& buffer = buffers_[range->buffer];
   if (!buffer.writable) {
-    if (write) fail_at("read-only", "writes", address, "", site);
+    if (write) fail_at("read-only", "writes", address, "", now.now);
     return;
   }
   const std::size_t offset = number(address) - range->base + range->offset;
-  const Witness now = witness(site);
   const Finding finding =
       write ? buffer.shadow.write(offset, bytes, now) : buffer.shadow.read(offset, bytes, now, false);
-  judge(finding, reinterpret_cast<const void*>(range->base - range->offset), write, site);
+  judge(finding, reinterpret_cast<const void*>(range->base - range->offset), write, now);
 }
 
 void Memory::read_shared(const void* address, std::size_t bytes, const void* site) {
-  check_alignment(address, bytes, false, site);
-  if (!in_shared(address)) fail_at("out of bounds", "wants shared memory and reads", address, "", site);
+  place_in_shared(address, bytes, bytes, false, site);
   touch_shared(address, bytes, false, site);
+}
+
+void Memory::write_shared(void* address, std::size_t bytes, const void* site) {
+  place_in_shared(address, bytes, bytes, true, site);
+  touch_shared(address, bytes, true, site);
 }
 
 void Memory::read_global(const void* address, std::size_t bytes, std::size_t alignment, const void* site) {
   check_alignment(address, alignment, false, site);
-  if (bytes > 0) touch_global(address, bytes, false, site);
+  if (bytes > 0) touch_global(address, bytes, false, witness(site));
 }
 
 void Memory::launch_copy(void* address, std::size_t bytes, const void* site) {
-  check_alignment(address, bytes, true, site);
-  if (!in_shared(address) || shared_offset(address) + bytes > shared_bytes_) {
-    fail_at("out of bounds", "wants shared memory and writes", address, "", site);
-  }
-  judge(shared_shadow_.launch(shared_offset(address), bytes, witness(site)), shared(), true, site);
+  const std::size_t offset = place_in_shared(address, bytes, bytes, true, site);
+  const Witness now = witness(site);
+  judge(own_shadow().launch(offset, bytes, now), shared(own_rank()), true, now);
 }
 
 void Memory::land_copy(void* address, std::size_t bytes) {
-  shared_shadow_.land(shared_offset(address), bytes, witness(nullptr));
+  own_shadow().land(shared_offset(address), bytes, witness(nullptr).now);
+}
+
+std::size_t Memory::place_in_shared(const void* address, std::size_t bytes, std::size_t alignment, bool write,
+                                    const void* site) const {
+  check_alignment(address, alignment, write, site);
+  const std::size_t offset = shared_offset(address);
+  if (!in_shared(address) || offset + bytes > shared_bytes_) {
+    const std::string verb = std::string("wants shared memory and ") + (write ? "writes" : "reads");
+    fail_at("out of bounds", verb, address, "", witness(site).now);
+  }
+  return offset;
+}
+
+void Memory::make_barrier(void* address, std::size_t bytes, const void* site) {
+  write_shared(address, bytes, site);
+  own_shadow().make_barrier(shared_offset(address), bytes);
+}
+
+// ---- Engines ----
+
+void Memory::read_operand(std::size_t offset, std::size_t bytes, const Witness& witness) {
+  const unsigned char* start = shared(own_rank());
+  if (offset >= shared_bytes_ || offset + bytes > shared_bytes_) {
+    fail_at("out of bounds", "reads", start + offset, "", witness.now);
+  }
+  judge(own_shadow().read(offset, bytes, witness, true), start, false, witness);
+}
+
+void Memory::write_global(void* address, std::size_t bytes, const Witness& witness) {
+  touch_global(address, bytes, true, witness);
+}
+
+void Memory::launch_load(int rank, std::size_t offset, std::size_t bytes, const Witness& witness) {
+  judge(shared_shadows_[static_cast<std::size_t>(rank)].launch(offset, bytes, witness), shared(rank), true, witness);
+}
+
+void Memory::land_load(int rank, std::size_t offset, std::size_t bytes, const Access& landed) {
+  shared_shadows_[static_cast<std::size_t>(rank)].land(offset, bytes, landed);
 }
 
 void Memory::check_alignment(const void* address, std::size_t alignment, bool write, const void* site) const {
   if (number(address) % alignment == 0) return;
   const std::string verb = std::string(write ? "writes " : "reads ") + std::to_string(alignment) + " bytes at";
-  fail_at("misaligned", verb, address, "", site);
+  fail_at("misaligned", verb, address, "", witness(site).now);
 }
 
 const Range* Memory::range_at(std::uint64_t address) const {
@@ -145,48 +183,62 @@ const Range* Memory::range_at(std::uint64_t address) const {
 }
 
 Witness Memory::witness(const void* site) const {
-  Scheduler& block = scheduler();
-  const int thread = block.thread();
-  const std::uint32_t* known = block.clocks().known_to(thread);
-  // A call's offset in the shared object is what addr2line takes.
-  const auto offset = static_cast<std::uint32_t>(number(site) - number(image_begin_) - 1);
-  return {{known[thread], block.block(), offset, static_cast<std::uint16_t>(thread)}, known};
+  Scheduler& all = scheduler();
+  const int actor = all.actor();
+  return {{all.clocks().now(actor), all.cluster(), site_number(site), static_cast<std::uint16_t>(actor)},
+          &all.clocks().known_to(actor)};
+}
+
+Witness Memory::engine(int actor, std::uint32_t clock, const Knowledge& known, const void* site) const {
+  return {{clock, scheduler().cluster(), site_number(site), static_cast<std::uint16_t>(actor), true}, &known};
+}
+
+// A call's offset in the shared object is what addr2line takes.
+std::uint32_t Memory::site_number(const void* site) const {
+  return static_cast<std::uint32_t>(number(site) - number(image_begin_) - 1);
 }
 
 // ---- What to say ----
 
-void Memory::judge(const Finding& finding, const void* memory_start, bool write, const void* site) const {
+void Memory::judge(const Finding& finding, const void* memory_start, bool write, const Witness& witness) const {
   if (finding.verdict == Verdict::fine) return;
   const void* address = static_cast<const char*>(memory_start) + finding.offset;
   const std::string verb = write ? "overwrites" : "reads";
-  const std::string earlier = who(finding.earlier);
+  const std::string earlier = name_of_access(finding.earlier);
+  const auto fail_with = [&](const char* kind, const std::string& why) { fail_at(kind, verb, address, why, witness.now); };
   switch (finding.verdict) {
     case Verdict::fine:
       return;
     case Verdict::races_with_write:
-      fail_at("race", verb, address, ", unordered with the write by " + earlier, site);
+      return fail_with("race", ", unordered with the write by " + earlier);
     case Verdict::races_with_read:
-      fail_at("race", verb, address, ", unordered with the read by " + earlier, site);
+      return fail_with("race", ", unordered with the read by " + earlier);
     case Verdict::unwritten:
-      fail_at("uninitialized", verb, address, ", which nobody wrote", site);
+      return fail_with("uninitialized", ", which nobody wrote");
     case Verdict::in_flight:
-      fail_at("async in flight", verb, address, " while the copy by " + earlier + " is under way", site);
+      return fail_with("async in flight", " while the copy by " + earlier + " is under way");
+    case Verdict::not_fenced:
+      return fail_with("missing fence", ", without a fence_async after the write by " + earlier);
+    case Verdict::is_barrier:
+      return fail_with("mbarrier", ", which is an mbarrier since " + earlier);
   }
 }
 
 void Memory::fail_at(const char* kind, const std::string& verb, const void* address, const std::string& why,
-                     const void* site) const {
-  fail(kind, who(witness(site).now) + " " + verb + " " + name_of(address) + why);
+                     const Access& whose) const {
+  fail(kind, name_of_access(whose) + " " + verb + " " + name_of(address) + why);
 }
 
 // The memory an address lies in or near.
 std::string Memory::name_of(const void* address) const {
-  const std::int64_t offset = static_cast<std::int64_t>(number(address) - number(memory().shared()));
-  if (offset >= -kNear && offset < static_cast<std::int64_t>(kMaxShared) + kNear) {
-    return "byte " + std::to_string(offset) + " of the " + std::to_string(shared_bytes_) + " of shared memory";
+  for (int rank = 0; rank < scheduler().blocks(); ++rank) {
+    if (number(address) - number(shared(rank) - kNear) >= kStride) continue;
+    const std::int64_t offset = static_cast<std::int64_t>(number(address) - number(shared(rank)));
+    const std::string whose = rank == own_rank() ? "" : " of block " + std::to_string(scheduler().block_at(rank));
+    return "byte " + std::to_string(offset) + " of the " + std::to_string(shared_bytes_) + " of shared memory" + whose;
   }
   const Range* nearest = nullptr;
-  std::int64_t distance = kNear;
+  std::int64_t distance = static_cast<std::int64_t>(kNear);
   for (const Range& range : ranges_) {
     const std::int64_t ahead = static_cast<std::int64_t>(range.base - number(address));
     const std::int64_t behind = static_cast<std::int64_t>(number(address) - (range.base + range.bytes) + 1);

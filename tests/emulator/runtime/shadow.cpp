@@ -12,9 +12,10 @@ void Shadow::reset(std::size_t bytes) {
 Finding Shadow::read(std::size_t offset, std::size_t bytes, const Witness& witness, bool must_be_written) {
   for (std::size_t i = offset; i < offset + bytes; ++i) {
     Cell& cell = cells_[i];
-    if (cell.in_flight) return {Verdict::in_flight, i, cell.write};
+    if (cell.state != State::settled) return unsettled(cell, i);
     if (must_be_written && cell.write.clock == 0) return {Verdict::unwritten, i, {}};
     if (!witness.sees(cell.write)) return {Verdict::races_with_write, i, cell.write};
+    if (witness.needs_fence(cell.write)) return {Verdict::not_fenced, i, cell.write};
     note_read(cell, witness);
   }
   return {};
@@ -35,22 +36,33 @@ Finding Shadow::write(std::size_t offset, std::size_t bytes, const Witness& witn
 Finding Shadow::launch(std::size_t offset, std::size_t bytes, const Witness& witness) {
   const Finding finding = write(offset, bytes, witness);
   if (finding.verdict != Verdict::fine) return finding;
-  for (std::size_t i = offset; i < offset + bytes; ++i) cells_[i].in_flight = true;
+  for (std::size_t i = offset; i < offset + bytes; ++i) cells_[i].state = State::in_flight;
   return {};
 }
 
-void Shadow::land(std::size_t offset, std::size_t bytes, const Witness& witness) {
+void Shadow::land(std::size_t offset, std::size_t bytes, const Access& landed) {
   for (std::size_t i = offset; i < offset + bytes; ++i) {
-    cells_[i].write.clock = witness.now.clock;  // the site stays that of the copy
-    cells_[i].in_flight = false;
+    const std::uint32_t site = cells_[i].write.site;
+    cells_[i].write = landed;
+    cells_[i].write.site = site;
+    cells_[i].state = State::settled;
   }
+}
+
+void Shadow::make_barrier(std::size_t offset, std::size_t bytes) {
+  for (std::size_t i = offset; i < offset + bytes; ++i) cells_[i].state = State::barrier;
+}
+
+Finding Shadow::unsettled(const Cell& cell, std::size_t offset) {
+  return {cell.state == State::barrier ? Verdict::is_barrier : Verdict::in_flight, offset, cell.write};
 }
 
 Finding Shadow::check_write(std::size_t offset, std::size_t bytes, const Witness& witness) const {
   for (std::size_t i = offset; i < offset + bytes; ++i) {
     const Cell& cell = cells_[i];
-    if (cell.in_flight) return {Verdict::in_flight, i, cell.write};
+    if (cell.state != State::settled) return unsettled(cell, i);
     if (!witness.sees(cell.write)) return {Verdict::races_with_write, i, cell.write};
+    if (witness.needs_fence(cell.write)) return {Verdict::not_fenced, i, cell.write};
     if (!witness.sees(cell.read)) return {Verdict::races_with_read, i, cell.read};
     if (cell.more_reads == 0) continue;
     for (const Access& read : lists_[cell.more_reads - 1]) {
@@ -60,9 +72,12 @@ Finding Shadow::check_write(std::size_t offset, std::size_t bytes, const Witness
   return {};
 }
 
+static bool same_actor(const Access& a, const Access& b) { return a.actor == b.actor && a.cluster == b.cluster; }
+
 // An earlier read that happens before this one needs no memory: a write that comes after this read comes after both.
+// Of one actor's reads the later one counts: an engine finishes them in order.
 void Shadow::note_read(Cell& cell, const Witness& witness) {
-  const bool replaces = witness.sees(cell.read);
+  const bool replaces = same_actor(cell.read, witness.now) || witness.sees(cell.read);
   if (replaces) cell.read = witness.now;
   if (cell.more_reads == 0) {
     if (replaces) return;
@@ -76,7 +91,7 @@ void Shadow::note_read(Cell& cell, const Witness& witness) {
     return;
   }
   for (Access& read : reads) {
-    if (read.thread == witness.now.thread && read.block == witness.now.block) {
+    if (same_actor(read, witness.now)) {
       read = witness.now;
       return;
     }

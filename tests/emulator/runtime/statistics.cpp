@@ -12,10 +12,10 @@ Statistics& statistics() {
   return only;
 }
 
-void Statistics::begin_launch() {
+void Statistics::begin_launch(int warps) {
   counts_ = Counts();
-  for (auto& each : pending_) each.clear();
-  for (auto& each : instructions_) each.clear();
+  pending_.assign(static_cast<std::size_t>(warps), {});
+  instructions_.assign(static_cast<std::size_t>(warps), {});
 }
 
 static bool is_shared(const void* address) { return memory().shared_offset(address) < Memory::kMaxShared; }
@@ -34,7 +34,7 @@ void Statistics::copy(const void* shared, const void* global, std::size_t bytes,
 }
 
 void Statistics::record(Kind kind, const void* address, std::size_t bytes, const void* site) {
-  const int warp = scheduler().warp();
+  const auto warp = static_cast<std::size_t>(scheduler().warp());
   // One call may be two accesses: those of a copy.
   const std::uint64_t key = reinterpret_cast<std::uint64_t>(site) << 3 | static_cast<std::uint64_t>(kind);
   Instruction& instruction = instructions_[warp][key];
@@ -46,7 +46,8 @@ void Statistics::record(Kind kind, const void* address, std::size_t bytes, const
   instruction.executions[scheduler().lane()].push_back({reinterpret_cast<std::uint64_t>(address), bytes});
 }
 
-void Statistics::converge(int warp) {
+void Statistics::converge(int together) {
+  const auto warp = static_cast<std::size_t>(together);
   for (Instruction* each : pending_[warp]) {
     std::size_t most = 0;
     for (const auto& lane : each->executions) most = std::max(most, lane.size());
@@ -122,9 +123,18 @@ void Statistics::count_banks(const Parts& parts, std::uint64_t& phases, std::uin
 }
 
 void Statistics::ldmatrix(const void* const (&rows)[32], int matrices) {
+  count_rows(rows, matrices, counts_.ldmatrix_phases, counts_.ldmatrix_conflicts);
+}
+
+void Statistics::stmatrix(const void* const (&rows)[32], int matrices) {
+  count_rows(rows, matrices, counts_.stmatrix_phases, counts_.stmatrix_conflicts);
+}
+
+void Statistics::count_rows(const void* const (&rows)[32], int matrices, std::uint64_t& phases,
+                            std::uint64_t& conflicts) {
   Parts parts;
   for (int lane = 0; lane < 8 * matrices; ++lane) parts[lane] = {reinterpret_cast<std::uint64_t>(rows[lane]), 16};
-  count_banks(parts, counts_.ldmatrix_phases, counts_.ldmatrix_conflicts);
+  count_banks(parts, phases, conflicts);
 }
 
 }  // namespace emulator

@@ -25,11 +25,16 @@ struct Counts {
   std::uint64_t global_bytes_written = 0;
   std::uint64_t global_sectors_written = 0;
   std::uint64_t mma = 0;  // matrix instructions of a warp
+  std::uint64_t stmatrix_phases = 0;
+  std::uint64_t stmatrix_conflicts = 0;
+  std::uint64_t wgmma = 0;              // matrix instructions of a warpgroup
+  std::uint64_t tma_bytes_read = 0;     // global bytes that lie within the tensors; a multicast reads once
+  std::uint64_t tma_bytes_written = 0;  // the same of stores
 };
 
 class Statistics {
  public:
-  void begin_launch();
+  void begin_launch(int warps);  // of a cluster
 
   // For the running thread.
   void ordinary(const void* address, std::size_t bytes, bool write, const void* site);
@@ -37,7 +42,13 @@ class Statistics {
 
   // For a whole warp.
   void ldmatrix(const void* const (&rows)[32], int matrices);
+  void stmatrix(const void* const (&rows)[32], int matrices);
   void mma() { ++counts_.mma; }
+
+  // For a warpgroup, and for the copy engine.
+  void wgmma() { ++counts_.wgmma; }
+  void tma_read(std::size_t bytes) { counts_.tma_bytes_read += bytes; }
+  void tma_written(std::size_t bytes) { counts_.tma_bytes_written += bytes; }
 
   // The warp is together, or at its end: what its lanes did until now is complete.
   void converge(int warp);
@@ -63,11 +74,14 @@ class Statistics {
   void record(Kind kind, const void* address, std::size_t bytes, const void* site);
   void finish(Kind kind, const Parts& parts);
   static void count_banks(const Parts& parts, std::uint64_t& phases, std::uint64_t& conflicts);
+  static void count_rows(const void* const (&rows)[32], int matrices, std::uint64_t& phases,
+                         std::uint64_t& conflicts);
   static void count_sectors(const Parts& parts, std::uint64_t& bytes, std::uint64_t& sectors);
 
   Counts counts_;
-  std::unordered_map<std::uint64_t, Instruction> instructions_[32];
-  std::vector<Instruction*> pending_[32];
+  // Of each warp of a cluster.
+  std::vector<std::unordered_map<std::uint64_t, Instruction>> instructions_;
+  std::vector<std::vector<Instruction*>> pending_;
 };
 
 Statistics& statistics();

@@ -17,7 +17,7 @@ uint3 block_index() { return {scheduler().block(), 0, 0}; }
 uint3 block_size() { return {running().block_x, running().block_y, 1}; }
 uint3 grid_size() { return {running().grid, 1, 1}; }
 int lane_index() { return scheduler().lane(); }
-unsigned char* shared_memory() { return memory().shared(); }
+unsigned char* shared_memory() { return memory().shared(scheduler().rank()); }
 
 void sync_block(const char* file, int line) { scheduler().barrier({"__syncthreads", file, line}); }
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from quant.kernels.arguments import Epilogue
 from quant.kernels.host import mma_gemm
+from quant.kernels.host.epilogue import PARTS
 from quant.kernels.host.structures import ACTIVATIONS, DTYPES
 from quant.kernels.runtime.launch import Launch
 from quant.kernels.tiles import TILES, Tile
@@ -74,6 +75,8 @@ def test_what_is_compiled_and_what_it_fills(m: int, n: int, k: int, out_dtype: t
     assert dict(build.defines) == {
         **{"TILE_M": 64, "TILE_N": 64, "TILE_K": 128, "WARP_M": 32, "WARP_N": 32, "STAGES": 3},
         **{"OUT": DTYPES[out_dtype], "ACTIVATE": ACTIVATIONS["silu"], "BLOCK_SCALES": 0},
+        **{"PARTS": PARTS["bias"] | PARTS["gate"] | PARTS["residual"] | PARTS["one_b_scale"] * (n == 1)},
+        **{"ALIGNED": n % 8 == 0, "FAST_SUMS": 0},
     }
     assert (planned.out.shape, planned.out.dtype, planned.out.is_contiguous()) == ((m, n), out_dtype, True)
     assert arguments.out == planned.out.data_ptr()
@@ -95,14 +98,14 @@ def test_every_pointer_leads_into_a_tensor_that_is_held(k: int, kind: str) -> No
     assert dangling(planned.launch, planned.held) == []
     parts = {
         "everything": ["b_scale.base", "bias.base", "residual.base", "gate.base", "a_scale", "out_scale"],
-        "nothing": ["a_scale", "one_b_scale"],
+        "nothing": ["b_scale.base", "a_scale"],
         "blocks": ["a_scale"],
         "blocks both": [],
     }[kind]
     blocks = {"blocks": ["b_block_scales"], "blocks both": ["b_block_scales", "a_block_scales"]}.get(kind, [])
     given_away = [name for name, _ in pointers(planned.launch.arguments)]
     assert given_away == ["a", "b", "out", *blocks, *(f"epilogue.{part}" for part in parts)]
-    assert dict(planned.launch.build.defines)["BLOCK_SCALES"] == bool(blocks)
+    assert dict(planned.launch.build.defines)["BLOCK_SCALES"] == len(blocks)
 
 
 @pytest.mark.parametrize("scale", [torch.rand(5, 1), torch.rand(5, 3)[:, 1:2], torch.rand(1, 5).T, torch.rand(1, 1)])
@@ -117,9 +120,10 @@ def test_the_scale_of_each_row_is_found_by_its_stride(scale: torch.Tensor) -> No
 @pytest.mark.parametrize("n", range(1, 33))
 def test_results_are_written_in_one_piece_only_where_every_row_is_aligned(n: int, out_dtype: torch.dtype) -> None:
     planned = mma_gemm.plan(mma_gemm.INT8, codes(3, 16), codes(n, 16), epilogue(3, n, out_dtype), TILE)
-    piece = 8 if out_dtype.itemsize == 1 else 16
+    piece = 8 * out_dtype.itemsize  # of 8 elements, which every row consists of
     rows = [planned.out.data_ptr() + m * n * out_dtype.itemsize for m in range(3)]
-    assert planned.launch.arguments.out_vectors == all(row % piece == 0 for row in rows)
+    in_pieces = n * out_dtype.itemsize % piece == 0 and all(row % min(piece, 16) == 0 for row in rows)
+    assert dict(planned.launch.build.defines)["ALIGNED"] == in_pieces
 
 
 @pytest.mark.parametrize("k", [128, 129, 1000, 5120])

@@ -10,8 +10,9 @@ import torch
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from quant.kernels.arguments import Epilogue
 from quant.kernels.host.operands import VECTOR_BYTES, Operands, aligned
-from quant.kernels.host.structures import DTYPES, Rows
+from quant.kernels.host.structures import DTYPES, HopperArguments, MmaArguments, Rows
 
 FLOATS = [torch.bfloat16, torch.float16, torch.float32]
 CODES = [torch.int8, torch.float8_e4m3fn]
@@ -46,6 +47,11 @@ def row_offset(rows: Rows, m: int) -> int:
     return int(outer * rows.outer_stride + middle * rows.middle_stride + inner * rows.inner_stride)
 
 
+def addresses(rows: Rows, x: torch.Tensor, shape: list[int]) -> list[int]:
+    """Where a kernel finds each row of `x`, broadcast to `shape`."""
+    return [rows.base + row_offset(rows, m) * x.itemsize for m in range(torch.Size(shape[:-1]).numel())]
+
+
 @given(views())
 def test_a_kernel_reads_the_rows_of_any_view(drawn: tuple[torch.Tensor, list[int]]) -> None:
     x, shape = drawn
@@ -53,11 +59,29 @@ def test_a_kernel_reads_the_rows_of_any_view(drawn: tuple[torch.Tensor, list[int
     rows = operands.rows(x, shape)
     assert rows.dtype == DTYPES[x.dtype]
     expected = x.expand(shape).clone(memory_format=torch.contiguous_format).view(-1, shape[-1])
-    addresses = [rows.base + row_offset(rows, m) * x.itemsize for m in range(len(expected))]
-    for address, row in zip(addresses, expected, strict=True):
+    for address, row in zip(addresses(rows, x, shape), expected, strict=True):
         assert ctypes.string_at(address, row.nbytes) == bytes(row.view(torch.uint8).tolist())
-    assert bool(rows.vectors) == all(address % VECTOR_BYTES == 0 for address in addresses)
     assert [each.data_ptr() for each in operands.held] == [rows.base]
+
+
+@given(st.lists(st.none() | views(), max_size=3))
+def test_rows_are_aligned_where_every_one_of_all_operands_so_far_is(
+    drawn: list[tuple[torch.Tensor, list[int]] | None],
+) -> None:
+    operands, found = Operands(), list[int]()
+    assert operands.aligned
+    for each in drawn:
+        if each is None:
+            operands.rows(None, ())
+        else:
+            found += addresses(operands.rows(*each), *each)
+        assert operands.aligned == all(address % VECTOR_BYTES == 0 for address in found)
+
+
+def test_an_address_alone_says_nothing_of_rows() -> None:
+    operands = Operands()
+    operands.address(torch.zeros(9, dtype=torch.int8)[1:])
+    assert operands.aligned
 
 
 @given(views())
@@ -72,7 +96,7 @@ def test_a_gate_for_each_sample_is_not_expanded() -> None:
     operands = Operands()
     rows = operands.rows(gate, (2, 3, 5, 24))
     assert (rows.outer_stride, rows.middle_stride, rows.inner_stride) == (24, 0, 0)
-    assert (rows.middle, rows.inner, rows.vectors) == (3, 5, 1)
+    assert (rows.middle, rows.inner, operands.aligned) == (3, 5, True)
     assert operands.held == [gate]
 
 
@@ -80,6 +104,25 @@ def test_an_absent_operand_has_no_address() -> None:
     operands = Operands()
     rows = operands.rows(None, ())
     assert (rows.base, operands.address(None), operands.held) == (None, None, [])
+
+
+@pytest.mark.parametrize("kind", [MmaArguments, HopperArguments])
+@pytest.mark.parametrize("blocks", [0, 1, 2])
+@pytest.mark.parametrize("transposed", [False, True])
+def test_scales_by_block_lie_in_the_order_of_their_rows(
+    transposed: bool, blocks: int, kind: type[MmaArguments] | type[HopperArguments]
+) -> None:
+    scales = [torch.rand(5, 3), torch.rand(2, 3)]
+    a_scale, b_scale = (x.T.contiguous().T if transposed else x for x in scales)
+    operands, arguments = Operands(), kind()
+    operands.block_scales(arguments, Epilogue(a_scale, b_scale), blocks)
+    found = (arguments.a_block_scales, arguments.b_block_scales)
+    assert [address is not None for address in found] == [blocks == 2, blocks > 0]
+    for address, scale in zip(found, (a_scale, b_scale), strict=True):
+        if address is not None:
+            read = (ctypes.c_float * scale.numel()).from_address(address)
+            assert list(read) == scale.flatten().tolist()
+    assert {x.data_ptr() for x in operands.held} == {address for address in found if address is not None}
 
 
 @pytest.mark.parametrize("dtype", CODES)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import given
@@ -15,14 +17,15 @@ from tests.kernels.host.test_mma_gemm_plan import dangling, pointers
 CODES = [torch.int8, torch.float8_e4m3fn]
 
 
-@given(st.integers(1, LARGEST_K), st.sampled_from(CODES), st.sampled_from(list(NORMS)))
-def test_the_registers_of_a_block_hold_a_row(k: int, dtype: torch.dtype, norm: str) -> None:
-    found = build(k, dtype, norm)
+@given(st.integers(1, LARGEST_K), st.sampled_from(CODES), st.sampled_from(list(NORMS)), st.booleans())
+def test_the_registers_of_a_block_hold_a_row(k: int, dtype: torch.dtype, norm: str, in_pieces: bool) -> None:
+    found = build(k, dtype, norm, aligned=in_pieces)
     sizes = dict(found.defines)
     assert (found.kernel, sizes["CODES"], sizes["NORM"]) == (KERNEL, DTYPES[dtype], NORMS[norm])
+    assert sizes["ALIGNED"] == in_pieces
     assert sizes["CHUNKS"] * 8 * sizes["THREADS"] >= k
     assert sizes["THREADS"] % 32 == 0
-    assert sizes["THREADS"] * sizes["ROWS"] <= 512
+    assert sizes["THREADS"] * sizes["ROWS"] <= 640
     assert sizes["CHUNKS"] <= 8
     assert sizes["ROWS"] == 1 or sizes["THREADS"] == 32
     # No warp is without work, and no chunk.
@@ -66,6 +69,33 @@ def test_results_and_pointers(dtype: torch.dtype, static: bool) -> None:
     assert planned.launch.arguments.codes == planned.codes.data_ptr()
     assert planned.launch.arguments.scales == planned.scale.data_ptr()
     assert planned.launch.arguments.eps == pytest.approx(1e-6)
+
+
+#: Operands of a prologue, with the shapes they may have for x [2, 3, k].
+PARTS: dict[str, list[tuple[int, ...]]] = {
+    "norm_weight": [()],
+    "norm_bias": [()],
+    "pre_quant_scale": [()],
+    "modulation_scale": [(), (2, 1), (2, 3)],
+    "modulation_shift": [(), (3,), (2, 1)],
+}
+
+
+@given(st.data(), st.integers(1, 33))
+def test_rows_are_read_in_pieces_only_where_every_row_of_every_operand_is_aligned(data: st.DataObject, k: int) -> None:
+    def drawn(lead: tuple[int, ...]) -> torch.Tensor:
+        dtype = data.draw(st.sampled_from([torch.float32, torch.bfloat16, torch.float16]))
+        start, behind = (data.draw(st.sampled_from([0, 0, 0, 1, 4, 8])) for _ in range(2))
+        return torch.zeros(*lead, start + k + behind, dtype=dtype)[..., start : start + k]
+
+    x = drawn((2, 3))
+    names = data.draw(st.sets(st.sampled_from(list(PARTS))))
+    parts: dict[str, Any] = {name: drawn(data.draw(st.sampled_from(PARTS[name]))) for name in names}
+    planned = plan(x, torch.int8, None, Prologue(norm="layer", **parts))
+    wide = [each.expand(2, 3, k) for each in (x, *parts.values())]
+    rows = [each[i, j].data_ptr() for each in wide for i in range(2) for j in range(3)]
+    in_pieces = k % 8 == 0 and all(address % 16 == 0 for address in rows)
+    assert dict(planned.launch.build.defines)["ALIGNED"] == in_pieces
 
 
 def test_without_a_prologue_only_the_rows_are_read() -> None:

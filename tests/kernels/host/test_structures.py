@@ -1,36 +1,59 @@
-"""The structures that Python fills, against those that a C++ compiler lays out from the CUDA sources."""
+"""The structures that Python fills, against those that the CUDA compiler lays out from the sources."""
 
 from __future__ import annotations
 
 import ctypes
 import re
-import subprocess
-from pathlib import Path
+from collections.abc import Mapping
 
 import pytest
 import torch
 
-from quant.kernels.host.structures import ACTIVATIONS, DTYPES, NORMS, Epilogue, GemmArguments, QuantizeArguments, Rows
+from quant.kernels.arguments import SCALE_BLOCK
+from quant.kernels.hopper_tiles import HopperTile
+from quant.kernels.host import epilogue as endings
+from quant.kernels.host import mma_gemm, sm90_gemm, structures
+from quant.kernels.host import quantize_rows as rows_host
+from quant.kernels.host.structures import (
+    ACTIVATIONS,
+    DTYPES,
+    NORMS,
+    Epilogue,
+    HopperArguments,
+    MmaArguments,
+    QuantizeArguments,
+    Rows,
+)
+from quant.kernels.runtime.errors import KernelError
+from quant.kernels.runtime.launch import Build
+from quant.kernels.runtime.nvrtc import compile_cubin
 from quant.kernels.runtime.sources import needed, shipped
-from tests.emulator.build import runtime
+from quant.kernels.tiles import Tile
 
-EMULATOR = Path(__file__).parents[2] / "emulator"
-#: What must be defined to compile each file; no structure depends on the values.
-FILES: dict[str, str] = {
-    "mma_gemm.cuh": "TILE_M=64 TILE_N=64 TILE_K=64 WARP_M=32 WARP_N=32 STAGES=2 OUT=0 ACTIVATE=0 BLOCK_SCALES=0",
-    "quantize_rows.cu": "CODES=3 NORM=0 THREADS=32 ROWS=4 CHUNKS=1",
+_ENDING = dict.fromkeys(("OUT", "ACTIVATE", "PARTS", "BLOCK_SCALES", "ALIGNED", "FAST_SUMS"), 0)
+#: What each file is compiled with, and for which architecture; no structure depends on it.
+FILES: dict[str, tuple[Build, str]] = {
+    "mma_gemm.cuh": (mma_gemm.build("layout", Tile(64, 64, 64, 32, 32, 2), _ENDING), "sm_89"),
+    "sm90_gemm.cuh": (sm90_gemm.build("layout", HopperTile(64, 1, 64, 2, 1), _ENDING, staged=False), "sm_90a"),
+    "quantize_rows.cu": (rows_host.build(256, torch.int8, "none")._replace(kernel="layout"), "sm_80"),
 }
 STRUCTURES: list[tuple[type[ctypes.Structure], str]] = [
     (Rows, "mma_gemm.cuh"),
+    (Rows, "sm90_gemm.cuh"),
+    (Rows, "quantize_rows.cu"),
     (Epilogue, "mma_gemm.cuh"),
-    (GemmArguments, "mma_gemm.cuh"),
+    (Epilogue, "sm90_gemm.cuh"),
+    (MmaArguments, "mma_gemm.cuh"),
+    (HopperArguments, "sm90_gemm.cuh"),
     (QuantizeArguments, "quantize_rows.cu"),
 ]
-KINDS = {ctypes.c_void_p: "pointer", ctypes.c_int32: "integer", ctypes.c_int64: "integer", ctypes.c_float: "float"}
-ENUMS: list[tuple[str, str, dict[str, int]]] = [
-    (
+#: A map is an array of bytes here and a class there.
+KINDS = {ctypes.c_void_p: "POINTER", ctypes.c_int32: "INTEGER", ctypes.c_int64: "INTEGER", ctypes.c_float: "FLOATING"}
+#: File of each enum, the file that is compiled, and what Python knows of it.
+ENUMS: dict[str, tuple[str, str, Mapping[str, int]]] = {
+    "Dtype": (
         "numbers.cuh",
-        "Dtype",
+        "mma_gemm.cuh",
         {
             "BF16": DTYPES[torch.bfloat16],
             "F16": DTYPES[torch.float16],
@@ -39,86 +62,132 @@ ENUMS: list[tuple[str, str, dict[str, int]]] = [
             "E4M3": DTYPES[torch.float8_e4m3fn],
         },
     ),
-    ("epilogue.cuh", "Activation", {name.upper(): value for name, value in ACTIVATIONS.items()}),
-    (
+    "Activation": ("epilogue.cuh", "mma_gemm.cuh", {name.upper(): value for name, value in ACTIVATIONS.items()}),
+    "Part": ("epilogue.cuh", "sm90_gemm.cuh", {name.upper(): value for name, value in endings.PARTS.items()}),
+    "Blocks": (
+        "epilogue.cuh",
+        "sm90_gemm.cuh",
+        {name: getattr(endings, name) for name in ("NO_BLOCKS", "BLOCKS_OF_B", "BLOCKS_OF_BOTH")},
+    ),
+    "Norm": (
         "quantize_rows.cu",
-        "Norm",
+        "quantize_rows.cu",
         {"NO_NORM": NORMS["none"], "LAYER_NORM": NORMS["layer"], "RMS_NORM": NORMS["rms"]},
     ),
-]
-KIND_OF = """
-#include <cstddef>
-#include <cstdio>
-#include <type_traits>
-template <class T> const char* kind() {
-  return std::is_pointer_v<T> ? "pointer" : std::is_integral_v<T> ? "integer" : std::is_class_v<T> ? "class" : "float";
 }
+KIND_OF = """
+enum KindOf { POINTER, INTEGER, FLOATING, CLASS };
+template <class T> constexpr KindOf kind_of = __is_class(T) ? CLASS : INTEGER;
+template <class T> constexpr KindOf kind_of<T*> = POINTER;
+template <> constexpr KindOf kind_of<float> = FLOATING;
 """
 
 
-def enumerators(file: str, name: str) -> list[str]:
-    found = re.search(rf"enum {name} : s32 {{([^}}]*)}}", shipped()[file])
-    assert found is not None
-    return [each.split("=")[0].strip() for each in found[1].split(",")]
-
-
-def program(file: str) -> str:
-    """Prints a line for each structure, field and enumerator of a file; refuses a field that Python has not."""
-    printed, counted = [], []
-    for structure, of in STRUCTURES:
-        if of == file:
-            name = structure.__name__
-            printed.append(f'  printf("{name} %zu\\n", sizeof({name}));')
-            for field, *_ in structure._fields_:
-                place = f"offsetof({name}, {field}), sizeof({name}::{field}), kind<decltype({name}::{field})>()"
-                printed.append(f'  printf("{name}.{field} %zu %zu %s\\n", {place});')
-            # A structured binding needs a name for every field, no more and no less.
-            names = ", ".join(f"f{index}" for index in range(len(structure._fields_)))
-            counted.append(f"void count({name}& all) {{ auto& [{names}] = all; }}")
-    for of, enum, _ in ENUMS:
-        if of in needed(file):
-            printed.extend(f'  printf("{each} %d\\n", {each});' for each in enumerators(of, enum))
-    return "\n".join(['#include "cuda.h"', f'#include "{file}"', KIND_OF, *counted, "int main() {", *printed, "}\n"])
-
-
-@pytest.fixture(scope="module")
-def compiled(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """Name to what g++ makes of it, of both files; where they share a header, it says the same."""
-    found: dict[str, str] = {}
-    for file, macros in FILES.items():
-        folder = tmp_path_factory.mktemp("layout")
-        for name, text in needed(file).items():
-            if name != "ptx.cuh":  # the emulator's comes instead
-                (folder / name).write_text(text)
-        (folder / "main.cpp").write_text(program(file))
-        defines = [f"-D{macro}" for macro in ("ARCH=890", *macros.split())]
-        subprocess.run(
-            ["g++", "-std=c++17", "-w", *defines, f"-I{EMULATOR}", "main.cpp", str(runtime()), "-o", "main",
-             f"-Wl,-rpath,{runtime().parent}"],
-            cwd=folder, check=True,
-        )  # fmt: skip
-        for line in subprocess.run([folder / "main"], capture_output=True, text=True, check=True).stdout.splitlines():
-            name, what = line.split(" ", 1)
-            assert found.setdefault(name, what) == what
+def claims(structure: type[ctypes.Structure]) -> dict[str, str]:
+    """What Python takes for granted: a word for it, and a condition in C++."""
+    name = structure.__name__
+    found = {f"size of {name}": f"sizeof({name}) == {ctypes.sizeof(structure)}"}
+    for field, of, *_ in structure._fields_:
+        place = getattr(structure, field)
+        found[f"place of {name}.{field}"] = f"__builtin_offsetof({name}, {field}) == {place.offset}"
+        found[f"size of {name}.{field}"] = f"sizeof({name}::{field}) == {place.size}"
+        found[f"kind of {name}.{field}"] = f"kind_of<decltype({name}::{field})> == {KINDS.get(of, 'CLASS')}"
     return found
 
 
-@pytest.mark.parametrize(("structure", "file"), STRUCTURES)
-def test_every_field_lies_where_the_compiler_puts_it(
-    compiled: dict[str, str], structure: type[ctypes.Structure], file: str
-) -> None:
-    name = structure.__name__
-    expected = {name: str(ctypes.sizeof(structure))}
-    for field, of, *_ in structure._fields_:
-        place = getattr(structure, field)
-        expected[f"{name}.{field}"] = f"{place.offset} {place.size} {KINDS.get(of, 'class')}"
-    assert {key: what for key, what in compiled.items() if key.split(".")[0] == name} == expected
+def refuted(file: str, conditions: Mapping[str, str], more: str = "") -> list[str]:
+    """Those of the claims about a file that its compilation refutes; `more` is compiled with them."""
+    build, arch = FILES[file]
+    lines = [f'static_assert({condition}, "{word}");' for word, condition in conditions.items()]
+    main = 'extern "C" __global__ void layout() {}\n'
+    text = "\n".join([f'#include "{file}"', KIND_OF, *lines, more, main])
+    try:
+        compile_cubin(build, arch, {**shipped(), "layout.cu": text})
+    except KernelError as error:
+        found = re.findall(r'static assertion failed with "([^"]*)"', str(error))
+        if len(found) != str(error).count(": error: "):
+            raise
+        return found
+    return []
 
 
-@pytest.mark.parametrize(("file", "name", "values"), ENUMS, ids=lambda value: value if isinstance(value, str) else "")
-def test_numbers_mean_the_same_on_both_sides(
-    compiled: dict[str, str], file: str, name: str, values: dict[str, int]
-) -> None:
-    assert {each: int(compiled[each]) for each in enumerators(file, name)} == values
+def bound(structure: type[ctypes.Structure]) -> str:
+    """A structured binding needs a name for every field, no more and no less."""
+    names = ", ".join(f"f{index}" for index in range(len(structure._fields_)))
+    return f"DEVICE void count({structure.__name__}& all) {{ auto& [{names}] = all; }}"
+
+
+@pytest.mark.parametrize(("structure", "file"), STRUCTURES, ids=lambda value: getattr(value, "__name__", value))
+def test_every_field_lies_where_the_compiler_puts_it(structure: type[ctypes.Structure], file: str) -> None:
+    assert refuted(file, claims(structure), bound(structure)) == []
+
+
+def test_every_structure_is_compared() -> None:
+    here = {each for each in vars(structures).values() if isinstance(each, type) and issubclass(each, ctypes.Structure)}
+    assert here == {structure for structure, _ in STRUCTURES}
+
+
+def test_a_structure_that_differs_is_found() -> None:
+    """The comparison itself: fields exchanged, a wrong type, one left out, one too many."""
+
+    class QuantizeArguments(ctypes.Structure):
+        _fields_ = structures.QuantizeArguments._fields_
+
+    class Rows(ctypes.Structure):
+        _fields_ = (
+            *structures.Rows._fields_[:4],
+            ("inner", ctypes.c_int32),
+            ("middle", ctypes.c_float),
+            *structures.Rows._fields_[6:],
+        )
+
+    assert refuted("quantize_rows.cu", claims(QuantizeArguments), bound(QuantizeArguments)) == []
+    assert refuted("quantize_rows.cu", claims(Rows)) == [
+        "place of Rows.inner",
+        "place of Rows.middle",
+        "kind of Rows.middle",
+    ]
+    few, many = (type("Rows", (ctypes.Structure,), {"_fields_": structures.Rows._fields_[:end]}) for end in (6, 7))
+    assert refuted("quantize_rows.cu", {}, bound(many)) == []
+    with pytest.raises(KernelError, match="structured binding"):
+        refuted("quantize_rows.cu", {}, bound(few))
+
+
+def test_maps_are_aligned_wherever_the_parameter_is() -> None:
+    maps = [field for field, of, *_ in HopperArguments._fields_ if issubclass(of, ctypes.Array)]
+    assert maps == ["a", "b", "out"]
+    assert ctypes.sizeof(HopperArguments) % 64 == 0
+    conditions = {
+        "alignment of the parameter": "alignof(HopperArguments) == 64",
+        "alignment of a map": "alignof(TensorMap) == 64",
+        **{f"place of {each}": f"__builtin_offsetof(HopperArguments, {each}) % 64 == 0" for each in maps},
+    }
+    assert refuted("sm90_gemm.cuh", conditions) == []
+    assert all(getattr(HopperArguments, each).size == 128 for each in maps)
+
+
+@pytest.mark.parametrize("name", ENUMS)
+def test_numbers_mean_the_same_on_both_sides(name: str) -> None:
+    source, file, values = ENUMS[name]
+    assert source in needed(file)
+    listed = re.search(rf"enum {name} : s32 {{([^}}]*)}}", shipped()[source])
+    assert listed is not None
+    assert {each.split("=")[0].strip() for each in listed[1].split(",")} == set(values)
+    assert refuted(file, {each: f"{each} == {value}" for each, value in values.items()}) == []
+    assert refuted(file, {each: f"{each} != {value}" for each, value in values.items()}) == list(values)
     assert len(set(values.values())) == len(values)
-    assert len(values) == {"Dtype": len(DTYPES), "Activation": len(ACTIVATIONS), "Norm": len(NORMS)}[name]
+
+
+def test_every_number_of_python_is_compared() -> None:
+    counts = {"Dtype": len(DTYPES), "Activation": len(ACTIVATIONS), "Norm": len(NORMS), "Part": len(endings.PARTS)}
+    assert {name: len(ENUMS[name][2]) for name in counts} == counts
+
+
+def test_parts_are_bits() -> None:
+    assert sum(endings.PARTS.values()) == 2 ** len(endings.PARTS) - 1
+    assert all(value & (value - 1) == 0 for value in endings.PARTS.values())
+
+
+def test_scales_lie_in_blocks_of_the_same_size() -> None:
+    assert refuted("sm90_gemm.cuh", {"SCALE_BLOCK": f"SCALE_BLOCK == {SCALE_BLOCK}"}) == []
+    assert refuted("mma_gemm.cuh", {"SCALE_BLOCK": f"SCALE_BLOCK == {SCALE_BLOCK}"}) == []

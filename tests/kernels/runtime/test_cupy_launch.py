@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from quant.kernels.runtime import cupy_launch
+from quant.kernels.runtime import cupy_launch, tensor_maps
 from quant.kernels.runtime.cupy_launch import device_architecture, prepare, run
 from quant.kernels.runtime.errors import INSTALL, KernelError
-from quant.kernels.runtime.launch import Build, Launch
+from quant.kernels.runtime.launch import Build, Launch, TensorMap
 from tests.kernels.runtime.conftest import Machine
 from tests.kernels.runtime.fake_cupy import fake_cupy
 
@@ -73,6 +73,33 @@ def test_the_arguments_are_read_at_every_launch(machine: Machine) -> None:
     for rows in (1, 2):
         run(LAUNCH._replace(arguments=Arguments(0, rows, 0.0, 0)), CUDA)
     assert [launch["bytes"] for launch in machine.cupy.launches] == [bytes(Arguments(0, rows)) for rows in (1, 2)]
+
+
+def test_maps_are_filled_in_before_a_launch(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    class WithMaps(ctypes.Structure):
+        _fields_ = (("rows", ctypes.c_uint64), ("a", ctypes.c_uint8 * 128), ("b", ctypes.c_uint8 * 128))
+
+    encoded = [TensorMap(address, 8, 16, 16, 8) for address in (16, 32)]
+    monkeypatch.setattr(tensor_maps, "encoded", lambda tensor_map: bytes([tensor_map.address]) * 128)
+    launch = LAUNCH._replace(arguments=WithMaps(rows=7), maps=(("b", encoded[0]), ("a", encoded[1])), cluster=2)
+    run(launch, CUDA)
+    (found,) = machine.cupy.launches
+    assert found["bytes"] == (7).to_bytes(8, "little") + bytes([32]) * 128 + bytes([16]) * 128
+    # The size of clusters is the compiled kernel's: a launch says nothing of it.
+    assert found["grid"] == (12, 1, 1)
+
+
+def test_a_launch_without_maps_asks_no_driver(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tensor_maps, "encoded", None)
+    run(LAUNCH, CUDA)
+    assert machine.cupy.launches[0]["bytes"] == bytes(ARGUMENTS)
+
+
+def test_no_blocks_ask_for_no_maps(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A driver refuses a matrix without rows."""
+    monkeypatch.setattr(tensor_maps, "encoded", None)
+    run(LAUNCH._replace(grid=0, maps=(("x", TensorMap(16, 0, 16, 16, 8)),)), CUDA)
+    assert machine.cupy.launches == []
 
 
 def test_a_build_is_loaded_once_for_each_device(machine: Machine, compiled: list[tuple[Build, str]]) -> None:

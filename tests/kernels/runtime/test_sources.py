@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from quant.kernels.runtime import wgmma
 from quant.kernels.runtime.errors import KernelError
 from quant.kernels.runtime.sources import needed, shipped
 
@@ -17,13 +18,28 @@ TEXTS = {
 }
 
 
-def test_what_is_shipped_is_what_the_folder_holds() -> None:
-    assert dict(shipped()) == {
+def test_what_is_shipped_is_what_the_folder_holds_and_the_wrappers_of_wgmma() -> None:
+    files = {
         path.name: path.read_text(encoding="utf-8")
         for path in sorted(FOLDER.iterdir())
         if path.suffix in (".cu", ".cuh")
     }
+    assert wgmma.NAME not in files
+    assert dict(shipped()) == {**files, wgmma.NAME: wgmma.header()}
     assert "ptx.cuh" in shipped()
+
+
+def test_what_is_shipped_cannot_be_changed() -> None:
+    assert shipped() is shipped()
+    with pytest.raises(TypeError):
+        shipped()["ptx.cuh"] = ""  # type: ignore[index]
+
+
+def test_only_the_kernels_of_hopper_are_made_with_wgmma() -> None:
+    """Its text is part of the key of what is compiled: others need not be compiled anew when it changes."""
+    with_it = {name for name in shipped() if name.endswith(".cu") and wgmma.NAME in needed(name)}
+    assert with_it == {"sm90_int8_gemm.cu", "sm90_fp8_gemm.cu"}
+    assert set(needed(wgmma.NAME)) == {wgmma.NAME, "ptx.cuh"}
 
 
 def test_headers_are_followed_through_headers_and_circles() -> None:
