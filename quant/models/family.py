@@ -18,6 +18,8 @@ class Family:
         shared_inputs: names within a block of layers that read one and the same input. They share one smoothing
             vector, so that the input is quantized once for all of them.
         keep: (pattern, reason) of layers that stay in high precision, searched for in the layer's name.
+        fused_block: the module of `quant.modules.blocks` that has `check_block` and `fuse_block` for its blocks; None
+            where they have no fused form. A name, because that module imports diffusers.
     """
 
     name: str
@@ -25,6 +27,7 @@ class Family:
     blocks: str | None
     shared_inputs: tuple[tuple[str, ...], ...] = ()
     keep: tuple[tuple[str, str], ...] = ()
+    fused_block: str | None = None
 
     def block(self, layer: str) -> tuple[str, int] | None:
         """The list of blocks a layer is in and its index there, ("blocks.", 3); None outside of them."""

@@ -13,4 +13,5 @@ WAN = Family(
     ),
     # VACE's blocks carry projections in and out of the residual stream, one each side of the block.
     keep=((r"\.proj_(in|out)$", "projects the control signal into the residual stream"),),
+    fused_block="wan",
 )

@@ -3,10 +3,16 @@
 diffusers looks `quantization_config["quant_method"]` up in two dictionaries and has no registration call, so
 `register` writes into them. Weights arrive in shards, one tensor at a time, and are put where they belong packed:
 full-precision weights never exist.
+
+A config with `"fused": true` makes fused blocks of the model's blocks once all weights are there. The option comes from
+the checkpoint alone: diffusers ignores, with a warning, a `quantization_config` passed for a model that has one.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from enum import StrEnum
 from typing import Any
 
@@ -20,6 +26,7 @@ from quant.checkpoint.config import COMPRESSED_TENSORS, CONFIG_KEY, METHODS, OUR
 from quant.errors import CheckpointError
 from quant.modules.linear import QuantLinear
 from quant.modules.replace import insert_empty_layers, linears, prepack
+from quant.workflows.fusing import block_module, fuse, wants_fusing
 
 
 class Method(StrEnum):
@@ -58,9 +65,17 @@ class Quantizer(DiffusersQuantizer):  # type: ignore[misc]
                 "the model is not a quant checkpoint; make one with 'quant calibrate' or quant.quantize(...)"
             )
         places = kwargs.get("device_map")
+        if self.fuses and isinstance(places, dict) and len(set(places.values())) > 1:
+            # accelerate hooks each layer before the blocks are fused, and a fused block would run none of the hooks.
+            raise CheckpointError("device_map over several devices is not supported with fused blocks; name one device")
         if isinstance(places, dict) and "disk" in places.values():
             # diffusers casts tensors before it offloads them, and a scale in bf16 is another scale.
             raise CheckpointError("device_map with 'disk' is not supported for quantized layers; use 'cpu'")
+
+    @property
+    def fuses(self) -> bool:
+        """Do the blocks become fused ones? As the config says, but for a load within `unfused`."""
+        return wants_fusing(self.quantization_config.fields, CONFIG_KEY) and not _unfused.get()
 
     def update_torch_dtype(self, torch_dtype: torch.dtype | None) -> torch.dtype:
         """The dtype of everything not packed: as asked for, else as stored."""
@@ -72,6 +87,8 @@ class Quantizer(DiffusersQuantizer):  # type: ignore[misc]
 
     def _process_model_before_weight_loading(self, model: nn.Module, **kwargs: Any) -> None:
         config = self.quantization_config.fields
+        if self.fuses:
+            block_module(model)  # refuses before anything is read
         insert_empty_layers(model, stored_layers(config, linears(model), type(model).__name__))
 
     def _process_model_after_weight_loading(self, model: nn.Module, **kwargs: Any) -> nn.Module:
@@ -79,7 +96,7 @@ class Quantizer(DiffusersQuantizer):  # type: ignore[misc]
         if empty is not None:
             raise CheckpointError(f"the checkpoint has no tensor '{empty}'; is a shard missing?")
         prepack(model)
-        return model
+        return fuse(model) if self.fuses else model
 
     def check_if_quantized_param(
         self, model: nn.Module, param_value: torch.Tensor, param_name: str, state_dict: Any, **kwargs: Any
@@ -117,6 +134,19 @@ class Quantizer(DiffusersQuantizer):  # type: ignore[misc]
     @property
     def is_compileable(self) -> bool:
         return True
+
+
+_unfused: ContextVar[bool] = ContextVar("unfused", default=False)
+
+
+@contextmanager
+def unfused() -> Iterator[None]:
+    """Within it, `from_pretrained` leaves blocks as they are whatever the checkpoint's config says."""
+    token = _unfused.set(True)
+    try:
+        yield
+    finally:
+        _unfused.reset(token)
 
 
 def _layer_of(model: nn.Module, name: str) -> tuple[nn.Module, str]:

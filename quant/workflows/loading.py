@@ -24,6 +24,7 @@ from quant.errors import CheckpointError, ModelError
 from quant.modules.linear import QuantLinear
 from quant.modules.replace import insert_empty_layers, linears, prepack
 from quant.packing.linear import tensor_layout
+from quant.workflows.fusing import block_module, fuse, wants_fusing, with_fusing
 from quant.workflows.record import Record, attach
 from quant.workflows.skeleton import model_class, skeleton
 
@@ -36,6 +37,7 @@ def load(
     dtype: torch.dtype | None = None,
     device: str | torch.device = "cpu",
     check_files: bool = True,
+    fused: bool | None = None,
 ) -> nn.Module:
     """The quantized model of a checkpoint.
 
@@ -47,23 +49,32 @@ def load(
         dtype: of everything that is not packed; as stored by default.
         device: where tensors are put; full-precision weights of packed layers are never made.
         check_files: compare every file with its SHA-256 in the manifest first (about a second a GB).
+        fused: make the model's blocks into blocks of fused ops: fewer, larger ones, whose results differ by rounding.
+            Such a model takes no LoRA, hooks or attention processors, and saved again it asks to be loaded fused.
+            None does as the checkpoint's config says, which is no unless it has `"fused": true`.
 
     Returns:
         `into`, or a new diffusers model, in eval mode.
 
     Raises:
         CheckpointError: names the file or tensor that is missing, damaged or of another model.
-        ModelError: `into` is needed, or diffusers has no such class.
+        ModelError: `into` is needed, diffusers has no such class, or the model cannot be fused.
     """
     path = _component(Path(folder), component)
     manifest = verify(path) if check_files else find_manifest(path)
     config = read_config(path)
+    quantization = config[CONFIG_KEY]
+    wanted = wants_fusing(quantization, str(path / "config.json")) if fused is None else fused
     if into is not None:
-        model = _fill(into, path, config[CONFIG_KEY], dtype, torch.device(device))
+        if wanted:
+            block_module(into)  # refuses before anything is read
+        model = _fill(into, path, quantization, dtype, torch.device(device))
     else:
-        model = _diffusers_model(path, config, dtype, device)
+        model = _diffusers_model(path, config, dtype, device, fused=wanted)
+    if wanted:
+        fuse(model)
     made, layers = ({}, []) if manifest is None else (manifest.provenance, manifest.layers)
-    attach(model, Record(config[CONFIG_KEY], made, layers))
+    attach(model, Record(with_fusing(quantization, wanted), made, layers))
     return model
 
 
@@ -79,16 +90,19 @@ def _component(folder: Path, component: str | None) -> Path:
 
 
 def _diffusers_model(
-    path: Path, config: Mapping[str, Any], dtype: torch.dtype | None, device: str | torch.device
+    path: Path, config: Mapping[str, Any], dtype: torch.dtype | None, device: str | torch.device, *, fused: bool
 ) -> nn.Module:
-    from quant.workflows.hf_quantizer import register
+    from quant.workflows.hf_quantizer import register, unfused
 
     register()
     # First, because diffusers would only log a tensor that is missing, or fail in words of its own.
     empty = skeleton(path)
+    if fused:
+        block_module(empty)
     layers = stored_layers(config[CONFIG_KEY], linears(empty), str(path / "config.json"))
     _check_fit(path, _expected(empty, layers), stored_tensors(path))
-    model = model_class(path).from_pretrained(path, dtype=dtype, device_map={"": str(device)})
+    with unfused():  # `load` does it, for every way of loading
+        model = model_class(path).from_pretrained(path, dtype=dtype, device_map={"": str(device)})
     assert isinstance(model, nn.Module)
     return model.eval()
 

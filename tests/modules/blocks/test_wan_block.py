@@ -1,0 +1,216 @@
+"""A fused Wan block against diffusers' own with the same packed layers.
+
+In float32 both do the same arithmetic but for the order in which norm2's weight is applied, so they agree to float32
+unless that flips a code. In bf16 the unfused block rounds between its ops (`test_surroundings` bounds each); behind
+them rounding flips codes of later layers, each by a step, so a whole block is compared loosely: within 2% for INT8,
+whose steps are 1/127 of a row, and 4.5% for FP8, whose steps are 1/16 of each value. Every mistake in `mistakes` is
+larger than that.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from quant.modules.blocks.linear import FusedLinear
+from quant.modules.blocks.merged import MergedLinear
+from quant.modules.blocks.wan_block import FusedWanTransformerBlock
+from tests.modules.blocks.mistakes import IMAGE_MISTAKES, MISTAKES, SMOOTHED_MISTAKES, STATIC_MISTAKES
+from tests.modules.blocks.wan_blocks import exact, fused, inputs, plain, quantized, relative_error
+
+RECIPES = [("W8A8", False), ("W8A8", True), ("FP8_DYNAMIC", False), ("FP8", False), ("FP8", True)]
+VARIANTS: list[dict[str, Any]] = [{}, {"image": True}, {"norm2": False}]
+FLOAT32 = 1e-3
+BF16 = {"W8A8": 0.02, "FP8_DYNAMIC": 0.045, "FP8": 0.045}
+
+
+@pytest.fixture(autouse=True)
+def _no_grad() -> Any:
+    with torch.no_grad():
+        yield
+
+
+@pytest.mark.parametrize("per_token", [False, True])
+@pytest.mark.parametrize("variant", VARIANTS, ids=str)
+@pytest.mark.parametrize(("scheme", "smoothed"), RECIPES)
+def test_it_computes_what_diffusers_block_does(
+    scheme: str, smoothed: bool, variant: dict[str, Any], per_token: bool
+) -> None:
+    image = "image" in variant
+    for dtype, bound in ((torch.float32, FLOAT32), (torch.bfloat16, BF16[scheme])):
+        block = quantized(scheme, smoothed=smoothed, dtype=dtype, **variant)
+        given = inputs(dtype, per_token=per_token, image=image)
+        found = fused(block)(*given)
+        assert found.dtype == dtype
+        assert relative_error(found, block(*given)) < bound
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("mistake", [*MISTAKES, *IMAGE_MISTAKES, *SMOOTHED_MISTAKES])
+def test_every_mistake_is_seen(mistake: str, dtype: torch.dtype) -> None:
+    block, given = quantized("W8A8", smoothed=True, image=True, dtype=dtype), inputs(dtype, image=True)
+    wrong = fused(block)
+    {**MISTAKES, **IMAGE_MISTAKES, **SMOOTHED_MISTAKES}[mistake](wrong)
+    bound = FLOAT32 if dtype == torch.float32 else BF16["W8A8"]
+    assert relative_error(wrong(*given), block(*given)) > 1.5 * bound
+
+
+@pytest.mark.parametrize("mistake", STATIC_MISTAKES)
+def test_every_mistake_of_a_static_scheme_is_seen(mistake: str) -> None:
+    block, given = quantized("FP8", dtype=torch.bfloat16), inputs(torch.bfloat16)
+    wrong = fused(block)
+    STATIC_MISTAKES[mistake](wrong)
+    assert relative_error(wrong(*given), block(*given)) > 1.5 * BF16["FP8"]
+
+
+@pytest.mark.parametrize(("scheme", "smoothed"), RECIPES[:4])
+def test_it_is_as_close_to_the_exact_block(scheme: str, smoothed: bool) -> None:
+    """Over 40 inputs: what quantization costs is the same, and fewer roundings come on top of it."""
+    block = quantized(scheme, smoothed=smoothed, dtype=torch.bfloat16)
+    reference, candidate = exact(block), fused(block)
+    errors = {"fused": 0.0, "apart": 0.0}
+    for seed in range(40):
+        given = inputs(torch.bfloat16, seed=seed)
+        expected = reference(*given.float())
+        for name, found in (("fused", candidate(*given)), ("apart", block(*given))):
+            errors[name] += relative_error(found, expected) ** 2
+    # Which codes the roundings flip is chance: half a percent of the sum over 40 inputs.
+    assert errors["fused"] < 1.01 * errors["apart"]
+
+
+def test_what_is_fused_is_listed() -> None:
+    parts = fused(quantized("W8A8", image=True)).parts
+    assert parts == dict.fromkeys(
+        (
+            "attn1.to_qkv",
+            "attn1.to_out.0",
+            "attn2.to_q",
+            "attn2.to_kv",
+            "attn2.to_added_kv",
+            "attn2.to_out.0",
+            "ffn.net.0.proj",
+            "ffn.net.2",
+        ),
+        "fused",
+    )
+    assert fused(quantized("FP8")).parts["ffn.net.0.proj"] == "fused, its output leaves as codes"
+    assert fused(quantized("FP8", smoothed=True)).parts["ffn.net.0.proj"] == "fused"
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(
+    ("kept", "reasons"),
+    [
+        (("attn1.to_k",), {"attn1.to_qkv": "to_k is not quantized"}),
+        (("attn2.to_q",), {"attn2.to_q": "to_q is not quantized"}),
+        (("attn2.to_v", "attn2.add_k_proj"), {"attn2.to_kv": "to_v is not quantized",
+                                               "attn2.to_added_kv": "add_k_proj is not quantized"}),
+        (("attn1.to_out.0", "attn2.to_out.0"), {"attn1.to_out.0": "to_out.0 is not quantized",
+                                                "attn2.to_out.0": "to_out.0 is not quantized"}),
+        (("ffn.net.0.proj",), {"ffn.net.0.proj": "net.0.proj is not quantized"}),
+        (("ffn.net.2",), {"ffn.net.2": "net.2 is not quantized"}),
+    ],
+    ids=lambda value: value[0] if isinstance(value, tuple) else "",
+)  # fmt: skip
+@pytest.mark.parametrize("scheme", ["W8A8", "FP8"])
+def test_a_layer_that_is_kept_runs_as_it_is(
+    scheme: str, kept: tuple[str, ...], reasons: dict[str, str], dtype: torch.dtype
+) -> None:
+    block = quantized(scheme, ignore=kept, image=True, dtype=dtype)
+    candidate, given = fused(block), inputs(dtype, image=True)
+    assert {part: why for part, why in candidate.parts.items() if not why.startswith("fused")} == reasons
+    assert all(type(candidate.get_submodule(name)) is nn.Linear for name in kept)
+    bound = FLOAT32 if dtype == torch.float32 else BF16[scheme]
+    assert relative_error(candidate(*given), block(*given)) < bound
+    assert list(candidate.state_dict()) == list(block.state_dict())
+
+
+def test_layers_with_scales_of_their_own_are_not_merged() -> None:
+    block = quantized("FP8")
+    block.attn1.to_v.input_scale.mul_(2)
+    candidate = fused(block)
+    assert candidate.parts["attn1.to_qkv"] == "to_v has another input_scale than to_q"
+    assert relative_error(candidate(*inputs()), block(*inputs())) < FLOAT32
+
+
+def test_a_hidden_layer_of_another_format_leaves_as_floats() -> None:
+    block = quantized("W8A8")
+    block.ffn.net[2] = quantized("FP8").ffn.net[2]
+    candidate = fused(block)
+    assert (candidate.parts["ffn.net.0.proj"], candidate.parts["ffn.net.2"]) == ("fused", "fused")
+    assert relative_error(candidate(*inputs()), block(*inputs())) < FLOAT32
+
+
+@pytest.mark.parametrize(("scheme", "smoothed"), RECIPES)
+def test_each_input_is_quantized_once(scheme: str, smoothed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = {"quantize_rows": 0, "scaled_mm": 0}
+    for name in calls:
+        inner = getattr(torch.ops.quant, name)
+
+        def counted(*args: Any, name: str = name, inner: Any = inner) -> Any:
+            calls[name] += 1
+            return inner(*args)
+
+        monkeypatch.setattr(torch.ops.quant, name, counted)
+    block = quantized(scheme, smoothed=smoothed)
+    fused(block)(*inputs())
+    to_codes = scheme == "FP8" and not smoothed
+    assert calls == {"quantize_rows": 6 if to_codes else 7, "scaled_mm": 7}
+
+
+@pytest.mark.parametrize(("scheme", "smoothed"), RECIPES)
+@pytest.mark.parametrize("image", [False, True])
+def test_its_state_is_the_blocks(scheme: str, smoothed: bool, image: bool) -> None:
+    block = quantized(scheme, smoothed=smoothed, image=image, dtype=torch.bfloat16)
+    candidate = fused(block)
+    before, after = block.state_dict(), candidate.state_dict()
+    assert list(before) == list(after)
+    for name in before:
+        assert (before[name].dtype, before[name].shape) == (after[name].dtype, after[name].shape), name
+        assert torch.equal(before[name].contiguous().view(torch.uint8), after[name].contiguous().view(torch.uint8))
+    other = quantized(scheme, smoothed=smoothed, image=image, dtype=torch.bfloat16)
+    other.scale_shift_table.add_(1)
+    other.attn1.to_k.weight.view(torch.uint8).copy_(other.attn1.to_k.weight.view(torch.uint8).flip(0))
+    assert candidate.load_state_dict(other.state_dict()) == ([], [])
+    given = inputs(torch.bfloat16, image=image)
+    assert torch.equal(candidate(*given), fused(other)(*given))
+    assert not torch.equal(candidate(*given), fused(block)(*given))
+
+
+def test_copies_and_casts() -> None:
+    block = quantized("W8A8", smoothed=True)
+    candidate, given = fused(block), inputs()
+    expected = candidate(*given)
+    duplicate = copy.deepcopy(candidate)
+    candidate.attn1.to_qkv.weight.zero_()
+    assert torch.equal(duplicate(*given), expected)
+    assert duplicate.attn1.to_q.merged is duplicate.attn1.to_qkv
+    half = duplicate.to(torch.bfloat16)
+    assert half(*inputs(torch.bfloat16)).dtype == torch.bfloat16
+    assert half.attn1.to_qkv.weight_scale.dtype == torch.float32
+    assert all(tensor.is_meta for tensor in half.to("meta").state_dict().values())
+
+
+@pytest.mark.parametrize(("scheme", "smoothed"), RECIPES[1:4])
+def test_it_compiles_into_one_graph(scheme: str, smoothed: bool) -> None:
+    candidate = fused(quantized(scheme, smoothed=smoothed, image=True))
+    whole = torch.compile(candidate, fullgraph=True, backend="aot_eager")
+    for per_token in (False, True):
+        given = inputs(per_token=per_token, image=True)
+        assert relative_error(whole(*given), candidate(*given)) < FLOAT32
+
+
+def test_it_holds_fused_layers_where_diffusers_has_its_own() -> None:
+    candidate = fused(quantized("W8A8", image=True))
+    assert isinstance(candidate, FusedWanTransformerBlock)
+    kinds = {name: type(module) for name, module in candidate.named_modules() if isinstance(module, FusedLinear)}
+    merged = ("attn1.to_qkv", "attn2.to_kv", "attn2.to_added_kv")
+    single = ("attn1.to_out.0", "attn2.to_q", "attn2.to_out.0", "ffn.net.0.proj", "ffn.net.2")
+    assert kinds == {**dict.fromkeys(merged, MergedLinear), **dict.fromkeys(single, FusedLinear)}
+    assert not candidate.training
+    # LoRA and reports look layers up by diffusers' names.
+    assert {name for name, _ in plain(image=True).named_modules()} <= {name for name, _ in candidate.named_modules()}
