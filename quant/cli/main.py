@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from quant.cli.bench import bench
 from quant.cli.calibrate import calibrate
 from quant.cli.demo import demo
 from quant.cli.inspect import inspect
@@ -55,5 +56,5 @@ def main() -> None:
     warnings.filterwarnings("ignore", message="transformers .* is not tested")
 
 
-for command in (calibrate, inspect, recipes, kernels, demo):
+for command in (calibrate, inspect, recipes, kernels, bench, demo):
     main.add_command(command)

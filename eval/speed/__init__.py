@@ -1,0 +1,1 @@
+"""How long a transformer block takes: predicted by a roofline model, or measured on a GPU."""
