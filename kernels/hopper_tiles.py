@@ -60,11 +60,12 @@ class HopperTile(NamedTuple):
         whichever is longer; a tile adds what nothing overlaps with.
         """
         clusters = -(-m // (self.m * self.cluster)) * -(-n // self.n)
-        rounds = -(-clusters // (multiprocessors * self.resident // self.cluster))
+        rounds = -(-clusters // max(multiprocessors * self.resident // self.cluster, 1))
+        beside = min(self.resident, -(-clusters * self.cluster // multiprocessors))
         # wgmma multiplies twice as fast as the mma.sync that the architecture's figure is about.
         multiply = self.m * self.n * _K / (2 * architecture.products_per_clock)
         load = (min(self.m, m) + self.n / self.cluster) * _K / _L2_BYTES_A_CLOCK
-        step = max(self.resident * multiply, self.resident * load, _SHORTEST_STEP)
+        step = max(beside * multiply, beside * load, _SHORTEST_STEP)
         return rounds * (-(-k // _K) * step + _FILL + _FINISH * self.n)
 
     def __str__(self) -> str:

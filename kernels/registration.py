@@ -43,7 +43,11 @@ def _scaled_mm(
     shape = [*a.shape[:-1], n]
     scales = a_scale.reshape(1, 1) if a_scale.numel() == 1 else a_scale.reshape(-1, a_scale.shape[-1])
     epilogue = Epilogue(scales, b_scale, *rest)
-    epilogue = epilogue._replace(residual=_expanded(epilogue.residual, shape), gate=_expanded(epilogue.gate, shape))
+    epilogue = epilogue._replace(
+        residual=_expanded(epilogue.residual, shape),
+        gate=_expanded(epilogue.gate, shape),
+        fast_accumulate=epilogue.fast_accumulate and a.dtype == torch.float8_e4m3fn,
+    )
     call = _call("scaled_mm", a, a.dtype, n=n)
     chosen = _chosen(replace(call, block_scales=epilogue.has_block_scales(n, k)))
     out: torch.Tensor = chosen.run(a.reshape(-1, k), b, epilogue)

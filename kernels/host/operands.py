@@ -90,6 +90,7 @@ class Operands:
 def aligned(codes: torch.Tensor) -> torch.Tensor:
     """Codes [R, K] in the layout `aligned_rows`: the tensor itself where it lies so, else a copy."""
     codes = aligned_rows.pack(codes)
-    if codes.stride(1) != 1 or codes.stride(0) % VECTOR_BYTES or codes.data_ptr() % VECTOR_BYTES:
+    apart = codes.stride(0) % VECTOR_BYTES == 0 and codes.stride(0) >= codes.shape[1]
+    if codes.stride(1) != 1 or not apart or codes.data_ptr() % VECTOR_BYTES:
         return codes.clone(memory_format=torch.contiguous_format)
     return codes

@@ -21,7 +21,9 @@ _STAGED_ROWS, _STAGED_BYTES = 64, 128
 
 def is_staged(tile: HopperTile, n: int, itemsize: int, *, aligned: bool) -> bool:
     """Do results leave by the copy engine? It takes rows of whole 16 bytes, and boxes that fill a tile."""
-    return aligned and n * itemsize % VECTOR_BYTES == 0 and tile.n * itemsize % _STAGED_BYTES == 0
+    row = n * itemsize
+    # The kernel counts bytes of a row in 32 bits.
+    return aligned and row % VECTOR_BYTES == 0 and row < 2**31 and tile.n * itemsize % _STAGED_BYTES == 0
 
 
 def build(kernel: str, tile: HopperTile, ending: Mapping[str, int], *, staged: bool) -> Build:
@@ -70,7 +72,7 @@ def plan(
         row = n * out.itemsize
         maps.append(("out", TensorMap(out.data_ptr(), m, row, row, _STAGED_ROWS, _STAGED_BYTES)))
     tiles = -(-m // (tile.m * tile.cluster)) * -(-n // tile.n)
-    clusters = min(tiles, multiprocessors * tile.resident // tile.cluster)
+    clusters = min(tiles, max(multiprocessors * tile.resident // tile.cluster, 1))
     launch = Launch(
         build(kernel, tile, ending.defines, staged=staged),
         clusters * tile.cluster,

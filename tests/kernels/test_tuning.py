@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -101,7 +102,17 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> Gpu:
 
 
 @pytest.mark.parametrize("size", [*MMA[:2], *WGMMA[:2]], ids=lambda size: size.kernel)
-def test_the_timer_runs_the_kernel_with_the_tile_and_takes_the_median(gpu: Gpu, size: Size) -> None:
+def test_the_timer_runs_the_kernel_with_the_tile_and_takes_the_median(
+    gpu: Gpu, size: Size, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    planned: list[torch.dtype] = []
+    for host in (mma_gemm, sm90_gemm):
+
+        def noting(*arguments: Any, plan: Callable[..., Any] = host.plan, **options: Any) -> Any:
+            planned.extend(each.dtype for each in arguments[1:3])
+            return plan(*arguments, **options)
+
+        monkeypatch.setattr(host, "plan", noting)
     arch = next(arch for kernel in KERNELS if kernel.name == size.kernel for arch in kernel.architectures)
     tile = candidates(size.kernel, ARCHITECTURES[arch])[1]
     large = size._replace(m=2000, n=1000)
@@ -118,3 +129,4 @@ def test_the_timer_runs_the_kernel_with_the_tile_and_takes_the_median(gpu: Gpu, 
         assert (macros["TILE_N"], macros["GROUP_M"], macros["STAGES"]) == (tile.n, tile.group_m, tile.stages)
         assert launch.grid == 10 * tile.resident
     assert len(gpu.launched) == 11
+    assert set(planned) == {torch.int8 if "int8" in size.kernel else torch.float8_e4m3fn}

@@ -81,7 +81,7 @@ PARTS: dict[str, list[tuple[int, ...]]] = {
 }
 
 
-@given(st.data(), st.integers(1, 33))
+@given(st.data(), st.sampled_from([8, 16, 24, 40, 4, 12, 33]))
 def test_rows_are_read_in_pieces_only_where_every_row_of_every_operand_is_aligned(data: st.DataObject, k: int) -> None:
     def drawn(lead: tuple[int, ...]) -> torch.Tensor:
         dtype = data.draw(st.sampled_from([torch.float32, torch.bfloat16, torch.float16]))

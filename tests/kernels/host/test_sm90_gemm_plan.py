@@ -200,3 +200,21 @@ def test_codes_that_lie_right_are_not_copied() -> None:
 def test_scales_by_block_are_one_for_each_128_of_the_k_that_was_given(k: int) -> None:
     scales = Epilogue(torch.rand(2, 1), torch.rand(2, -(-k // 128)))
     assert plan(codes(2, k), codes(130, k), scales).launch.arguments.k_blocks == scales.b_scale.shape[1]
+
+
+def test_rows_of_more_than_2_to_31_bytes_are_stored_by_threads() -> None:
+    tile = HopperTile(128, 2, 64, 4, 1)
+    assert sm90_gemm.is_staged(tile, 2**29 - 32, 4, aligned=True)
+    assert not sm90_gemm.is_staged(tile, 2**29, 4, aligned=True)
+
+
+def test_one_multiprocessor_has_one_cluster() -> None:
+    a, b = (torch.zeros(rows, 64, dtype=torch.int8) for rows in (300, 300))
+    assert plan(a, b, tile=CLUSTERED, multiprocessors=1).launch.grid == 2
+    clocks = [CLUSTERED.clocks(300, 300, 64, ARCHITECTURES["sm_90a"], few) for few in (1, 4)]
+    assert clocks[0] > clocks[1]
+
+
+def test_rows_that_lie_on_each_other_are_copied() -> None:
+    a, b = torch.ones(1, 64, dtype=torch.int8).expand(300, 64), torch.ones(40, 64, dtype=torch.int8)
+    assert maps(plan(a, b))["a"].stride == 64
