@@ -14,15 +14,19 @@ from tests.emulator.emulator import Counts, Program, compile_kernel
 
 N = 256  # elements of a case's input and of its output, unless it says otherwise
 
+_FIELDS = (
+    ("input", ctypes.c_void_p),
+    ("out", ctypes.c_void_p),
+    ("n", ctypes.c_int32),
+    ("correct", ctypes.c_int32),
+    ("what", ctypes.c_int32),
+)
+
 
 class Arguments(ctypes.Structure):
     """As cases/case.cuh has it."""
 
-    _fields_ = (
-        ("input", ctypes.c_void_p),
-        ("out", ctypes.c_void_p),
-        *((name, ctypes.c_int32) for name in ("n", "correct", "what")),
-    )
+    _fields_ = _FIELDS
 
 
 class HopperArguments(ctypes.Structure):
@@ -31,7 +35,7 @@ class HopperArguments(ctypes.Structure):
     _fields_ = (
         ("in_map", ctypes.c_uint64 * 16),
         ("out_map", ctypes.c_uint64 * 16),
-        *Arguments._fields_,
+        *_FIELDS,
         ("unused", ctypes.c_int32 * 9),
     )
 
@@ -65,7 +69,7 @@ class Case(NamedTuple):
             arch = "sm_80"
             launch = Launch(build, self.blocks, (self.threads, 1), 4 * self.n, Arguments(*values))
         else:
-            fields = dict(zip((name for name, _ in Arguments._fields_), values, strict=True))
+            fields = dict(zip((name for name, _ in _FIELDS), values, strict=True))
             rows = self.n // 32
             maps = (
                 ("in_map", TensorMap(given.data_ptr(), rows, 128, 128, rows)),

@@ -139,13 +139,15 @@ add(
     ({"exited block"}, "reaches into block 0, which has exited|block 0 ends, and nothing makes it wait for thread"),
 )
 add(
-    Case("multicast", blocks=2, cluster=2),
+    Case("multicast", threads=128, n=2048, blocks=2, cluster=2),
     ({"exited block"}, "which has exited|block 1 ends"),
     ({"race", "async in flight"}, "overwrites byte|reads byte"),
     ({"deadlock"}, "mbarrier_wait"),
     ({"mbarrier", "race"}, "which nobody has initialised|unordered with its initialisation"),
     ({"bad argument"}, "reaches into block 2 of a cluster of 2"),
     ({"bad argument"}, "copies to no block"),
+    ({"race"}, "of shared memory of block 1, unordered with the (write|read)"),
+    ({"race"}, "of shared memory of block 1, unordered with the read by thread"),
 )
 
 # Faults that only the numbers show.

@@ -17,6 +17,7 @@ from tests.emulator.probes import PROBES, Probe, sources
 _BY_NAME = {probe.name: probe for probe in PROBES}
 
 Array = npt.NDArray[np.generic]
+Floats = npt.NDArray[np.float64]
 
 
 @cache
@@ -102,7 +103,7 @@ def test_mma_s8_is_an_exact_product_that_wraps() -> None:
     assert (c_matrices(sums) == exact.astype(np.int32)).all()
 
 
-def e4m3_floats(codes: Array) -> npt.NDArray[np.float64]:
+def e4m3_floats(codes: Array) -> Floats:
     return torch.from_numpy(codes.copy()).view(torch.float8_e4m3fn).double().numpy()
 
 
@@ -129,7 +130,8 @@ def swizzled(image: Array) -> Array:
     """[rows, 128] bytes where a row's 16-byte chunk c lies at chunk c ^ (row % 8); its own inverse."""
     rows = np.arange(len(image))[:, None]
     chunks = np.arange(8)[None, :] ^ rows % 8
-    return image.reshape(len(image), 8, 16)[rows, chunks].reshape(len(image), 128)
+    moved: Array = image.reshape(len(image), 8, 16)[rows, chunks].reshape(len(image), 128)
+    return moved
 
 
 def test_stmatrix_is_the_reverse_of_ldmatrix() -> None:
@@ -193,19 +195,20 @@ def test_wgmma_s8_is_an_exact_product_that_wraps() -> None:
         assert (found == (before + products).astype(np.int32)).all()
 
 
-def truncated_sum(before: Array, a: Array, b: Array) -> Array:
+def truncated_sum(before: Floats, a: Floats, b: Floats) -> Floats:
     """What runtime/dot.h says, in double precision."""
     products = a[:, None, :] * b[None, :, :]
-    addends = np.concatenate([products, before.astype(np.float64)[:, :, None]], axis=2)
+    addends = np.concatenate([products, before[:, :, None]], axis=2)
     _, exponent = np.frexp(np.abs(addends).max(axis=2))
     unit = np.exp2(exponent.astype(np.float64) - 1 - 13)[:, :, None]
-    return ((np.trunc(addends / unit) * unit).sum(axis=2)).astype(np.float32)
+    exact: Floats = (np.trunc(addends / unit) * unit).sum(axis=2)
+    return exact.astype(np.float32).astype(np.float64)
 
 
 def test_wgmma_e4m3_keeps_fourteen_bits_of_each_addend() -> None:
     for a, b, before, found, product in wgmma_operands("probe_wgmma_e4m3"):
         left, right = e4m3_floats(a), e4m3_floats(b)
-        middle = truncated_sum(before, left[:, 0], right[:, 0])
+        middle = truncated_sum(before.astype(np.float64), left[:, 0], right[:, 0])
         assert (found == truncated_sum(middle, left[:, 1], right[:, 1])).all()
         if product < 2:
             assert (found == before + np.einsum("msk,nsk->mn", left, right)).all()

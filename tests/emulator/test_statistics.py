@@ -67,5 +67,5 @@ def test_what_engines_do_is_counted() -> None:
     assert (counts.wgmma, counts.tma_bytes_read, counts.tma_bytes_written) == (1, 8192, 0)
     _, counts = Case("staging", cluster=1).run(correct=True)
     assert (counts.wgmma, counts.tma_bytes_read, counts.tma_bytes_written) == (0, 0, 1024)
-    _, counts = Case("multicast", blocks=2, cluster=2).run(correct=True)
-    assert counts.tma_bytes_read == 2 * 1024  # once for both blocks
+    _, counts = Case("multicast", threads=128, n=2048, blocks=2, cluster=2).run(correct=True)
+    assert counts.tma_bytes_read == 2 * 8192  # once for both blocks

@@ -1,5 +1,5 @@
-// Boxes where none can be. WHAT: 0 a copy to half of the swizzle's pattern, 1 a store from there, 2 a copy beyond shared
-// memory, 3 a map that is none, 4 a map in the wrong place, 5 two blocks that store the same box, 6 a store into
+// Boxes where none can be. WHAT: 0 a copy to the middle of the swizzle's pattern, 1 a store from there, 2 a copy beyond
+// shared memory, 3 a map that is none, 4 a map in the wrong place, 5 two blocks that store the same box, 6 a store into
 // read-only memory, 7 a store of what nobody wrote, 8 a copy of what a thread of this launch writes.
 #include "hopper.cuh"
 

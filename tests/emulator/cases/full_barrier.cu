@@ -1,6 +1,6 @@
 // Takes a copy for landed that may not have. WHAT: 0 nobody waits, 1 a wait for the other parity, 2 the second copy
-// waited for with the first one's parity, 3 a wait for a phase that never ends, 4 fewer bytes announced than come, 5 more
-// bytes, 6 a wait by one thread only.
+// waited for with the first one's parity, 3 a wait for a phase that never ends, 4 fewer bytes announced than come,
+// 5 more bytes, 6 a wait by one thread only.
 #include "hopper.cuh"
 
 CASE(full_barrier) {

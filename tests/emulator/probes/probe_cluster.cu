@@ -29,7 +29,7 @@ extern "C" __global__ void __cluster_dims__(2, 1, 1) probe_cluster(const __grid_
     }
     mbarrier_wait(full, round);
     for (s32 i = threadIdx.x; i < 2048; i += 32) args.tiles[2048 * (2 * blockIdx.x + round) + i] = shared[i];
-    __syncwarp();
+    cluster_sync();  // an arrival from elsewhere tells nothing of what threads have read
     if (threadIdx.x < 2) mbarrier_arrive_remote(empty, threadIdx.x);
     __syncwarp();
   }

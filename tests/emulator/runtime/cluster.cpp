@@ -1,5 +1,6 @@
 #include "cluster.h"
 
+#include <algorithm>
 #include <string>
 #include <unordered_map>
 #include <vector>
@@ -15,8 +16,18 @@ namespace {
 std::vector<int> arrived;  // at the barrier of the cluster
 int present = 0;           // threads that have not exited
 
-// The latest visit of each actor to each block.
-std::unordered_map<int, Access> visits[kMaxCluster];
+struct Visit {
+  Access counted;
+  Access whose;
+  bool is_arrival;
+};
+
+// To each block: the last arrival of each thread, the last landing that each barrier counted.
+std::unordered_map<int, Visit> visits[kMaxCluster];
+
+bool knows(int thread, const Access& access) {
+  return scheduler().clocks().known_to(thread)[access.actor].time >= access.clock;
+}
 
 void finish_barrier() {
   if (arrived.empty() || static_cast<int>(arrived.size()) < present) return;
@@ -39,7 +50,7 @@ void cluster_sync(const char* file, int line) {
   finish_barrier();
 }
 
-void visit(unsigned rank, const void* site) {
+void check_block(unsigned rank, const void* site) {
   const Access now = memory().witness(site).now;
   if (static_cast<int>(rank) >= scheduler().blocks()) {
     fail("bad argument", name_of_access(now) + " reaches into block " + std::to_string(rank) + " of a cluster of " +
@@ -49,10 +60,15 @@ void visit(unsigned rank, const void* site) {
     fail("exited block", name_of_access(now) + " reaches into block " +
                              std::to_string(scheduler().block_at(static_cast<int>(rank))) + ", which has exited");
   }
-  if (static_cast<int>(rank) != scheduler().rank()) note_visit(static_cast<int>(rank), now);
 }
 
-void note_visit(int rank, const Access& landed) { visits[rank][landed.actor] = landed; }
+void note_arrival(int rank, const Access& counted, const Access& whose) {
+  visits[rank][whose.actor] = {counted, whose, true};
+}
+
+void note_landing(int rank, const Access& counted, const Access& whose) {
+  visits[rank][counted.actor] = {counted, whose, false};
+}
 
 void begin_cluster() {
   arrived.clear();
@@ -67,14 +83,15 @@ void end_cluster_of_thread() {
 
 void end_visits_of_block() {
   const int rank = scheduler().rank();
+  const std::vector<int> members = scheduler().members_of(rank);
   for (const auto& [actor, last] : visits[rank]) {
-    bool known = false;
-    for (int member : scheduler().members_of(rank)) {
-      known = known || scheduler().clocks().known_to(member)[last.actor].time >= last.clock;
-    }
-    if (known) continue;
+    const Visit& visit = last;
+    const auto knows_it = [&](int member) {
+      return knows(member, visit.counted) || (visit.is_arrival && knows(member, visit.whose));
+    };
+    if (std::any_of(members.begin(), members.end(), knows_it)) continue;
     fail("exited block", "block " + std::to_string(scheduler().block()) + " ends, and nothing makes it wait for " +
-                             name_of_access(last) + ", which reaches into it");
+                             name_of_access(visit.whose) + ", which reaches into it");
   }
 }
 

@@ -7,11 +7,13 @@ namespace emulator {
 __attribute__((const)) unsigned cluster_rank();
 void cluster_sync(const char* file, int line);
 
-// The running thread reaches into the block `rank` of its cluster; a fault if there is none, or not any more.
-void visit(unsigned rank, const void* site);
+// A fault where the running thread's cluster has no block `rank`, or none any more.
+void check_block(unsigned rank, const void* site);
 
-// As `visit`, on behalf of a copy that lands as `landed`.
-void note_visit(int rank, const Access& landed);
+// A thread has arrived at a barrier of block `rank`, or a copy that it started has landed there. The block knows of it
+// when it knows of what the barrier `counted`; of an arrival also when it knows of what the thread did.
+void note_arrival(int rank, const Access& counted, const Access& whose);
+void note_landing(int rank, const Access& counted, const Access& whose);
 
 // ---- For engines.cpp ----
 void begin_cluster();

@@ -55,7 +55,7 @@ void Barrier::arrive(bool from_here, const void* site) {
   }
   Clocks& clocks = scheduler().clocks();
   const int actor = scheduler().actor();
-  learn(told_, clocks.known_to(actor));
+  learn(told_, clocks.known_to(actor), from_here ? 0 : scheduler().actors());
   if (from_here) learn(told_here_, clocks.known_to(actor));
   clocks.tick(actor);
   --pending_;
@@ -87,7 +87,7 @@ void Barrier::leave(bool from_everywhere) {
   clocks.learn(actor, engine_, phase_);
 }
 
-Access Barrier::landing() const {
+Access Barrier::counted() const {
   return {phase_ + 1, scheduler().cluster(), 0, static_cast<std::uint16_t>(engine_), true};
 }
 
@@ -112,8 +112,8 @@ Barrier& barrier_at(const void* address, int rank, bool from_afar, const void* s
   const Access fenced = barrier.fenced();
   if (from_afar && (fenced.clock == 0 || !memory().witness(site).sees(fenced))) {
     refuse("missing fence", site,
-           "has " + barrier.text() + " used from elsewhere, without an mbarrier_init_fence after its initialisation by " +
-               name_of_access(initialised));
+           "has " + barrier.text() + " used from elsewhere, without an mbarrier_init_fence after its initialisation " +
+               "by " + name_of_access(initialised));
   }
   return barrier;
 }
@@ -155,9 +155,12 @@ void mbarrier_arrive(unsigned long long* barrier) {
 
 void mbarrier_arrive_remote(unsigned long long* barrier, unsigned rank) {
   const void* site = __builtin_return_address(0);
-  visit(rank, site);
-  const bool from_here = static_cast<int>(rank) == scheduler().rank();
-  barrier_at(barrier, static_cast<int>(rank), !from_here, site).arrive(from_here, site);
+  check_block(rank, site);
+  const int target = static_cast<int>(rank);
+  const bool from_here = target == scheduler().rank();
+  Barrier& there = barrier_at(barrier, target, !from_here, site);
+  if (!from_here) note_arrival(target, there.counted(), memory().witness(site).now);
+  there.arrive(from_here, site);
 }
 
 // A thread that is slow to look may find that the next phase has completed too; then it waits on, as on a GPU.

@@ -34,8 +34,8 @@ class Barrier {
   // Bytes that a copy brought. By nobody's thread: a fault is noted.
   void complete(unsigned bytes);
 
-  // As what a landing copy's bytes are remembered.
-  Access landing() const;
+  // What is counted in this phase, as others come to know it: a copy that lands, an arrival from elsewhere.
+  Access counted() const;
 
   const Access& initialised() const { return initialised_; }
 
@@ -60,7 +60,8 @@ class Barrier {
   int engine_;
   std::vector<int> waiting_;
 
-  // What arrivals of this block, and of all, have told; and how much of it completed phases let others know.
+  // What arrivals of this block, and of all, have told; and how much of it completed phases let others know. Those from
+  // elsewhere are no release for the cluster: they only tell what engines have done.
   Knowledge told_here_, told_, known_here_, known_;
 };
 

@@ -205,7 +205,9 @@ void Memory::judge(const Finding& finding, const void* memory_start, bool write,
   const void* address = static_cast<const char*>(memory_start) + finding.offset;
   const std::string verb = write ? "overwrites" : "reads";
   const std::string earlier = name_of_access(finding.earlier);
-  const auto fail_with = [&](const char* kind, const std::string& why) { fail_at(kind, verb, address, why, witness.now); };
+  const auto fail_with = [&](const char* kind, const std::string& why) {
+    fail_at(kind, verb, address, why, witness.now);
+  };
   switch (finding.verdict) {
     case Verdict::fine:
       return;

@@ -44,11 +44,9 @@ void move(const Load& load) {
 
 void land(const Load& load) {
   move(load);
-  const Access landed = load.barrier->landing();
+  const Access landed = load.barrier->counted();
   memory().land_load(load.rank, load.offset, load.map.size_of_box(), landed);
-  Access last = landed;
-  last.site = load.started.site;
-  note_visit(load.rank, last);
+  note_landing(load.rank, landed, load.started);
   load.barrier->complete(static_cast<unsigned>(load.map.size_of_box()));
 }
 
@@ -65,7 +63,7 @@ void start(void* shared, const void* map_address, unsigned long long* barrier, i
   witness.now.by_engine = true;
   for (int rank = 0; ranks >> rank != 0; ++rank) {
     if ((ranks >> rank & 1) == 0) continue;
-    visit(static_cast<unsigned>(rank), site);
+    check_block(static_cast<unsigned>(rank), site);
     Barrier& counted = barrier_at(barrier, rank, true, site);
     memory().launch_load(rank, offset, map.size_of_box(), witness);
     waiting.push_back({map, x, y, rank, offset, &counted, witness.now});

@@ -157,7 +157,8 @@ void check(const Warpgroup& mine, Brought threads) {
   for (int thread = 1; thread < kWarpgroup; ++thread) {
     const Start& other = *static_cast<Start*>(threads[thread]);
     if (other.a == first.a && other.b == first.b && other.add == first.add) continue;
-    refuse("bad argument", first, "and thread " + std::to_string(thread) + " of its warpgroup bring different operands");
+    refuse("bad argument", first,
+           "and thread " + std::to_string(thread) + " of its warpgroup bring different operands");
   }
   for (int warp = 0; warp < kWarps; ++warp) {
     if (!mine.fenced[warp]) {
