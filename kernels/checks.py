@@ -105,7 +105,9 @@ def _check_scales(epilogue: Epilogue, rows: Sequence[int], n: int, k: int) -> No
 def _check_broadcast(op: str, name: str, x: torch.Tensor | None, shape: Sequence[int]) -> None:
     if x is None:
         return
-    fits = x.ndim <= len(shape) and all(own in (1, size) for own, size in zip(x.shape[::-1], shape[::-1], strict=False))
+    # Two comparisons, as dynamo says "not in" of `1 in (1, size)` where the size is symbolic.
+    pairs = zip(x.shape[::-1], shape[::-1], strict=False)
+    fits = x.ndim <= len(shape) and all(own == 1 or own == size for own, size in pairs)
     if not fits:
         raise ValueError(f"{op}: {name} must broadcast to {list(shape)}, got {list(x.shape)}")
 

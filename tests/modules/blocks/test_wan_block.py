@@ -199,8 +199,9 @@ def test_copies_and_casts() -> None:
 def test_it_compiles_into_one_graph(scheme: str, smoothed: bool) -> None:
     candidate = fused(quantized(scheme, smoothed=smoothed, image=True))
     whole = torch.compile(candidate, fullgraph=True, backend="aot_eager")
-    for per_token in (False, True):
-        given = inputs(per_token=per_token, image=True)
+    # After two lengths the number of tokens is a symbol, with modulations of one row and of one a token.
+    for batch, tokens, per_token in ((2, 5, False), (2, 5, True), (1, 8, True), (1, 7, False), (1, 12, False)):
+        given = inputs(per_token=per_token, image=True, batch=batch, tokens=tokens)
         assert relative_error(whole(*given), candidate(*given)) < FLOAT32
 
 

@@ -104,7 +104,13 @@ def exact(block: Any) -> Any:
 
 
 def inputs(
-    dtype: torch.dtype = torch.float32, *, per_token: bool = False, image: bool = False, seed: int = 2
+    dtype: torch.dtype = torch.float32,
+    *,
+    per_token: bool = False,
+    image: bool = False,
+    seed: int = 2,
+    batch: int = BATCH,
+    tokens: int = TOKENS,
 ) -> Inputs:
     """Seeded; the same values in every dtype, rounded to it."""
     generator = torch.Generator().manual_seed(seed)
@@ -112,12 +118,12 @@ def inputs(
     def draw(*shape: int) -> torch.Tensor:
         return torch.randn(shape, generator=generator)
 
-    angles = draw(1, TOKENS, 1, DIM // HEADS // 2).repeat_interleave(2, -1)
+    angles = draw(1, tokens, 1, DIM // HEADS // 2).repeat_interleave(2, -1)
     context = IMAGE_TOKENS + 512 if image else TEXT
-    temb = draw(BATCH, TOKENS, 6, DIM) if per_token else draw(BATCH, 6, DIM)
+    temb = draw(batch, tokens, 6, DIM) if per_token else draw(batch, 6, DIM)
     return Inputs(
-        draw(BATCH, TOKENS, DIM).to(dtype),
-        draw(BATCH, context, DIM).to(dtype),
+        draw(batch, tokens, DIM).to(dtype),
+        draw(batch, context, DIM).to(dtype),
         (0.5 * temb).to(dtype),
         (angles.cos(), angles.sin()),
     )
