@@ -16,6 +16,7 @@ from benchmarks.gpu import results
 from benchmarks.gpu.table import section
 from quant.eval.report.table import NOT_A_KERNEL, as_markdown, table
 from quant.eval.results import read_results
+from quant.form import LayerForm
 from quant.kernels.runtime.architectures import ARCHITECTURES
 from quant.scheme import SCHEMES
 from quant.workflows.explaining import MANY_ROWS, explain
@@ -62,7 +63,8 @@ def kernels() -> str:
     rows.append(["---"] * len(rows[0]))
     for label, scheme in (("INT8", "W8A8"), ("FP8", "FP8_DYNAMIC")):
         for op, what in enumerate((f"activations to {label}", f"{label} matmul")):
-            found = (explain(SCHEMES[scheme], MANY_ROWS, 1536, 1536, arch=arch)[op].chosen for arch in ARCHITECTURES)
+            form = LayerForm(SCHEMES[scheme])
+            found = (explain(form, MANY_ROWS, 1536, 1536, arch=arch)[op].chosen for arch in ARCHITECTURES)
             names = [f"`{each.name}`" if each is not None and each.name != "reference" else "PyTorch" for each in found]
             rows.append([what, *names])
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from quant.kernels.arguments import SCALE_BLOCK, Epilogue, Prologue
+from quant.kernels.arguments import SCALE_BLOCK, Ending, Epilogue, Prologue
 
 CODES = (torch.int8, torch.float8_e4m3fn)
 FLOATS = (torch.float32, torch.bfloat16, torch.float16)
@@ -20,7 +20,9 @@ NORMS = ("none", "layer", "rms")
 LARGEST_INT8_K = (2**31 - 1) // 127**2
 
 
-def check_quantize_rows(x: torch.Tensor, dtype: torch.dtype, scale: torch.Tensor | None, prologue: Prologue) -> None:
+def check_quantize_rows(
+    x: torch.Tensor, dtype: torch.dtype, scale: torch.Tensor | None, prologue: Prologue, group: int = 0
+) -> None:
     """Raises ValueError for what `ops.quantize_rows` does not take."""
     if not 2 <= x.ndim <= 4:
         raise ValueError(f"quantize_rows: x must have 2 to 4 dimensions, got {list(x.shape)}")
@@ -30,9 +32,11 @@ def check_quantize_rows(x: torch.Tensor, dtype: torch.dtype, scale: torch.Tensor
         raise ValueError(f"quantize_rows: dtype must be int8 or float8_e4m3fn, got {dtype}")
     if scale is not None and (scale.numel() != 1 or scale.dtype != torch.float32):
         raise ValueError(f"quantize_rows: a static scale is one float32, got {list(scale.shape)} of {scale.dtype}")
+    if group < 0 or (group and scale is not None):
+        raise ValueError(f"quantize_rows: group is a number of columns whose scale is found, not given, got {group}")
     if prologue.norm not in NORMS:
         raise ValueError(f"quantize_rows: norm must be one of {', '.join(NORMS)}, got '{prologue.norm}'")
-    _check_operands("quantize_rows", x, {"scale": scale, **prologue._asdict()})
+    check_operands("quantize_rows", x, {"scale": scale, **prologue._asdict()})
     for name in ("pre_quant_scale", "norm_weight", "norm_bias"):
         vector = getattr(prologue, name)
         if vector is not None and vector.shape != x.shape[-1:]:
@@ -49,27 +53,36 @@ def check_scaled_mm(a: torch.Tensor, b: torch.Tensor, epilogue: Epilogue) -> Non
         raise ValueError(f"scaled_mm: a must be [..., K] of 2 to 4 dimensions and b [N, K], got {_shapes(a, b)}")
     if a.dtype not in CODES or a.dtype != b.dtype:
         raise ValueError(f"scaled_mm: a and b must both be int8 or both float8_e4m3fn, got {a.dtype} and {b.dtype}")
-    _check_operands("scaled_mm", a, {"b": b, **epilogue._asdict()}, codes=("b",))
+    check_operands("scaled_mm", a, {"b": b, **epilogue._asdict()}, codes=("b",))
     n, k = b.shape
     if a.shape[-1] != k:
         raise ValueError(f"scaled_mm: a and b must have the same K, got {_shapes(a, b)}")
     if a.dtype == torch.int8 and k > LARGEST_INT8_K:
         raise ValueError(f"scaled_mm: K = {k} could overflow the INT32 sum; at most {LARGEST_INT8_K}")
     _check_scales(epilogue, a.shape[:-1], n, k)
-    if epilogue.bias is not None and epilogue.bias.shape != b.shape[:1]:
-        raise ValueError(f"scaled_mm: bias must have the shape [{n}], got {list(epilogue.bias.shape)}")
+    check_ending("scaled_mm", epilogue, (*a.shape[:-1], n))
+
+
+def check_ending(op: str, ending: Epilogue | Ending, shape: Sequence[int]) -> None:
+    """Raises ValueError for what no matmul takes behind its sums [..., N] of this shape."""
+    n = shape[-1]
+    if ending.bias is not None and ending.bias.shape != (n,):
+        raise ValueError(f"{op}: bias must have the shape [{n}], got {list(ending.bias.shape)}")
     for name in ("residual", "gate"):
-        _check_broadcast("scaled_mm", name, getattr(epilogue, name), (*a.shape[:-1], n))
-    if epilogue.activation not in ACTIVATIONS:
+        _check_broadcast(op, name, getattr(ending, name), shape)
+    if ending.activation not in ACTIVATIONS:
         known = ", ".join(ACTIVATIONS)
-        raise ValueError(f"scaled_mm: unknown activation '{epilogue.activation}'; known: {known}")
-    if epilogue.out_dtype not in (*FLOATS, *CODES):
-        raise ValueError(f"scaled_mm: out_dtype must be float32, bfloat16, float16 or codes, got {epilogue.out_dtype}")
-    if (epilogue.out_dtype in CODES) != (epilogue.out_scale is not None):
-        raise ValueError(f"scaled_mm: out_scale goes with codes as output and only then, got {epilogue.out_dtype}")
+        raise ValueError(f"{op}: unknown activation '{ending.activation}'; known: {known}")
+    if ending.out_dtype not in (*FLOATS, *CODES):
+        raise ValueError(f"{op}: out_dtype must be float32, bfloat16, float16 or codes, got {ending.out_dtype}")
+    out_scale = ending.out_scale
+    if (ending.out_dtype in CODES) != (out_scale is not None):
+        raise ValueError(f"{op}: out_scale goes with codes as output and only then, got {ending.out_dtype}")
+    if out_scale is not None and (out_scale.dtype != torch.float32 or out_scale.numel() != 1):
+        raise ValueError(f"{op}: out_scale must be one float32, got {list(out_scale.shape)} of {out_scale.dtype}")
 
 
-def _check_operands(op: str, first: torch.Tensor, others: Mapping[str, Any], codes: Sequence[str] = ()) -> None:
+def check_operands(op: str, first: torch.Tensor, others: Mapping[str, Any], codes: Sequence[str] = ()) -> None:
     """All on one device, and floats but for `codes`; a kernel follows an address wherever it leads."""
     for name, x in others.items():
         if not isinstance(x, torch.Tensor):
@@ -82,11 +95,11 @@ def _check_operands(op: str, first: torch.Tensor, others: Mapping[str, Any], cod
 
 def _check_scales(epilogue: Epilogue, rows: Sequence[int], n: int, k: int) -> None:
     a_scale, b_scale = epilogue.a_scale, epilogue.b_scale
-    for name, scale in (("a_scale", a_scale), ("b_scale", b_scale), ("out_scale", epilogue.out_scale)):
-        if scale is not None and scale.dtype != torch.float32:
+    for name, scale in (("a_scale", a_scale), ("b_scale", b_scale)):
+        if scale.dtype != torch.float32:
             raise ValueError(f"scaled_mm: {name} must be float32, got {scale.dtype}")
     blocks = epilogue.has_block_scales(n, k)
-    if b_scale.numel() not in (1, n) and not blocks:
+    if b_scale.numel() != 1 and b_scale.numel() != n and not blocks:
         raise ValueError(
             f"scaled_mm: b_scale must have 1 or N = {n} elements, or be [{-(-n // SCALE_BLOCK)}, "
             f"{-(-k // SCALE_BLOCK)}] for blocks of {SCALE_BLOCK}, got {list(b_scale.shape)}"

@@ -11,8 +11,9 @@ from typing import NamedTuple
 import torch
 
 from quant.kernels import registration as registration  # imported for what it does: it registers the ops
-from quant.kernels.arguments import Epilogue, Prologue
+from quant.kernels.arguments import Ending, Epilogue, Prologue
 from quant.kernels.checks import check_quantize_rows, check_scaled_mm
+from quant.kernels.weight_checks import check_int4_mm, check_int8_mm, check_sparse_scaled_mm
 
 
 class Norm(NamedTuple):
@@ -38,6 +39,7 @@ def quantize_rows(
     pre_quant_scale: torch.Tensor | None = None,
     norm: Norm | None = None,
     modulation: tuple[torch.Tensor, torch.Tensor] | None = None,
+    group: int = 0,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Rows as 8-bit codes: q * scale is about x.
 
@@ -48,9 +50,10 @@ def quantize_rows(
         pre_quant_scale: float32 [K]; x is multiplied by it.
         norm: applied to x first.
         modulation: (scale, shift), each broadcasting to x; the normed x becomes x * (1 + scale) + shift.
+        group: find one scale for each so many columns of a row, the last of which may be fewer; 0 finds one a row.
 
     Returns:
-        q like x, and its scale: float32 [..., 1], or [1, 1] where static.
+        q like x, and its scale: float32 [..., 1], [..., K/group] rounded up, or [1, 1] where static.
 
     Raises:
         ValueError: a shape, dtype or device that does not fit.
@@ -58,8 +61,8 @@ def quantize_rows(
     kind, weight, bias, eps = norm or ("none", None, None, 0.0)
     by, shift = modulation or (None, None)
     prologue = Prologue(pre_quant_scale, kind, weight, bias, eps, by, shift)
-    check_quantize_rows(x, dtype, scale, prologue)
-    found: tuple[torch.Tensor, torch.Tensor] = torch.ops.quant.quantize_rows(x, dtype, scale, *prologue)
+    check_quantize_rows(x, dtype, scale, prologue, group)
+    found: tuple[torch.Tensor, torch.Tensor] = torch.ops.quant.quantize_rows(x, dtype, scale, *prologue, group)
     return found
 
 
@@ -100,4 +103,101 @@ def scaled_mm(
     epilogue = Epilogue(a_scale, b_scale, bias, activation, residual, gate, out_dtype, out_scale, fast_accumulate)
     check_scaled_mm(a, b, epilogue)
     out: torch.Tensor = torch.ops.quant.scaled_mm(a, a_scale, b, b_scale, *epilogue[2:])
+    return out
+
+
+def int4_mm(
+    a: torch.Tensor,
+    b_packed: torch.Tensor,
+    b_scale: torch.Tensor,
+    b_zero: torch.Tensor | None = None,
+    *,
+    a_scale: torch.Tensor | None = None,
+    bias: torch.Tensor | None = None,
+    activation: str = "none",
+    residual: torch.Tensor | None = None,
+    gate: torch.Tensor | None = None,
+    out_dtype: torch.dtype,
+    out_scale: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """out = a @ b.T with 4-bit weights b = (code - b_zero) * b_scale, then the ending of `scaled_mm`.
+
+    Args:
+        a: [..., K], 2 to 4 dimensions: float32, bfloat16 or float16, and then the weight is rounded to that dtype; or
+            codes, int8 or float8_e4m3fn, and then each group is summed by itself, INT8 in INT32, and scaled in float32.
+        b_packed: int32 [N, ceil(K/8)], see `layouts.nibbles`.
+        b_scale: bfloat16, float16 or float32 [N, G], each for K/G columns: a multiple of 8, or all of them.
+        b_zero: int8 [N, G], only where a is floats.
+        a_scale: of codes, float32, one a row, [..., 1], or one element for all.
+        bias, activation, residual, gate, out_dtype, out_scale: as in `scaled_mm`.
+
+    Raises:
+        ValueError: a shape, dtype or device that does not fit.
+    """
+    ending = Ending(bias, activation, residual, gate, out_dtype, out_scale)
+    check_int4_mm(a, a_scale, b_packed, b_scale, b_zero, ending)
+    out: torch.Tensor = torch.ops.quant.int4_mm(a, a_scale, b_packed, b_scale, b_zero, *ending)
+    return out
+
+
+def int8_mm(
+    a: torch.Tensor,
+    b: torch.Tensor,
+    b_scale: torch.Tensor,
+    *,
+    bias: torch.Tensor | None = None,
+    activation: str = "none",
+    residual: torch.Tensor | None = None,
+    gate: torch.Tensor | None = None,
+    out_dtype: torch.dtype,
+    out_scale: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """out = a @ b.T with 8-bit weights b = code * b_scale for an input that is not quantized.
+
+    Args:
+        a: [..., K], 2 to 4 dimensions, float32, bfloat16 or float16; the weight is rounded to its dtype.
+        b: int8 [N, K].
+        b_scale: float32, bfloat16 or float16 [N, G], each for K/G columns.
+        bias, activation, residual, gate, out_dtype, out_scale: as in `scaled_mm`.
+
+    Raises:
+        ValueError: a shape, dtype or device that does not fit.
+    """
+    ending = Ending(bias, activation, residual, gate, out_dtype, out_scale)
+    check_int8_mm(a, b, b_scale, ending)
+    out: torch.Tensor = torch.ops.quant.int8_mm(a, b, b_scale, *ending)
+    return out
+
+
+def sparse_scaled_mm(
+    a: torch.Tensor,
+    a_scale: torch.Tensor | None,
+    b_values: torch.Tensor,
+    b_meta: torch.Tensor,
+    b_scale: torch.Tensor | None,
+    *,
+    bias: torch.Tensor | None = None,
+    activation: str = "none",
+    residual: torch.Tensor | None = None,
+    gate: torch.Tensor | None = None,
+    out_dtype: torch.dtype,
+    out_scale: torch.Tensor | None = None,
+    fast_accumulate: bool = False,
+) -> torch.Tensor:
+    """`scaled_mm` with a 2:4 sparse weight; or, of floats without scales, only the product and its ending.
+
+    Args:
+        a: [..., K], 2 to 4 dimensions: codes, or float32, bfloat16 or float16.
+        a_scale, b_scale: of codes, as in `scaled_mm`, but one a row or one in all; both None of floats.
+        b_values: [N, K/2] of a's dtype; b_meta: uint8 [N, ceil(K/8)], see `layouts.sparse24`.
+        bias, activation, residual, gate, out_dtype, out_scale, fast_accumulate: as in `scaled_mm`.
+
+    Raises:
+        ValueError: a shape, dtype or device that does not fit, or a K whose INT8 sum could overflow INT32.
+    """
+    ending = Ending(bias, activation, residual, gate, out_dtype, out_scale)
+    check_sparse_scaled_mm(a, a_scale, b_values, b_meta, b_scale, ending)
+    out: torch.Tensor = torch.ops.quant.sparse_scaled_mm(
+        a, a_scale, b_values, b_meta, b_scale, *ending, fast_accumulate
+    )
     return out

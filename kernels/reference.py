@@ -14,16 +14,26 @@ from quant.kernels.numerics import encode, scale_from_amax
 
 
 def quantize_rows(
-    x: torch.Tensor, dtype: torch.dtype, scale: torch.Tensor | None, prologue: Prologue
+    x: torch.Tensor, dtype: torch.dtype, scale: torch.Tensor | None, prologue: Prologue, group: int = 0
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """`ops.quantize_rows`: the prologue in float32, then codes."""
     values = prepare(x.float(), prologue)
+    if group:
+        return _quantize_groups(values, dtype, group)
     if scale is None:
         used = scale_from_amax(values.abs().amax(dim=-1, keepdim=True), dtype)
     else:
         # A copy: an op's result may not share memory with its input.
         used = scale.reshape(1, 1).clone()
     return encode(values, used, dtype), used
+
+
+def _quantize_groups(values: torch.Tensor, dtype: torch.dtype, group: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Codes and one scale for each `group` columns of each row, the last of which may be fewer."""
+    k = values.shape[-1]
+    padded = F.pad(values, (0, -k % group)).reshape(*values.shape[:-1], -(-k // group), group)
+    scale = scale_from_amax(padded.abs().amax(dim=-1), dtype)
+    return encode(values, scale.repeat_interleave(group, dim=-1)[..., :k], dtype), scale
 
 
 def scaled_mm(a: torch.Tensor, b: torch.Tensor, epilogue: Epilogue) -> torch.Tensor:

@@ -6,52 +6,121 @@ Tensors of any rank arrive here; an implementation sees rows.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cache
 from typing import Any
 
 import torch
 
-from quant.kernels.arguments import Epilogue, Prologue
+from quant.kernels.arguments import Ending, Epilogue, Prologue
 from quant.kernels.dispatch import Call, Implementation, choose, explain
 from quant.kernels.runtime import availability
 
 _library = torch.library.Library("quant", "DEF")  # type: ignore[no-untyped-call]  # torch types no Library
 _library.define(  # type: ignore[no-untyped-call]
     "quantize_rows(Tensor x, ScalarType dtype, Tensor? scale, Tensor? pre_quant_scale, str norm, Tensor? norm_weight, "
-    "Tensor? norm_bias, float eps, Tensor? modulation_scale, Tensor? modulation_shift) -> (Tensor, Tensor)"
+    "Tensor? norm_bias, float eps, Tensor? modulation_scale, Tensor? modulation_shift, int group=0) -> (Tensor, Tensor)"
+)
+_ENDING = "Tensor? bias, str activation, Tensor? residual, Tensor? gate, ScalarType out_dtype, Tensor? out_scale"
+_library.define(  # type: ignore[no-untyped-call]
+    f"scaled_mm(Tensor a, Tensor a_scale, Tensor b, Tensor b_scale, {_ENDING}, bool fast_accumulate=False) -> Tensor"
 )
 _library.define(  # type: ignore[no-untyped-call]
-    "scaled_mm(Tensor a, Tensor a_scale, Tensor b, Tensor b_scale, Tensor? bias, str activation, Tensor? residual, "
-    "Tensor? gate, ScalarType out_dtype, Tensor? out_scale, bool fast_accumulate=False) -> Tensor"
+    f"int4_mm(Tensor a, Tensor? a_scale, Tensor b_packed, Tensor b_scale, Tensor? b_zero, {_ENDING}) -> Tensor"
+)
+_library.define(f"int8_mm(Tensor a, Tensor b, Tensor b_scale, {_ENDING}) -> Tensor")  # type: ignore[no-untyped-call]
+_library.define(  # type: ignore[no-untyped-call]
+    f"sparse_scaled_mm(Tensor a, Tensor? a_scale, Tensor b_values, Tensor b_meta, Tensor? b_scale, {_ENDING}, "
+    "bool fast_accumulate=False) -> Tensor"
 )
 
 
 def _quantize_rows(
-    x: torch.Tensor, dtype: torch.dtype, scale: torch.Tensor | None, *prologue: Any
+    x: torch.Tensor, dtype: torch.dtype, scale: torch.Tensor | None, *rest: Any
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    chosen = _chosen(_call("quantize_rows", x, dtype, n=0))
-    codes, used = chosen.run(x, dtype, scale, Prologue(*prologue))
+    prologue, group = _prologue(*rest)
+    chosen = _chosen(replace(_call("quantize_rows", x, dtype, n=0), group=group))
+    by = {"group": group} if group else {}  # those that find one scale a row know no other
+    codes, used = chosen.run(x, dtype, scale, prologue, **by)
     return codes.contiguous(), used
+
+
+def _prologue(*rest: Any) -> tuple[Prologue, int]:
+    """A prologue and the columns that share a scale, which torch leaves out where they are 0, the schema's default."""
+    last = len(Prologue._fields)
+    return Prologue(*rest[:last]), rest[last] if len(rest) > last else 0
 
 
 def _scaled_mm(
     a: torch.Tensor, a_scale: torch.Tensor, b: torch.Tensor, b_scale: torch.Tensor, *rest: Any
 ) -> torch.Tensor:
     n, k = b.shape
+    epilogue = _epilogue(a, a_scale, b_scale, n, *rest)
+    call = replace(_call("scaled_mm", a, a.dtype, n=n), block_scales=epilogue.has_block_scales(n, k))
+    return _multiplied(call, a, epilogue, b)
+
+
+def _int4_mm(
+    a: torch.Tensor,
+    a_scale: torch.Tensor | None,
+    b_packed: torch.Tensor,
+    b_scale: torch.Tensor,
+    b_zero: torch.Tensor | None,
+    *rest: Any,
+) -> torch.Tensor:
+    n = b_packed.shape[0]
+    call = replace(_call("int4_mm", a, a.dtype, n=n), group=_group(a.shape[-1], b_scale))
+    return _multiplied(call, a, _epilogue(a, a_scale, None, n, *rest), b_packed, b_scale, b_zero)
+
+
+def _int8_mm(a: torch.Tensor, b: torch.Tensor, b_scale: torch.Tensor, *rest: Any) -> torch.Tensor:
+    n = b.shape[0]
+    call = replace(_call("int8_mm", a, a.dtype, n=n), group=_group(a.shape[-1], b_scale))
+    return _multiplied(call, a, _epilogue(a, None, None, n, *rest), b, b_scale)
+
+
+def _sparse_scaled_mm(
+    a: torch.Tensor,
+    a_scale: torch.Tensor | None,
+    b_values: torch.Tensor,
+    b_meta: torch.Tensor,
+    b_scale: torch.Tensor | None,
+    *rest: Any,
+) -> torch.Tensor:
+    n = b_values.shape[0]
+    call = _call("sparse_scaled_mm", a, a.dtype, n=n)
+    return _multiplied(call, a, _epilogue(a, a_scale, b_scale, n, *rest), b_values, b_meta)
+
+
+def _multiplied(call: Call, a: torch.Tensor, epilogue: Epilogue, *b: torch.Tensor | None) -> torch.Tensor:
+    """Runs a matmul on the rows of `a`."""
+    out: torch.Tensor = _chosen(call).run(a.reshape(-1, call.k), *b, epilogue)
+    return out.reshape(*a.shape[:-1], call.n)
+
+
+def _epilogue(
+    a: torch.Tensor, a_scale: torch.Tensor | None, b_scale: torch.Tensor | None, n: int, *rest: Any
+) -> Epilogue:
+    """The epilogue with its operands as rows; a scale that there is not is 1."""
+    scales = _or_one(a_scale, a.device)
+    scales = scales.reshape(1, 1) if scales.numel() == 1 else scales.reshape(-1, scales.shape[-1])
+    epilogue = Epilogue(scales, _or_one(b_scale, a.device), *rest)
     shape = [*a.shape[:-1], n]
-    scales = a_scale.reshape(1, 1) if a_scale.numel() == 1 else a_scale.reshape(-1, a_scale.shape[-1])
-    epilogue = Epilogue(scales, b_scale, *rest)
-    epilogue = epilogue._replace(
+    return epilogue._replace(
         residual=_expanded(epilogue.residual, shape),
         gate=_expanded(epilogue.gate, shape),
         fast_accumulate=epilogue.fast_accumulate and a.dtype == torch.float8_e4m3fn,
     )
-    call = _call("scaled_mm", a, a.dtype, n=n)
-    chosen = _chosen(replace(call, block_scales=epilogue.has_block_scales(n, k)))
-    out: torch.Tensor = chosen.run(a.reshape(-1, k), b, epilogue)
-    return out.reshape(shape)
+
+
+def _or_one(scale: torch.Tensor | None, device: torch.device) -> torch.Tensor:
+    return torch.ones(1, 1, device=device) if scale is None else scale
+
+
+def _group(k: int, scale: torch.Tensor) -> int:
+    """Columns that share a scale, 0 where a row has one."""
+    return 0 if scale.shape[1] == 1 else k // scale.shape[1]
 
 
 def _expanded(x: torch.Tensor | None, shape: Sequence[int]) -> torch.Tensor | None:
@@ -84,24 +153,37 @@ def _chosen(call: Call) -> Implementation:
 
 @cache
 def _tell(op: str, name: str, reasons: str) -> None:
-    warnings.warn(f"{op} runs by {name}, not by a kernel of quant: {reasons}", stacklevel=2)
+    why = reasons or "it has none for this op and dtype"
+    warnings.warn(f"{op} runs by {name}, not by a kernel of quant: {why}", stacklevel=2)
 
 
 def _fake_quantize_rows(
-    x: torch.Tensor, dtype: torch.dtype, scale: torch.Tensor | None, *prologue: Any
+    x: torch.Tensor, dtype: torch.dtype, scale: torch.Tensor | None, *rest: Any
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    rows = [*x.shape[:-1], 1] if scale is None else [1, 1]
+    _, group = _prologue(*rest)
+    a_row = -(-x.shape[-1] // group) if group else 1
+    rows = [*x.shape[:-1], a_row] if scale is None else [1, 1]
     return x.new_empty(x.shape, dtype=dtype), x.new_empty(rows, dtype=torch.float32)
 
 
-def _fake_scaled_mm(
-    a: torch.Tensor, a_scale: torch.Tensor, b: torch.Tensor, b_scale: torch.Tensor, *rest: Any
-) -> torch.Tensor:
-    return a.new_empty([*a.shape[:-1], b.shape[0]], dtype=Epilogue(a_scale, b_scale, *rest).out_dtype)
+def _fake(before: int, weight: int) -> Callable[..., torch.Tensor]:
+    """Of a matmul with so many operands before its ending, of which one is the weight [N, ...]."""
+
+    def fake(a: torch.Tensor, *rest: Any) -> torch.Tensor:
+        out_dtype = Ending(*rest[before - 1 : before - 1 + len(Ending._fields)]).out_dtype
+        return a.new_empty([*a.shape[:-1], rest[weight - 1].shape[0]], dtype=out_dtype)
+
+    return fake
 
 
 # One entry for every device: which implementation runs is `dispatch`'s to say, and to explain.
 _library.impl("quantize_rows", _quantize_rows, "CompositeExplicitAutograd")  # type: ignore[no-untyped-call]
-_library.impl("scaled_mm", _scaled_mm, "CompositeExplicitAutograd")  # type: ignore[no-untyped-call]
 torch.library.register_fake("quant::quantize_rows", _fake_quantize_rows, lib=_library)
-torch.library.register_fake("quant::scaled_mm", _fake_scaled_mm, lib=_library)
+for _name, _run, _operands, _weight in (
+    ("scaled_mm", _scaled_mm, 4, 2),
+    ("int4_mm", _int4_mm, 5, 2),
+    ("int8_mm", _int8_mm, 3, 1),
+    ("sparse_scaled_mm", _sparse_scaled_mm, 5, 2),
+):
+    _library.impl(_name, _run, "CompositeExplicitAutograd")  # type: ignore[no-untyped-call]
+    torch.library.register_fake(f"quant::{_name}", _fake(_operands, _weight), lib=_library)

@@ -13,10 +13,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from quant.errors import RecipeError
+from quant.form import SPARSITY, LayerForm
 from quant.patterns import check_pattern
-from quant.scheme import Scheme
+from quant.scheme import UNQUANTIZED, Scheme
 
 VERSION = 1
+SPARSITY_METHODS = ("magnitude", "wanda", "sparsegpt", "search")
+MISFITS = ("refuse", "keep")
 
 
 @dataclass(frozen=True)
@@ -31,18 +34,50 @@ class Algorithm:
 
 
 @dataclass(frozen=True)
+class Sparsity:
+    """Zeros in a weight: two of every four neighbouring columns, chosen by `method`, one of `SPARSITY_METHODS`."""
+
+    method: str
+    structure: str = SPARSITY
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"structure": self.structure, "method": self.method}
+
+
+@dataclass(frozen=True)
 class Group:
-    """Layers that are quantized alike. The first group of a recipe that matches a layer wins."""
+    """Layers that are quantized alike. The first group of a recipe that matches a layer wins.
+
+    Attributes:
+        targets: patterns of layers.
+        scheme: formats of weight and input.
+        algorithm: how scales and codes are found; None rounds to nearest.
+        sparsity: 2:4, or None.
+        misfits: what becomes of a layer whose shape does not fit the scheme: "refuse" is an error that names it,
+            "keep" leaves it as it is.
+        spelled: the scheme as the recipe wrote it.
+    """
 
     targets: tuple[str, ...]
     scheme: Scheme
     algorithm: Algorithm | None = None
+    sparsity: Sparsity | None = None
+    misfits: str = "refuse"
     spelled: str | Mapping[str, Any] = ""
+
+    @property
+    def form(self) -> LayerForm:
+        """What the group's layers are stored as, before anything is known of smoothing."""
+        return LayerForm(self.scheme, sparse=self.sparsity is not None)
 
     def to_dict(self) -> dict[str, Any]:
         body: dict[str, Any] = {"targets": list(self.targets), "scheme": self.spelled or self.scheme.name}
         if self.algorithm is not None:
             body["algorithm"] = self.algorithm.to_dict()
+        if self.sparsity is not None:
+            body["sparsity"] = self.sparsity.to_dict()
+        if self.misfits != "refuse":
+            body["misfits"] = self.misfits
         return body
 
 
@@ -56,15 +91,20 @@ class Calibration:
             and a many-step schedule.
         seed: seed of the initial latents, one generator per prompt.
         rows: input rows kept per layer for algorithms that compare outputs, drawn evenly from all timesteps.
+        hessian_gb: 10^9 bytes that the Hessians of one pass over the prompts may take; more layers are more passes.
     """
 
     samples: int = 32
     steps: int | None = None
     seed: int = 0
     rows: int = 512
+    hessian_gb: float = 8.0
 
     def to_dict(self) -> dict[str, Any]:
-        return {"samples": self.samples, "steps": self.steps, "seed": self.seed, "rows": self.rows}
+        body: dict[str, Any] = {"samples": self.samples, "steps": self.steps, "seed": self.seed, "rows": self.rows}
+        if self.hessian_gb != Calibration.hessian_gb:
+            body["hessian_gb"] = self.hessian_gb
+        return body
 
 
 @dataclass(frozen=True)
@@ -214,12 +254,13 @@ def _strings(value: object, where: str) -> tuple[str, ...]:
 
 
 def _group(value: object, where: str) -> Group:
-    fields = _mapping(value, where, ("targets", "scheme", "algorithm"))
+    fields = _mapping(value, where, ("targets", "scheme", "algorithm", "sparsity", "misfits"))
+    sparsity = _sparsity(fields.get("sparsity"), f"{where}.sparsity")
     for key in ("targets", "scheme"):
-        if key not in fields:
+        if key not in fields and not (key == "scheme" and sparsity is not None):
             raise RecipeError(f"{where}: '{key}' is missing")
     targets = _strings(fields["targets"], f"{where}.targets")
-    spelled = fields["scheme"]
+    spelled = fields.get("scheme", UNQUANTIZED)
     if not isinstance(spelled, str | Mapping):
         raise RecipeError(f"{where}.scheme: must be a name or a mapping, got {spelled!r}")
     algorithm = None
@@ -229,17 +270,48 @@ def _group(value: object, where: str) -> Group:
         options = dict(body)
         name = _typed(options.pop("name", None), str, f"{where}.algorithm.name")
         algorithm = Algorithm(name, tuple(sorted((str(key), option) for key, option in options.items())))
+    scheme = Scheme.parse(spelled, f"{where}.scheme")
+    if scheme.weights is None and sparsity is None:
+        raise RecipeError(f"{where}.scheme: {UNQUANTIZED} does nothing without sparsity; use 'ignore' to keep layers")
+    if scheme.is_packed and sparsity is not None:
+        raise RecipeError(
+            f"{where}.sparsity: no op runs {SPARSITY} with {scheme.name}; it goes with 8-bit or no scheme"
+        )
+    if scheme.name == "FP8_BLOCK" and sparsity is not None:
+        raise RecipeError(f"{where}.sparsity: no op runs {SPARSITY} with {scheme.name}; use FP8_DYNAMIC")
+    misfits = fields.get("misfits", MISFITS[0])
+    if misfits not in MISFITS:
+        raise RecipeError(f"{where}.misfits: must be {' or '.join(MISFITS)}, got {misfits!r}")
     return Group(
         targets=tuple(check_pattern(pattern, f"{where}.targets[{i}]") for i, pattern in enumerate(targets)),
-        scheme=Scheme.parse(spelled, f"{where}.scheme"),
+        scheme=scheme,
         algorithm=algorithm,
+        sparsity=sparsity,
+        misfits=misfits,
         spelled=spelled,
     )
 
 
+def _sparsity(value: object, where: str) -> Sparsity | None:
+    if value is None:
+        return None
+    fields = _mapping(value, where, ("structure", "method"))
+    structure, method = fields.get("structure", SPARSITY), fields.get("method")
+    if structure != SPARSITY:
+        raise RecipeError(f"{where}.structure: must be '{SPARSITY}', got {structure!r}")
+    if method not in SPARSITY_METHODS:
+        raise RecipeError(f"{where}.method: must be one of {', '.join(SPARSITY_METHODS)}, got {method!r}")
+    return Sparsity(method)
+
+
 def _calibration(value: object, where: str) -> Calibration:
-    fields = _mapping(value, where, ("samples", "steps", "seed", "rows"))
+    fields = _mapping(value, where, ("samples", "steps", "seed", "rows", "hessian_gb"))
+    budget = fields.get("hessian_gb", Calibration.hessian_gb)
+    if isinstance(budget, bool) or not isinstance(budget, int | float) or not budget > 0:
+        raise RecipeError(f"{where}.hessian_gb: must be a number above 0, got {budget!r}")
     for key, number in fields.items():
+        if key == "hessian_gb":
+            continue
         least = 0 if key == "seed" else 1
         if key == "steps" and number is None:
             continue

@@ -102,7 +102,16 @@ def test_a_recipe_is_frozen() -> None:
         ({**SHORT, "groups": ["Linear"]}, "here: groups[0]: must be a mapping"),
         ({**SHORT, "groups": [*SHORT["groups"], {"scheme": "W8A8"}]}, "here: groups[1]: 'targets' is missing"),  # type: ignore[misc]
         ({**SHORT, "groups": [{"targets": ["Linear"]}]}, "here: groups[0]: 'scheme' is missing"),
-        (with_group(sparsity="2:4"), "here: groups[0]: unknown key 'sparsity'"),
+        (with_group(sparsity="2:4"), "here: groups[0].sparsity: must be a mapping with the keys structure, method"),
+        (
+            with_group(sparsity={}),
+            "here: groups[0].sparsity.method: must be one of magnitude, wanda, sparsegpt, search",
+        ),
+        (with_group(sparsity={"method": "search", "structure": "4:8"}), "here: groups[0].sparsity.structure: must be"),
+        (with_group(scheme="UNQUANTIZED"), "here: groups[0].scheme: UNQUANTIZED does nothing without sparsity"),
+        (with_group(scheme="W4A8", sparsity={"method": "wanda"}), "here: groups[0].sparsity: no op runs 2:4 with W4A8"),
+        (with_group(scheme="FP8_BLOCK", sparsity={"method": "wanda"}), "here: groups[0].sparsity: no op runs 2:4 with"),
+        (with_group(misfits="drop"), "here: groups[0].misfits: must be refuse or keep, got 'drop'"),
         (with_group(targets=[]), "here: groups[0].targets: must be a non-empty list of names"),
         (with_group(targets="Linear"), "here: groups[0].targets: must be a non-empty list of names"),
         (with_group(targets=["Linear", "re:("]), "here: groups[0].targets[1]: 're:(' is not a regular expression"),

@@ -11,7 +11,7 @@ from compressed_tensors.quantization import QuantizationScheme, preset_name_to_s
 
 from quant.errors import RecipeError
 from quant.packing.eight_bit import storage_dtype
-from quant.scheme import SCHEMES, Scheme, TensorFormat
+from quant.scheme import SCHEMES, UNQUANTIZED, Scheme, TensorFormat
 
 INT8_CHANNEL = {"num_bits": 8, "type": "int", "strategy": "channel"}
 INT8_TOKEN = {"num_bits": 8, "type": "int", "strategy": "token", "dynamic": True}
@@ -19,24 +19,35 @@ FP8_CHANNEL = {**INT8_CHANNEL, "type": "float"}
 FP8_TENSOR = {**FP8_CHANNEL, "strategy": "tensor"}
 
 
-def parse(weights: dict[Any, Any], inputs: dict[Any, Any]) -> Scheme:
+NAMED = [name for name in SCHEMES if name != UNQUANTIZED]
+
+
+def parse(weights: dict[Any, Any], inputs: dict[Any, Any] | None) -> Scheme:
     return Scheme.parse({"weights": weights, "input_activations": inputs}, "here")
 
 
-@pytest.mark.parametrize("name", SCHEMES)
+@pytest.mark.parametrize("name", NAMED)
 def test_a_name_means_what_compressed_tensors_means_by_it(name: str) -> None:
     theirs = preset_name_to_scheme(name, ["Linear"])
     ours = SCHEMES[name]
     for part in ("weights", "input_activations"):
         form, preset = getattr(ours, part), getattr(theirs, part)
-        assert form.to_dict() == {key: getattr(preset, key) for key in form.to_dict()}
+        assert (form is None) == (preset is None)
+        assert form is None or form.to_dict() == {key: getattr(preset, key) for key in form.to_dict()}
 
 
-@pytest.mark.parametrize("name", SCHEMES)
+def test_a_layer_that_is_only_sparse_has_no_formats() -> None:
+    assert (SCHEMES[UNQUANTIZED].weights, SCHEMES[UNQUANTIZED].input_activations) == (None, None)
+    assert SCHEMES[UNQUANTIZED].to_dict() == {"format": "dense"}
+
+
+@pytest.mark.parametrize("name", NAMED)
 def test_its_config_group_is_valid_in_compressed_tensors(name: str) -> None:
     group = QuantizationScheme.model_validate({"targets": ["Linear"], **SCHEMES[name].to_dict()})
     assert group.format == SCHEMES[name].format
-    assert group.weights.pytorch_dtype() == storage_dtype(SCHEMES[name].weights)
+    form = SCHEMES[name].weights
+    assert form is not None
+    assert group.weights.pytorch_dtype() == storage_dtype(form)
 
 
 @pytest.mark.parametrize(
@@ -47,10 +58,12 @@ def test_names_are_case_insensitive_and_have_aliases(spelling: str, name: str) -
     assert Scheme.parse(spelling) is SCHEMES[name]
 
 
-@pytest.mark.parametrize("name", SCHEMES)
+@pytest.mark.parametrize("name", NAMED)
 def test_known_parts_get_the_known_name(name: str) -> None:
     scheme = SCHEMES[name]
-    assert parse(scheme.weights.to_dict(), scheme.input_activations.to_dict()) is scheme
+    inputs = scheme.input_activations
+    assert scheme.weights is not None
+    assert parse(scheme.weights.to_dict(), None if inputs is None else inputs.to_dict()) is scheme
 
 
 @pytest.mark.parametrize(
@@ -58,11 +71,17 @@ def test_known_parts_get_the_known_name(name: str) -> None:
     [
         ("FP8_DYNAMIC", torch.float8_e4m3fn, "float-quantized", False),
         ("FP8", torch.float8_e4m3fn, "float-quantized", True),
+        ("FP8_BLOCK", torch.float8_e4m3fn, "float-quantized", False),
         ("W8A8", torch.int8, "int-quantized", False),
+        ("W8A16", torch.int8, "pack-quantized", False),
+        ("W4A16_ASYM", torch.int8, "pack-quantized", False),
+        ("W4A8", torch.int8, "pack-quantized", False),
+        ("W4AFP8", torch.int8, "pack-quantized", False),
     ],
 )
 def test_what_is_stored(name: str, storage: torch.dtype, layout: str, static: bool) -> None:
     scheme = SCHEMES[name]
+    assert scheme.weights is not None
     assert storage_dtype(scheme.weights) == storage
     assert (scheme.format, scheme.has_static_input) == (layout, static)
 
@@ -74,6 +93,24 @@ def test_a_spelled_out_scheme_is_named_by_its_parts() -> None:
     scheme = parse(FP8_TENSOR, {**INT8_TOKEN, "type": "float"})
     assert scheme.name == "FP8_TENSOR_X_TOKEN"
     assert not scheme.has_static_input
+
+
+@pytest.mark.parametrize(
+    ("weights", "inputs", "name"),
+    [
+        ({"strategy": "group", "group_size": 32}, None, "W4A16_G32"),
+        ({"strategy": "group", "group_size": 64, "symmetric": False}, None, "W4A16_ASYM_G64"),
+        ({"strategy": "channel"}, None, "W4A16_CHANNEL"),
+        ({"strategy": "group", "group_size": 32}, INT8_TOKEN, "W4A8_G32"),
+        ({"strategy": "channel"}, {**INT8_TOKEN, "type": "float"}, "W4AFP8_CHANNEL"),
+        ({"num_bits": 8, "strategy": "channel"}, None, "W8A16_CHANNEL"),
+    ],
+)
+def test_packed_schemes_are_named_by_their_groups(
+    weights: dict[str, Any], inputs: dict[str, Any] | None, name: str
+) -> None:
+    scheme = parse({"num_bits": 4, "type": "int", **weights}, inputs)
+    assert (scheme.name, scheme.format) == (name, "pack-quantized")
 
 
 def test_defaults_are_symmetric_and_static() -> None:
@@ -94,11 +131,12 @@ def test_what_says_how_scales_were_found_is_no_part_of_a_format() -> None:
 @pytest.mark.parametrize(
     ("value", "says"),
     [
-        ("W9A9", "here: unknown scheme 'W9A9'; known: FP8_DYNAMIC, FP8, W8A8"),
+        ("W9A9", "here: unknown scheme 'W9A9'; known: FP8_DYNAMIC, FP8, FP8_BLOCK, W8A8, W8A16"),
         ("", "here: unknown scheme ''"),
-        ({}, "here: 'weights' is missing; weight-only"),
-        ({"weights": INT8_CHANNEL}, "here: 'input_activations' is missing; weight-only"),
-        ({"weights": INT8_CHANNEL, "input_activations": None}, "here: 'input_activations' is missing"),
+        ({}, "here: 'weights' is missing"),
+        ({"input_activations": INT8_TOKEN}, "here: 'weights' is missing"),
+        ({"weights": INT8_CHANNEL, "input_activations": "int8"}, "here: 'input_activations' must be a mapping"),
+        ({"weights": FP8_CHANNEL}, "here.weights: supported are 4- and 8-bit 'int'"),
         ({"weights": INT8_CHANNEL, "outputs": {}}, "here: unknown key 'outputs'"),
         ({1: 2, "outputs": {}}, "here: unknown key '1'"),
     ],
@@ -119,14 +157,22 @@ def test_refuses_a_part_without_a_key(key: str) -> None:
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"num_bits": 4}, "here.weights: supported are symmetric static 8-bit"),
+        ({"num_bits": 3}, "here.weights: supported are 4- and 8-bit 'int' and 8-bit 'float' with 8-bit inputs"),
+        ({"num_bits": 4, "type": "float"}, "here.weights: supported are 4- and 8-bit 'int'"),
+        ({"num_bits": 4, "strategy": "tensor"}, "here.weights: strategy 'tensor'; supported: group, channel"),
+        ({"num_bits": 4, "symmetric": False}, "here.weights: asymmetric is supported for 4-bit weights of 16-bit"),
         ({"type": "fp"}, "here.weights: supported are symmetric static 8-bit"),
         ({"symmetric": False}, "here.weights: supported are symmetric static 8-bit"),
-        ({"dynamic": True}, "here.weights: supported are symmetric static 8-bit"),
+        ({"dynamic": True}, "here.weights: a weight's scales are static"),
         ({"symmetric": "yes"}, "here.weights.symmetric: must be true or false, got 'yes'"),
         ({"dynamic": "local"}, "here.weights.dynamic: must be true or false, got 'local'"),
         ({"strategy": "token"}, "here.weights: strategy 'token'; supported: channel, tensor"),
-        ({"strategy": "group", "group_size": 128}, "here.weights: unknown key 'group_size'"),
+        ({"strategy": "group", "group_size": 128}, "here.weights: strategy 'group'; supported: channel, tensor"),
+        ({"strategy": "group"}, "here.weights: group_size goes with strategy 'group'"),
+        ({"group_size": 128}, "here.weights: group_size goes with strategy 'group'"),
+        ({"strategy": "group", "group_size": 48}, "here.weights.group_size: must be one of 32, 64, 128, got 48"),
+        ({"block_structure": [128, 128]}, "here.weights: block_structure goes with strategy 'block'"),
+        ({"strategy": "block", "block_structure": [64, 64]}, "here.weights.block_structure: must be [128, 128]"),
         ({3: 4, "block": 1}, "here.weights: unknown key '3'"),
     ],
 )

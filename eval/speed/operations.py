@@ -38,7 +38,8 @@ def numbers_of(scheme: Scheme | None) -> str:
     """What a layer of this scheme multiplies; None is a layer that is not quantized."""
     if scheme is None:
         return "bf16"
-    return "int8" if scheme.weights.type == "int" else "fp8"
+    assert scheme.input_activations is not None
+    return "int8" if scheme.input_activations.type == "int" else "fp8"
 
 
 def matmul(
@@ -58,7 +59,8 @@ def matmul(
     nbytes += n * _BF16
     if scheme is not None:
         inputs = 1 if scheme.has_static_input else m
-        nbytes += (inputs + (n if scheme.weights.strategy == "channel" else 1)) * _FLOAT32
+        per_channel = scheme.weights is not None and scheme.weights.strategy == "channel"
+        nbytes += (inputs + (n if per_channel else 1)) * _FLOAT32
     if residual:
         nbytes += m * n * _BF16
     return Operation(name, MATMUL, numbers, {"M": m, "N": n, "K": k}, 2 * m * n * k, nbytes)

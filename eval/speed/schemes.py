@@ -45,6 +45,10 @@ def decide(model: Model, recipe: Recipe) -> Decided:
     where = f"block {model.block} of {model.layers}"
     if not any(groups.values()):
         raise RecipeError(f"{recipe.name}: quantizes nothing in {where} of {model.name}")
+    for group in groups.values():
+        form = None if group is None else group.form
+        if form is not None and (form.sparse or form.scheme.is_packed or form.scheme.name == "FP8_BLOCK"):
+            raise RecipeError(f"{recipe.name}: blocks are measured and predicted in FP8 and INT8, not in {form.label}")
     used = {id(group) for group in groups.values()}
     notes = [f"{recipe.name} keeps {edge} blocks at each end in bf16; this is {where}"] if edge else []
     notes += [

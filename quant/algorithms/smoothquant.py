@@ -111,10 +111,11 @@ def _simulate(
     """The layer's output [R, N] with input and weight rounded as they will be, in float32."""
     scaled = inputs if scale is None else inputs * scale
     reach = channel_amax.float() if scale is None else channel_amax.float() * scale
+    assert scheme.input_activations is not None
     dtype = storage_dtype(scheme.input_activations)
     static = scale_from_amax(reach.amax().reshape(1), dtype) if scheme.has_static_input else None
     step = static if static is not None else scale_from_amax(scaled.abs().amax(dim=1, keepdim=True), dtype)
     codes = encode(scaled, step, dtype).float()
     tensors = pack_linear(weight, scheme, input_scale=static, pre_quant_scale=scale)
-    stored = unpack_linear({key: tensors[key] for key in ("weight", "weight_scale")})
+    stored = unpack_linear({key: value for key, value in tensors.items() if key != "pre_quant_scale"}, scheme)
     return (codes * step) @ stored.T

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,27 +19,67 @@ class Needs:
         amax: one absolute maximum over all of the input.
         channel_amax: an absolute maximum per input channel, [K].
         rows: a sample of input rows, [R, K].
+        hessian: sum of x x^T over all rows, [K, K].
     """
 
     amax: bool = False
     channel_amax: bool = False
     rows: bool = False
+    hessian: bool = False
 
     def __or__(self, other: Needs) -> Needs:
-        return Needs(self.amax or other.amax, self.channel_amax or other.channel_amax, self.rows or other.rows)
+        return Needs(
+            self.amax or other.amax,
+            self.channel_amax or other.channel_amax,
+            self.rows or other.rows,
+            self.hessian or other.hessian,
+        )
 
     def __bool__(self) -> bool:
-        return self.amax or self.channel_amax or self.rows
+        return self.amax or self.channel_amax or self.rows or self.hessian
 
 
-_OPTIONS: dict[str, tuple[str, ...]] = {"max": (), "smoothquant": ("alpha",)}
+def _damping(value: object, where: str) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1:
+        raise RecipeError(f"{where}: must be a number between 0 and 1, got {value!r}")
+
+
+def _flag(value: object, where: str) -> None:
+    if not isinstance(value, bool):
+        raise RecipeError(f"{where}: must be true or false, got {value!r}")
+
+
+def _rank(value: object, where: str) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise RecipeError(f"{where}: must be a whole number of at least 1, got {value!r}")
+
+
+def _alpha(value: object, where: str) -> None:
+    check_alpha(value, where.removesuffix(".alpha"))
+
+
+_GPTQ: dict[str, Callable[[object, str], None]] = {"clip": _flag, "damping": _damping}
+_OPTIONS: dict[str, dict[str, Callable[[object, str], None]]] = {
+    "max": {},
+    "mse": {},
+    "smoothquant": {"alpha": _alpha},
+    "gptq": _GPTQ,
+    "svdquant": {"rank": _rank, **_GPTQ},
+}
+#: Algorithms and methods that weigh a weight's errors by the inputs they meet.
+_BY_HESSIAN = ("gptq", "svdquant", "mse")
+_METHODS_BY_HESSIAN = ("wanda", "sparsegpt", "search")
 
 
 def needs_of(group: Group) -> Needs:
-    """What a group's scheme and algorithm need; nothing for round-to-nearest with dynamic inputs."""
+    """What a group's scheme, algorithm and sparsity need; nothing for round-to-nearest with dynamic inputs."""
     needs = Needs(amax=group.scheme.has_static_input)
     if group.algorithm is not None and group.algorithm.name == "smoothquant":
         needs |= Needs(channel_amax=True, rows=True)
+    if group.algorithm is not None and group.algorithm.name in _BY_HESSIAN:
+        needs |= Needs(hessian=True)
+    if group.sparsity is not None and group.sparsity.method in _METHODS_BY_HESSIAN:
+        needs |= Needs(hessian=True)
     return needs
 
 
@@ -63,7 +103,14 @@ def _check(group: Group, algorithm: Algorithm, where: str) -> None:
     if unknown:
         known = ", ".join(allowed) or "none"
         raise RecipeError(f"{where}: unknown option '{unknown[0]}' of {algorithm.name}; known: {known}")
+    for key, value in options.items():
+        allowed[key](value, f"{where}.{key}")
     if algorithm.name == "max" and not group.scheme.has_static_input:
         raise RecipeError(f"{where}: 'max' finds static input scales, and {group.scheme.name} has dynamic ones")
-    if algorithm.name == "smoothquant":
-        check_alpha(options.get("alpha", "search"), where)
+    if algorithm.name != "max" and group.scheme.weights is None:
+        raise RecipeError(f"{where}: '{algorithm.name}' quantizes, and {group.scheme.name} leaves weights as they are")
+    if algorithm.name == "smoothquant" and (group.scheme.input_activations is None or group.sparsity is not None):
+        what = "2:4 weights" if group.sparsity is not None else f"{group.scheme.name}, whose inputs are not quantized"
+        raise RecipeError(f"{where}: 'smoothquant' makes inputs easier to quantize; it is not for {what}")
+    if algorithm.name == "smoothquant" and (group.scheme.is_packed or group.scheme.name == "FP8_BLOCK"):
+        raise RecipeError(f"{where}: 'smoothquant' is for a scale a row or tensor, not for {group.scheme.name}")

@@ -1,7 +1,8 @@
 """Statistics of layers' inputs, gathered in one pass by forward hooks; the model is not changed.
 
 Ranges come from ModelOpt's calibrators. Memory is bounded: a range is one number or one vector [K] per input, and a
-row sample has a fixed size however many steps and prompts are run.
+row sample has a fixed size however many steps and prompts are run. A Hessian is [K, K]; of how many inputs at once is
+the caller's to say.
 """
 
 from __future__ import annotations
@@ -27,12 +28,14 @@ class Statistics:
         amax: float32 [1].
         channel_amax: float32 [K].
         rows: float32 [R, K], drawn evenly from everything seen.
+        hessian: float64 [K, K], the mean of x x^T over all rows.
         seen_rows: how many rows there were.
     """
 
     amax: torch.Tensor | None
     channel_amax: torch.Tensor | None
     rows: torch.Tensor | None
+    hessian: torch.Tensor | None
     seen_rows: int
 
 
@@ -71,6 +74,19 @@ class RowSample:
         return self._rows
 
 
+class SecondMoment:
+    """The sum of x x^T over a stream of rows, [K, K] in float64 on the rows' device: a long run adds up many."""
+
+    def __init__(self) -> None:
+        self.total: torch.Tensor | None = None
+
+    def add(self, rows: torch.Tensor) -> None:
+        """Takes [R, K] into account."""
+        values = rows.float()
+        part = (values.T @ values).double()
+        self.total = part if self.total is None else self.total.to(part.device) + part
+
+
 class _Probe:
     """Collects one input's statistics."""
 
@@ -80,6 +96,7 @@ class _Probe:
         self.tensor_range = calibrator(8, None, False) if needs.amax else None
         self.channel_range = calibrator(8, -1, False) if needs.channel_amax else None
         self.sample = RowSample(rows, seed) if needs.rows else None
+        self.hessian = SecondMoment() if needs.hessian else None
         self.seen_rows = 0
         self._earlier: list[tuple[Any, torch.Tensor]] = []
 
@@ -99,6 +116,8 @@ class _Probe:
                 calibrator.collect(rows)
         if self.sample is not None:
             self.sample.add(rows)
+        if self.hessian is not None:
+            self.hessian.add(rows)
         self.seen_rows += rows.shape[0]
 
     def state(self) -> State:
@@ -109,6 +128,8 @@ class _Probe:
         ranges = {"amax": found.amax, "channel_amax": found.channel_amax}
         state = {name: value for name, value in ranges.items() if value is not None}
         state["seen"] = torch.tensor(self.seen_rows)
+        if self.hessian is not None and self.hessian.total is not None:
+            state["second_moment"] = self.hessian.total
         sampled = {} if self.sample is None else self.sample.state()
         return {**state, **{f"sample.{name}": value for name, value in sampled.items()}}
 
@@ -120,6 +141,8 @@ class _Probe:
         for calibrator, name in ((self.tensor_range, "amax"), (self.channel_range, "channel_amax")):
             if calibrator is not None:
                 self._earlier.append((calibrator, state[name].reshape(1, -1)))
+        if self.hessian is not None:
+            self.hessian.total = state["second_moment"]
         if self.sample is not None:
             prefix = "sample."
             self.sample.restore({k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)})
@@ -134,7 +157,9 @@ class _Probe:
             return None if calibrator is None else calibrator.compute_amax().detach().float().cpu().reshape(-1)
 
         rows = None if self.sample is None else self.sample.rows
-        return Statistics(amax(self.tensor_range), amax(self.channel_range), rows, self.seen_rows)
+        total = None if self.hessian is None else self.hessian.total
+        hessian = None if total is None else total.cpu() / self.seen_rows
+        return Statistics(amax(self.tensor_range), amax(self.channel_range), rows, hessian, self.seen_rows)
 
 
 def _max_calibrator() -> Any:

@@ -7,12 +7,12 @@ to be multiplied by its `pre_quant_scale`, which no stock reader does, so such a
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from quant.errors import CheckpointError, RecipeError
+from quant.form import SPARSITY, LayerForm
 from quant.patterns import check_pattern, matches
-from quant.scheme import Scheme, TensorFormat
+from quant.scheme import SCHEMES, Scheme, TensorFormat
 
 FORMAT_VERSION = 1
 COMPRESSED_TENSORS = "compressed-tensors"
@@ -21,16 +21,8 @@ METHODS = (COMPRESSED_TENSORS, OURS)
 CONFIG_KEY = "quantization_config"
 
 
-@dataclass(frozen=True)
-class StoredLayer:
-    """A quantized layer of a checkpoint: its scheme, and whether it has a `pre_quant_scale`."""
-
-    scheme: Scheme
-    smoothed: bool
-
-
 def build_config(
-    layers: Mapping[str, StoredLayer], kept: Iterable[str], dtype: str, recipe: Mapping[str, str]
+    layers: Mapping[str, LayerForm], kept: Iterable[str], dtype: str, recipe: Mapping[str, str]
 ) -> dict[str, Any]:
     """The quantization_config of a component.
 
@@ -42,30 +34,39 @@ def build_config(
     """
     by_scheme: dict[Scheme, list[str]] = {}
     for name, layer in layers.items():
-        by_scheme.setdefault(layer.scheme, []).append(name)
-    smoothed = [name for name, layer in layers.items() if layer.smoothed]
+        if layer.scheme.weights is not None:
+            by_scheme.setdefault(layer.scheme, []).append(name)
+    only_sparse = [name for name, layer in layers.items() if layer.scheme.weights is None]
     # One scheme: the class and its exceptions, as everyone writes it. Several: exact names, because readers
     # differ in which of two matching groups wins.
     single = len(by_scheme) == 1
     config: dict[str, Any] = {
-        "quant_method": OURS if smoothed else COMPRESSED_TENSORS,
-        "format": next(iter(by_scheme)).format if single else "mixed-precision",
+        "quant_method": COMPRESSED_TENSORS if all(layer.is_plain for layer in layers.values()) else OURS,
+        "format": next(iter(by_scheme)).format if single else "mixed-precision" if by_scheme else "dense",
         "quantization_status": "compressed",
         "config_groups": {
             f"group_{i}": {"targets": ["Linear"] if single else names, **scheme.to_dict()}
             for i, (scheme, names) in enumerate(by_scheme.items())
         },
-        "ignore": list(kept),
+        # A layer that is only sparse is dense to everyone else.
+        "ignore": [*kept, *only_sparse],
         "format_version": FORMAT_VERSION,
         "dtype": dtype,
         "recipe": dict(recipe),
     }
+    sparse = [name for name, layer in layers.items() if layer.sparse]
+    if sparse:
+        config["sparsity_config"] = {"format": "dense", "sparsity_structure": SPARSITY, "targets": sparse}
+    smoothed = [name for name, layer in layers.items() if layer.smoothed]
     if smoothed:
         config["smoothed"] = smoothed
+    ranks = {name: layer.rank for name, layer in layers.items() if layer.rank}
+    if ranks:
+        config["low_rank"] = ranks
     return config
 
 
-def stored_layers(config: Mapping[str, Any], linears: Iterable[str], where: str) -> dict[str, StoredLayer]:
+def stored_layers(config: Mapping[str, Any], linears: Iterable[str], where: str) -> dict[str, LayerForm]:
     """Which of a model's Linears are stored quantized, and how.
 
     Args:
@@ -84,17 +85,25 @@ def stored_layers(config: Mapping[str, Any], linears: Iterable[str], where: str)
         for key, group in _groups(config, where)
     ]
     smoothed = set(_patterns(config, "smoothed", f"{where}: "))
+    sparse = set(_sparse(config, where))
+    ranks = _ranks(config, where)
     ignore = _patterns(config, "ignore", f"{where}: ")
     stored = {}
     for name in names:
-        if any(matches(pattern, name, ("Linear",)) for pattern in ignore):
-            continue
-        scheme = next((s for targets, s in schemes if any(matches(t, name, ("Linear",)) for t in targets)), None)
+        ignored = any(matches(pattern, name, ("Linear",)) for pattern in ignore)
+        found = (s for targets, s in schemes if any(matches(t, name, ("Linear",)) for t in targets))
+        scheme = None if ignored else next(found, None)
+        if scheme is None and name in sparse:
+            scheme = SCHEMES["UNQUANTIZED"]
         if scheme is not None:
-            stored[name] = StoredLayer(scheme, name in smoothed)
-    absent = sorted(smoothed - set(stored))
-    if absent:
-        raise CheckpointError(f"{where}: '{absent[0]}' is listed as smoothed but is no quantized layer of the model")
+            stored[name] = LayerForm(scheme, name in smoothed, name in sparse, ranks.get(name, 0))
+    for what, listed in (("smoothed", smoothed), ("sparse", sparse), ("low_rank", set(ranks))):
+        absent = sorted(listed - set(stored))
+        if absent:
+            raise CheckpointError(f"{where}: '{absent[0]}' is listed as {what} but is no quantized layer of the model")
+    wrong = next((name for name, form in stored.items() if form.sparse and form.scheme.is_packed), None)
+    if wrong is not None:
+        raise CheckpointError(f"{where}: '{wrong}' is both packed and {SPARSITY} sparse, which no op here runs")
     if not stored:
         raise CheckpointError(f"{where}: its groups match no layer of this model; is it another model's?")
     return stored
@@ -112,7 +121,7 @@ def check_method(config: Mapping[str, Any], where: str) -> None:
 
 def _groups(config: Mapping[str, Any], where: str) -> Iterable[tuple[str, Mapping[str, Any]]]:
     groups = config.get("config_groups")
-    if not isinstance(groups, Mapping) or not groups:
+    if not isinstance(groups, Mapping) or not (groups or config.get("sparsity_config")):
         raise CheckpointError(f"{where}: config_groups is missing or empty")
     for key, group in groups.items():
         if not isinstance(group, Mapping):
@@ -120,6 +129,31 @@ def _groups(config: Mapping[str, Any], where: str) -> Iterable[tuple[str, Mappin
         if group.get("output_activations") is not None:
             raise CheckpointError(f"{where}: config_groups.{key}: quantized outputs are not supported")
     return groups.items()
+
+
+def _sparse(config: Mapping[str, Any], where: str) -> list[str]:
+    """Names of the layers whose weights are 2:4 sparse."""
+    found = config.get("sparsity_config")
+    if found is None:
+        return []
+    place = f"{where}: sparsity_config"
+    if not isinstance(found, Mapping):
+        raise CheckpointError(f"{place}: must be a mapping, got {found!r}")
+    for key, value in (("format", "dense"), ("sparsity_structure", SPARSITY)):
+        if found.get(key) != value:
+            raise CheckpointError(f"{place}.{key}: is {found.get(key)!r}; this release reads '{value}'")
+    return _patterns(found, "targets", f"{place}.")
+
+
+def _ranks(config: Mapping[str, Any], where: str) -> dict[str, int]:
+    """Ranks of low-rank branches by layer."""
+    found = config.get("low_rank") or {}
+    if not isinstance(found, Mapping):
+        raise CheckpointError(f"{where}: low_rank: must be a mapping of layers to ranks, got {found!r}")
+    for name, rank in found.items():
+        if isinstance(rank, bool) or not isinstance(rank, int) or rank < 1:
+            raise CheckpointError(f"{where}: low_rank.{name}: must be a whole number of at least 1, got {rank!r}")
+    return dict(found)
 
 
 def _patterns(fields: Mapping[str, Any], key: str, where: str) -> list[str]:

@@ -44,19 +44,27 @@ def kernels(ctx: click.Context) -> None:
 @click.option("--n", type=_SIZE, required=True, help="Output features.")
 @click.option("--k", type=_SIZE, required=True, help="Input features.")
 @click.option("--scheme", required=True, help="Of the layer, such as W8A8 or FP8_DYNAMIC.")
+@click.option("--sparse", is_flag=True, help="The weight is 2:4 sparse.")
 @click.option("--arch", type=click.Choice(_ARCHITECTURES), help="A GPU's architecture.  [default: this machine]")
 @click.option("--kernel", metavar="NAME", help="Fail with the reason unless this one can run.")
 @click.option("--json", "as_json", is_flag=True, help="Everything as JSON.")
-def explain(m: int, n: int, k: int, scheme: str, arch: str | None, kernel: str | None, as_json: bool) -> None:
+def explain(
+    m: int, n: int, k: int, scheme: str, sparse: bool, arch: str | None, kernel: str | None, as_json: bool
+) -> None:
     """Say which kernels a layer would run by, with which tile, and why the others would not.
 
     sm_80 is an A100, sm_86 an RTX 30 or A6000, sm_89 an RTX 40 or L40, sm_90a an H100 or H200.
     """
+    from quant.form import LayerForm, misfit
     from quant.scheme import Scheme
     from quant.workflows.explaining import explain as explain_layer
     from quant.workflows.explaining import require
 
-    found = explain_layer(Scheme.parse(scheme, "--scheme"), m, n, k, arch=arch)
+    form = LayerForm(Scheme.parse(scheme, "--scheme"), sparse=sparse)
+    reason = misfit(form, n, k)
+    if reason is not None:
+        raise click.UsageError(reason)
+    found = explain_layer(form, m, n, k, arch=arch)
     if kernel is not None:
         require(found, kernel)
     if as_json:
@@ -97,7 +105,10 @@ def tune(
     if folder is not None:
         sizes = layer_sizes(folder, rows)
     else:
-        dtype = storage_dtype(Scheme.parse(str(scheme), "--scheme").weights)
+        form = Scheme.parse(str(scheme), "--scheme")
+        if form.weights is None or form.is_packed:
+            raise click.UsageError(f"{form.name}: its matmul has no kernel with tiles")
+        dtype = storage_dtype(form.weights)
         sizes = [(dtype, *size) for size in given]
     click.echo(f"wrote {tune_sizes(sizes, out, _tell, _tell_left_out)}")
 

@@ -17,7 +17,7 @@ def recipes(ctx: click.Context) -> None:
     rows = []
     for name, text in shipped_recipes().items():
         recipe = Recipe.from_yaml(text, name)
-        schemes = ", ".join(dict.fromkeys(group.scheme.name for group in recipe.groups))
+        schemes = ", ".join(dict.fromkeys(group.form.label for group in recipe.groups))
         rows.append((name, schemes, recipe.summary))
     widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
     for name, schemes, summary in rows:

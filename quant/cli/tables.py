@@ -7,9 +7,9 @@ from collections.abc import Container, Sequence
 
 from quant.workflows.inspecting import Component, Inspection, Layer
 
-_HEADINGS = ("shape", "scheme", "layers", "bits/weight", "bytes", "weight error", "alpha", "")
+_HEADINGS = ("shape", "scheme", "layers", "bits/weight", "bytes", "weight error", "output error", "alpha", "")
 #: Columns that hold figures, and are aligned to the right.
-_FIGURES = range(3, 8)
+_FIGURES = range(3, 9)
 
 
 def component_table(component: Component, *, every_layer: bool = False) -> str:
@@ -70,6 +70,7 @@ def _block(name: str) -> str | None:
 def _row(name: str, shape: str, scheme: str, reason: str, members: Sequence[Layer]) -> tuple[str, ...]:
     blocks = [int(block) for layer in members if (block := _block(layer.name)) is not None]
     errors = [layer.weight_error for layer in members if layer.weight_error is not None]
+    outputs = [layer.output_error for layer in members if layer.output_error is not None]
     alphas = [layer.alpha for layer in members if layer.alpha is not None]
     return (
         name.replace("{}", ranges(blocks)) if blocks else name,
@@ -79,6 +80,7 @@ def _row(name: str, shape: str, scheme: str, reason: str, members: Sequence[Laye
         f"{max(layer.bits_per_weight for layer in members):.2f}",
         f"{sum(layer.nbytes for layer in members):,}",
         f"{max(errors):.2%}" if errors else "",
+        f"{max(outputs):.2%}" if outputs else "",
         _span(alphas),
         reason,
     )

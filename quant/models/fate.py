@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from quant.errors import RecipeError
+from quant.form import misfit
 from quant.models.family import Family
 from quant.models.table import family_of
 from quant.patterns import matches
@@ -67,7 +68,7 @@ def decide(model: nn.Module, recipe: Recipe, where: str = "model") -> list[Fate]
         shape = tuple(module.weight.shape)
         kind = type(module).__name__
         group = _first_group(recipe, name, module)
-        reason = _kept(model, family, recipe, name, module, depths, group)
+        reason = _kept(model, family, recipe, name, module, depths, group) or _misfit(recipe, name, shape, group)
         fates.append(Fate(name, kind, shape, None if reason else group, reason, family.input_group(name)))
     for i, group in enumerate(recipe.groups):
         if not any(fate.group is group for fate in fates):
@@ -114,6 +115,24 @@ def _kept(
         if index < edge or index >= depth - edge:
             return f"edge block {index} of {depth} (keep_edge_blocks)"
     return "" if group is not None else "no group of the recipe targets it"
+
+
+def _misfit(recipe: Recipe, name: str, shape: tuple[int, ...], group: Group | None) -> str:
+    """Why a layer that would be quantized stays as it is, since its shape does not fit; empty where it fits.
+
+    Raises:
+        RecipeError: it does not fit and its group does not say to keep such layers.
+    """
+    assert group is not None
+    reason = misfit(group.form, *shape)
+    if reason is None:
+        return ""
+    if group.misfits == "keep":
+        return reason
+    raise RecipeError(
+        f"{recipe.name}: layer '{name}' {list(shape)}: {reason}; or say 'misfits: keep' in its group to leave such "
+        f"layers as they are"
+    )
 
 
 def _declared_by_diffusers(model: nn.Module, name: str) -> str:

@@ -3,29 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import nn
+from torch.nn import functional as F
 
+from quant.form import LayerForm
 from quant.kernels import ops
-from quant.kernels.layouts import aligned_rows
+from quant.modules.weights import weight_of
+from quant.packing.eight_bit import storage_dtype
 from quant.packing.linear import tensor_layout
 from quant.scheme import Scheme
 
-ROW_MAJOR = "row_major"
+#: Tensors of a checkpoint beside those of the weight, in the order of a `state_dict`.
+_BESIDE = ("weight_scale", "input_scale", "pre_quant_scale", "low_rank_up", "low_rank_down")
 
 
 class QuantLinear(nn.Module):
-    """y = quantize(x * pre_quant_scale) @ weight.T, scaled, plus bias; in x's dtype.
+    """y = quantize(x * pre_quant_scale) @ weight.T, scaled, plus bias and low-rank branch; in x's dtype.
 
-    Packed tensors are buffers, so no optimizer, dtype cast or LoRA injection mistakes them for parameters.
+    Tensors are buffers, so no optimizer or LoRA injection mistakes them for parameters. A dtype cast of the model
+    reaches only those that a checkpoint stores in the model's dtype.
 
     Attributes:
-        weight: [N, K] int8 or float8_e4m3fn; on a GPU prepacked, see `layout`. `state_dict()` has it as stored.
-        weight_scale: float32 [N, 1] or [1].
+        form: what the layer is made of.
+        layout: order of the weight in memory, see `quant.modules.weights`. `state_dict()` has it as stored.
+        weight, weight_packed, ...: see there.
+        weight_scale: as in a checkpoint, None where the weight is not quantized.
         input_scale: float32 [1] where the scheme's input is static, else None.
         pre_quant_scale: float32 [K] where the layer was smoothed, else None.
+        low_rank_up, low_rank_down: [N, R] and [R, K] in the model's dtype, or None.
         bias: [N] in the model's dtype, or None.
     """
 
@@ -33,105 +42,167 @@ class QuantLinear(nn.Module):
     weight_scale: torch.Tensor
     input_scale: torch.Tensor | None
     pre_quant_scale: torch.Tensor | None
+    low_rank_up: torch.Tensor | None
+    low_rank_down: torch.Tensor | None
     bias: nn.Parameter | None
 
     def __init__(
         self,
         in_features: int,
         out_features: int,
-        scheme: Scheme,
+        form: LayerForm,
         *,
         bias: bool = True,
-        smoothed: bool = False,
         dtype: torch.dtype | None = None,
         device: torch.device | str | None = None,
     ) -> None:
-        """Makes an empty layer of the right shapes; `device="meta"` allocates nothing."""
+        """Makes an empty layer with the tensors of a checkpoint; `device="meta"` allocates nothing."""
         super().__init__()
         self.in_features = in_features
         self.out_features = out_features
-        self.scheme = scheme
-        stored = tensor_layout(scheme, out_features, in_features, smoothed=smoothed)
-        for name in ("weight", "weight_scale", "input_scale", "pre_quant_scale"):
+        self.form = form
+        self._kind = weight_of(form)
+        stored = tensor_layout(form, out_features, in_features)
+        for name in dict.fromkeys([*stored, *_BESIDE]):
             if name in stored:
                 of_dtype, shape = stored[name]
-                self.register_buffer(name, torch.empty(shape, dtype=of_dtype, device=device))
+                self.register_buffer(name, torch.empty(shape, dtype=of_dtype or dtype, device=device))
             else:
                 self.register_buffer(name, None)
+        #: Tensors that follow the model's dtype.
+        self._floating = {name for name, (of_dtype, _) in stored.items() if of_dtype is None}
         values = torch.empty(out_features, dtype=dtype, device=device) if bias else None
         self.bias = None if values is None else nn.Parameter(values, requires_grad=False)
 
     @classmethod
     def from_tensors(
-        cls, linear: nn.Linear, scheme: Scheme, tensors: dict[str, torch.Tensor], device: torch.device
+        cls, linear: nn.Linear, form: LayerForm | Scheme, tensors: Mapping[str, torch.Tensor], device: torch.device
     ) -> QuantLinear:
-        """Replaces `linear`, with packed tensors from `packing.pack_linear` and a copy of its bias."""
+        """Replaces `linear`, with packed tensors from `packing.pack_linear` and a copy of its bias.
+
+        A scheme alone is a dense layer's; smoothing and the branch are those of the tensors.
+        """
+        form = form if isinstance(form, LayerForm) else LayerForm(form)
+        rank = len(tensors["low_rank_down"]) if "low_rank_down" in tensors else 0
+        form = replace(form, smoothed="pre_quant_scale" in tensors, rank=rank)
         module = cls(
             linear.in_features,
             linear.out_features,
-            scheme,
+            form,
             bias=linear.bias is not None,
-            smoothed="pre_quant_scale" in tensors,
             dtype=linear.weight.dtype,
             device="meta",
         )
         for name, tensor in tensors.items():
+            dtype = linear.weight.dtype if module.follows_dtype(name) else None
             # Layers that read one input were given one factor; a copy each, since safetensors saves no shared memory.
-            setattr(module, name, tensor.to(device, copy=True))
+            setattr(module, name, tensor.to(device, dtype=dtype, copy=True))
         if linear.bias is not None:
             module.bias = nn.Parameter(linear.bias.detach().clone().to(device), requires_grad=False)
         return module.train(linear.training).prepack()
 
     @property
+    def scheme(self) -> Scheme:
+        return self.form.scheme
+
+    def follows_dtype(self, leaf: str) -> bool:
+        """Is this tensor of a checkpoint stored in the model's dtype, and not in its scheme's?"""
+        return leaf in self._floating
+
+    @property
     def layout(self) -> str:
-        """Order of `weight` in memory: "row_major" as in a checkpoint, or that of a file in `quant.kernels.layouts`."""
-        return ROW_MAJOR if self.weight.shape[1] == self.in_features else aligned_rows.NAME
+        return self._kind.layout(self._buffers, self.in_features)
 
     def prepack(self) -> QuantLinear:
-        """Puts the weight into the order that the kernels of its device read; once, as the only copy. Returns self."""
-        for_kernels = self.weight.device.type == "cuda"
-        if for_kernels and self.layout == ROW_MAJOR:
-            self.weight = aligned_rows.pack(self.weight)
-        elif not for_kernels and self.layout == aligned_rows.NAME:
-            self.weight = aligned_rows.unpack(self.weight, self.in_features)
+        """Puts the weight into the order that the ops of its device read; once, as the only copy. Returns self."""
+        device = next(tensor.device.type for tensor in self._buffers.values() if tensor is not None)
+        if device != "meta" and self._kind.wanted(device) != self.layout:
+            self._unpack()
+            self._swap(self._kind.ready(self._take(self._kind.leaves), device, self.in_features))
         return self
+
+    def _unpack(self) -> None:
+        """Back to the tensors of a checkpoint."""
+        if self.layout != self._kind.as_stored:
+            self._swap(self._stored())
+
+    def _stored(self) -> dict[str, torch.Tensor]:
+        """The weight's tensors as a checkpoint has them. On the meta device only their shapes are known."""
+        ready = {name: b for name, b in self._buffers.items() if b is not None and name not in _BESIDE}
+        if self.layout == self._kind.as_stored:
+            return ready
+        first = next(iter(ready.values()))
+        if not first.is_meta:
+            return self._kind.stored(ready, self.in_features)
+        layout = tensor_layout(self.form, self.out_features, self.in_features)
+        return {
+            name: torch.empty(shape, dtype=dtype or first.dtype, device="meta")
+            for name, (dtype, shape) in layout.items()
+            if name in self._kind.leaves
+        }
+
+    def _take(self, leaves: tuple[str, ...]) -> dict[str, torch.Tensor]:
+        found = {name: self._buffers.get(name) for name in leaves}
+        return {name: tensor for name, tensor in found.items() if tensor is not None}
+
+    def _swap(self, weight: Mapping[str, torch.Tensor]) -> None:
+        beside = {name: self._buffers.get(name) for name in _BESIDE}
+        self._buffers.clear()
+        for name, tensor in {**weight, **beside}.items():
+            self.register_buffer(name, tensor)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """x [..., K] -> [..., N] in x's dtype."""
         if not 2 <= x.ndim <= 4:  # nn.Linear takes any rank, the ops 2 to 4
             return self.forward(x.reshape(-1, self.in_features)).reshape(*x.shape[:-1], self.out_features)
-        codes, scale = ops.quantize_rows(
-            x, self.weight.dtype, scale=self.input_scale, pre_quant_scale=self.pre_quant_scale
-        )
-        if self.layout == aligned_rows.NAME:
-            codes = aligned_rows.pack(codes)
-        return ops.scaled_mm(
-            codes, scale, self.weight, self.weight_scale.reshape(-1, 1), bias=self.bias, out_dtype=x.dtype
-        )
+        a, a_scale = self._input(x)
+        return self._kind.multiply(self, a, a_scale, bias=self.bias, residual=self._branch(x), out_dtype=x.dtype)
+
+    def _input(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """The input as the matmul reads it: codes and their scale, or floats."""
+        form = self.scheme.input_activations
+        if form is not None:
+            return ops.quantize_rows(
+                x,
+                storage_dtype(form),
+                scale=self.input_scale,
+                pre_quant_scale=self.pre_quant_scale,
+                group=form.group_size or 0,
+            )
+        if self.pre_quant_scale is not None:
+            x = (x.float() * self.pre_quant_scale).to(x.dtype)
+        return x, None
+
+    def _branch(self, x: torch.Tensor) -> torch.Tensor | None:
+        if self.low_rank_up is None or self.low_rank_down is None:
+            return None
+        return F.linear(F.linear(x, self.low_rank_down.to(x.dtype)), self.low_rank_up.to(x.dtype))
 
     def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> QuantLinear:
         """Lets `.to(device)` through and keeps the dtypes of packed tensors under `.to(dtype)`, `.half()`, ..."""
-        kept = {name: buffer for name, buffer in self._buffers.items() if buffer is not None}
+        follows = {*self._floating, *(("weight_values",) if "weight" in self._floating else ())}
+        kept = {name: b for name, b in self._buffers.items() if b is not None and name not in follows}
+        empty = any(b is not None and b.is_meta for b in self._buffers.values())
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         for name, before in kept.items():
             after = self._buffers[name]
             if after is not None and after.dtype != before.dtype:
                 self._buffers[name] = before.to(after.device)
-        return self.prepack()
+        return self if empty else self.prepack()  # what was empty holds nothing yet that could be put into order
 
     def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
-        super()._save_to_state_dict(destination, prefix, keep_vars)
-        weight = destination[f"{prefix}weight"]
-        if weight.shape[1] != self.in_features:
-            destination[f"{prefix}weight"] = aligned_rows.unpack(weight, self.in_features)
+        if self.bias is not None:
+            destination[f"{prefix}bias"] = self.bias if keep_vars else self.bias.detach()
+        tensors = {**self._stored(), **{name: self._buffers[name] for name in _BESIDE}}
+        for name in tensor_layout(self.form, self.out_features, self.in_features):
+            destination[prefix + name] = tensors[name]
 
     def _load_from_state_dict(self, state_dict: Mapping[str, Any], *rest: Any) -> None:
-        if self.layout == aligned_rows.NAME:
-            self.weight = aligned_rows.unpack(self.weight, self.in_features)
+        self._unpack()
         super()._load_from_state_dict(state_dict, *rest)
         self.prepack()
 
     def extra_repr(self) -> str:
         shape = f"in_features={self.in_features}, out_features={self.out_features}"
         smoothed = ", smoothed" if self.pre_quant_scale is not None else ""
-        return f"{shape}, bias={self.bias is not None}, scheme={self.scheme.name}{smoothed}"
+        return f"{shape}, bias={self.bias is not None}, scheme={self.form.label}{smoothed}"

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import nn
 
-from quant.checkpoint.config import StoredLayer
+from quant.form import LayerForm
 from quant.modules.linear import QuantLinear
 
 
@@ -33,7 +33,7 @@ def replace(model: nn.Module, name: str, module: nn.Module) -> None:
     setattr(model.get_submodule(parent), leaf, module)
 
 
-def insert_empty_layers(model: nn.Module, layers: Mapping[str, StoredLayer]) -> None:
+def insert_empty_layers(model: nn.Module, layers: Mapping[str, LayerForm]) -> None:
     """Replaces Linears by empty quantized layers on the meta device: a skeleton that tensors are loaded into."""
     found = linears(model)
     for name, layer in layers.items():
@@ -44,9 +44,8 @@ def insert_empty_layers(model: nn.Module, layers: Mapping[str, StoredLayer]) -> 
             QuantLinear(
                 linear.in_features,
                 linear.out_features,
-                layer.scheme,
+                layer,
                 bias=linear.bias is not None,
-                smoothed=layer.smoothed,
                 dtype=linear.weight.dtype,
                 device=torch.device("meta"),
             ).train(linear.training),

@@ -5,19 +5,19 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from quant.checkpoint.config import CONFIG_KEY, StoredLayer, build_config
+from quant.checkpoint.config import CONFIG_KEY, build_config
 from quant.checkpoint.shards import TensorPlan, write_shards
+from quant.form import LayerForm
 from quant.models.fate import Fate
-from quant.packing.eight_bit import storage_dtype
-from quant.packing.linear import linear_codes, linear_scales, relative_error
+from quant.packing.linear import coded_weight, relative_error, small_tensors, tensor_layout, weight_leaf
 from quant.recipe import Recipe
-from quant.scheme import Scheme
 from quant.workflows.solving import Solution
 
 
@@ -25,11 +25,7 @@ def component_config(
     fates: list[Fate], solutions: Mapping[str, Solution], dtype: torch.dtype, recipe: Recipe
 ) -> dict[str, Any]:
     """The quantization_config of a component."""
-    layers = {
-        fate.name: StoredLayer(fate.group.scheme, solutions[fate.name].pre_quant_scale is not None)
-        for fate in fates
-        if fate.group is not None
-    }
+    layers = {fate.name: solutions[fate.name].form(fate.group) for fate in fates if fate.group is not None}
     kept = [fate.name for fate in fates if fate.group is None and fate.kind == "Linear"]
     names = {"name": recipe.name, "sha256": recipe.sha256}
     return build_config(layers, kept, str(dtype).removeprefix("torch."), names)
@@ -49,26 +45,22 @@ def plan_component(
         errors: filled with each layer's relative weight error as its codes are made.
         on_tensor: called with each name as it is planned.
     """
-    schemes = {fate.name: fate.group.scheme for fate in fates if fate.group is not None}
+    groups = {fate.name: fate.group for fate in fates if fate.group is not None}
     plans: dict[str, TensorPlan] = {}
     for key, tensor in tensors.items():
         on_tensor(key)
         layer, _, leaf = key.rpartition(".")
-        if leaf != "weight" or layer not in schemes:
+        if leaf != "weight" or layer not in groups:
             plans[key] = tensor
             continue
-        scheme, solution = schemes[layer], solutions[layer]
-        scales = linear_scales(
-            tensor.make().cpu(),
-            scheme,
-            input_scale=solution.input_scale,
-            pre_quant_scale=solution.pre_quant_scale,
-        )
-        codes = storage_dtype(scheme.weights)
-        make = partial(_make_codes, layer, tensor, scheme, scales, errors)
-        plans[key] = TensorPlan(codes, tensor.shape, make)
-        for name, scale in scales.items():
-            plans[f"{layer}.{name}"] = TensorPlan(scale.dtype, tuple(scale.shape), partial(_same, scale))
+        form, solution = solutions[layer].form(groups[layer]), solutions[layer]
+        made = _Made(layer, form, tensor, solution, errors)
+        small = made.small()
+        main = weight_leaf(form.scheme)
+        dtype, shape = tensor_layout(form, *tensor.shape)[main]
+        plans[f"{layer}.{main}"] = TensorPlan(dtype or tensor.dtype, shape, partial(made.main, small))
+        for name, one in small.items():
+            plans[f"{layer}.{name}"] = TensorPlan(one.dtype, tuple(one.shape), partial(_same, one))
     return plans
 
 
@@ -76,17 +68,30 @@ def _same(tensor: torch.Tensor) -> torch.Tensor:
     return tensor
 
 
-def _make_codes(
-    layer: str,
-    weight: TensorPlan,
-    scheme: Scheme,
-    scales: dict[str, torch.Tensor],
-    errors: dict[str, float],
-) -> torch.Tensor:
-    original = weight.make().cpu()
-    codes = linear_codes(original, scheme, scales)
-    errors[layer] = relative_error(original, {"weight": codes, **scales})
-    return codes
+@dataclass(frozen=True)
+class _Made:
+    """A quantized layer's tensors, from its original weight and what the algorithms found."""
+
+    layer: str
+    form: LayerForm
+    original: TensorPlan
+    solution: Solution
+    errors: dict[str, float]
+
+    def small(self) -> dict[str, torch.Tensor]:
+        return small_tensors(self._weight(), self.form.scheme, **self.solution.beside(self.original.dtype))
+
+    def main(self, small: dict[str, torch.Tensor]) -> torch.Tensor:
+        source = self._weight()
+        if self.form.scheme.weights is None:
+            source = source.to(self.original.dtype)
+        coded = coded_weight(source, self.form, small)
+        tensors = {weight_leaf(self.form.scheme): coded, **small}
+        self.errors[self.layer] = relative_error(self.original.make().cpu(), tensors, self.form.scheme)
+        return coded
+
+    def _weight(self) -> torch.Tensor:
+        return self.original.make().cpu() if self.solution.weight is None else self.solution.weight
 
 
 def write_component(

@@ -8,14 +8,13 @@ from typing import Any, NamedTuple
 import torch
 
 from quant.errors import KernelChoiceError
+from quant.form import LayerForm
 from quant.kernels import dispatch, tile_tables
 from quant.kernels.catalog import KERNELS
 from quant.kernels.runtime import availability
 from quant.kernels.runtime.architectures import ARCHITECTURES, of_capability
 from quant.packing.eight_bit import storage_dtype
-from quant.scheme import Scheme
 
-OPS = ("quantize_rows", "scaled_mm")
 #: Where a layer's M is not known: many tokens, as in a video.
 MANY_ROWS = 32_760
 
@@ -54,11 +53,23 @@ class Explanation(NamedTuple):
         }
 
 
-def explain(scheme: Scheme, m: int, n: int, k: int, *, arch: str | None = None) -> tuple[Explanation, ...]:
-    """What a layer of this scheme does with an input [m, k] and a weight [n, k].
+def ops_of(form: LayerForm) -> tuple[str, ...]:
+    """The ops that a layer of this form runs, in order; the last is its matmul."""
+    if form.sparse:
+        matmul = "sparse_scaled_mm"
+    elif form.scheme.is_packed:
+        assert form.scheme.weights is not None
+        matmul = f"int{form.scheme.weights.num_bits}_mm"
+    else:
+        matmul = "scaled_mm"
+    return (matmul,) if form.scheme.input_activations is None else ("quantize_rows", matmul)
+
+
+def explain(form: LayerForm, m: int, n: int, k: int, *, arch: str | None = None) -> tuple[Explanation, ...]:
+    """What a layer of this form does with an input [m, k] and a weight [n, k].
 
     Args:
-        scheme: of the layer.
+        form: of the layer.
         m, n, k: sizes.
         arch: such as "sm_90a"; None for this machine's GPU, or its CPU where it has none.
 
@@ -66,16 +77,21 @@ def explain(scheme: Scheme, m: int, n: int, k: int, *, arch: str | None = None) 
         One explanation for each op, in the order they run.
     """
     gpu = _named(arch) if arch is not None else _here()
-    dtype = storage_dtype(scheme.weights)
+    weights, inputs = form.scheme.weights, form.scheme.input_activations
     found = []
-    for op in OPS:
+    for op in ops_of(form):
+        rows = op == "quantize_rows"
+        parts = inputs if rows else weights if form.scheme.is_packed else None
         call = dispatch.Call(
             op=op,
             device="cpu" if gpu is None else "cuda",
-            dtype=dtype,
+            # A layer whose input is not quantized takes the model's dtype.
+            dtype=torch.bfloat16 if inputs is None else storage_dtype(inputs),
             m=m,
-            n=n if op == "scaled_mm" else 0,
+            n=0 if rows else n,
             k=k,
+            block_scales=not rows and weights is not None and weights.strategy == "block",
+            group=0 if parts is None else parts.group_size or 0,
             capability=None if gpu is None else gpu.capability,
             no_compiled=None if gpu is None else gpu.no_compiled,
         )
@@ -121,9 +137,9 @@ def require(explanations: tuple[Explanation, ...], name: str) -> None:
 
 
 @cache
-def kernels_of_layer(scheme: Scheme, n: int, k: int) -> dict[str, str]:
-    """Architecture to the implementation of `scaled_mm` for a weight [n, k] there, at many rows."""
-    found = {arch: explain(scheme, MANY_ROWS, n, k, arch=arch)[1].chosen for arch in ARCHITECTURES}
+def kernels_of_layer(form: LayerForm, n: int, k: int) -> dict[str, str]:
+    """Architecture to the implementation of the matmul with a weight [n, k] there, at many rows."""
+    found = {arch: explain(form, MANY_ROWS, n, k, arch=arch)[-1].chosen for arch in ARCHITECTURES}
     return {arch: "none" if chosen is None else chosen.name for arch, chosen in found.items()}
 
 

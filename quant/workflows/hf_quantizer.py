@@ -101,7 +101,7 @@ class Quantizer(DiffusersQuantizer):  # type: ignore[misc]
     def check_if_quantized_param(
         self, model: nn.Module, param_value: torch.Tensor, param_name: str, state_dict: Any, **kwargs: Any
     ) -> bool:
-        """True for the packed tensors of a quantized layer, which diffusers must not cast."""
+        """True for the tensors of a quantized layer, which `create_quantized_param` puts in."""
         layer, leaf = _layer_of(model, param_name)
         return isinstance(layer, QuantLinear) and leaf in layer._buffers
 
@@ -121,12 +121,15 @@ class Quantizer(DiffusersQuantizer):  # type: ignore[misc]
         unexpected_keys: list[str] | None = None,
         **kwargs: Any,
     ) -> None:
-        """Puts a packed tensor into its layer, with the dtype of the file and not the one diffusers cast it to."""
+        """Puts a tensor into its layer, with the dtype of the file and not diffusers' cast where its scheme has one."""
         layer, leaf = _layer_of(model, param_name)
         assert isinstance(layer, QuantLinear)
         expected = layer._buffers[leaf]
         stored = state_dict[param_name]
         assert expected is not None
+        if layer.follows_dtype(leaf):
+            layer._buffers[leaf] = param_value.to(target_device)
+            return
         if stored.dtype != expected.dtype:
             raise CheckpointError(f"tensor '{param_name}' is {stored.dtype}, its scheme needs {expected.dtype}")
         layer._buffers[leaf] = stored.to(target_device)

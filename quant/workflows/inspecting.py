@@ -9,18 +9,37 @@ from pathlib import Path
 from typing import Any
 
 from quant.checkpoint.config import CONFIG_KEY, stored_layers
-from quant.checkpoint.reader import StoredTensor, component_folders, find_manifest, read_config, stored_tensors
+from quant.checkpoint.reader import (
+    StoredTensor,
+    component_folders,
+    find_manifest,
+    read_config,
+    read_tensor,
+    stored_tensors,
+)
 from quant.checkpoint.shards import DTYPE_NAMES
 from quant.errors import CheckpointError
-from quant.scheme import Scheme
+from quant.form import LayerForm
+from quant.packing.linear import weight_leaf
 from quant.workflows.explaining import kernels_of_layer
 
 _BYTES = {name: dtype.itemsize for dtype, name in DTYPE_NAMES.items()}
 _TORCH_NAMES = {name: str(dtype).removeprefix("torch.") for dtype, name in DTYPE_NAMES.items()}
 _BF16_BYTES = 2
-_SCALE = ".weight_scale"
+#: A name that every quantized layer has one of.
+_SIGNS = (".weight_scale", ".low_rank_up")
 #: The tensors of a packed layer that its unquantized form has not.
-_SMALL = ("weight_scale", "input_scale", "pre_quant_scale")
+_SMALL = (
+    "weight_scale",
+    "weight_zero_point",
+    "weight_shape",
+    "input_scale",
+    "pre_quant_scale",
+    "low_rank_up",
+    "low_rank_down",
+)
+#: The tensor that holds the weight.
+_WEIGHTS = ("weight", "weight_packed")
 
 
 @dataclass(frozen=True)
@@ -36,6 +55,7 @@ class Layer:
         nbytes: all its tensors.
         weight_error: ||W - W_stored|| / ||W|| as measured when it was made; None where that is not recorded.
         alpha: SmoothQuant's strength, None where it was not used.
+        output_error: relative error of the layer's output over the calibration data, None where that was not taken.
         weight_dtype: of the weight as stored, torch's name.
         kernels: architecture to the implementation of the matmul that a GPU of it runs; empty where not quantized.
     """
@@ -48,6 +68,7 @@ class Layer:
     nbytes: int
     weight_error: float | None = None
     alpha: float | None = None
+    output_error: float | None = None
     weight_dtype: str = ""
     kernels: Mapping[str, str] = field(default_factory=dict)
 
@@ -111,18 +132,18 @@ def inspect(folder: str | Path) -> Inspection:
 def _component(name: str, path: Path, records: Sequence[Mapping[str, Any]]) -> Component:
     config = read_config(path)[CONFIG_KEY]
     tensors = stored_tensors(path)
-    scaled = [key.removesuffix(_SCALE) for key in tensors if key.endswith(_SCALE)]
-    schemes = {
-        layer: stored.scheme for layer, stored in stored_layers(config, scaled, str(path / "config.json")).items()
-    }
+    signed = [key.removesuffix(sign) for key in tensors for sign in _SIGNS if key.endswith(sign)]
+    sparse = (config.get("sparsity_config") or {}).get("targets", ())
+    forms = stored_layers(config, dict.fromkeys([*signed, *sparse]), str(path / "config.json"))
     known = {record["name"]: record for record in records}
     kept = [layer for layer in config.get("ignore", ()) if f"{layer}.weight" in tensors]
     layers = tuple(
-        _layer(layer, path, tensors, schemes.get(layer), known.get(layer, {}))
-        for layer in dict.fromkeys([*known, *schemes, *kept])
+        _layer(layer, path, tensors, forms.get(layer), known.get(layer, {}))
+        for layer in dict.fromkeys([*known, *forms, *kept])
     )
-    scales = {f"{layer}.{leaf}" for layer in schemes for leaf in _SMALL}
-    plain = sum(math.prod(tensor.shape) * _BF16_BYTES for key, tensor in tensors.items() if key not in scales)
+    packed = {f"{layer}.{leaf}" for layer in forms for leaf in (*_WEIGHTS, *_SMALL)}
+    plain = sum(math.prod(tensor.shape) for key, tensor in tensors.items() if key not in packed) * _BF16_BYTES
+    plain += sum(math.prod(layer.shape) for layer in layers if layer.name in forms) * _BF16_BYTES
     return Component(
         name, config["quant_method"], str(config.get("format", "")), layers, _nbytes(tensors.values(), path), plain
     )
@@ -132,25 +153,30 @@ def _layer(
     name: str,
     path: Path,
     tensors: Mapping[str, StoredTensor],
-    scheme: Scheme | None,
+    form: LayerForm | None,
     record: Mapping[str, Any],
 ) -> Layer:
-    own = {leaf: tensors[f"{name}.{leaf}"] for leaf in ("weight", "bias", *_SMALL) if f"{name}.{leaf}" in tensors}
-    if "weight" not in own:
-        raise CheckpointError(f"{path}: has no tensor '{name}.weight'; is a shard missing?")
-    shape = own["weight"].shape
+    leaves = (*_WEIGHTS, "bias", *_SMALL)
+    own = {leaf: tensors[f"{name}.{leaf}"] for leaf in leaves if f"{name}.{leaf}" in tensors}
+    leaf = "weight" if form is None else weight_leaf(form.scheme)
+    if leaf not in own:
+        raise CheckpointError(f"{path}: has no tensor '{name}.{leaf}'; is a shard missing?")
+    shape = own[leaf].shape
+    if "weight_shape" in own:
+        shape = tuple(read_tensor(f"{name}.weight_shape", own["weight_shape"]).tolist())
     stored = _nbytes((tensor for leaf, tensor in own.items() if leaf != "bias"), path)
     return Layer(
         name=name,
         shape=shape,
-        scheme=None if scheme is None else scheme.name,
+        scheme=None if form is None else form.label,
         reason=record.get("reason", ""),
         bits_per_weight=8 * stored / max(math.prod(shape), 1),
         nbytes=_nbytes(own.values(), path),
         weight_error=record.get("weight_error"),
         alpha=record.get("alpha"),
-        weight_dtype=_TORCH_NAMES.get(own["weight"].dtype, ""),
-        kernels={} if scheme is None else kernels_of_layer(scheme, shape[0], shape[1]),
+        output_error=record.get("output_error"),
+        weight_dtype=_TORCH_NAMES.get(own[leaf].dtype, ""),
+        kernels={} if form is None else kernels_of_layer(form, shape[0], shape[1]),
     )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from quant.checkpoint.config import CONFIG_KEY, StoredLayer, stored_layers
+from quant.checkpoint.config import CONFIG_KEY, stored_layers
 from quant.checkpoint.reader import (
     StoredTensor,
     component_folders,
@@ -21,9 +21,10 @@ from quant.checkpoint.reader import (
 )
 from quant.checkpoint.shards import DTYPE_NAMES
 from quant.errors import CheckpointError, ModelError
+from quant.form import LayerForm, misfit
 from quant.modules.linear import QuantLinear
 from quant.modules.replace import insert_empty_layers, linears, prepack
-from quant.packing.linear import tensor_layout
+from quant.packing.linear import TensorForm, tensor_layout
 from quant.workflows.fusing import block_module, fuse, wants_fusing, with_fusing
 from quant.workflows.record import Record, attach
 from quant.workflows.skeleton import model_class, skeleton
@@ -124,21 +125,20 @@ def _fill(
     return model.eval()
 
 
-#: What a tensor must be: a dtype, None for any float, and a shape.
-_Form = tuple[torch.dtype | None, tuple[int, ...]]
-
-
-def _expected(model: nn.Module, layers: Mapping[str, StoredLayer]) -> dict[str, _Form]:
+def _expected(model: nn.Module, layers: Mapping[str, LayerForm]) -> dict[str, TensorForm]:
     """Every tensor that a checkpoint of `model` with these packed layers has."""
-    forms: dict[str, _Form] = {name: (None, tuple(tensor.shape)) for name, tensor in model.state_dict().items()}
+    forms: dict[str, TensorForm] = {name: (None, tuple(tensor.shape)) for name, tensor in model.state_dict().items()}
     for name, layer in layers.items():
-        n, k = forms[f"{name}.weight"][1]
-        packed = tensor_layout(layer.scheme, n, k, smoothed=layer.smoothed)
+        n, k = forms.pop(f"{name}.weight")[1]
+        reason = misfit(layer, n, k)
+        if reason is not None:
+            raise CheckpointError(f"layer '{name}' [{n}, {k}]: {reason}; is it another model's checkpoint?")
+        packed = tensor_layout(layer, n, k)
         forms.update({f"{name}.{leaf}": form for leaf, form in packed.items()})
     return forms
 
 
-def _check_fit(path: Path, expected: Mapping[str, _Form], stored: Mapping[str, StoredTensor]) -> None:
+def _check_fit(path: Path, expected: Mapping[str, TensorForm], stored: Mapping[str, StoredTensor]) -> None:
     for name, (dtype, shape) in expected.items():
         if name not in stored:
             raise CheckpointError(f"{path}: has no tensor '{name}', which the model needs; is it another model's?")
@@ -159,7 +159,7 @@ def _check_fit(path: Path, expected: Mapping[str, _Form], stored: Mapping[str, S
 def _put(model: nn.Module, name: str, tensor: torch.Tensor, dtype: torch.dtype | None, device: torch.device) -> None:
     owner_name, _, leaf = name.rpartition(".")
     owner = model.get_submodule(owner_name)
-    packed = isinstance(owner, QuantLinear) and leaf in owner._buffers
+    packed = isinstance(owner, QuantLinear) and leaf in owner._buffers and not owner.follows_dtype(leaf)
     cast = dtype is not None and not packed and tensor.is_floating_point()
     placed = tensor.to(device=device, dtype=dtype if cast else tensor.dtype)
     if leaf in owner._buffers:

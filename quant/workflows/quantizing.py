@@ -120,12 +120,12 @@ def _copy(solved: Solved, component: str) -> nn.Module:
         linear, solution = model.get_submodule(fate.name), solved.solutions[component][fate.name]
         assert isinstance(linear, nn.Linear) and fate.group is not None
         weight = linear.weight.detach()
-        tensors = pack_linear(
-            weight.cpu(), fate.group.scheme, input_scale=solution.input_scale, pre_quant_scale=solution.pre_quant_scale
-        )
-        errors[fate.name] = relative_error(weight.cpu(), tensors)
+        form = solution.form(fate.group)
+        source = weight.cpu() if solution.weight is None else solution.weight
+        tensors = pack_linear(source, form, **solution.beside(weight.dtype))
+        errors[fate.name] = relative_error(weight.cpu(), tensors, form.scheme)
         # deepcopy takes what is known of an object instead of copying it.
-        known[id(linear)] = QuantLinear.from_tensors(linear, fate.group.scheme, tensors, weight.device)
+        known[id(linear)] = QuantLinear.from_tensors(linear, form, tensors, weight.device)
     made: nn.Module = copy.deepcopy(model, known)
     config = solved.config(component, _float_dtype(model))
     attach(made, Record(config, solved.provenance(type(model).__name__), solved.records(component, errors)))

@@ -19,7 +19,8 @@ def layer_records(
         if fate.group is None:
             record.update(scheme=None, reason=fate.reason)
         else:
-            record.update(scheme=fate.group.scheme.name, weight_error=errors[fate.name])
+            form = solutions[fate.name].form(fate.group)
+            record.update(scheme=form.label, weight_error=errors[fate.name])
             record.update(solutions[fate.name].notes)
         records.append(record)
     return records

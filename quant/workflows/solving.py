@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import nn
 
+from quant.algorithms.compression import compress, compresses
 from quant.algorithms.smoothquant import Smoothing, smooth
 from quant.algorithms.table import Needs, needs_of
 from quant.calibration.journal import Journal
 from quant.calibration.statistics import Statistics, collect
 from quant.errors import CalibrationError
+from quant.form import LayerForm
 from quant.models.fate import Fate
 from quant.packing.eight_bit import scale_from_amax, storage_dtype
-from quant.recipe import Recipe
+from quant.packing.grid import Grid
+from quant.packing.linear import LowRank
+from quant.recipe import Group, Recipe
 
 
 @dataclass(frozen=True)
@@ -27,11 +32,32 @@ class Solution:
         input_scale: float32 [1] where the scheme's input is static.
         pre_quant_scale: float32 [K] where smoothing helps.
         notes: figures for the report, such as the smoothing strength.
+        weight: float32 [N, K] that is packed instead of the original: compensated, pruned, or both.
+        grid: scales of the weight, where an algorithm chose them.
+        low_rank: a branch beside the weight.
     """
 
-    input_scale: torch.Tensor | None
-    pre_quant_scale: torch.Tensor | None
-    notes: Mapping[str, Any]
+    input_scale: torch.Tensor | None = None
+    pre_quant_scale: torch.Tensor | None = None
+    notes: Mapping[str, Any] = field(default_factory=dict)
+    weight: torch.Tensor | None = None
+    grid: Grid | None = None
+    low_rank: LowRank | None = None
+
+    def form(self, group: Group) -> LayerForm:
+        """What the layer is stored as."""
+        rank = 0 if self.low_rank is None else self.low_rank.rank
+        return replace(group.form, smoothed=self.pre_quant_scale is not None, rank=rank)
+
+    def beside(self, dtype: torch.dtype) -> dict[str, Any]:
+        """The keywords of `packing.small_tensors`; a branch is stored in the model's `dtype`."""
+        branch = self.low_rank
+        return {
+            "input_scale": self.input_scale,
+            "pre_quant_scale": self.pre_quant_scale,
+            "grid": self.grid,
+            "low_rank": None if branch is None else LowRank(branch.up.to(dtype), branch.down.to(dtype)),
+        }
 
 
 def needs_data(recipe: Recipe) -> bool:
@@ -63,23 +89,57 @@ def solve(
     """
     groups = _input_groups(fates)
     needs = {leader: _need(members) for leader, members in groups.items()}
-    statistics: dict[str, Statistics] = {}
-    if any(needs.values()):
-        if forward is None:
-            raise CalibrationError(
-                f"{recipe.name}: needs calibration data; give --prompts FILE (prompts= or forward_loop= in Python)"
-            )
-        holder = nn.ModuleDict(dict(models))
-        statistics = collect(
-            holder, needs, forward, rows=recipe.calibration.rows, seed=recipe.calibration.seed, journal=journal
+    if any(needs.values()) and forward is None:
+        raise CalibrationError(
+            f"{recipe.name}: needs calibration data; give --prompts FILE (prompts= or forward_loop= in Python)"
         )
+    widths = {leader: members[0][1].shape[1] for leader, members in groups.items()}
+    passes = windows(needs, widths, recipe.calibration.hessian_gb)
+    holder = nn.ModuleDict(dict(models))
     solutions: dict[str, dict[str, Solution]] = {component: {} for component in models}
-    for leader, members in groups.items():
-        for (component, fate), solution in zip(
-            members, _solve_group(models, members, statistics.get(leader)), strict=True
-        ):
-            solutions[component][fate.name] = solution
+    for number, leaders in enumerate(passes):
+        wanted = {leader: needs[leader] for leader in leaders}
+        statistics: dict[str, Statistics] = {}
+        if any(wanted.values()):
+            assert forward is not None
+            # Each pass runs all prompts; the journal of a killed run belongs to a calibration of one pass.
+            kept = journal if len(passes) == 1 else None
+            if len(passes) > 1:
+                print(f"pass {number + 1} of {len(passes)} over the prompts", file=sys.stderr)
+            statistics = collect(
+                holder, wanted, forward, rows=recipe.calibration.rows, seed=recipe.calibration.seed, journal=kept
+            )
+        for leader in leaders:
+            solved = _solve_group(models, groups[leader], statistics.get(leader))
+            for (component, fate), solution in zip(groups[leader], solved, strict=True):
+                solutions[component][fate.name] = solution
     return solutions
+
+
+def windows(needs: Mapping[str, Needs], widths: Mapping[str, int], hessian_gb: float) -> list[list[str]]:
+    """Inputs in the order of the model, cut where the Hessians [K, K] of a part would take more than `hessian_gb`.
+
+    Each part is one pass over the calibration data.
+
+    Args:
+        needs: by input.
+        widths: K of each.
+        hessian_gb: 10^9 bytes; an input that takes more has a pass of its own.
+    """
+    parts: list[list[str]] = [[]]
+    used = 0.0
+    for name, need in needs.items():
+        size = widths[name] ** 2 * _HESSIAN_BYTES / 1e9 if need.hessian else 0.0
+        if parts[-1] and size and used + size > hessian_gb:
+            parts.append([])
+            used = 0.0
+        parts[-1].append(name)
+        used += size
+    return parts
+
+
+#: Of an element of a Hessian: float64, and one more while it is solved.
+_HESSIAN_BYTES = 16
 
 
 _Member = tuple[str, Fate]
@@ -115,7 +175,8 @@ def _solve_group(models: Mapping[str, nn.Module], members: list[_Member], seen: 
             "output_error_unsmoothed": smoothing.error_without,
         }
     solutions = []
-    for _, fate in members:
+    hessian = None if seen is None else seen.hessian
+    for component, fate in members:
         assert fate.group is not None
         scheme = fate.group.scheme
         smoothed = factor if _smooths(fate) else None
@@ -126,8 +187,13 @@ def _solve_group(models: Mapping[str, nn.Module], members: list[_Member], seen: 
             if smoothed is not None:
                 assert seen.channel_amax is not None
                 reach = (seen.channel_amax * smoothed).amax().reshape(1)
+            assert scheme.input_activations is not None
             scale = scale_from_amax(reach, storage_dtype(scheme.input_activations))
-        solutions.append(Solution(scale, smoothed, notes if _smooths(fate) else {}))
+        if compresses(fate.group):
+            made = compress(_weight(models[component], fate.name), fate.group, hessian)
+            solutions.append(Solution(scale, None, made.notes, made.weight, made.grid, made.branch))
+        else:
+            solutions.append(Solution(scale, smoothed, notes if _smooths(fate) else {}))
     return solutions
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from quant.errors import KernelChoiceError
+from quant.form import SPARSITY
 from quant.kernels import compiled, dispatch, tile_tables, tuning
 from quant.kernels.runtime import availability, cupy_launch
 from quant.kernels.tile_tables import AnyTile
@@ -25,7 +26,13 @@ def layer_sizes(folder: str | Path, rows: Iterable[int]) -> list[Size]:
     Raises:
         CheckpointError: no checkpoint, or a damaged one.
     """
-    layers = [layer for component in inspect(folder).components for layer in component.layers if layer.scheme]
+    # Packed and 2:4 weights run by no kernel that has tiles.
+    layers = [
+        layer
+        for component in inspect(folder).components
+        for layer in component.layers
+        if layer.scheme and layer.weight_dtype in ("int8", "float8_e4m3fn") and SPARSITY not in layer.scheme
+    ]
     found = dict.fromkeys((layer.weight_dtype, layer.shape) for layer in layers)
     return [(getattr(torch, dtype), m, shape[0], shape[1]) for dtype, shape in found for m in rows]
 

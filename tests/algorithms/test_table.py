@@ -44,7 +44,7 @@ def test_needs_add_up() -> None:
 @pytest.mark.parametrize(
     ("scheme", "algorithm", "message"),
     [
-        ("W8A8", "gptq", "unknown algorithm 'gptq'; known: max, smoothquant"),
+        ("W8A8", "gptp", "unknown algorithm 'gptp'; known: max, mse, smoothquant, gptq, svdquant"),
         ("W8A8", {"name": "smoothquant", "alhpa": 0.5}, "unknown option 'alhpa' of smoothquant; known: alpha"),
         ("FP8", {"name": "max", "alpha": 0.5}, "unknown option 'alpha' of max; known: none"),
         ("W8A8", "max", "'max' finds static input scales, and W8A8 has dynamic ones"),

@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
 from quant.algorithms.table import Needs
+from quant.calibration.journal import Journal
 from quant.calibration.statistics import collect
 from quant.errors import CalibrationError
 
@@ -148,3 +150,32 @@ def test_without_modelopt_it_says_what_to_install(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setitem(sys.modules, "modelopt.torch.quantization.calib", None)
     with pytest.raises(CalibrationError, match="gathering ranges needs ModelOpt: pip install nvidia-modelopt"):
         collect(Model(), {"first": ALL}, lambda: None, rows=4, seed=0)
+
+
+def test_a_hessian_is_the_mean_of_outer_products() -> None:
+    model, batches = Model(), _batches()
+    found = collect(model, {"first": Needs(hessian=True)}, _over(model, batches), rows=4, seed=0)["first"]
+    rows = torch.cat([batch.reshape(-1, 6) for batch in batches]).double()
+    assert found.hessian is not None and found.hessian.dtype == torch.float64
+    expected = rows.T @ rows / len(rows)
+    torch.testing.assert_close(found.hessian, expected, rtol=0, atol=1e-6 * float(expected.abs().max()))
+    assert found.amax is None and found.rows is None
+
+
+def test_a_hessian_goes_on_from_a_journal(tmp_path: Path) -> None:
+    model, batches, needs = Model(), _batches(), {"first": Needs(hessian=True)}
+    whole = collect(model, needs, _over(model, batches), rows=4, seed=0)["first"].hessian
+    started = Journal(tmp_path / "journal", "key", seconds=0)
+
+    def killed() -> None:
+        _over(model, batches[:2])()
+        started.prompt_done(2)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        collect(model, needs, killed, rows=4, seed=0, journal=started)
+    with Journal(tmp_path / "journal", "key") as journal:
+        found = collect(model, needs, _over(model, batches[2:]), rows=4, seed=0, journal=journal)["first"]
+        assert journal.done == 2
+    assert whole is not None and found.hessian is not None
+    torch.testing.assert_close(found.hessian, whole)

@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 
 from quant.checkpoint.config import CONFIG_KEY, stored_layers
 from quant.packing.linear import unpack_linear
+from quant.scheme import SCHEMES
 from tests.checkpoint.tiny import KEPT, LAYERS, Tiny, tiny, write_tiny
 
 CHECKPOINTS = {
@@ -53,7 +54,8 @@ def test_compressed_tensors_reads_the_weights_we_mean(tmp_path: Path, schemes: d
     for name in (*LAYERS, *KEPT):
         theirs, ours = model.get_parameter(f"{name}.weight"), original.get_parameter(f"{name}.weight")
         assert theirs.dtype == torch.float32
-        assert torch.equal(theirs, unpack_linear(of_layer(tensors, name)) if name in schemes else ours)
+        meant = unpack_linear(of_layer(tensors, name), SCHEMES[schemes[name]]) if name in schemes else ours
+        assert torch.equal(theirs, meant)
         assert torch.equal(model.get_parameter(f"{name}.bias"), original.get_parameter(f"{name}.bias"))
 
 

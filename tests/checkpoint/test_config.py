@@ -10,8 +10,9 @@ from compressed_tensors.quantization import QuantizationConfig
 from hypothesis import given
 from hypothesis import strategies as st
 
-from quant.checkpoint.config import StoredLayer, build_config, check_method, stored_layers
+from quant.checkpoint.config import build_config, check_method, stored_layers
 from quant.errors import CheckpointError
+from quant.form import LayerForm, misfit
 from quant.scheme import SCHEMES, Scheme
 from tests.checkpoint.tiny import KEPT, LAYERS, RECIPE, tiny_config
 
@@ -20,7 +21,7 @@ ALL_FP8 = dict.fromkeys(LAYERS, "FP8_DYNAMIC")
 MIXED = {**ALL_FP8, "blocks.1.0": "W8A8"}
 
 
-def read(config: dict[str, Any]) -> dict[str, StoredLayer]:
+def read(config: dict[str, Any]) -> dict[str, LayerForm]:
     return stored_layers(config, NAMES, "file")
 
 
@@ -57,17 +58,23 @@ def test_only_an_unsmoothed_checkpoint_claims_compressed_tensors() -> None:
 
 
 @given(
-    chosen=st.dictionaries(st.sampled_from(NAMES), st.tuples(st.sampled_from(list(SCHEMES)), st.booleans()), min_size=1)
+    chosen=st.dictionaries(
+        st.sampled_from(NAMES),
+        st.builds(
+            LayerForm, st.sampled_from(list(SCHEMES.values())), st.booleans(), st.booleans(), st.integers(0, 2)
+        ).filter(lambda form: misfit(form, 512, 512) is None),
+        min_size=1,
+    )
 )
-def test_what_is_written_is_read_back(chosen: dict[str, tuple[str, bool]]) -> None:
-    layers = {name: StoredLayer(SCHEMES[scheme], smoothed) for name, (scheme, smoothed) in chosen.items()}
+def test_what_is_written_is_read_back(chosen: dict[str, LayerForm]) -> None:
+    layers = chosen
     config = build_config(layers, [name for name in NAMES if name not in layers], "bfloat16", RECIPE)
     assert read(json.loads(json.dumps(config))) == layers
 
 
 def test_a_spelled_out_scheme_is_read_back() -> None:
     form = {"num_bits": 8, "type": "int", "strategy": "tensor"}
-    layers = {"proj_out": StoredLayer(Scheme.parse({"weights": form, "input_activations": form}), False)}
+    layers = {"proj_out": LayerForm(Scheme.parse({"weights": form, "input_activations": form}), False)}
     assert read(build_config(layers, LAYERS, "float32", RECIPE)) == layers
 
 
@@ -148,10 +155,10 @@ def test_refuses_a_damaged_config(changes: dict[str, Any], says: str) -> None:
     [
         ({"targets": "Linear"}, ".targets: must be a list of layers, got 'Linear'"),
         ({"targets": ["re:["]}, ".targets: 're:[' is not a regular expression"),
-        ({"weights": None}, ": 'weights' is missing; weight-only schemes are not supported yet"),
-        ({"input_activations": None}, ": 'input_activations' is missing; weight-only schemes are not supported yet"),
+        ({"weights": None}, ": 'weights' is missing"),
+        ({"input_activations": None}, ".weights: supported are 4- and 8-bit 'int'"),
         ({"weights": {"type": "int", "strategy": "channel"}}, ".weights: 'num_bits' is missing"),
-        ({"weights": {"num_bits": 4, "type": "int", "strategy": "channel"}}, ".weights: supported are symmetric"),
+        ({"weights": {"num_bits": 3, "type": "int", "strategy": "channel"}}, ".weights: supported are 4- and 8-bit"),
         ({"weights": "int8"}, ": 'weights' is missing"),
         ({"output_activations": {"num_bits": 8}}, ": quantized outputs are not supported"),
     ],

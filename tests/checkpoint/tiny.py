@@ -10,8 +10,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from quant.checkpoint.config import CONFIG_KEY, StoredLayer, build_config
+from quant.checkpoint.config import CONFIG_KEY, build_config
 from quant.checkpoint.shards import TensorPlan, write_shards
+from quant.form import LayerForm
 from quant.packing.linear import pack_linear
 from quant.scheme import SCHEMES
 
@@ -60,7 +61,7 @@ def tiny_tensors(schemes: Mapping[str, str], smoothed: tuple[str, ...] = ()) -> 
 
 
 def tiny_config(schemes: Mapping[str, str], smoothed: tuple[str, ...] = ()) -> dict[str, Any]:
-    layers = {name: StoredLayer(SCHEMES[scheme], name in smoothed) for name, scheme in schemes.items()}
+    layers = {name: LayerForm(SCHEMES[scheme], name in smoothed) for name, scheme in schemes.items()}
     kept = [name for name in (*LAYERS, *KEPT) if name not in schemes]
     return build_config(layers, kept, "float32", RECIPE)
 

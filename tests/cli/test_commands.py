@@ -82,8 +82,18 @@ def test_an_empty_prompt_file(model: Path, tmp_path: Path) -> None:
 def test_recipes() -> None:
     listed = run("recipes")
     assert [line.split()[0] for line in listed.splitlines()] == [
+        "general/fp8-block",
         "general/fp8-dynamic",
         "general/fp8-static",
+        "general/sparse24",
+        "general/sparse24-all",
+        "general/sparse24-fp8",
+        "general/sparse24-w8a8",
+        "general/w4a16",
+        "general/w4a16-gptq",
+        "general/w4a8",
+        "general/w4afp8",
+        "general/w8a16",
         "general/w8a8",
     ]
     shown = run("recipes", "show", "w8a8")

@@ -8,30 +8,11 @@ import torch
 from quant.kernels import dispatch, reference, tile_tables
 from quant.kernels.arguments import Epilogue
 from quant.kernels.checks import LARGEST_INT8_K
-from quant.kernels.dispatch import IMPLEMENTATIONS, Call, Implementation, Limits, choose, explain, only
+from quant.kernels.dispatch import IMPLEMENTATIONS, Call, Implementation, choose, explain, only
 from quant.kernels.hopper_tiles import HopperTile
 from quant.kernels.runtime.architectures import ARCHITECTURES
 
 CALL = Call("scaled_mm", "cpu", torch.int8, m=33, n=16, k=64)
-
-
-@pytest.mark.parametrize(
-    ("limits", "says"),
-    [
-        (Limits(devices=("cuda",)), "runs on cuda, not on cpu"),
-        (Limits(dtypes=(torch.float8_e4m3fn,)), "takes float8_e4m3fn, not int8"),
-        (Limits(capabilities=((9, 0),)), "runs on sm_90, not on cpu"),
-        (Limits(m_at_least=34), "needs M >= 34, got 33"),
-        (Limits(n_multiple=32), "needs N a multiple of 32, got 16"),
-        (Limits(k_multiple=128), "needs K a multiple of 128, got 64"),
-        (Limits(m_at_most=32), "needs M <= 32, got 33"),
-        (Limits(k_at_most=63), "needs K <= 63, got 64"),
-        (Limits(block_scales=False), None),
-        (Limits(), None),
-    ],
-)
-def test_a_limit_refuses_in_words(limits: Limits, says: str | None) -> None:
-    assert limits.refusal(CALL) == says
 
 
 def test_int8_runs_by_torch_and_fp8_by_the_reference_on_a_cpu() -> None:
@@ -49,10 +30,6 @@ def test_the_limits_of_int_mm_on_cuda(call: Call) -> None:
     assert refusals["sm90_int8_gemm"] == refusals["sm80_int8_gemm"] == "CuPy is not installed"
     assert "needs" in (refusals["torch._int_mm"] or "")
     assert refusals["reference"] is None
-
-
-def test_scales_by_block_are_refused_in_words() -> None:
-    assert "one for each 128 x 128" in (Limits(block_scales=False).refusal(replace(CALL, block_scales=True)) or "")
 
 
 FP8 = torch.float8_e4m3fn
@@ -138,5 +115,5 @@ def test_int_mm_equals_the_reference_bit_for_bit(shape: tuple[int, int, int]) ->
     m, k, n = shape
     a, b = (torch.randint(-127, 128, (rows, k), dtype=torch.int8) for rows in (m, n))
     epilogue = Epilogue(torch.rand(m, 1), torch.rand(n, 1), torch.randn(n), "gelu")
-    (int_mm,) = (each for each in IMPLEMENTATIONS if each.name == "torch._int_mm")
+    (int_mm,) = (each for each in IMPLEMENTATIONS if (each.name, each.op) == ("torch._int_mm", "scaled_mm"))
     assert torch.equal(int_mm.run(a, b, epilogue), reference.scaled_mm(a, b, epilogue))

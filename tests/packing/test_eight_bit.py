@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from quant.kernels.numerics import LARGEST, SMALLEST_SCALE
-from quant.packing.eight_bit import encode, scale_from_amax, storage_dtype, unpack_weight, weight_scale
+from quant.packing.eight_bit import encode, scale_from_amax, storage_dtype
+from quant.packing.grid import Grid, grid_of
 from quant.scheme import TensorFormat
 from tests.packing.weights import FORMS, form_id, normal_weight, theirs, weights
 
@@ -21,6 +22,15 @@ E4M3 = torch.tensor([b for b in range(256) if b not in (0x7F, 0x80, 0xFF)], dtyp
 E4M3_VALUES = E4M3.view(torch.float8_e4m3fn).double().sort().values
 INT8_VALUES = torch.arange(-127, 128).double()
 ONE = torch.ones(1)
+
+
+def weight_scale(weight: torch.Tensor, form: TensorFormat) -> torch.Tensor:
+    return grid_of(weight, form).scale
+
+
+def unpack_weight(codes: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
+    strategy = "channel" if scale.ndim == 2 else "tensor"
+    return Grid(TensorFormat(8, "int", strategy), scale).values(codes)
 
 
 def codes_of(values: list[float], dtype: torch.dtype, scale: float = 1.0) -> list[float]:
@@ -148,8 +158,8 @@ def test_packing_what_was_unpacked_changes_nothing(form: TensorFormat) -> None:
 @pytest.mark.parametrize(("values", "dtype"), [(INT8_VALUES, torch.int8), (E4M3_VALUES, torch.float8_e4m3fn)])
 def test_every_code_survives(values: torch.Tensor, dtype: torch.dtype) -> None:
     scale = torch.tensor([0.375])
-    weight = unpack_weight(values.to(dtype), scale)
-    assert torch.equal(encode(weight, scale, dtype).double(), values)
+    weight = unpack_weight(values.to(dtype).reshape(1, -1), scale)
+    assert torch.equal(encode(weight, scale, dtype).double()[0], values)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])

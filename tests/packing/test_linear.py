@@ -9,12 +9,13 @@ from compressed_tensors.quantization import QuantizationScheme
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from quant.form import LayerForm
 from quant.packing.eight_bit import storage_dtype
 from quant.packing.linear import (
-    linear_codes,
-    linear_scales,
+    coded_weight,
     pack_linear,
     relative_error,
+    small_tensors,
     tensor_layout,
     unpack_linear,
 )
@@ -31,7 +32,9 @@ SPELLED = [
     for kind in ("int", "float")
     for strategy in ("channel", "tensor")
 ]
-ALL = list({scheme.name: scheme for scheme in [*SCHEMES.values(), *SPELLED]}.values())
+EIGHT_BIT = [SCHEMES[name] for name in ("FP8_DYNAMIC", "FP8", "W8A8")]
+ALL = list({scheme.name: scheme for scheme in [*EIGHT_BIT, *SPELLED]}.values())
+W8A8 = SCHEMES["W8A8"]
 every_scheme = pytest.mark.parametrize("scheme", ALL, ids=lambda scheme: scheme.name)
 
 
@@ -45,7 +48,7 @@ def pack(weight: torch.Tensor, scheme: Scheme, smoothing: torch.Tensor | None = 
 def test_the_layout_is_known_before_the_weight(scheme: Scheme, smoothed: bool) -> None:
     tensors = pack(normal_weight(6, 10), scheme, torch.full((10,), 2.0) if smoothed else None)
     made = {name: (tensor.dtype, tuple(tensor.shape)) for name, tensor in tensors.items()}
-    assert made == tensor_layout(scheme, 6, 10, smoothed=smoothed)
+    assert made == tensor_layout(LayerForm(scheme, smoothed=smoothed), 6, 10)
 
 
 @every_scheme
@@ -63,10 +66,10 @@ def test_packing_is_its_two_halves(scheme: Scheme, smoothed: bool) -> None:
     weight = normal_weight(5, 7)
     smoothing = torch.rand(7) + 0.5 if smoothed else None
     whole = pack(weight, scheme, smoothing)
-    scales = linear_scales(weight, scheme, input_scale=whole.get("input_scale"), pre_quant_scale=smoothing)
+    scales = small_tensors(weight, scheme, input_scale=whole.get("input_scale"), pre_quant_scale=smoothing)
     assert scales.keys() == whole.keys() - {"weight"}
     assert all(torch.equal(scales[name], whole[name]) for name in scales)
-    assert torch.equal(linear_codes(weight, scheme, scales).float(), whole["weight"].float())
+    assert torch.equal(coded_weight(weight, LayerForm(scheme), scales).float(), whole["weight"].float())
 
 
 def test_a_static_scheme_needs_an_input_scale_and_a_dynamic_one_takes_none() -> None:
@@ -88,7 +91,7 @@ def test_closed_form() -> None:
     tensors = pack(weight, SCHEMES["W8A8"])
     assert tensors["weight"].tolist() == [[127, -64, 0], [0, 0, 0]]
     assert tensors["weight_scale"].tolist() == [[1.0], [1.0]]
-    assert unpack_linear(tensors).tolist() == [[127.0, -64.0, 0.0], [0.0, 0.0, 0.0]]
+    assert unpack_linear(tensors, W8A8).tolist() == [[127.0, -64.0, 0.0], [0.0, 0.0, 0.0]]
 
 
 def test_smoothing_divides_the_weight_and_is_undone_on_the_way_back() -> None:
@@ -98,7 +101,7 @@ def test_smoothing_divides_the_weight_and_is_undone_on_the_way_back() -> None:
     assert tensors["weight"].tolist() == [[127, 127]]
     torch.testing.assert_close(tensors["weight_scale"], torch.tensor([[1 / 127]]), rtol=0, atol=0)
     assert torch.equal(tensors["pre_quant_scale"], smoothing)
-    torch.testing.assert_close(unpack_linear(tensors), weight)
+    torch.testing.assert_close(unpack_linear(tensors, W8A8), weight)
     assert pack(weight, SCHEMES["W8A8"])["weight"].tolist() == [[127, 1]]
 
 
@@ -108,7 +111,7 @@ def test_a_smoothed_layer_gives_the_output_of_the_original() -> None:
     tensors = pack(weight, SCHEMES["W8A8"], torch.linspace(0.25, 4, 8))
     stored = tensors["weight"].float() * tensors["weight_scale"]
     through_layer = (x * tensors["pre_quant_scale"]) @ stored.T
-    torch.testing.assert_close(through_layer, x @ unpack_linear(tensors).T)
+    torch.testing.assert_close(through_layer, x @ unpack_linear(tensors, W8A8).T)
 
 
 @every_scheme
@@ -122,7 +125,7 @@ def test_smoothing_by_powers_of_two_is_packing_the_divided_weight(
     smoothed, plain = pack(weight, scheme, smoothing), pack(weight / smoothing, scheme)
     assert torch.equal(smoothed["weight"].float(), plain["weight"].float())
     assert torch.equal(smoothed["weight_scale"], plain["weight_scale"])
-    assert torch.equal(unpack_linear(smoothed), unpack_linear(plain) * smoothing)
+    assert torch.equal(unpack_linear(smoothed, scheme), unpack_linear(plain, scheme) * smoothing)
 
 
 @every_scheme
@@ -140,25 +143,26 @@ def test_compressed_tensors_compresses_to_the_same_codes(scheme: Scheme) -> None
     form = QuantizationScheme.model_validate({"targets": ["Linear"], **scheme.to_dict()})
     compressor = BaseCompressor.get_value_from_registry(scheme.format)
     compressed = compressor.compress({**tensors, "weight": weight}, form)
+    assert scheme.weights is not None
     assert compressed["weight"].dtype == storage_dtype(scheme.weights)
     assert torch.equal(compressed["weight"].float(), tensors["weight"].float())
-    assert torch.equal(compressor.decompress(tensors, form)["weight"], unpack_linear(tensors))
+    assert torch.equal(compressor.decompress(tensors, form)["weight"], unpack_linear(tensors, scheme))
 
 
 @pytest.mark.parametrize(("name", "low", "high"), [("W8A8", 0.003, 0.02), ("FP8_DYNAMIC", 0.015, 0.04)])
 def test_the_relative_error_of_a_normal_weight(name: str, low: float, high: float) -> None:
     weight = normal_weight(64, 256)
     tensors = pack(weight, SCHEMES[name])
-    error = relative_error(weight, tensors)
+    error = relative_error(weight, tensors, SCHEMES[name])
     assert low < error < high
-    double = (unpack_linear(tensors).double() - weight.double()).norm() / weight.double().norm()
+    double = (unpack_linear(tensors, SCHEMES[name]).double() - weight.double()).norm() / weight.double().norm()
     assert error == pytest.approx(double.item(), rel=1e-4)
 
 
 def test_the_relative_error_of_exact_and_of_zero_weights() -> None:
     codes = torch.tensor([[127.0, 3.0, -5.0]])
-    assert relative_error(codes, pack(codes, SCHEMES["W8A8"])) == 0.0
+    assert relative_error(codes, pack(codes, W8A8), W8A8) == 0.0
     zeros = torch.zeros(2, 3)
-    assert relative_error(zeros, pack(zeros, SCHEMES["W8A8"])) == 0.0
+    assert relative_error(zeros, pack(zeros, W8A8), W8A8) == 0.0
     nothing = {"weight": torch.zeros(1, 3, dtype=torch.int8), "weight_scale": torch.ones(1, 1)}
-    assert relative_error(codes, nothing) == 1.0
+    assert relative_error(codes, nothing, W8A8) == 1.0

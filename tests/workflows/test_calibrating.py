@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 import quant
 from quant.checkpoint.manifest import verify_files
 from quant.packing.linear import unpack_linear
+from quant.scheme import SCHEMES
 from quant.workflows import calibrating
 from tests.tiny_pipeline import LINEARS, PROMPTS, SETTINGS, pipeline
 from tests.workflows.conftest import RECIPES
@@ -49,7 +50,8 @@ def test_every_linear_of_every_block_is_packed_and_its_manifest_says_so(
         name, weight = layer["name"], original[f"{layer['name']}.weight"].float()
         own = {leaf: tensors[f"{name}.{leaf}"] for leaf in ("weight", "weight_scale")}
         smoothing = tensors.get(f"{name}.pre_quant_scale")
-        stored = unpack_linear(own if smoothing is None else {**own, "pre_quant_scale": smoothing})
+        own = own if smoothing is None else {**own, "pre_quant_scale": smoothing}
+        stored = unpack_linear(own, SCHEMES[layer["scheme"]])
         error = ((stored - weight).norm() / weight.norm()).item()
         assert error == pytest.approx(layer["weight_error"], rel=1e-5)
         assert error < 0.04
@@ -133,7 +135,7 @@ def test_both_experts_are_quantized(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("recipe", "options", "says"),
     [
-        ("w9a9", {}, "unknown recipe 'w9a9'; known: fp8-dynamic, fp8-static, w8a8"),
+        ("w9a9", {}, "unknown recipe 'w9a9'; known: fp8-block, fp8-dynamic, fp8-static, sparse24"),
         ("w8a8", {}, "needs calibration data; give --prompts"),
         ("w8a8", {"prompts": []}, "no prompts were given"),
         ("w8a8", {"prompts": "missing.txt"}, "missing.txt: no such prompt file"),

@@ -11,15 +11,16 @@ import pytest
 import torch
 
 from quant.errors import KernelChoiceError
+from quant.form import LayerForm
 from quant.kernels import dispatch, tile_tables
 from quant.kernels.runtime import availability
 from quant.kernels.runtime.architectures import ARCHITECTURES
 from quant.kernels.tile_tables import Entry, Table
 from quant.kernels.tiles import TILES
-from quant.scheme import SCHEMES, Scheme
+from quant.scheme import SCHEMES
 from quant.workflows.explaining import Explanation, Option, explain, kernels_of_layer, overview, require
 
-W8A8, FP8 = SCHEMES["W8A8"], SCHEMES["FP8_DYNAMIC"]
+W8A8, FP8 = LayerForm(SCHEMES["W8A8"]), LayerForm(SCHEMES["FP8_DYNAMIC"])
 NO_CUPY = "CuPy cannot be imported"
 
 
@@ -55,9 +56,9 @@ def chosen(explained: tuple[Explanation, ...]) -> Option:
 
 
 @pytest.mark.parametrize("arch", ARCHITECTURES)
-@pytest.mark.parametrize("scheme", SCHEMES.values(), ids=SCHEMES.keys())
+@pytest.mark.parametrize("scheme", [W8A8, FP8], ids=["W8A8", "FP8_DYNAMIC"])
 @pytest.mark.parametrize("size", [(1, 64, 64), (32_760, 5120, 5120), (77, 33, 77), (20, 64, 25_000)], ids=str)
-def test_options_are_those_of_dispatch(scheme: Scheme, arch: str, size: tuple[int, int, int]) -> None:
+def test_options_are_those_of_dispatch(scheme: LayerForm, arch: str, size: tuple[int, int, int]) -> None:
     m, n, k = size
     found = explain(scheme, m, n, k, arch=arch)
     assert [each.op for each in found] == ["quantize_rows", "scaled_mm"]
@@ -81,7 +82,7 @@ def test_options_are_those_of_dispatch(scheme: Scheme, arch: str, size: tuple[in
         (W8A8, None, ("reference", "torch._int_mm")),
     ],
 )
-def test_what_runs_where(scheme: Scheme, arch: str | None, names: tuple[str, str]) -> None:
+def test_what_runs_where(scheme: LayerForm, arch: str | None, names: tuple[str, str]) -> None:
     found = explain(scheme, 4096, 1536, 1536, arch=arch)
     assert tuple(each.chosen.name for each in found if each.chosen) == names
 
@@ -96,7 +97,7 @@ def test_what_runs_where(scheme: Scheme, arch: str | None, names: tuple[str, str
         (FP8, "sm_80", []),
     ],
 )
-def test_a_tile_and_the_number_of_its_blocks(scheme: Scheme, arch: str, names: list[str]) -> None:
+def test_a_tile_and_the_number_of_its_blocks(scheme: LayerForm, arch: str, names: list[str]) -> None:
     here = ARCHITECTURES[arch]
     (_, matmul) = explain(scheme, 1000, 500, 256, arch=arch)
     expected = {}
@@ -205,3 +206,31 @@ def test_a_kernel_that_is_required_runs_or_the_reason_is_raised() -> None:
     require(explain(W8A8, 1000, 512, 256, arch="sm_90a"), "sm90_int8_gemm")
     with pytest.raises(KernelChoiceError, match="no kernel is called 'gemm'; there are quantize_rows, "):
         require(found, "gemm")
+
+
+@pytest.mark.parametrize(
+    ("form", "ops", "matmuls"),
+    [
+        (LayerForm(SCHEMES["W4A16"]), ("int4_mm",), ("reference",) * 4),
+        (LayerForm(SCHEMES["W4A8"]), ("quantize_rows", "int4_mm"), ("reference",) * 4),
+        (LayerForm(SCHEMES["W8A16"]), ("int8_mm",), ("reference",) * 4),
+        (LayerForm(SCHEMES["UNQUANTIZED"], sparse=True), ("sparse_scaled_mm",), ("reference",) * 4),
+        (LayerForm(SCHEMES["W8A8"], sparse=True), ("quantize_rows", "sparse_scaled_mm"), ("reference",) * 4),
+        (
+            LayerForm(SCHEMES["FP8_BLOCK"]),
+            ("quantize_rows", "scaled_mm"),
+            ("reference", "reference", "sm89_fp8_gemm", "sm90_fp8_gemm"),
+        ),
+    ],
+    ids=lambda value: value.label if isinstance(value, LayerForm) else "",
+)
+def test_each_form_runs_by_its_ops(form: LayerForm, ops: tuple[str, ...], matmuls: tuple[str, ...]) -> None:
+    assert tuple(each.op for each in explain(form, 4096, 1536, 1536, arch="sm_90a")) == ops
+    assert tuple(kernels_of_layer(form, 1536, 1536).values()) == matmuls
+
+
+def test_inputs_by_group_are_quantized_by_the_reference() -> None:
+    rows = explain(LayerForm(SCHEMES["FP8_BLOCK"]), 4096, 1536, 1536, arch="sm_90a")[0]
+    refusals = {option.name: option.refusal for option in rows.options}
+    assert refusals["quantize_rows"] == "finds one scale a row, not one for each 128 of K"
+    assert rows.chosen is not None and rows.chosen.name == "reference"

@@ -10,13 +10,23 @@ from quant.modules.blocks.part import REMEDY, Part
 from quant.modules.linear import QuantLinear
 
 
+def unfusable(layer: QuantLinear) -> str | None:
+    """Why a layer cannot be a `FusedLinear`, whose ops are those of dense 8-bit weights; None where it can."""
+    form = layer.form
+    weights, inputs = form.scheme.weights, form.scheme.input_activations
+    dense = weights is not None and inputs is not None and weights.num_bits == 8 and not form.sparse and not form.rank
+    by_rows = dense and inputs is not None and inputs.strategy != "group"
+    return None if by_rows else f"is {form.label}, and fused layers are dense FP8 and INT8 ones so far"
+
+
 class FusedLinear(Part, QuantLinear):
     """A `QuantLinear` whose two op calls also do what stands before and behind it. Its state is that layer's."""
 
     @classmethod
     def of(cls, layer: QuantLinear) -> FusedLinear:
         """Takes the tensors of `layer`, which are not copied."""
-        fused = cls(layer.in_features, layer.out_features, layer.scheme, bias=False, device="meta")
+        fused = cls(layer.in_features, layer.out_features, layer.form, bias=False, device="meta")
+        fused._buffers.clear()
         fused._buffers.update(layer._buffers)
         fused.bias = layer.bias
         return fused.train(layer.training)

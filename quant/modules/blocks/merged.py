@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from quant.errors import ModelError
-from quant.modules.blocks.linear import FusedLinear
+from quant.modules.blocks.linear import FusedLinear, unfusable
 from quant.modules.blocks.part import REMEDY, Part
 from quant.modules.linear import QuantLinear
 
@@ -23,6 +23,10 @@ def obstacle(layers: Mapping[str, nn.Module]) -> str | None:
     plain = next((name for name in layers if name not in packed), None)
     if plain is not None:
         return f"{plain} is not quantized"
+    for name, layer in packed.items():
+        reason = unfusable(layer)
+        if reason is not None:
+            return f"{name} {reason}"
     (first_name, first), *others = packed.items()
     for name, layer in others:
         if layer.scheme != first.scheme:
@@ -53,7 +57,7 @@ class MergedLinear(FusedLinear):
         """One of `layers` that have no `obstacle`; their tensors are copied."""
         first = layers[0]
         sizes = tuple(layer.out_features for layer in layers)
-        merged = cls(first.in_features, sum(sizes), first.scheme, bias=False, device="meta")
+        merged = cls(first.in_features, sum(sizes), first.form, bias=False, device="meta")
         merged.sizes = sizes
         # As bytes: torch joins FP8 tensors on some devices only.
         merged.weight = torch.cat([layer.weight.view(torch.uint8) for layer in layers]).view(first.weight.dtype)
@@ -77,7 +81,8 @@ class MergedLinear(FusedLinear):
         found = {} if self.bias is None else {"bias": self.bias.detach()[rows]}
         # A copy only where rows are padded.
         found["weight"] = self.weight[rows, : self.in_features].contiguous()
-        per_channel = self.scheme.weights.strategy == "channel"
+        weights = self.scheme.weights
+        per_channel = weights is not None and weights.strategy == "channel"
         found["weight_scale"] = self.weight_scale[rows] if per_channel else self.weight_scale[start, :].clone()
         for leaf in SHARED:
             shared = getattr(self, leaf)

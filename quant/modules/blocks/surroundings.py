@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from quant.kernels import ops
-from quant.modules.blocks.linear import FusedLinear
+from quant.modules.blocks.linear import FusedLinear, unfusable
 from quant.modules.blocks.merged import Member, MergedLinear, obstacle
 from quant.modules.blocks.part import FUSED, Part
 from quant.modules.linear import QuantLinear
@@ -45,6 +45,9 @@ def fuse_layer(parent: nn.Module, name: str) -> str:
     layer = parent.get_submodule(name)
     if not isinstance(layer, QuantLinear):
         return f"{name} is not quantized"
+    reason = unfusable(layer)
+    if reason is not None:
+        return f"{name} {reason}"
     replace(parent, name, FusedLinear.of(layer))
     return FUSED
 

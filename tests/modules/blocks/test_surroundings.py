@@ -66,7 +66,7 @@ def test_entering_differs_by_half_steps_and_one_rounding(affine: bool, smoothed:
     assert torch.equal(expected, apart(normed(x, before, by)).float())
 
 
-@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("scheme", ["FP8_DYNAMIC", "FP8", "W8A8"])
 @pytest.mark.parametrize("affine", [False, True])
 def test_entering_quantizes_closer_to_the_exact_input(scheme: str, affine: bool) -> None:
     dtype, before, by = layer(scheme).weight.dtype, norm(affine), modulation()
@@ -86,7 +86,7 @@ def test_entering_quantizes_closer_to_the_exact_input(scheme: str, affine: bool)
 
 
 @pytest.mark.parametrize("gated", [False, True])
-@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("scheme", ["FP8_DYNAMIC", "FP8", "W8A8"])
 def test_leaving_rounds_once(scheme: str, gated: bool) -> None:
     apart = layer(scheme)
     fused = FusedLinear.of(apart)
@@ -95,7 +95,7 @@ def test_leaving_rounds_once(scheme: str, gated: bool) -> None:
     codes, scale = ops.quantize_rows(x, apart.weight.dtype, scale=apart.input_scale)
     assert apart.bias is not None
     tensors = {key: value for key, value in apart.state_dict().items() if key != "bias"}
-    out = (codes.double() * scale) @ unpack_linear(tensors).double().T + apart.bias
+    out = (codes.double() * scale) @ unpack_linear(tensors, apart.scheme).double().T + apart.bias
     exact = residual + (1 if gate is None else gate) * out
     found, expected = leave(fused, x, residual, gate), leave(apart, x, residual, gate)
     assert (found.dtype, expected.dtype) == (torch.bfloat16, torch.bfloat16)
@@ -107,7 +107,7 @@ def test_leaving_rounds_once(scheme: str, gated: bool) -> None:
     assert wrong.square().sum() < 0.8 * wrong_apart.square().sum()
 
 
-@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("scheme", ["FP8_DYNAMIC", "FP8", "W8A8"])
 def test_in_float32_both_are_the_same_but_for_the_last_bits(scheme: str) -> None:
     apart, before = layer(scheme), norm(False)
     apart.bias = nn.Parameter(apart.bias.float(), requires_grad=False)  # type: ignore[union-attr]

@@ -1,0 +1,150 @@
+"""One layer's weight under its recipe: which of it stays, and which codes stand for that.
+
+In this order, each step knowing what the one before did: a 2:4 mask, what the survivors become, a low-rank branch,
+scales, and codes. With a Hessian each step makes up for its own losses; without one, the weight alone decides.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from quant.algorithms import gptq, low_rank, sparse24, survivors
+from quant.algorithms.clipping import clipped_grid
+from quant.packing.grid import Grid, grid_of
+from quant.packing.linear import LowRank
+from quant.recipe import Group
+from quant.scheme import TensorFormat
+
+ALGORITHMS = ("gptq", "svdquant", "mse")
+
+
+@dataclass(frozen=True)
+class Compressed:
+    """What became of a weight.
+
+    Attributes:
+        weight: float32 [N, K] to be packed; on `grid` where there is one.
+        grid: scales that an algorithm chose; None leaves them to the weight's own range.
+        branch: what is added to the output in high precision.
+        notes: `output_error`, relative to the output's own size, where a Hessian tells.
+    """
+
+    weight: torch.Tensor
+    grid: Grid | None = None
+    branch: LowRank | None = None
+    notes: dict[str, Any] = field(default_factory=dict)
+
+
+def compresses(group: Group) -> bool:
+    """Does `compress` have something to do for this group's weights, beyond rounding them to nearest?"""
+    return group.sparsity is not None or (group.algorithm is not None and group.algorithm.name in ALGORITHMS)
+
+
+def compress(weight: torch.Tensor, group: Group, hessian: torch.Tensor | None) -> Compressed:
+    """A weight [N, K] under the algorithm and the sparsity of a group.
+
+    Args:
+        weight: [N, K], float.
+        group: of a recipe that `check_algorithms` has passed.
+        hessian: [K, K], sum x x^T of the layer's inputs, for what `needs_of` says needs one.
+    """
+    target = weight.float()
+    options = {} if group.algorithm is None else dict(group.algorithm.options)
+    mask, pruned = _pruned(target, group, hessian)
+    name = None if group.algorithm is None else group.algorithm.name
+    form = group.scheme.weights
+    branch = None
+    if name == "gptq":
+        assert form is not None and hessian is not None
+        grid, found = _rounded(_to_round(target, pruned, group), form, hessian, mask, options)
+    elif name == "svdquant":
+        assert form is not None and hessian is not None
+        grid, found, branch = _with_branch(pruned, form, hessian, mask, options)
+    elif name == "mse":
+        assert form is not None
+        grid = clipped_grid(pruned, form, None if hessian is None else hessian.diagonal())
+        found = grid.values(grid.codes(pruned))
+    else:
+        grid, found = None, pruned
+    if mask is not None:
+        found = found * mask
+    return Compressed(found, grid, branch, _notes(target, found, branch, form if grid is None else None, hessian))
+
+
+def _pruned(
+    weight: torch.Tensor, group: Group, hessian: torch.Tensor | None
+) -> tuple[torch.Tensor | None, torch.Tensor]:
+    """The mask, None for a dense layer, and the weight with its survivors compensated."""
+    if group.sparsity is None:
+        return None, weight
+    method = group.sparsity.method
+    if method == "magnitude":
+        mask = sparse24.magnitude_mask(weight)
+        return mask, weight * mask
+    assert hessian is not None
+    if method == "wanda":
+        mask = sparse24.wanda_mask(weight, hessian.diagonal().float())
+        return mask, weight * mask
+    if method == "sparsegpt":
+        mask, pruned = sparse24.sparsegpt(weight, hessian)
+        return mask, pruned.float()
+    mask = sparse24.admm_mask(weight, hessian)
+    return mask, survivors.refit(weight, hessian, mask).float()
+
+
+def _to_round(weight: torch.Tensor, pruned: torch.Tensor, group: Group) -> torch.Tensor:
+    """What GPTQ comes close to: the whole weight where a method only chose a mask, and has made up for nothing."""
+    only_chosen = group.sparsity is not None and group.sparsity.method in ("magnitude", "wanda")
+    return weight if only_chosen else pruned
+
+
+def _rounded(
+    weight: torch.Tensor,
+    form: TensorFormat,
+    hessian: torch.Tensor,
+    mask: torch.Tensor | None,
+    options: dict[str, Any],
+) -> tuple[Grid, torch.Tensor]:
+    """GPTQ on scales of the weight's own range, or of the best shrunk one."""
+    clip = options.get("clip", False)
+    kept = weight if mask is None else weight * mask
+    grid = clipped_grid(kept, form, hessian.diagonal()) if clip else grid_of(kept, form)
+    return grid, gptq.solve(weight, hessian, grid, mask=mask, damping=options.get("damping", 0.01))
+
+
+def _with_branch(
+    weight: torch.Tensor,
+    form: TensorFormat,
+    hessian: torch.Tensor,
+    mask: torch.Tensor | None,
+    options: dict[str, Any],
+) -> tuple[Grid, torch.Tensor, LowRank]:
+    """SVDQuant, with GPTQ for what the branch leaves."""
+    _, up, down = low_rank.alternate(
+        weight, hessian, options.get("rank", 32), lambda rest: _rounded(rest, form, hessian, mask, options)[1]
+    )
+    # One round more from the best branch: `alternate` returns no grid.
+    rest = weight - up @ down
+    grid, found = _rounded(rest, form, hessian, mask, options)
+    up, down = low_rank.branch(weight - found, hessian, options.get("rank", 32))
+    return grid, found, LowRank(up, down)
+
+
+def _notes(
+    target: torch.Tensor,
+    found: torch.Tensor,
+    branch: LowRank | None,
+    form: TensorFormat | None,
+    hessian: torch.Tensor | None,
+) -> dict[str, Any]:
+    if hessian is None:
+        return {}
+    if form is not None:  # rounded to nearest when it is packed
+        grid = grid_of(found, form)
+        found = grid.values(grid.codes(found))
+    stored = found if branch is None else found + branch.up @ branch.down
+    power = float(gptq.output_error(target, hessian))
+    return {"output_error": (float(gptq.output_error(stored - target, hessian)) / power) ** 0.5 if power else 0.0}

@@ -1,0 +1,182 @@
+"""GPTQ (arXiv 2210.17323): rounds a weight column by column and lets the columns still open make up for each error.
+
+The error of a layer y = W x over calibration data is tr(D H D^T), with D the change of W and H = sum x x^T. Once
+column j is rounded, the best change of all later columns is known in closed form (OBS); the rows of the upper Cholesky
+factor of H^-1 hold it for every j at once. Scales are found before (`Grid`), so columns may be taken in any order,
+whatever groups they are in. A pruned weight is one that is rounded to 0: SparseGPT's step (arXiv 2301.00774).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+
+from quant.packing.grid import Grid
+
+Order = Literal["activation", "natural"]
+ORDERS: tuple[Order, ...] = ("activation", "natural")
+
+#: Columns whose updates are applied together, one matrix product a block.
+_BLOCK = 128
+
+
+def solve(
+    weight: torch.Tensor,
+    hessian: torch.Tensor,
+    grid: Grid,
+    *,
+    mask: torch.Tensor | None = None,
+    damping: float = 0.01,
+    order: Order = "activation",
+    block: int = _BLOCK,
+) -> torch.Tensor:
+    """The weight on its grid, each rounding error made up for by the columns that come after it.
+
+    Args:
+        weight: [N, K], float.
+        hessian: [K, K], sum x x^T of the layer's inputs in any unit; symmetric and finite.
+        grid: where the values may lie.
+        mask: bool [N, K], True where a weight is kept; the others become 0 and their loss is made up for too.
+        damping: added to the diagonal of H, times its mean: how far calibration data is trusted.
+        order: "activation" takes the columns with the largest inputs first, when all others can still make up for
+            them; "natural" goes from left to right.
+        block: columns between two updates of all that follow; changes the speed and nothing else.
+
+    Returns:
+        float32 [N, K], every value one of the grid's.
+
+    Raises:
+        ValueError: a Hessian that is not finite, or not positive definite after damping.
+    """
+    damped = damp(hessian, damping)
+    by_size = torch.argsort(damped.diagonal(), descending=True, stable=True)
+    chosen = by_size if order == "activation" else torch.arange(weight.shape[1], device=weight.device)
+    factor = _inverse_factor(damped[chosen][:, chosen]).float()
+    columns = grid.columns(*weight.shape)
+
+    def rounded(values: torch.Tensor, column: int) -> torch.Tensor:
+        at = int(chosen[column])
+        on_grid = columns.round(values, at)
+        return on_grid if mask is None else on_grid * mask[:, at]
+
+    found = _eliminate(weight.float()[:, chosen], factor, rounded, block)
+    return found[:, torch.argsort(chosen)]
+
+
+def refine(
+    weight: torch.Tensor,
+    rounded: torch.Tensor,
+    hessian: torch.Tensor,
+    grid: Grid,
+    *,
+    mask: torch.Tensor | None = None,
+    passes: int = 3,
+    block: int = _BLOCK,
+) -> torch.Tensor:
+    """Rounds each column again, given all the others as they are (QuantEase, arXiv 2309.01885).
+
+    A column's best value is known exactly and the nearest one on the grid is the best there, so tr(D H D^T) never
+    grows. GPTQ cannot see later roundings when it makes the earlier ones; this can.
+
+    Args:
+        weight: [N, K], float, what to come close to.
+        rounded: [N, K], a solution on the grid, such as `solve` gives.
+        hessian, grid, mask: as in `solve`; without damping, an input that was never seen keeps its rounding.
+        passes: how often all columns are visited.
+        block: as in `solve`.
+
+    Returns:
+        float32 [N, K], every value one of the grid's.
+    """
+    columns = grid.columns(*weight.shape)
+    found = rounded.float().clone()
+    h = hessian.double()
+    pull = (found.double() - weight.double()) @ h
+    h, curvature = h.float(), h.diagonal().float()
+    for _ in range(passes):
+        before = found.clone()
+        for start in range(0, h.shape[0], block):
+            end = min(start + block, h.shape[0])
+            inside, slope = h[start:end, start:end], pull[:, start:end].float()
+            for column in range(start, end):
+                if curvature[column] <= 0:
+                    continue
+                old = found[:, column].clone()
+                new = columns.round(old - slope[:, column - start] / curvature[column], column)
+                found[:, column] = new if mask is None else new * mask[:, column]
+                slope += torch.outer(found[:, column] - old, inside[column - start])
+            step = found[:, start:end] - before[:, start:end]
+            pull += step.double() @ hessian[start:end].double()
+        if torch.equal(found, before):
+            break
+    return found
+
+
+def retarget(weight: torch.Tensor, hessian: torch.Tensor, cross: torch.Tensor, damping: float = 0.01) -> torch.Tensor:
+    """The weight that does for the compressed model's inputs what W does for the original's (GPTAQ, arXiv 2504.02692).
+
+    Least squares: min over V of sum |V x' - W x|^2 with x' what the compressed layers before this one hand over.
+    Written as W + W (C - H)(H + l)^-1, so that damping pulls to W and not to 0.
+
+    Args:
+        weight: [N, K], float.
+        hessian: [K, K], H = sum x' x'^T.
+        cross: [K, K], C = sum x x'^T over the same rows.
+        damping: as in `solve`.
+
+    Returns:
+        float32 [N, K]. Rounding it is a problem under `hessian`.
+    """
+    moved = weight.double() @ (cross.double() - hessian.double())
+    lower = torch.linalg.cholesky(damp(hessian, damping))
+    return (weight.double() + torch.cholesky_solve(moved.T, lower).T).float()
+
+
+def output_error(change: torch.Tensor, hessian: torch.Tensor) -> torch.Tensor:
+    """tr(D H D^T), float64: the squared error of the layer's outputs that a change D [N, K] of its weight makes."""
+    change = change.double()
+    error: torch.Tensor = ((change @ hessian.double()) * change).sum()
+    return error
+
+
+def damp(hessian: torch.Tensor, damping: float) -> torch.Tensor:
+    """H in float64 with `damping` times the mean of its diagonal added to it; 1 on it for inputs never seen.
+
+    Raises:
+        ValueError: not finite.
+    """
+    h = hessian.double().clone()
+    if not torch.isfinite(h).all():
+        raise ValueError("the Hessian has values that are not finite")
+    diagonal = h.diagonal()
+    diagonal += damping * diagonal.mean()
+    diagonal[diagonal == 0] = 1
+    return h
+
+
+def _inverse_factor(damped: torch.Tensor) -> torch.Tensor:
+    """Upper U with H^-1 = U^T U, float64. Row j over U_jj is how open columns answer an error in column j."""
+    lower, info = torch.linalg.cholesky_ex(damped)
+    if info.any():
+        raise ValueError("the Hessian is not positive definite: more calibration data or more damping is needed")
+    upper: torch.Tensor = torch.linalg.cholesky(torch.cholesky_inverse(lower), upper=True)
+    return upper
+
+
+def _eliminate(
+    weight: torch.Tensor, factor: torch.Tensor, rounded: Callable[[torch.Tensor, int], torch.Tensor], block: int
+) -> torch.Tensor:
+    """Rounds the columns of `weight` from left to right; changes it."""
+    found = torch.empty_like(weight)
+    for start in range(0, weight.shape[1], block):
+        end = min(start + block, weight.shape[1])
+        errors = torch.empty_like(weight[:, start:end])
+        for column in range(start, end):
+            found[:, column] = rounded(weight[:, column], column)
+            error = (weight[:, column] - found[:, column]) / factor[column, column]
+            weight[:, column:end] -= torch.outer(error, factor[column, column:end])
+            errors[:, column - start] = error
+        weight[:, end:] -= errors @ factor[start:end, end:]
+    return found

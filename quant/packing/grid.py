@@ -1,0 +1,171 @@
+"""The values that a stored weight can take: codes times scales, and how a float weight is put onto them.
+
+One `Grid` for every number format and granularity, so that an algorithm which rounds column by column (GPTQ) and the
+packing of a file round alike. The arithmetic of an 8-bit code is `quant.kernels.numerics`'.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from quant.kernels.numerics import LARGEST, SMALLEST_SCALE, encode, scale_from_amax
+from quant.packing.eight_bit import storage_dtype
+from quant.scheme import BLOCK, TensorFormat
+
+#: The largest 4-bit code of a symmetric weight; -8 is not used, so that a code and its negative both exist.
+LARGEST_INT4 = 7
+_LOWEST_ASYMMETRIC, _HIGHEST_ASYMMETRIC = -8, 7
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Scales, and zero points where asymmetric, of a weight [N, K].
+
+    Attributes:
+        form: the weight's format.
+        scale: float32, as `weight_scale` is stored: [N, 1] per channel, [1] per tensor, [N, K/g] by group,
+            [N/128, K/128] by block, rounded up. Of 4-bit weights every value is one that bfloat16 has.
+        zero_point: int8 like `scale`, from -8 to 7; None where symmetric. A value is (code - zero_point) * scale.
+    """
+
+    form: TensorFormat
+    scale: torch.Tensor
+    zero_point: torch.Tensor | None = None
+
+    def codes(self, weight: torch.Tensor) -> torch.Tensor:
+        """The codes [N, K] of a float weight [N, K]: int8 (also of 4 bits) or float8_e4m3fn; they saturate."""
+        n, k = weight.shape
+        return self._encode(weight.float(), self._spread(self.scale, n, k), self._zeros(n, k))
+
+    def values(self, codes: torch.Tensor) -> torch.Tensor:
+        """The float32 weight [N, K] that codes mean."""
+        n, k = codes.shape
+        zeros = self._zeros(n, k)
+        steps = codes.float() if zeros is None else codes.float() - zeros
+        return steps * self._spread(self.scale, n, k)
+
+    def columns(self, n: int, k: int) -> Columns:
+        """The same grid of a weight [n, k], for rounding some columns at a time."""
+        return Columns(self, self._spread(self.scale, n, k).expand(n, k), self._zeros(n, k))
+
+    def _encode(self, values: torch.Tensor, scale: torch.Tensor, zeros: torch.Tensor | None) -> torch.Tensor:
+        if self.form.num_bits == 8:
+            return encode(values, scale, storage_dtype(self.form))
+        steps = (values / scale).round()
+        if zeros is None:
+            return steps.clamp(-LARGEST_INT4, LARGEST_INT4).to(torch.int8)
+        return (steps + zeros).clamp(_LOWEST_ASYMMETRIC, _HIGHEST_ASYMMETRIC).to(torch.int8)
+
+    def _zeros(self, n: int, k: int) -> torch.Tensor | None:
+        return None if self.zero_point is None else self._spread(self.zero_point.float(), n, k)
+
+    def _spread(self, by_part: torch.Tensor, n: int, k: int) -> torch.Tensor:
+        """Scales or zero points broadcasting to [n, k]."""
+        match self.form.strategy:
+            case "group":
+                assert self.form.group_size is not None
+                return by_part.repeat_interleave(self.form.group_size, dim=1)[:, :k]
+            case "block":
+                return by_part.repeat_interleave(BLOCK[0], 0).repeat_interleave(BLOCK[1], 1)[:n, :k]
+            case _:
+                return by_part.reshape(-1, 1)
+
+
+@dataclass(frozen=True)
+class Columns:
+    """A grid spread over a weight [N, K]: each element's own scale and zero point."""
+
+    grid: Grid
+    scale: torch.Tensor
+    zero_point: torch.Tensor | None
+
+    def round(self, values: torch.Tensor, columns: torch.Tensor | slice | int) -> torch.Tensor:
+        """`values` of some columns, [N] or [N, C], rounded to the float32 values the grid has there."""
+        scale = self.scale[:, columns]
+        zeros = None if self.zero_point is None else self.zero_point.expand_as(self.scale)[:, columns]
+        codes = self.grid._encode(values, scale, zeros).float()
+        return (codes if zeros is None else codes - zeros) * scale
+
+
+def grid_of(weight: torch.Tensor, form: TensorFormat) -> Grid:
+    """The grid that a weight's own range asks for, without any search ("max").
+
+    Args:
+        weight: [N, K], float. Where scales go by group, K is a multiple of the group size.
+        form: of the weight.
+
+    Raises:
+        ValueError: a K that groups do not fit.
+    """
+    low, high = _ranges(weight.float(), form)
+    return grid_from_range(low, high, form)
+
+
+def grid_from_range(low: torch.Tensor, high: torch.Tensor, form: TensorFormat) -> Grid:
+    """The grid whose codes reach from `low` <= 0 to `high` >= 0, both shaped as `Grid.scale`.
+
+    A symmetric grid reaches the larger of both to either side.
+    """
+    if not form.symmetric:
+        width = (high - low) / (_HIGHEST_ASYMMETRIC - _LOWEST_ASYMMETRIC)
+        scale = _stored(torch.where(width == 0, torch.ones_like(width), width), form)
+        zeros = (_LOWEST_ASYMMETRIC - low / scale).round().clamp(_LOWEST_ASYMMETRIC, _HIGHEST_ASYMMETRIC)
+        return Grid(form, scale, zeros.to(torch.int8))
+    amax = torch.maximum(-low, high)
+    if form.num_bits == 8:
+        return Grid(form, scale_from_amax(amax, storage_dtype(form)))
+    scale = amax / LARGEST_INT4
+    return Grid(form, _stored(torch.where(amax == 0, torch.ones_like(scale), scale), form))
+
+
+def largest_code(form: TensorFormat) -> float:
+    """The largest code of a symmetric format: 7, 127 or 448."""
+    return LARGEST_INT4 if form.num_bits == 4 else LARGEST[storage_dtype(form)]
+
+
+def scale_dtype(form: TensorFormat) -> torch.dtype:
+    """dtype of `weight_scale` in a file: bfloat16 of 4-bit weights, which have many of them, float32 of 8-bit ones."""
+    return torch.bfloat16 if form.num_bits == 4 else torch.float32
+
+
+def scale_shape(form: TensorFormat, n: int, k: int) -> tuple[int, ...]:
+    """Shape of `weight_scale` of a weight [n, k]."""
+    match form.strategy:
+        case "tensor":
+            return (1,)
+        case "group":
+            assert form.group_size is not None
+            return (n, k // form.group_size)
+        case "block":
+            return (-(-n // BLOCK[0]), -(-k // BLOCK[1]))
+        case _:
+            return (n, 1)
+
+
+def _stored(scale: torch.Tensor, form: TensorFormat) -> torch.Tensor:
+    """float32 scales that the file's dtype holds: a weight is rounded with the scale that is stored."""
+    return scale.clamp(min=SMALLEST_SCALE).to(scale_dtype(form)).float()
+
+
+def _ranges(weight: torch.Tensor, form: TensorFormat) -> tuple[torch.Tensor, torch.Tensor]:
+    """Minimum (at most 0) and maximum (at least 0) of each part of the weight that shares a scale."""
+    n, k = weight.shape
+    match form.strategy:
+        case "tensor":
+            low, high = weight.min().reshape(1), weight.max().reshape(1)
+        case "group":
+            assert form.group_size is not None
+            if k % form.group_size:
+                raise ValueError(f"groups of {form.group_size} do not fit {k} columns")
+            parts = weight.reshape(n, -1, form.group_size)
+            low, high = parts.amin(dim=2), parts.amax(dim=2)
+        case "block":
+            rows, columns = scale_shape(form, n, k)
+            padded = torch.nn.functional.pad(weight, (0, columns * BLOCK[1] - k, 0, rows * BLOCK[0] - n))
+            parts = padded.reshape(rows, BLOCK[0], columns, BLOCK[1])
+            low, high = parts.amin(dim=(1, 3)), parts.amax(dim=(1, 3))
+        case _:
+            low, high = weight.amin(dim=1, keepdim=True), weight.amax(dim=1, keepdim=True)
+    return low.clamp(max=0), high.clamp(min=0)

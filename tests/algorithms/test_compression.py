@@ -1,0 +1,112 @@
+"""One layer under every algorithm and method: on its grid, with its zeros, and no worse than without data."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from quant.algorithms.compression import compress, compresses
+from quant.algorithms.gptq import output_error
+from quant.kernels.layouts.sparse24 import is_24
+from quant.packing.grid import grid_of
+from quant.packing.linear import pack_linear, unpack_linear
+from quant.recipe import SPARSITY_METHODS, Group, Recipe
+
+N, K, ROWS = 24, 128, 400
+
+
+def group(**fields: Any) -> Group:
+    recipe = Recipe.from_dict({"version": 1, "groups": [{"targets": ["Linear"], **fields}]})
+    return recipe.groups[0]
+
+
+@pytest.fixture
+def weight() -> torch.Tensor:
+    return torch.randn(N, K, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.fixture
+def hessian() -> torch.Tensor:
+    """Of inputs that depend on each other, as a layer's do."""
+    generator = torch.Generator().manual_seed(2)
+    x = torch.randn(ROWS, 16, generator=generator) @ torch.randn(16, K, generator=generator)
+    x += 0.3 * torch.randn(ROWS, K, generator=generator)
+    return x.double().T @ x.double() / ROWS
+
+
+def stored(weight: torch.Tensor, of: Group, hessian: torch.Tensor | None) -> torch.Tensor:
+    """The weight that the checkpoint's tensors mean."""
+    made = compress(weight, of, hessian)
+    tensors = pack_linear(made.weight, of.form, grid=made.grid, low_rank=made.branch)
+    return unpack_linear(tensors, of.scheme)
+
+
+@pytest.mark.parametrize("scheme", ["W4A16", "W4A16_ASYM", "W4A8", "W4AFP8", "W8A8", "FP8_DYNAMIC", "FP8_BLOCK"])
+@pytest.mark.parametrize("algorithm", [{"name": "gptq"}, {"name": "gptq", "clip": True}, {"name": "mse"}])
+def test_an_algorithm_is_better_than_rounding_to_nearest(
+    weight: torch.Tensor, hessian: torch.Tensor, scheme: str, algorithm: dict[str, Any]
+) -> None:
+    of = group(scheme=scheme, algorithm=algorithm)
+    plain = unpack_linear(pack_linear(weight, of.form), of.scheme)
+    error = output_error(stored(weight, of, hessian) - weight, hessian)
+    at_most = 1.0 if algorithm["name"] == "mse" else 0.8
+    assert error <= at_most * output_error(plain - weight, hessian) * (1 + 1e-6)
+
+
+def test_what_is_packed_is_what_was_found(weight: torch.Tensor, hessian: torch.Tensor) -> None:
+    of = group(scheme="W4A16", algorithm="gptq")
+    made = compress(weight, of, hessian)
+    assert made.grid is not None
+    assert torch.equal(stored(weight, of, hessian), made.weight)
+    expected = (output_error(made.weight - weight, hessian) / output_error(weight, hessian)).sqrt()
+    assert made.notes["output_error"] == pytest.approx(float(expected), rel=1e-6)
+
+
+@pytest.mark.parametrize("method", SPARSITY_METHODS)
+@pytest.mark.parametrize("scheme", ["UNQUANTIZED", "FP8_DYNAMIC", "W8A8"])
+@pytest.mark.parametrize("algorithm", [None, "gptq"])
+def test_a_sparse_weight_is_24_and_no_worse_than_by_magnitude(
+    weight: torch.Tensor, hessian: torch.Tensor, method: str, scheme: str, algorithm: str | None
+) -> None:
+    if scheme == "UNQUANTIZED" and algorithm is not None:
+        algorithm = None
+    sparsity = {"structure": "2:4", "method": method}
+    of = group(scheme=scheme, sparsity=sparsity, algorithm=algorithm)
+    found = stored(weight, of, hessian)
+    assert is_24(found)
+    assert (found != 0).sum() > 0.45 * found.numel()  # not more zeros than that: of codes some are 0 by rounding
+    plain = stored(weight, group(scheme=scheme, sparsity={"method": "magnitude"}), None)
+    assert output_error(found - weight, hessian) <= output_error(plain - weight, hessian) * 1.001
+
+
+def test_methods_in_the_order_of_what_they_know(weight: torch.Tensor, hessian: torch.Tensor) -> None:
+    errors = [
+        float(output_error(stored(weight, group(sparsity={"method": method}), hessian) - weight, hessian))
+        for method in SPARSITY_METHODS
+    ]
+    assert errors == sorted(errors, reverse=True)
+    assert errors[-1] < 0.5 * errors[0]
+
+
+def test_a_branch_takes_what_rounding_leaves(weight: torch.Tensor, hessian: torch.Tensor) -> None:
+    of = group(scheme="W4A16", algorithm={"name": "svdquant", "rank": 8})
+    made = compress(weight, of, hessian)
+    assert made.branch is not None and made.grid is not None
+    assert (made.branch.up.shape, made.branch.down.shape) == ((N, 8), (8, K))
+    assert torch.equal(made.grid.values(made.grid.codes(made.weight)), made.weight)
+    without = stored(weight, group(scheme="W4A16", algorithm="gptq"), hessian)
+    assert output_error(stored(weight, of, hessian) - weight, hessian) < 0.7 * output_error(without - weight, hessian)
+
+
+def test_without_data_only_the_weight_decides(weight: torch.Tensor) -> None:
+    of = group(scheme="W8A8", sparsity={"method": "magnitude"})
+    assert compresses(of)
+    made = compress(weight, of, None)
+    assert made.grid is None and made.branch is None and made.notes == {}
+    assert not compresses(group(scheme="W8A8"))
+    assert not compresses(group(scheme="W8A8", algorithm="smoothquant"))
+    assert torch.equal(made.weight[made.weight != 0], weight[made.weight != 0])
+    assert of.scheme.weights is not None
+    assert grid_of(made.weight, of.scheme.weights).scale.shape == (N, 1)

@@ -1,0 +1,128 @@
+"""Grids: closed forms, nearest values, and compressed-tensors' own arithmetic for the same scales."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from compressed_tensors.compressors import BaseCompressor
+from compressed_tensors.quantization import QuantizationScheme
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from quant.form import LayerForm
+from quant.packing.grid import grid_of, scale_dtype, scale_shape
+from quant.packing.linear import coded_weight, pack_linear, small_tensors, tensor_layout, unpack_linear, weight_leaf
+from quant.packing.packed import pack, packed_columns, unpack
+from quant.scheme import SCHEMES, Scheme, TensorFormat
+from tests.packing.weights import normal_weight
+
+PRESETS = [scheme for scheme in SCHEMES.values() if scheme.weights is not None and not scheme.has_static_input]
+
+
+def spelled(**weights: object) -> Scheme:
+    return Scheme.parse({"weights": {"num_bits": 4, "type": "int", **weights}})
+
+
+GROUPS = [
+    *(
+        spelled(strategy="group", group_size=size, symmetric=symmetric)
+        for size in (32, 64)
+        for symmetric in (True, False)
+    ),
+    spelled(strategy="channel"),
+    spelled(strategy="channel", symmetric=False),
+    spelled(num_bits=8, strategy="channel"),
+]
+every_form = pytest.mark.parametrize("scheme", [*PRESETS, *GROUPS], ids=lambda scheme: scheme.name)
+
+
+@every_form
+@pytest.mark.parametrize("n", [16, 19])
+def test_the_layout_is_that_of_what_is_packed(scheme: Scheme, n: int) -> None:
+    weight = normal_weight(n, 256)
+    tensors = pack_linear(weight, scheme)
+    made = {name: (tensor.dtype, tuple(tensor.shape)) for name, tensor in tensors.items()}
+    assert made == tensor_layout(LayerForm(scheme), n, 256)
+    small = small_tensors(weight, scheme)
+    assert small.keys() == made.keys() - {weight_leaf(scheme)}
+    assert torch.equal(coded_weight(weight, LayerForm(scheme), small).float(), tensors[weight_leaf(scheme)].float())
+
+
+@every_form
+def test_every_value_is_the_nearest_that_its_scale_has(scheme: Scheme) -> None:
+    form = scheme.weights
+    assert form is not None
+    weight = normal_weight(130, 256, seed=4)
+    grid = grid_of(weight, form)
+    assert tuple(grid.scale.shape) == scale_shape(form, 130, 256)
+    assert torch.equal(grid.scale, grid.scale.to(scale_dtype(form)).float())
+    codes = grid.codes(weight)
+    found = grid.values(codes)
+    spread = grid.columns(130, 256)
+    assert torch.equal(spread.round(weight, slice(None)), found)
+    assert torch.equal(spread.round(weight[:, 7], 7), found[:, 7])
+    assert torch.equal(grid.codes(found).float(), codes.float())
+    step = spread.scale if form.type == "int" else (spread.scale * 2**-9).maximum(weight.abs() / 8)
+    # Where a scale was rounded to bfloat16, or a zero point to a whole number, the largest values saturate.
+    inside = torch.ones_like(weight, dtype=torch.bool) if form.num_bits == 8 else codes.abs() < 7
+    assert ((found - weight).abs() <= step * 0.5001)[inside].all()
+
+
+@pytest.mark.parametrize("scheme", GROUPS[:2], ids=lambda scheme: scheme.name)
+def test_closed_form_of_groups(scheme: Scheme) -> None:
+    assert scheme.weights is not None
+    row = torch.tensor([[0.0, 7.0, -3.0, *[0.0] * 29, 0.0, 0.5, 3.5, *[0.0] * 29]])
+    grid = grid_of(row, scheme.weights)
+    if scheme.weights.symmetric:
+        assert grid.scale.tolist() == [[1.0, 0.5]]
+        assert grid.codes(row)[0, :3].tolist() == [0, 7, -3]
+        assert grid.codes(row)[0, 32:35].tolist() == [0, 1, 7]
+    else:
+        assert grid.zero_point is not None
+        assert grid.zero_point[0].tolist() == [-4, -8]  # 3 / (10 / 15) = 4.5 steps lie below 0, and none
+        assert grid.values(grid.codes(row))[0, 0] == 0
+
+
+def test_a_group_of_zeros_and_a_size_that_does_not_fit() -> None:
+    form = SCHEMES["W4A16"].weights
+    assert form is not None
+    grid = grid_of(torch.zeros(2, 128), form)
+    assert grid.scale.tolist() == [[1.0], [1.0]]
+    with pytest.raises(ValueError, match="groups of 128 do not fit 320 columns"):
+        grid_of(torch.zeros(2, 320), form)
+
+
+@every_form
+def test_compressed_tensors_reads_the_same_weight(scheme: Scheme) -> None:
+    weight = normal_weight(24, 256, seed=3)
+    tensors = pack_linear(weight, scheme)
+    form = QuantizationScheme.model_validate({"targets": ["Linear"], **scheme.to_dict()})
+    compressor = BaseCompressor.get_value_from_registry(scheme.format)
+    theirs = compressor.decompress(dict(tensors), form)["weight"]
+    ours = unpack_linear(tensors, scheme)
+    # With scales of bfloat16 that library multiplies in bfloat16.
+    assert torch.equal(theirs.float(), ours.to(theirs.dtype).float())
+
+
+@settings(max_examples=40)
+@given(n=st.integers(1, 9), k=st.integers(1, 70), bits=st.sampled_from([4, 8]), seed=st.integers(0, 2**16))
+def test_packing_has_an_exact_inverse(n: int, k: int, bits: int, seed: int) -> None:
+    low = -(2 ** (bits - 1))
+    codes = torch.randint(low, -low, (n, k), generator=torch.Generator().manual_seed(seed), dtype=torch.int8)
+    packed = pack(codes, bits)
+    assert (packed.dtype, tuple(packed.shape)) == (torch.int32, (n, packed_columns(bits, k)))
+    assert torch.equal(unpack(packed, bits, k), codes)
+
+
+def test_eight_bit_packing_is_that_of_compressed_tensors() -> None:
+    from compressed_tensors.compressors.pack_quantized.helpers import pack_to_int32
+
+    codes = torch.randint(-128, 128, (5, 13), dtype=torch.int8)
+    assert torch.equal(pack(codes, 8), pack_to_int32(codes, 8))
+
+
+def test_formats_by_tensor_and_channel_are_those_of_eight_bits() -> None:
+    weight = torch.tensor([[1.0, -4.0], [0.5, 0.25]])
+    grid = grid_of(weight, TensorFormat(8, "int", "tensor"))
+    assert grid.scale.tolist() == pytest.approx([4 / 127])
+    assert grid.codes(weight).tolist() == [[32, -127], [16, 8]]

@@ -1,0 +1,114 @@
+"""Every recipe that is shipped goes from a model to a checkpoint to a video, in every way it can be loaded."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import DiffusionPipeline, WanTransformer3DModel
+from safetensors.torch import load_file
+
+import quant
+import quant.diffusers
+from quant.recipe_files import shipped_recipes
+from tests.tiny_pipeline import PROMPTS, SETTINGS, save_pipeline
+from tests.workflows.conftest import RECIPES
+from tests.workflows.test_loading import WEIGHTS, inputs
+
+OTHERS = sorted({name.partition("/")[2] for name in shipped_recipes()} - set(RECIPES))
+#: Linears of a block that a scheme's groups of 128 fit: the second of the feed-forward, which alone is that wide.
+WIDE = ("ffn.net.2",)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Full pipeline folders by recipe."""
+    model = save_pipeline(tmp_path_factory.mktemp("recipes") / "model")
+    folders = {}
+    for recipe in OTHERS:
+        folders[recipe] = model.parent / recipe
+        quant.calibrate(model, recipe, folders[recipe], prompts=PROMPTS, full=True, progress=False)
+    return folders
+
+
+@pytest.mark.parametrize("recipe", OTHERS)
+def test_calibrated_inspected_loaded_and_saved(made: dict[str, Path], recipe: str, tmp_path: Path) -> None:
+    folder = made[recipe]
+    (component,) = quant.inspect(folder).components
+    packed = [layer for layer in component.layers if layer.scheme is not None]
+    assert packed
+    for layer in packed:
+        assert layer.weight_error is not None and 0 < layer.weight_error < 1
+        assert len(layer.shape) == 2 and layer.shape == tuple(
+            dict(WanTransformer3DModel.from_config(folder / "transformer").named_modules())[layer.name].weight.shape
+        )
+    loaded = quant.load(folder)
+    state, file = loaded.state_dict(), load_file(folder / "transformer" / WEIGHTS)
+    assert state.keys() == file.keys()
+    assert all(state[key].dtype == file[key].dtype and torch.equal(state[key], file[key]) for key in file)
+    theirs = WanTransformer3DModel.from_pretrained(folder / "transformer")
+    given = inputs(torch.bfloat16)
+    with torch.no_grad():
+        assert torch.equal(loaded(**given)[0], theirs(**given)[0])
+    theirs.save_pretrained(tmp_path / "again")
+    again = load_file(tmp_path / "again" / WEIGHTS)
+    assert again.keys() == file.keys()
+    assert all(torch.equal(again[key], file[key]) for key in file)
+    quant.save(loaded, tmp_path / "saved")
+    assert all(torch.equal(tensor, file[key]) for key, tensor in load_file(tmp_path / "saved" / WEIGHTS).items())
+
+
+@pytest.mark.parametrize("recipe", OTHERS)
+def test_it_makes_a_video(made: dict[str, Path], recipe: str) -> None:
+    pipe = DiffusionPipeline.from_pretrained(made[recipe], dtype=torch.float32)
+    pipe.set_progress_bar_config(disable=True)
+    video = pipe(PROMPTS[0], **SETTINGS, output_type="pt", generator=torch.Generator().manual_seed(0)).frames
+    assert torch.isfinite(video).all()
+    assert video.std() > 0
+
+
+def test_layers_that_groups_do_not_fit_are_kept_and_said(made: dict[str, Path]) -> None:
+    (component,) = quant.inspect(made["w4a16-gptq"]).components
+    schemes = {layer.name: (layer.scheme, layer.reason) for layer in component.layers}
+    for name, (scheme, reason) in schemes.items():
+        if name.startswith("blocks."):
+            wide = name.endswith(WIDE)
+            assert scheme == ("W4A16" if wide else None)
+            assert reason == ("" if wide else "groups of 128 do not fit in_features 64; group_size 32 or 64 would")
+
+
+def test_a_layer_that_does_not_fit_is_refused_by_name_where_the_recipe_does_not_keep_it(made: dict[str, Path]) -> None:
+    recipe = quant.Recipe.from_dict({"version": 1, "groups": [{"targets": ["Linear"], "scheme": "W4A16"}]}, "mine")
+    model = torch.nn.Sequential(torch.nn.Linear(320, 8), torch.nn.Linear(8, 77), torch.nn.Linear(77, 1))
+    with pytest.raises(quant.QuantError) as refused:
+        quant.quantize(model, recipe)
+    assert str(refused.value).startswith("mine: layer '0' [8, 320]: groups of 128 do not fit in_features 320; ")
+    assert "'misfits: keep'" in str(refused.value)
+    sparse = {"version": 1, "groups": [{"targets": ["Linear"], "sparsity": {"method": "magnitude"}}]}
+    with pytest.raises(quant.QuantError, match=r"layer '2' \[1, 77\]: 2:4 needs in_features a multiple of 4, got 77"):
+        quant.quantize(model, quant.Recipe.from_dict(sparse, "mine"))
+
+
+def test_a_weight_that_is_not_sparse_is_refused_with_its_place(made: dict[str, Path], tmp_path: Path) -> None:
+    model = quant.load(made["sparse24"])
+    state = model.state_dict()
+    name = "blocks.1.ffn.net.2.weight"
+    state[name] = state[name].clone()
+    state[name][5, 8:12] = 1.0
+    with pytest.raises(ValueError, match="row 5 has more than two nonzero values in columns 8 to 11"):
+        model.load_state_dict(state)
+
+
+def test_a_fresh_process_loads_it(made: dict[str, Path]) -> None:
+    code = (
+        "import sys, torch, quant; m = quant.load(sys.argv[1]); "
+        "print(sorted({type(x).__name__ for x in m.modules() if 'Quant' in type(x).__name__}))"
+    )
+    for recipe in ("w4a8", "sparse24-fp8"):
+        ran = subprocess.run(
+            [sys.executable, "-c", code, str(made[recipe])], capture_output=True, text=True, check=True
+        )
+        assert ran.stdout.strip() == "['QuantLinear']"

@@ -1,0 +1,61 @@
+"""How Hessians are cut into passes over the calibration data, and that cutting changes nothing."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+import quant
+from quant.algorithms.table import Needs
+from quant.workflows.solving import windows
+
+HESSIAN = Needs(hessian=True)
+
+
+@given(st.lists(st.integers(1, 4000), min_size=1, max_size=12), st.floats(0.001, 1.0))
+def test_a_pass_holds_what_fits_or_one_input(widths: list[int], budget: float) -> None:
+    sizes = {str(i): width for i, width in enumerate(widths)}
+    parts = windows(dict.fromkeys(sizes, HESSIAN), sizes, budget)
+    assert [name for part in parts for name in part] == list(sizes)
+    for part, after in zip(parts, [*parts[1:], []], strict=True):
+        used = sum(sizes[name] ** 2 * 16 / 1e9 for name in part)
+        assert len(part) == 1 or used <= budget * (1 + 1e-9)
+        assert not after or used + sizes[after[0]] ** 2 * 16 / 1e9 > budget * (1 - 1e-9)
+
+
+def test_inputs_without_a_hessian_need_no_pass_of_their_own() -> None:
+    needs = {"a": HESSIAN, "b": Needs(amax=True), "c": HESSIAN, "d": Needs()}
+    assert windows(needs, dict.fromkeys(needs, 1000), 0.016) == [["a", "b"], ["c", "d"]]
+    assert windows({"a": Needs(), "b": Needs(amax=True)}, {"a": 10**6, "b": 10**6}, 0.001) == [["a", "b"]]
+
+
+def test_several_passes_find_what_one_finds(capsys: pytest.CaptureFixture[str]) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(64, 64), nn.GELU(), nn.Linear(64, 32), nn.GELU(), nn.Linear(32, 8))
+    batch = torch.randn(50, 64)
+    recipe = quant.Recipe.from_dict(
+        {
+            "version": 1,
+            "groups": [
+                {
+                    "targets": ["Linear"],
+                    "scheme": {"weights": {"num_bits": 4, "type": "int", "strategy": "group", "group_size": 32}},
+                    "algorithm": "gptq",
+                }
+            ],
+        }
+    )
+    one = quant.quantize(model, recipe, forward_loop=lambda m: m(batch))
+    assert "pass" not in capsys.readouterr().err
+    small = replace(recipe, calibration=replace(recipe.calibration, hessian_gb=1e-6))
+    calls: list[int] = []
+    several = quant.quantize(model, small, forward_loop=lambda m: calls.append(len(m(batch))))
+    assert calls == [50, 50, 50]
+    assert "pass 3 of 3 over the prompts" in capsys.readouterr().err
+    state = several.state_dict()
+    assert all(torch.equal(tensor, state[name]) for name, tensor in one.state_dict().items())
