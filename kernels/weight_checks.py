@@ -34,8 +34,9 @@ def check_int4_mm(
         raise ValueError(f"{op}: b_zero must be int8 {list(b_scale.shape)}, got {list(b_zero.shape)} of {b_zero.dtype}")
     if b_zero is not None and a.dtype in CODES:
         raise ValueError(f"{op}: zero points are for an input of floats; codes take a symmetric weight")
-    if a.dtype == torch.int8 and k // b_scale.shape[1] > LARGEST_INT4_GROUP:
-        raise ValueError(f"{op}: a group of K = {k} could overflow the INT32 sum; at most {LARGEST_INT4_GROUP} columns")
+    group = k // b_scale.shape[1]
+    if a.dtype == torch.int8 and group > LARGEST_INT4_GROUP:
+        raise ValueError(f"{op}: a group of {group} columns could overflow the INT32 sum; at most {LARGEST_INT4_GROUP}")
     _check_a_scale(op, a, a_scale)
     others = {"a_scale": a_scale, "b_packed": b_packed, "b_scale": b_scale, "b_zero": b_zero}
     check_operands(op, a, {**others, **ending._asdict()}, codes=("b_packed", "b_zero"))

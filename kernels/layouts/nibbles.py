@@ -37,7 +37,7 @@ def unpack(packed: torch.Tensor, k: int) -> torch.Tensor:
     """
     if packed.dtype != torch.int32 or packed.ndim != 2 or packed.shape[1] != width(k):
         raise ValueError(f"nibbles: {k} columns are int32 [N, {width(k)}], got {packed.dtype} {list(packed.shape)}")
-    stored = split(packed.contiguous().view(torch.uint8))[:, :k]
+    stored = split(_copy(packed).view(torch.uint8))[:, :k]
     return stored.view(torch.int8) + LOWEST
 
 
@@ -59,13 +59,16 @@ def width(k: int) -> int:
 def join(numbers: torch.Tensor) -> torch.Tensor:
     """Numbers below 16, uint8 [..., 2J], two a byte: uint8 [..., J], the first in the low bits."""
     # As 16 bits, a pair is first + second * 256: shifted by 4 and back among the low 8 bits, the second is above.
-    # In one dimension, as a view asks for strides even of dimensions that hold nothing or one.
-    flat = numbers.reshape(-1)
-    pairs = (flat.clone() if flat.storage_offset() % 2 else flat).view(torch.int16)
+    pairs = _copy(numbers).view(-1).view(torch.int16)
     return (pairs | pairs >> 4).to(torch.uint8).view(*numbers.shape[:-1], numbers.shape[-1] // 2)
 
 
 def split(joined: torch.Tensor) -> torch.Tensor:
     """The numbers uint8 [..., 2J] that `join` was given."""
-    pairs = joined.to(torch.int16)
-    return ((pairs | pairs << 4) & 0x0F0F).view(torch.uint8)
+    pairs = _copy(joined).view(-1).to(torch.int16)
+    return ((pairs | pairs << 4) & 0x0F0F).view(torch.uint8).view(*joined.shape[:-1], joined.shape[-1] * 2)
+
+
+def _copy(x: torch.Tensor) -> torch.Tensor:
+    """With the strides and the address that a view as another width asks for, also where a dimension is 0 or 1."""
+    return x.clone(memory_format=torch.contiguous_format)

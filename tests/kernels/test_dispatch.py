@@ -57,6 +57,19 @@ def test_what_each_architecture_runs(capability: tuple[int, int], dtype: torch.d
     assert choose(replace(ON_GPU, capability=capability, dtype=dtype, op=op)).name == name
 
 
+@pytest.mark.parametrize("dtype", [torch.int8, FP8])
+def test_the_compiled_quantization_finds_one_scale_a_row(dtype: torch.dtype) -> None:
+    call = replace(ON_GPU, op="quantize_rows", n=0, dtype=dtype, group=128)
+    reasons = {each.name: why for each, why in explain(call)}
+    assert reasons == {"quantize_rows": "finds one scale a row, not one for each 128 of K", "reference": None}
+    assert choose(replace(call, group=0)).compiled
+
+
+def test_every_op_ends_with_its_reference() -> None:
+    found = {each.op: each.name for each in IMPLEMENTATIONS}  # the last of each op
+    assert found == dict.fromkeys(("scaled_mm", "quantize_rows", "int4_mm", "int8_mm", "sparse_scaled_mm"), "reference")
+
+
 def test_asking_for_one_that_cannot_run_is_an_error() -> None:
     with only("sm89_fp8_gemm"):
         with pytest.raises(ValueError, match="sm89_fp8_gemm takes float8_e4m3fn, not int8"):

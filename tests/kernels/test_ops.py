@@ -39,6 +39,38 @@ def test_quantize_rows_per_row(shape: tuple[int, ...], dtype: torch.dtype) -> No
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", [(3, 300), (2, 5, 128), (1, 7), (2, 2, 3, 129), (0, 300), (2, 0, 128)])
+@pytest.mark.parametrize("group", [128, 5])
+def test_quantize_rows_by_group_is_each_stretch_by_itself(
+    shape: tuple[int, ...], group: int, dtype: torch.dtype
+) -> None:
+    x = torch.randn(shape) * torch.logspace(-3, 3, shape[-1])
+    x[..., :1] = 0
+    q, scale = ops.quantize_rows(x, dtype, group=group)
+    groups = -(-shape[-1] // group)
+    assert (q.shape, q.dtype, scale.shape, scale.dtype) == (x.shape, dtype, (*shape[:-1], groups), torch.float32)
+    for number, part in enumerate(torch.split(x, group, -1)):
+        alone, own = ops.quantize_rows(part, dtype)
+        assert torch.equal(scale[..., number : number + 1], own)
+        assert torch.equal(q[..., number * group : (number + 1) * group].float(), alone.float())
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_quantize_rows_by_group_is_what_scales_by_block_take(dtype: torch.dtype) -> None:
+    x, shift = torch.randn(2, 5, 300) * torch.logspace(-2, 2, 300), torch.randn(300)
+    zero = torch.zeros(1)
+    q, scale = ops.quantize_rows(x, dtype, modulation=(zero, shift), group=128)
+    wide = scale.repeat_interleave(128, -1)[..., :300]
+    step = 0.5 if dtype == torch.int8 else 16.0
+    assert ((q.float() * wide - (x + shift)).abs() <= step * wide * 1.000001).all()
+    b, b_scale = codes(130, 300, dtype=dtype), torch.rand(2, 3) + 0.1
+    found = ops.scaled_mm(q, scale, b, b_scale, out_dtype=torch.float32)
+    wide_b = b_scale.repeat_interleave(128, 0)[:130].repeat_interleave(128, 1)[:, :300]
+    expected = (q.double() * wide) @ (b.double() * wide_b).T
+    assert torch.allclose(found.double(), expected, rtol=1e-5, atol=1e-5 * expected.abs().max().item())
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
 def test_quantize_rows_static_saturates(dtype: torch.dtype) -> None:
     x = torch.tensor([[100.0, -1.0, 0.25]])
     q, scale = ops.quantize_rows(x, dtype, scale=torch.tensor([0.1]))
@@ -134,6 +166,7 @@ def test_opcheck(dtype: torch.dtype) -> None:
     plain = (None, "none", None, None, 0.0, None, None)
     torch.library.opcheck(torch.ops.quant.quantize_rows.default, (x, dtype, None, *plain))
     torch.library.opcheck(torch.ops.quant.quantize_rows.default, (x, dtype, torch.tensor([0.1]), *plain))
+    torch.library.opcheck(torch.ops.quant.quantize_rows.default, (x, dtype, None, *plain, 5))
     # torch compares inputs before and after with allclose, which it has not for FP8 on a CPU.
     tests = ("test_autograd_registration", "test_faketensor", "test_aot_dispatch_dynamic")
     checks = tests if dtype == torch.float8_e4m3fn else ("test_schema", *tests)
@@ -158,6 +191,23 @@ def test_compiles_into_one_graph_for_every_number_of_rows(dtype: torch.dtype) ->
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_scales_by_block_compile_into_one_graph_too(dtype: torch.dtype) -> None:
+    b, b_scale = codes(130, 300, dtype=dtype), torch.rand(2, 3)
+
+    def layer(x: torch.Tensor) -> torch.Tensor:
+        q, scale = ops.quantize_rows(x, dtype, group=128)
+        return ops.scaled_mm(q, scale, b, b_scale, out_dtype=x.dtype)
+
+    torch._dynamo.reset()
+    compiled = torch.compile(layer, fullgraph=True, dynamic=True, backend="aot_eager")
+    torch._dynamo.utils.counters.clear()
+    for rows in (5, 13, 30):
+        x = torch.randn(rows, 300)
+        assert torch.equal(compiled(x), layer(x))
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1
+
+
 BAD: list[tuple[dict[str, Any], str]] = [
     ({"a": torch.zeros(4, 9, dtype=torch.int8)}, "same K"),
     ({"a": torch.zeros(8, dtype=torch.int8)}, "2 to 4 dimensions"),
@@ -175,6 +225,8 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"activation": "relu"}, "unknown activation 'relu'"),
     ({"out_dtype": torch.int8}, "out_scale goes with codes"),
     ({"out_scale": torch.ones(1)}, "out_scale goes with codes"),
+    ({"out_dtype": torch.int8, "out_scale": torch.ones(2)}, r"out_scale must be one float32, got \[2\]"),
+    ({"out_dtype": torch.int8, "out_scale": torch.ones(1).half()}, "out_scale must be one float32, got .*float16"),
 ]
 
 
@@ -212,6 +264,8 @@ def test_a_sum_that_could_overflow_is_refused() -> None:
         (torch.zeros(2, 8, dtype=torch.float64), {}, "must be float32"),
         (torch.zeros(2, 8), {"scale": torch.ones(2)}, "one float32"),
         (torch.zeros(2, 8), {"scale": torch.ones(1).half()}, "one float32, got"),
+        (torch.zeros(2, 8), {"scale": torch.ones(1), "group": 4}, "group is a number of columns whose scale is found"),
+        (torch.zeros(2, 8), {"group": -1}, "group is a number of columns .* got -1"),
         (torch.zeros(2, 8), {"pre_quant_scale": torch.ones(8).double()}, "pre_quant_scale must be float32, bfloat16"),
         (torch.zeros(2, 8), {"pre_quant_scale": torch.ones(8, device="meta")}, "is on meta, the input on cpu"),
         (torch.zeros(2, 8), {"pre_quant_scale": torch.ones(7)}, r"pre_quant_scale must have the shape \[8\]"),

@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from quant.kernels import ops, registration
-from quant.kernels.dispatch import Call, only
+from quant.kernels.dispatch import Call, Implementation, only
+from quant.kernels.layouts.sparse24 import compress
 
 INT8, FP8 = torch.int8, torch.float8_e4m3fn
 NO_CUPY = "CuPy cannot be imported"
@@ -73,6 +74,68 @@ def test_another_implementation_or_reason_is_said_again(pretend: pytest.MonkeyPa
         "quantize_rows runs by reference",
     ]
     assert said[-1].endswith("quantize_rows needs K <= 25600, got 25601")
+
+
+def by_group() -> torch.Tensor:
+    return ops.quantize_rows(torch.randn(20, 300), INT8, group=128)[0]
+
+
+def with_nibbles(dtype: torch.dtype = torch.bfloat16) -> torch.Tensor:
+    scale = None if dtype == torch.bfloat16 else torch.ones(1)
+    packed, by_group = torch.zeros(16, 8, dtype=torch.int32), torch.ones(16, 2)
+    return ops.int4_mm(torch.ones(20, 64).to(dtype), packed, by_group, a_scale=scale, out_dtype=torch.float32)
+
+
+def with_bytes() -> torch.Tensor:
+    return ops.int8_mm(torch.ones(20, 64), torch.zeros(16, 64, dtype=INT8), torch.ones(16, 1), out_dtype=torch.float32)
+
+
+def sparse() -> torch.Tensor:
+    values, meta = compress(torch.zeros(16, 64))
+    return ops.sparse_scaled_mm(torch.ones(20, 64), None, values, meta, None, out_dtype=torch.float32)
+
+
+def test_an_op_without_a_kernel_says_so_once(pretend: pytest.MonkeyPatch) -> None:
+    calls: list[Callable[[], torch.Tensor]] = [by_group, with_nibbles, partial(with_nibbles, INT8), with_bytes, sparse]
+    none = "runs by reference, not by a kernel of quant: it has none for this op and dtype"
+    assert said_by(*calls * 2) == [
+        "quantize_rows runs by reference, not by a kernel of quant: "
+        "quantize_rows finds one scale a row, not one for each 128 of K",
+        *(f"{op} {none}" for op in ("int4_mm", "int8_mm", "sparse_scaled_mm")),
+    ]
+
+
+def test_a_group_of_the_weight_is_part_of_the_choice(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Call] = []
+    chosen = registration._chosen
+
+    def noted(call: Call) -> Implementation:
+        asked.append(call)
+        return chosen(call)
+
+    monkeypatch.setattr(registration, "_chosen", noted)
+    with_nibbles(), with_bytes(), sparse(), by_group(), quantize()
+    assert [(call.op, call.m, call.n, call.k, call.group) for call in asked] == [
+        ("int4_mm", 20, 16, 64, 32),
+        ("int8_mm", 20, 16, 64, 0),
+        ("sparse_scaled_mm", 20, 16, 64, 0),
+        ("quantize_rows", 20, 0, 300, 128),
+        ("quantize_rows", 20, 0, 32, 0),
+    ]
+
+
+def test_scales_of_one_are_made_only_where_there_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[int] = []
+    ones = torch.ones
+
+    def counted(*sizes: int, **options: object) -> torch.Tensor:
+        made.append(1)
+        return ones(*sizes, **options)  # type: ignore[call-overload, no-any-return]
+
+    codes, weight, one = ones(20, 32, dtype=INT8), ones(16, 32, dtype=INT8), ones(1)
+    monkeypatch.setattr(torch, "ones", counted)
+    ops.scaled_mm(codes, one, weight, one, out_dtype=torch.float32)
+    assert not made
 
 
 def test_on_a_cpu_nothing_is_said() -> None:
