@@ -41,12 +41,18 @@ class LayerForm:
         return f"{name} + rank {self.rank}" if self.rank else name
 
 
+def runs_sparse(form: LayerForm) -> bool:
+    """Is the form dense, or one whose 2:4 weight an op multiplies: of a scale a row or one in all, or of none?"""
+    weights = form.scheme.weights
+    return not form.sparse or not (form.scheme.is_packed or (weights is not None and weights.strategy == "block"))
+
+
 def misfit(form: LayerForm, n: int, k: int) -> str | None:
     """Why a weight [n, k] cannot be stored in this form, with what would fit; None where it can."""
     weights = form.scheme.weights
     if weights is None and not form.sparse:
         return f"{form.scheme.name} leaves a weight that is not sparse as it is"
-    if form.sparse and form.scheme.is_packed:
+    if not runs_sparse(form):
         return f"no op runs {SPARSITY} with {form.scheme.name}"
     if form.sparse and k % 4:
         return f"2:4 needs in_features a multiple of 4, got {k}"

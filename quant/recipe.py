@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from quant.errors import RecipeError
-from quant.form import SPARSITY, LayerForm
+from quant.form import SPARSITY, LayerForm, runs_sparse
 from quant.patterns import check_pattern
 from quant.scheme import UNQUANTIZED, Scheme
 
@@ -273,12 +273,8 @@ def _group(value: object, where: str) -> Group:
     scheme = Scheme.parse(spelled, f"{where}.scheme")
     if scheme.weights is None and sparsity is None:
         raise RecipeError(f"{where}.scheme: {UNQUANTIZED} does nothing without sparsity; use 'ignore' to keep layers")
-    if scheme.is_packed and sparsity is not None:
-        raise RecipeError(
-            f"{where}.sparsity: no op runs {SPARSITY} with {scheme.name}; it goes with 8-bit or no scheme"
-        )
-    if scheme.name == "FP8_BLOCK" and sparsity is not None:
-        raise RecipeError(f"{where}.sparsity: no op runs {SPARSITY} with {scheme.name}; use FP8_DYNAMIC")
+    if not runs_sparse(LayerForm(scheme, sparse=sparsity is not None)):
+        raise RecipeError(f"{where}.sparsity: no op runs {SPARSITY} with {scheme.name}; use an 8-bit one, or none")
     misfits = fields.get("misfits", MISFITS[0])
     if misfits not in MISFITS:
         raise RecipeError(f"{where}.misfits: must be {' or '.join(MISFITS)}, got {misfits!r}")

@@ -91,7 +91,7 @@ def _check_group_size(given: Mapping[str, Any], where: str) -> None:
     size = given.get("group_size")
     if (given["strategy"] == "group") != (size is not None):
         raise RecipeError(f"{where}: group_size goes with strategy 'group' and only then")
-    if size is not None and (isinstance(size, bool) or size not in GROUP_SIZES):
+    if size is not None and (not isinstance(size, int) or size not in GROUP_SIZES):
         raise RecipeError(f"{where}.group_size: must be one of {', '.join(map(str, GROUP_SIZES))}, got {size!r}")
     if (given["strategy"] == "block") != ("block_structure" in given):
         raise RecipeError(f"{where}: block_structure goes with strategy 'block' and only then")

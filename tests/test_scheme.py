@@ -171,6 +171,7 @@ def test_refuses_a_part_without_a_key(key: str) -> None:
         ({"strategy": "group"}, "here.weights: group_size goes with strategy 'group'"),
         ({"group_size": 128}, "here.weights: group_size goes with strategy 'group'"),
         ({"strategy": "group", "group_size": 48}, "here.weights.group_size: must be one of 32, 64, 128, got 48"),
+        ({"strategy": "group", "group_size": 64.0}, "here.weights.group_size: must be one of 32, 64, 128, got 64.0"),
         ({"block_structure": [128, 128]}, "here.weights: block_structure goes with strategy 'block'"),
         ({"strategy": "block", "block_structure": [64, 64]}, "here.weights.block_structure: must be [128, 128]"),
         ({3: 4, "block": 1}, "here.weights: unknown key '3'"),

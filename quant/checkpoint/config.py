@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from quant.errors import CheckpointError, RecipeError
-from quant.form import SPARSITY, LayerForm
+from quant.form import SPARSITY, LayerForm, runs_sparse
 from quant.patterns import check_pattern, matches
 from quant.scheme import SCHEMES, Scheme, TensorFormat
 
@@ -101,9 +101,9 @@ def stored_layers(config: Mapping[str, Any], linears: Iterable[str], where: str)
         absent = sorted(listed - set(stored))
         if absent:
             raise CheckpointError(f"{where}: '{absent[0]}' is listed as {what} but is no quantized layer of the model")
-    wrong = next((name for name, form in stored.items() if form.sparse and form.scheme.is_packed), None)
+    wrong = next((name for name, form in stored.items() if not runs_sparse(form)), None)
     if wrong is not None:
-        raise CheckpointError(f"{where}: '{wrong}' is both packed and {SPARSITY} sparse, which no op here runs")
+        raise CheckpointError(f"{where}: '{wrong}': no op runs {SPARSITY} with {stored[wrong].scheme.name}")
     if not stored:
         raise CheckpointError(f"{where}: its groups match no layer of this model; is it another model's?")
     return stored

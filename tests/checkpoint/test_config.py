@@ -169,3 +169,34 @@ def test_refuses_a_group_it_cannot_run(changes: dict[str, Any], says: str) -> No
     with pytest.raises(CheckpointError) as error:
         read(config)
     assert str(error.value).startswith(f"file: config_groups.group_0{says}")
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"sparsity_config": []}, ": sparsity_config: must be a mapping, got []"),
+        (
+            {"sparsity_config": {"format": "packed"}},
+            ": sparsity_config.format: is 'packed'; this release reads 'dense'",
+        ),
+        ({"sparsity_config": {"format": "dense", "sparsity_structure": "4:8"}}, ": sparsity_config.sparsity_structure"),
+        (
+            {"sparsity_config": {"format": "dense", "sparsity_structure": "2:4", "targets": ["nowhere"]}},
+            ": 'nowhere' is listed as sparse but is no quantized layer of the model",
+        ),
+        ({"low_rank": ["blocks.0.0"]}, ": low_rank: must be a mapping of layers to ranks"),
+        ({"low_rank": {"blocks.0.0": 0}}, ": low_rank.blocks.0.0: must be a whole number of at least 1, got 0"),
+        ({"low_rank": {"nowhere": 2}}, ": 'nowhere' is listed as low_rank but is no quantized layer of the model"),
+    ],
+)
+def test_refuses_what_stands_beside_the_groups(changes: dict[str, Any], says: str) -> None:
+    with pytest.raises(CheckpointError) as error:
+        read({**tiny_config(ALL_FP8), **changes})
+    assert str(error.value).startswith(f"file{says}")
+
+
+@pytest.mark.parametrize("scheme", ["W4A16", "W8A16", "FP8_BLOCK"])
+def test_refuses_a_sparse_layer_that_no_op_runs(scheme: str) -> None:
+    config = build_config({"proj_out": LayerForm(SCHEMES[scheme], sparse=True)}, LAYERS, "float32", RECIPE)
+    with pytest.raises(CheckpointError, match=f"'proj_out': no op runs 2:4 with {scheme}"):
+        read(config)
