@@ -11,24 +11,43 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from quant.errors import QuantError
     from quant.models.generation import GenerationSettings
-    from quant.recipe import Recipe
+    from quant.recipe import KeepBudget, Recipe
     from quant.scheme import Scheme
     from quant.workflows.calibrating import calibrate
     from quant.workflows.inspecting import inspect
     from quant.workflows.loading import load
     from quant.workflows.quantizing import quantize
     from quant.workflows.saving import save
+    from quant.workflows.sensitivity import Sensitivity, SensitivityUnit, measure_sensitivity
 
-__all__ = ["GenerationSettings", "QuantError", "Recipe", "Scheme", "calibrate", "inspect", "load", "quantize", "save"]
+__all__ = [
+    "GenerationSettings",
+    "KeepBudget",
+    "QuantError",
+    "Recipe",
+    "Scheme",
+    "Sensitivity",
+    "SensitivityUnit",
+    "calibrate",
+    "inspect",
+    "load",
+    "measure_sensitivity",
+    "quantize",
+    "save",
+]
 
 _HOMES = {
     "GenerationSettings": "quant.models.generation",
+    "KeepBudget": "quant.recipe",
     "QuantError": "quant.errors",
     "Recipe": "quant.recipe",
     "Scheme": "quant.scheme",
+    "Sensitivity": "quant.workflows.sensitivity",
+    "SensitivityUnit": "quant.workflows.sensitivity",
     "calibrate": "quant.workflows.calibrating",
     "inspect": "quant.workflows.inspecting",
     "load": "quant.workflows.loading",
+    "measure_sensitivity": "quant.workflows.sensitivity",
     "quantize": "quant.workflows.quantizing",
     "save": "quant.workflows.saving",
 }

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from quant.errors import RecipeError
+from quant.fields import check_count, mapping, strict_loader, strings, typed
 from quant.form import SPARSITY, LayerForm, runs_sparse
 from quant.patterns import check_pattern
 from quant.scheme import UNQUANTIZED, Scheme
@@ -108,6 +110,36 @@ class Calibration:
 
 
 @dataclass(frozen=True)
+class KeepBudget:
+    """How much a checkpoint may grow so that its most sensitive layers stay in higher precision.
+
+    Calibration then measures each layer's sensitivity, and the recipe that it writes names the chosen layers instead.
+
+    Attributes:
+        share: of the bytes that the quantized components take without this, above 0.
+        scheme: what those layers become; None leaves them as they are. One that needs no data.
+        runs: how many prompts are run to measure, and `steps`, how many denoising steps of each are measured.
+    """
+
+    share: float
+    scheme: Scheme | None = None
+    runs: int = 4
+    steps: int = 5
+
+    def __post_init__(self) -> None:
+        if isinstance(self.share, bool) or not isinstance(self.share, int | float) or not 0 < self.share < math.inf:
+            raise RecipeError(f"keep_budget.share: must be a share above 0, such as 0.05, got {self.share!r}")
+        if self.scheme is not None and (self.scheme.weights is None or self.scheme.has_static_input):
+            raise RecipeError(f"keep_budget.scheme: {self.scheme.name} is not a scheme that needs no data")
+        for key in ("runs", "steps"):
+            check_count(getattr(self, key), 1, f"keep_budget.{key}")
+
+    def to_dict(self) -> dict[str, Any]:
+        body: dict[str, Any] = {"share": self.share, "runs": self.runs, "steps": self.steps}
+        return body if self.scheme is None else {"share": self.share, "scheme": self.scheme.name, **body}
+
+
+@dataclass(frozen=True)
 class Recipe:
     """A checked recipe.
 
@@ -117,6 +149,7 @@ class Recipe:
         ignore: patterns of layers left alone, on top of what the model family keeps.
         keep_edge_blocks: share of the blocks at each end that stays in high precision, 0 to 0.5. Relative to the
             depth, because "the first three" protects much of a 12-block model and little of a 60-block one.
+        keep_budget: the most sensitive layers are found and kept too; None where this is not asked for.
     """
 
     groups: tuple[Group, ...]
@@ -124,6 +157,7 @@ class Recipe:
     components: tuple[str, ...] | None = None
     ignore: tuple[str, ...] = ()
     keep_edge_blocks: float = 0.0
+    keep_budget: KeepBudget | None = None
     calibration: Calibration = field(default_factory=Calibration)
     name: str = "recipe"
 
@@ -137,6 +171,8 @@ class Recipe:
             body["ignore"] = list(self.ignore)
         if self.keep_edge_blocks:
             body["keep_edge_blocks"] = self.keep_edge_blocks
+        if self.keep_budget is not None:
+            body["keep_budget"] = self.keep_budget.to_dict()
         body["calibration"] = self.calibration.to_dict()
         return body
 
@@ -158,7 +194,7 @@ class Recipe:
         Raises:
             RecipeError: names the key and says what would be right.
         """
-        fields = _mapping(body, name, _RECIPE_KEYS)
+        fields = mapping(body, name, _RECIPE_KEYS)
         if fields.get("version") != VERSION:
             raise RecipeError(f"{name}: version is {fields.get('version')!r}; this release reads {VERSION}")
         groups = fields.get("groups")
@@ -170,13 +206,14 @@ class Recipe:
         components = fields.get("components")
         return cls(
             groups=tuple(_group(group, f"{name}: groups[{i}]") for i, group in enumerate(groups)),
-            summary=_typed(fields.get("summary", ""), str, f"{name}: summary"),
-            components=None if components is None else _strings(components, f"{name}: components"),
+            summary=typed(fields.get("summary", ""), str, f"{name}: summary"),
+            components=None if components is None else strings(components, f"{name}: components"),
             ignore=tuple(
                 check_pattern(pattern, f"{name}: ignore[{i}]")
-                for i, pattern in enumerate(_typed(fields.get("ignore", []), list, f"{name}: ignore"))
+                for i, pattern in enumerate(typed(fields.get("ignore", []), list, f"{name}: ignore"))
             ),
             keep_edge_blocks=float(edge),
+            keep_budget=_keep_budget(fields.get("keep_budget"), name),
             calibration=_calibration(fields.get("calibration", {}), f"{name}: calibration"),
             name=name,
         )
@@ -187,7 +224,7 @@ class Recipe:
         import yaml
 
         try:
-            body = yaml.load(text, Loader=_strict_loader())  # a subclass of SafeLoader
+            body = yaml.load(text, Loader=strict_loader())  # a subclass of SafeLoader
         except yaml.YAMLError as error:
             mark = getattr(error, "problem_mark", None)
             line = f" line {mark.line + 1}:" if mark is not None else ""
@@ -205,70 +242,34 @@ class Recipe:
         return cls.from_yaml(text, str(path))
 
 
-_RECIPE_KEYS = ("version", "summary", "components", "groups", "ignore", "keep_edge_blocks", "calibration")
-_T = TypeVar("_T")
-
-
-def _strict_loader() -> Any:
-    """A safe YAML loader that refuses a key given twice, which plain YAML takes the last of in silence."""
-    import yaml
-
-    class StrictLoader(yaml.SafeLoader):
-        pass
-
-    def construct_mapping(loader: yaml.SafeLoader, node: yaml.MappingNode) -> dict[Any, Any]:
-        seen: set[Any] = set()
-        for key_node, _ in node.value:
-            if not isinstance(key_node, yaml.ScalarNode):
-                raise yaml.constructor.ConstructorError(None, None, "a key must be a word", key_node.start_mark)
-            if key_node.value in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"key '{key_node.value}' is given twice", key_node.start_mark
-                )
-            seen.add(key_node.value)
-        return loader.construct_mapping(node, deep=True)
-
-    StrictLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, construct_mapping)
-    return StrictLoader
-
-
-def _mapping(value: object, where: str, keys: Sequence[str]) -> Mapping[str, Any]:
-    if not isinstance(value, Mapping):
-        raise RecipeError(f"{where}: must be a mapping with the keys {', '.join(keys)}")
-    unknown = [key for key in value if key not in keys]
-    if unknown:
-        raise RecipeError(f"{where}: unknown key '{unknown[0]}'; known: {', '.join(keys)}")
-    return value
-
-
-def _typed(value: object, kind: type[_T], where: str) -> _T:
-    if not isinstance(value, kind):
-        raise RecipeError(f"{where}: must be a {kind.__name__}, got {value!r}")
-    return value
-
-
-def _strings(value: object, where: str) -> tuple[str, ...]:
-    if not isinstance(value, list) or not value or not all(isinstance(item, str) and item for item in value):
-        raise RecipeError(f"{where}: must be a non-empty list of names, got {value!r}")
-    return tuple(value)
+_RECIPE_KEYS = (
+    "version",
+    "summary",
+    "components",
+    "groups",
+    "ignore",
+    "keep_edge_blocks",
+    "keep_budget",
+    "calibration",
+)
 
 
 def _group(value: object, where: str) -> Group:
-    fields = _mapping(value, where, ("targets", "scheme", "algorithm", "sparsity", "misfits"))
+    fields = mapping(value, where, ("targets", "scheme", "algorithm", "sparsity", "misfits"))
     sparsity = _sparsity(fields.get("sparsity"), f"{where}.sparsity")
     for key in ("targets", "scheme"):
         if key not in fields and not (key == "scheme" and sparsity is not None):
             raise RecipeError(f"{where}: '{key}' is missing")
-    targets = _strings(fields["targets"], f"{where}.targets")
+    targets = strings(fields["targets"], f"{where}.targets")
     spelled = fields.get("scheme", UNQUANTIZED)
     if not isinstance(spelled, str | Mapping):
         raise RecipeError(f"{where}.scheme: must be a name or a mapping, got {spelled!r}")
     algorithm = None
     if fields.get("algorithm") is not None:
         body = fields["algorithm"]
-        body = {"name": body} if isinstance(body, str) else _typed(body, dict, f"{where}.algorithm")
+        body = {"name": body} if isinstance(body, str) else typed(body, dict, f"{where}.algorithm")
         options = dict(body)
-        name = _typed(options.pop("name", None), str, f"{where}.algorithm.name")
+        name = typed(options.pop("name", None), str, f"{where}.algorithm.name")
         algorithm = Algorithm(name, tuple(sorted((str(key), option) for key, option in options.items())))
     scheme = Scheme.parse(spelled, f"{where}.scheme")
     if scheme.weights is None and sparsity is None:
@@ -291,7 +292,7 @@ def _group(value: object, where: str) -> Group:
 def _sparsity(value: object, where: str) -> Sparsity | None:
     if value is None:
         return None
-    fields = _mapping(value, where, ("structure", "method"))
+    fields = mapping(value, where, ("structure", "method"))
     structure, method = fields.get("structure", SPARSITY), fields.get("method")
     if structure != SPARSITY:
         raise RecipeError(f"{where}.structure: must be '{SPARSITY}', got {structure!r}")
@@ -301,7 +302,7 @@ def _sparsity(value: object, where: str) -> Sparsity | None:
 
 
 def _calibration(value: object, where: str) -> Calibration:
-    fields = _mapping(value, where, ("samples", "steps", "seed", "rows", "hessian_gb"))
+    fields = mapping(value, where, ("samples", "steps", "seed", "rows", "hessian_gb"))
     budget = fields.get("hessian_gb", Calibration.hessian_gb)
     if isinstance(budget, bool) or not isinstance(budget, int | float) or not budget > 0:
         raise RecipeError(f"{where}.hessian_gb: must be a number above 0, got {budget!r}")
@@ -311,6 +312,19 @@ def _calibration(value: object, where: str) -> Calibration:
         least = 0 if key == "seed" else 1
         if key == "steps" and number is None:
             continue
-        if isinstance(number, bool) or not isinstance(number, int) or number < least:
-            raise RecipeError(f"{where}.{key}: must be a whole number of at least {least}, got {number!r}")
+        check_count(number, least, f"{where}.{key}")
     return Calibration(**fields)
+
+
+def _keep_budget(value: object, name: str) -> KeepBudget | None:
+    if value is None:
+        return None
+    fields = dict(mapping(value, f"{name}: keep_budget", ("share", "scheme", "runs", "steps")))
+    if "share" not in fields:
+        raise RecipeError(f"{name}: keep_budget: 'share' is missing")
+    if "scheme" in fields:
+        fields["scheme"] = Scheme.parse(typed(fields["scheme"], str, f"{name}: keep_budget.scheme"), name)
+    try:
+        return KeepBudget(**fields)
+    except RecipeError as error:
+        raise RecipeError(f"{name}: {error}") from None

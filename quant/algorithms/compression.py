@@ -38,6 +38,30 @@ class Compressed:
     notes: dict[str, Any] = field(default_factory=dict)
 
 
+def round_smoothed(
+    weight: torch.Tensor, group: Group, hessian: torch.Tensor, pre_quant_scale: torch.Tensor | None
+) -> Compressed:
+    """A smoothed weight rounded by GPTQ: under the Hessian of the inputs that it meets, which are smoothed too.
+
+    Args:
+        weight: [N, K], float, as the original's input reads it.
+        group: of a recipe that asks for it.
+        hessian: [K, K], sum x x^T of the original's inputs.
+        pre_quant_scale: float32 [K], or None where smoothing does not help.
+
+    Returns:
+        the grid is that of the divided weight, and the weight is the undivided one, as `packing` takes them.
+    """
+    factor = torch.ones(weight.shape[1]) if pre_quant_scale is None else pre_quant_scale.float()
+    wide = factor.double()
+    options = {} if group.algorithm is None else dict(group.algorithm.options)
+    assert group.scheme.weights is not None
+    grid, found = _rounded(
+        weight.float() / factor, group.scheme.weights, hessian * torch.outer(wide, wide), None, options
+    )
+    return Compressed(found * factor, grid)
+
+
 def compresses(group: Group) -> bool:
     """Does `compress` have something to do for this group's weights, beyond rounding them to nearest?"""
     return group.sparsity is not None or (group.algorithm is not None and group.algorithm.name in ALGORITHMS)

@@ -59,10 +59,18 @@ def _alpha(value: object, where: str) -> None:
 
 
 _GPTQ: dict[str, Callable[[object, str], None]] = {"clip": _flag, "damping": _damping}
+_ROUNDINGS = ("nearest", "gptq")
+
+
+def _rounding(value: object, where: str) -> None:
+    if value not in _ROUNDINGS:
+        raise RecipeError(f"{where}: must be {' or '.join(_ROUNDINGS)}, got {value!r}")
+
+
 _OPTIONS: dict[str, dict[str, Callable[[object, str], None]]] = {
     "max": {},
     "mse": {},
-    "smoothquant": {"alpha": _alpha},
+    "smoothquant": {"alpha": _alpha, "rounding": _rounding},
     "gptq": _GPTQ,
     "svdquant": {"rank": _rank, **_GPTQ},
 }
@@ -75,12 +83,18 @@ def needs_of(group: Group) -> Needs:
     """What a group's scheme, algorithm and sparsity need; nothing for round-to-nearest with dynamic inputs."""
     needs = Needs(amax=group.scheme.has_static_input)
     if group.algorithm is not None and group.algorithm.name == "smoothquant":
-        needs |= Needs(channel_amax=True, rows=True)
+        needs |= Needs(channel_amax=True, rows=True, hessian=rounds_smoothed(group))
     if group.algorithm is not None and group.algorithm.name in _BY_HESSIAN:
         needs |= Needs(hessian=True)
     if group.sparsity is not None and group.sparsity.method in _METHODS_BY_HESSIAN:
         needs |= Needs(hessian=True)
     return needs
+
+
+def rounds_smoothed(group: Group) -> bool:
+    """Is the smoothed weight rounded by GPTQ, and not to nearest?"""
+    algorithm = group.algorithm
+    return algorithm is not None and dict(algorithm.options).get("rounding") == "gptq"
 
 
 def check_algorithms(recipe: Recipe) -> None:

@@ -52,8 +52,8 @@ def run_prompts(
         raise CalibrationError(
             f"{type(pipe).__name__} {what}; calibrate it in Python: quant.quantize(pipe, recipe, forward_loop=...)"
         )
-    reports_steps = {"callback_on_step_end", "num_inference_steps"} <= set(accepted)
-    steps = (settings.num_inference_steps or accepted["num_inference_steps"].default) if reports_steps else 1
+    reports_steps = "callback_on_step_end" in accepted and "num_inference_steps" in accepted
+    steps = step_count(pipe, settings) if reports_steps else 1
     with (
         _own_bar_off(pipe),
         tqdm(
@@ -84,6 +84,20 @@ def run_prompts(
             if not reports_steps:
                 bar.update()
             on_prompt(i + 1)
+
+
+def step_count(pipe: Any, settings: GenerationSettings) -> int:
+    """How many denoising steps a run takes.
+
+    Raises:
+        CalibrationError: neither the settings nor the pipeline's call say.
+    """
+    accepted = inspect.signature(type(pipe).__call__).parameters
+    default = accepted["num_inference_steps"].default if "num_inference_steps" in accepted else None
+    steps = settings.num_inference_steps or default
+    if not isinstance(steps, int):
+        raise CalibrationError(f"{type(pipe).__name__} has no default number of steps; give --steps")
+    return steps
 
 
 @contextmanager

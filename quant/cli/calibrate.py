@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from quant.cli.options import generation_options, given_settings
+from quant.cli.options import Share, generation_options, given_settings
+
+if TYPE_CHECKING:
+    from quant.recipe import KeepBudget
 
 
 @click.command()
@@ -25,6 +29,16 @@ from quant.cli.options import generation_options, given_settings
 )
 @click.option("--seed", type=click.IntRange(0), metavar="N", help="Of the initial latents.  [default: the recipe's]")
 @generation_options
+@click.option(
+    "--keep-budget",
+    type=Share(),
+    metavar="SHARE",
+    help="Measure every layer's sensitivity and keep the most sensitive ones as they are, so that the checkpoint "
+    'grows by no more than this, such as "5%". Needs --prompts; costs what `quant sensitivity` costs.',
+)
+@click.option(
+    "--keep-as", metavar="SCHEME", help="With --keep-budget: give those layers this scheme, such as W8A8, instead."
+)
 @click.option("--full", is_flag=True, help="Write a complete pipeline folder: copy all other components too.")
 @click.option("--force", is_flag=True, help="Replace DIR if it exists.")
 @click.option(
@@ -51,6 +65,8 @@ def calibrate(
     prompts: Path | None,
     samples: int | None,
     seed: int | None,
+    keep_budget: float | None,
+    keep_as: str | None,
     full: bool,
     force: bool,
     dtype: str,
@@ -73,6 +89,7 @@ def calibrate(
     Examples:
       quant calibrate Wan-AI/Wan2.1-T2V-1.3B-Diffusers --recipe fp8-dynamic --out wan-fp8
       quant calibrate ./wan --recipe w8a8 --prompts prompts.txt --steps 20 --full --out wan-int8
+      quant calibrate ./wan --recipe w4a8 --prompts prompts.txt --keep-budget 5% --keep-as W8A8 --out wan-mixed
     """
     import torch
 
@@ -91,6 +108,7 @@ def calibrate(
         device=device,
         samples=samples,
         seed=seed,
+        keep_budget=_keep(keep_budget, keep_as),
         max_shard_bytes=int(shard_size * 1e9),
         progress=not quiet,
     )
@@ -101,3 +119,15 @@ def calibrate(
     if prompts is not None and not made.used_prompts:
         click.echo(f"note: {made.recipe.name} needs no data; {prompts} was not used")
     click.echo(f"wrote {out}; look into it with: quant inspect {out}")
+
+
+def _keep(budget: float | None, scheme: str | None) -> KeepBudget | None:
+    from quant.errors import QuantError
+    from quant.recipe import KeepBudget
+    from quant.scheme import Scheme
+
+    if budget is None:
+        if scheme is not None:
+            raise QuantError("--keep-as: says what --keep-budget keeps layers as; give both")
+        return None
+    return KeepBudget(budget, None if scheme is None else Scheme.parse(scheme, "--keep-as"))

@@ -14,6 +14,7 @@ from quant.cli.demo import demo
 from quant.cli.inspect import inspect
 from quant.cli.kernels import kernels
 from quant.cli.recipes import recipes
+from quant.cli.sensitivity import sensitivity
 from quant.errors import QuantError
 from quant.kernels.runtime.errors import KernelError
 
@@ -43,7 +44,7 @@ class _Group(click.Group):
 def main() -> None:
     """Make video diffusion models smaller and faster.
 
-    A recipe and a model become a checkpoint in FP8 or INT8, which stock diffusers loads after
+    A recipe and a model become a checkpoint in FP8, INT8, INT4 or 2:4, which stock diffusers loads after
     `import quant.diffusers`.
     """
     # The libraries below talk about themselves at every start; what matters here is said by this program.
@@ -56,5 +57,5 @@ def main() -> None:
     warnings.filterwarnings("ignore", message="transformers .* is not tested")
 
 
-for command in (calibrate, inspect, recipes, kernels, bench, demo):
+for command in (calibrate, sensitivity, inspect, recipes, kernels, bench, demo):
     main.add_command(command)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +30,22 @@ def generation_options(command: Callable[..., Any]) -> Callable[..., Any]:
     for option, name, kind, text in reversed(_GENERATION):
         command = click.option(option, name, type=kind, metavar="N", help=text + _DEFAULT)(command)
     return command
+
+
+class Share(click.ParamType[float]):
+    """A share above 0, as "5%" or "0.05"."""
+
+    name = "share"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        text = str(value).strip()
+        try:
+            share = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+        except ValueError:
+            share = 0.0
+        if not 0 < share < math.inf:
+            self.fail(f"{value!r} is not a share above 0, such as 5% or 0.05", param, ctx)
+        return share
 
 
 def given_settings(values: Mapping[str, Any]) -> GenerationSettings:

@@ -6,31 +6,30 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from quant.algorithms.table import check_algorithms
 from quant.calibration.journal import Journal
-from quant.calibration.pipeline_runs import run_prompts
-from quant.calibration.prompts import read_prompts
 from quant.checkpoint.folder import check_free, new_folder
 from quant.checkpoint.manifest import write_manifest
 from quant.checkpoint.reader import read_json
 from quant.checkpoint.shards import WEIGHTS, TensorPlan
-from quant.errors import CalibrationError
 from quant.models.generation import GenerationSettings
-from quant.models.table import family_name
-from quant.recipe import Recipe
-from quant.recipe_files import find_recipe
+from quant.recipe import KeepBudget, Recipe
 from quant.workflows.component import plan_component, write_component
+from quant.workflows.keeping import apply_budget
+from quant.workflows.preparing import Prepared, prepare
+from quant.workflows.sensitivity import Sensitivity
 from quant.workflows.skeleton import skeleton
 from quant.workflows.solved import Solved, solve_models
-from quant.workflows.solving import needs_data
-from quant.workflows.sources import Source, components_of, copy_rest, open_source
-from quant.workflows.weights import check_finite_model, of_files, of_model
+from quant.workflows.sources import Source, copy_rest
+from quant.workflows.weights import of_files, of_model
+
+#: Beside the manifest of a checkpoint some of whose layers were kept for what was measured of them.
+SENSITIVITY = "sensitivity.json"
 
 
 @dataclass(frozen=True)
@@ -64,6 +63,7 @@ def calibrate(
     device: str | None = None,
     samples: int | None = None,
     seed: int | None = None,
+    keep_budget: KeepBudget | None = None,
     max_shard_bytes: int = 10 * 10**9,
     progress: bool = True,
 ) -> Calibrated:
@@ -80,6 +80,8 @@ def calibrate(
         dtype: of everything that is not packed, and of calibration runs.
         device: where calibration runs; CUDA where there is one.
         samples, seed: override the recipe's calibration.
+        keep_budget: over the recipe's own: measure how sensitive each layer is, and keep the most sensitive ones in
+            higher precision. The recipe written into `out` names them; `sensitivity.json` has what was measured.
         max_shard_bytes: largest safetensors file.
         progress: bars on stderr.
 
@@ -90,79 +92,43 @@ def calibrate(
     """
     out = Path(out)
     check_free(out, force=force)
-    source = open_source(model)
-    chosen = _recipe_for(source, recipe, samples, seed)
-    components = components_of(source, chosen)
-    texts = _prompts(chosen, source, prompts) if needs_data(chosen) else None
-    used = _settings(source, chosen, settings)
-    place = device or ("cuda" if torch.cuda.is_available() else "cpu")
-
+    start = prepare(
+        model, recipe, prompts=prompts, settings=settings, samples=samples, seed=seed, keep_budget=keep_budget
+    )
+    source, texts = start.source, start.prompts
     forward: Callable[[], object] | None = None
-    journal = _journal(out, source, chosen, texts or [], used, dtype)
+    pipe = None
+    journal = _journal(out, start, dtype)
     if texts is not None:
-        pipe = source.load_pipeline(dtype)
-        models = {name: getattr(pipe, name) for name in components}
-        for name, module in models.items():
-            check_finite_model(module, name)
-        pipe.to(place)
+        pipe, models = start.load(dtype, device)
         tensors = {name: of_model(module) for name, module in models.items()}
-        forward = _runner(pipe, texts, used, chosen.calibration.seed, progress, journal)
+        forward = start.runner(pipe, progress, journal)
     else:
-        models = {name: skeleton(source.component_folder(name)) for name in components}
+        models = {name: skeleton(source.component_folder(name)) for name in start.components}
         tensors = {name: of_files(model, source.component_folder(name), dtype) for name, model in models.items()}
     with journal:
-        solved = solve_models(models, chosen, forward, texts, used, journal)
+        solved = solve_models(models, start.recipe, forward, texts, start.settings, journal)
+        found: Sensitivity | None = None
+        if start.recipe.keep_budget is not None:
+            assert texts is not None
+            solved, found = apply_budget(solved, pipe, source.name, texts, progress)
         with new_folder(out, force=force) as work:
             layers = _write(work, source, solved, tensors, _Writing(dtype, full, max_shard_bytes, progress))
-    return Calibrated(out, chosen, layers, len(texts or ()))
+            if found is not None:
+                (work / SENSITIVITY).write_text(found.to_json(), encoding="utf-8")
+    return Calibrated(out, solved.recipe, layers, len(texts or ()))
 
 
-def _recipe_for(source: Source, recipe: str | Path | Recipe, samples: int | None, seed: int | None) -> Recipe:
-    family = next((family_name(cls) for cls in source.classes.values() if family_name(cls) != "generic"), "generic")
-    chosen = find_recipe(recipe, family)
-    check_algorithms(chosen)
-    changes = {key: value for key, value in (("samples", samples), ("seed", seed)) if value is not None}
-    return replace(chosen, calibration=replace(chosen.calibration, **changes)) if changes else chosen
-
-
-def _prompts(recipe: Recipe, source: Source, prompts: str | Path | Sequence[str] | None) -> list[str]:
-    if not source.is_pipeline:
-        raise CalibrationError(f"{source.folder}: {recipe.name} runs the whole pipeline; give the pipeline's folder")
-    if prompts is None:
-        raise CalibrationError(f"{recipe.name}: needs calibration data; give --prompts FILE (prompts= in Python)")
-    return read_prompts(prompts, recipe.calibration.samples)
-
-
-def _settings(source: Source, recipe: Recipe, settings: GenerationSettings | None) -> GenerationSettings:
-    """The folder's settings, then the recipe's steps, then what the user asked for."""
-    base = GenerationSettings.read(source.folder).merged(num_inference_steps=recipe.calibration.steps)
-    return base.merged(**(settings or GenerationSettings()).given())
-
-
-def _runner(
-    pipe: Any, prompts: list[str], settings: GenerationSettings, seed: int, progress: bool, journal: Journal
-) -> Callable[[], object]:
-    return lambda: run_prompts(
-        pipe,
-        prompts,
-        settings,
-        seed=seed,
-        progress=progress,
-        start=journal.done,
-        on_prompt=journal.prompt_done,
-    )
-
-
-def _journal(
-    out: Path, source: Source, recipe: Recipe, prompts: list[str], settings: GenerationSettings, dtype: torch.dtype
-) -> Journal:
+def _journal(out: Path, start: Prepared, dtype: torch.dtype) -> Journal:
     """The journal of a calibration for `out`; its key is everything that the statistics depend on."""
+    source = start.source
     files = [
         (path.relative_to(source.folder).as_posix(), path.stat().st_size, path.stat().st_mtime_ns)
         for path in sorted(source.folder.rglob("*"))
         if path.is_file()
     ]
-    known = [recipe.sha256, prompts, settings.given(), str(dtype), str(source.folder.resolve()), files]
+    run = [start.recipe.sha256, start.prompts or [], start.settings.given()]
+    known = [*run, str(dtype), str(source.folder.resolve()), files]
     key = hashlib.sha256(json.dumps(known).encode()).hexdigest()
     return Journal(out.parent / f".{out.name}.calibration.safetensors", key)
 

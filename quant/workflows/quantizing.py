@@ -16,11 +16,10 @@ from quant.calibration.prompts import read_prompts
 from quant.errors import CalibrationError, ModelError, RecipeError
 from quant.models.generation import GenerationSettings
 from quant.models.table import DENOISERS, family_of
-from quant.modules.linear import QuantLinear
 from quant.modules.replace import quantized_layers
-from quant.packing.linear import pack_linear, relative_error
 from quant.recipe import Recipe
 from quant.recipe_files import find_recipe
+from quant.workflows.keeping import apply_budget
 from quant.workflows.record import Record, attach
 from quant.workflows.solved import Solved, solve_models
 from quant.workflows.solving import needs_data
@@ -73,6 +72,10 @@ def quantize(
             raise ModelError(f"{name}: is quantized already; quantize the original model")
         check_finite_model(module, name)
     solved = solve_models(modules, chosen, forward, texts, given)
+    if chosen.keep_budget is not None:
+        if texts is None:
+            raise CalibrationError(f"{chosen.name}: keep_budget measures a pipeline on prompts; give it with prompts=")
+        solved, _ = apply_budget(solved, model, type(model).__name__, texts, progress)
     copies = {name: _copy(solved, name) for name in modules}
     if isinstance(model, nn.Module):
         return copies[MODEL]
@@ -117,15 +120,8 @@ def _copy(solved: Solved, component: str) -> nn.Module:
     errors: dict[str, float] = {}
     known: dict[int, Any] = {}
     for fate in solved.quantized(component):
-        linear, solution = model.get_submodule(fate.name), solved.solutions[component][fate.name]
-        assert isinstance(linear, nn.Linear) and fate.group is not None
-        weight = linear.weight.detach()
-        form = solution.form(fate.group)
-        source = weight.cpu() if solution.weight is None else solution.weight
-        tensors = pack_linear(source, form, **solution.beside(weight.dtype))
-        errors[fate.name] = relative_error(weight.cpu(), tensors, form.scheme)
         # deepcopy takes what is known of an object instead of copying it.
-        known[id(linear)] = QuantLinear.from_tensors(linear, form, tensors, weight.device)
+        known[id(model.get_submodule(fate.name))], errors[fate.name] = solved.layer(component, fate)
     made: nn.Module = copy.deepcopy(model, known)
     config = solved.config(component, _float_dtype(model))
     attach(made, Record(config, solved.provenance(type(model).__name__), solved.records(component, errors)))

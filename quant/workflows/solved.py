@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -11,8 +12,11 @@ from torch import nn
 
 from quant.algorithms.table import check_algorithms
 from quant.calibration.journal import Journal
+from quant.form import LayerForm
 from quant.models.fate import Fate, decide
 from quant.models.generation import GenerationSettings
+from quant.modules.linear import QuantLinear
+from quant.packing.linear import pack_linear, relative_error, tensor_layout
 from quant.recipe import Recipe
 from quant.workflows.component import component_config
 from quant.workflows.provenance import calibration_record, provenance
@@ -43,6 +47,50 @@ class Solved:
     def quantized(self, component: str) -> list[Fate]:
         """The layers that are quantized."""
         return [fate for fate in self.fates[component] if fate.group is not None]
+
+    def form(self, component: str, fate: Fate) -> LayerForm:
+        """What a quantized layer is stored as."""
+        assert fate.group is not None
+        return self.solutions[component][fate.name].form(fate.group)
+
+    def layer(self, component: str, fate: Fate) -> tuple[QuantLinear, float]:
+        """A quantized layer as it runs, on its model's device, and its relative weight error."""
+        linear, solution = self.models[component].get_submodule(fate.name), self.solutions[component][fate.name]
+        assert isinstance(linear, nn.Linear)
+        weight = linear.weight.detach()
+        form = self.form(component, fate)
+        source = weight.cpu() if solution.weight is None else solution.weight
+        if form.scheme.weights is None:
+            source = source.to(weight.dtype)
+        tensors = pack_linear(source, form, **solution.beside(weight.dtype))
+        error = relative_error(weight.cpu(), tensors, form.scheme)
+        return QuantLinear.from_tensors(linear, form, tensors, weight.device), error
+
+    def stored_bytes(self, component: str, fate: Fate) -> int:
+        """What a quantized layer's weight and all that belongs to it take, without its bias."""
+        return self.bytes_as(component, fate, self.form(component, fate))
+
+    def bytes_as(self, component: str, fate: Fate, form: LayerForm) -> int:
+        """What a layer's weight would take in another form."""
+        dtype = self._weight(component, fate).dtype
+        layout = tensor_layout(form, fate.shape[0], fate.shape[1])
+        return sum(math.prod(shape) * (of_dtype or dtype).itemsize for of_dtype, shape in layout.values())
+
+    def original_bytes(self, component: str, fate: Fate) -> int:
+        """What the weight takes in the model as it was given."""
+        return self._weight(component, fate).nbytes
+
+    def component_bytes(self, component: str) -> int:
+        """What all tensors of a component take in the checkpoint."""
+        given: int = sum(tensor.nbytes for tensor in self.models[component].state_dict().values())
+        quantized = self.quantized(component)
+        saved = sum(self.original_bytes(component, f) - self.stored_bytes(component, f) for f in quantized)
+        return given - saved
+
+    def _weight(self, component: str, fate: Fate) -> torch.Tensor:
+        weight = self.models[component].get_submodule(fate.name).weight
+        assert isinstance(weight, torch.Tensor)
+        return weight
 
     def config(self, component: str, dtype: torch.dtype) -> dict[str, Any]:
         """The quantization_config; `dtype` is that of everything not packed."""

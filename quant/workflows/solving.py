@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from quant.algorithms.compression import compress, compresses
+from quant.algorithms.compression import compress, compresses, round_smoothed
 from quant.algorithms.smoothquant import Smoothing, smooth
-from quant.algorithms.table import Needs, needs_of
+from quant.algorithms.table import Needs, needs_of, rounds_smoothed
 from quant.calibration.journal import Journal
 from quant.calibration.statistics import Statistics, collect
 from quant.errors import CalibrationError
@@ -62,7 +62,7 @@ class Solution:
 
 def needs_data(recipe: Recipe) -> bool:
     """True where a recipe cannot be applied without running the model."""
-    return any(needs_of(group) for group in recipe.groups)
+    return recipe.keep_budget is not None or any(needs_of(group) for group in recipe.groups)
 
 
 def solve(
@@ -192,6 +192,10 @@ def _solve_group(models: Mapping[str, nn.Module], members: list[_Member], seen: 
         if compresses(fate.group):
             made = compress(_weight(models[component], fate.name), fate.group, hessian)
             solutions.append(Solution(scale, None, made.notes, made.weight, made.grid, made.branch))
+        elif _smooths(fate) and rounds_smoothed(fate.group):
+            assert hessian is not None
+            made = round_smoothed(_weight(models[component], fate.name), fate.group, hessian, smoothed)
+            solutions.append(Solution(scale, smoothed, notes, made.weight, made.grid))
         else:
             solutions.append(Solution(scale, smoothed, notes if _smooths(fate) else {}))
     return solutions

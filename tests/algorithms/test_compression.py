@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from quant.algorithms.compression import compress, compresses
+from quant.algorithms.compression import compress, compresses, round_smoothed
 from quant.algorithms.gptq import output_error
 from quant.kernels.layouts.sparse24 import is_24
 from quant.packing.grid import grid_of
@@ -110,3 +110,24 @@ def test_without_data_only_the_weight_decides(weight: torch.Tensor) -> None:
     assert torch.equal(made.weight[made.weight != 0], weight[made.weight != 0])
     assert of.scheme.weights is not None
     assert grid_of(made.weight, of.scheme.weights).scale.shape == (N, 1)
+
+
+@pytest.mark.parametrize("scheme", ["W8A8", "FP8_DYNAMIC"])
+def test_a_smoothed_weight_rounded_by_gptq_is_better_than_rounded_to_nearest(
+    weight: torch.Tensor, hessian: torch.Tensor, scheme: str
+) -> None:
+    of = group(scheme=scheme, algorithm={"name": "smoothquant", "rounding": "gptq"})
+    factor = torch.rand(K, generator=torch.Generator().manual_seed(3)) * 4 + 0.25
+    made = round_smoothed(weight, of, hessian, factor)
+    tensors = pack_linear(made.weight, of.form, grid=made.grid, pre_quant_scale=factor)
+    # What is packed is what was found, although dividing and multiplying by the factor is not exact.
+    assert torch.allclose(unpack_linear(tensors, of.scheme), made.weight, rtol=1e-5, atol=0)
+    plain = unpack_linear(pack_linear(weight, of.form, pre_quant_scale=factor), of.scheme)
+    error = output_error(unpack_linear(tensors, of.scheme) - weight, hessian)
+    assert error < 0.8 * output_error(plain - weight, hessian)
+
+
+def test_without_a_factor_a_smoothed_weight_is_rounded_as_it_is(weight: torch.Tensor, hessian: torch.Tensor) -> None:
+    smoothed = group(scheme="W8A8", algorithm={"name": "smoothquant", "rounding": "gptq"})
+    plain = compress(weight, group(scheme="W8A8", algorithm="gptq"), hessian)
+    assert torch.equal(round_smoothed(weight, smoothed, hessian, None).weight, plain.weight)

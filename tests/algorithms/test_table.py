@@ -24,9 +24,12 @@ def _recipe(scheme: str, algorithm: Any = None) -> Recipe:
         *((scheme, "smoothquant", Needs(channel_amax=True, rows=True)) for scheme in DYNAMIC),
         *((scheme, name, Needs(amax=True)) for scheme in STATIC for name in (None, "max")),
         *((scheme, "smoothquant", Needs(amax=True, channel_amax=True, rows=True)) for scheme in STATIC),
+        *(("W4A16", name, Needs(hessian=True)) for name in ("gptq", "svdquant", "mse")),
+        ("W8A8", {"name": "smoothquant", "rounding": "gptq"}, Needs(channel_amax=True, rows=True, hessian=True)),
+        ("W8A8", {"name": "smoothquant", "rounding": "nearest"}, Needs(channel_amax=True, rows=True)),
     ],
 )
-def test_a_group_needs_what_its_scheme_and_algorithm_read(scheme: str, algorithm: str | None, needs: Needs) -> None:
+def test_a_group_needs_what_its_scheme_and_algorithm_read(scheme: str, algorithm: Any, needs: Needs) -> None:
     recipe = _recipe(scheme, algorithm)
     check_algorithms(recipe)
     assert needs_of(recipe.groups[1]) == needs
@@ -45,11 +48,22 @@ def test_needs_add_up() -> None:
     ("scheme", "algorithm", "message"),
     [
         ("W8A8", "gptp", "unknown algorithm 'gptp'; known: max, mse, smoothquant, gptq, svdquant"),
-        ("W8A8", {"name": "smoothquant", "alhpa": 0.5}, "unknown option 'alhpa' of smoothquant; known: alpha"),
+        (
+            "W8A8",
+            {"name": "smoothquant", "alhpa": 0.5},
+            "unknown option 'alhpa' of smoothquant; known: alpha, rounding",
+        ),
         ("FP8", {"name": "max", "alpha": 0.5}, "unknown option 'alpha' of max; known: none"),
         ("W8A8", "max", "'max' finds static input scales, and W8A8 has dynamic ones"),
         ("FP8_DYNAMIC", "max", "'max' finds static input scales, and FP8_DYNAMIC has dynamic ones"),
         ("W8A8", {"name": "smoothquant", "alpha": 2}, "must be 'search' or a number above 0, up to 1, got 2"),
+        ("W8A8", {"name": "smoothquant", "rounding": "up"}, "rounding: must be nearest or gptq, got 'up'"),
+        ("W4A16", {"name": "gptq", "clip": 1}, "clip: must be true or false, got 1"),
+        ("W4A16", {"name": "gptq", "damping": 0}, "damping: must be a number between 0 and 1, got 0"),
+        ("W4A16", {"name": "svdquant", "rank": 0}, "rank: must be a whole number of at least 1, got 0"),
+        ("W4A16", {"name": "mse", "clip": True}, "unknown option 'clip' of mse; known: none"),
+        ("W4A16", "smoothquant", "it is not for W4A16, whose inputs are not quantized"),
+        ("W4A8", "smoothquant", "'smoothquant' is for a scale a row or tensor, not for W4A8"),
         ("W8A8", {"name": "smoothquant", "alpha": "auto"}, "must be 'search' or a number above 0, up to 1, got 'auto'"),
     ],
 )

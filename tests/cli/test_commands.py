@@ -98,3 +98,41 @@ def test_recipes() -> None:
     ]
     shown = run("recipes", "show", "w8a8")
     assert quant.Recipe.from_yaml(shown).groups[0].scheme.name == "W8A8"
+
+
+def test_sensitivity_writes_json_and_a_picture(model: Path, tmp_path: Path) -> None:
+    prompts = tmp_path / "prompts.txt"
+    prompts.write_text("a red fox\nsnow\n")
+    out = tmp_path / "found.json"
+    command = ("sensitivity", model, "--recipe", "fp8-dynamic", "--prompts", prompts, "--out", out, "--runs", 1)
+    said = run(*command, "--measured-steps", 2)
+    found = quant.Sensitivity.from_json(out.read_text())
+    assert len(found.units) == LINEARS
+    head, *rows = said.splitlines()
+    assert head.split()[:3] == ["transformer", "scheme", "error"] and head.endswith("step 1  step 2")
+    assert rows[0].startswith(found.ranked[0].name)
+    assert (tmp_path / "found.svg").read_text().startswith("<svg")
+    refused = CliRunner().invoke(main, [str(part) for part in command])
+    assert refused.exit_code == 2 and f"{out}: exists; give --force" in refused.stderr
+
+
+def test_a_keep_budget_is_a_share(model: Path, tmp_path: Path) -> None:
+    prompts = tmp_path / "prompts.txt"
+    prompts.write_text("a red fox\n")
+    command = [
+        "calibrate",
+        str(model),
+        "--recipe",
+        "fp8-dynamic",
+        "--prompts",
+        str(prompts),
+        "--out",
+        str(tmp_path / "out"),
+    ]
+    said = run(*command, "--keep-budget", "2%")
+    assert "sensitive: alone it moves the prediction by" in said
+    for wrong in ("0", "-5%", "much"):
+        refused = CliRunner().invoke(main, [*command, "--keep-budget", wrong])
+        assert refused.exit_code == 2 and "is not a share above 0, such as 5% or 0.05" in refused.stderr
+    refused = CliRunner().invoke(main, [*command, "--keep-as", "W8A8"])
+    assert refused.exit_code == 2 and "--keep-as: says what --keep-budget keeps layers as" in refused.stderr

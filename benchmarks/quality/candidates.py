@@ -1,0 +1,95 @@
+"""What is compared: every shipped recipe, and the same layers by ModelOpt's fake quantization and by SDNQ."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Maker = Literal["quant", "ModelOpt", "SDNQ"]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One way to make a model smaller.
+
+    Attributes:
+        maker: who does it.
+        name: the recipe's name, or the rival's own word for it; unique with its maker.
+        level: candidates of a level are compared with each other; one of `LEVELS`.
+        goal: mean paired PSNR in dB that this project set itself; None where it set none.
+        options: what the rival is given.
+    """
+
+    maker: Maker
+    name: str
+    level: str
+    goal: float | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def key(self) -> str:
+        """Its name among all."""
+        return f"{self.maker}: {self.name}"
+
+
+#: In the order of the table.
+LEVELS = (
+    "FP8 weights and inputs",
+    "INT8 weights and inputs",
+    "8-bit weights",
+    "INT4 weights",
+    "INT4 weights, 8-bit inputs",
+    "2:4, feed-forward layers",
+    "2:4, every layer",
+    "mixed",
+)
+_FP8, _INT8, _W8, _W4, _W4A8, _SPARSE, _ALL, _MIXED = LEVELS
+
+_INT8_TOKEN = {"axis": None, "type": "dynamic", "block_sizes": {-1: None}, "num_bits": 8}
+_SDNQ_SVD = {"use_svd": True, "svd_rank": 32}
+
+CANDIDATES = (
+    Candidate("quant", "fp8-dynamic", _FP8, 42.5),
+    Candidate("quant", "fp8-static", _FP8),
+    Candidate("quant", "fp8-block", _FP8),
+    Candidate("ModelOpt", "FP8_DEFAULT", _FP8, options={"config": "FP8_DEFAULT_CFG"}),
+    Candidate("ModelOpt", "FP8_PER_CHANNEL_PER_TOKEN", _FP8, options={"config": "FP8_PER_CHANNEL_PER_TOKEN_CFG"}),
+    Candidate("SDNQ", "fp8, FP8 matmul", _FP8, options={"weights_dtype": "fp8", "use_quantized_matmul": True}),
+    Candidate("quant", "w8a8", _INT8, 53),
+    Candidate("ModelOpt", "INT8_DEFAULT", _INT8, options={"config": "INT8_DEFAULT_CFG"}),
+    Candidate("ModelOpt", "INT8_SMOOTHQUANT, alpha 0.5", _INT8, options={"config": "INT8_DEFAULT_CFG", "alpha": 0.5}),
+    Candidate(
+        "ModelOpt", "INT8 per channel x token", _INT8, options={"config": "INT8_DEFAULT_CFG", "input": _INT8_TOKEN}
+    ),
+    Candidate("SDNQ", "int8, INT8 matmul", _INT8, options={"weights_dtype": "int8", "use_quantized_matmul": True}),
+    Candidate("quant", "w8a16", _W8),
+    Candidate("ModelOpt", "INT8_WEIGHT_ONLY", _W8, options={"config": "INT8_WEIGHT_ONLY_CFG"}),
+    Candidate("SDNQ", "int8", _W8, options={"weights_dtype": "int8"}),
+    Candidate("quant", "w4a16", _W4),
+    Candidate("quant", "w4a16-gptq", _W4, 36),
+    Candidate("ModelOpt", "INT4_BLOCKWISE_WEIGHT_ONLY", _W4, options={"config": "INT4_BLOCKWISE_WEIGHT_ONLY_CFG"}),
+    Candidate("ModelOpt", "INT4_AWQ", _W4, options={"config": "INT4_AWQ_CFG"}),
+    Candidate("SDNQ", "int4 g128", _W4, options={"weights_dtype": "int4", "group_size": 128}),
+    Candidate("SDNQ", "uint4 g128", _W4, options={"weights_dtype": "uint4", "group_size": 128}),
+    Candidate(
+        "SDNQ",
+        "uint4 g128 + Hadamard",
+        _W4,
+        options={"weights_dtype": "uint4", "group_size": 128, "use_hadamard": True},
+    ),
+    Candidate(
+        "SDNQ", "uint4 g128 + SVD rank 32", _W4, options={"weights_dtype": "uint4", "group_size": 128, **_SDNQ_SVD}
+    ),
+    Candidate("quant", "w4a8", _W4A8, 34),
+    Candidate("quant", "w4afp8", _W4A8, 34),
+    Candidate("ModelOpt", "W4A8_AWQ_BETA", _W4A8, options={"config": "W4A8_AWQ_BETA_CFG"}),
+    Candidate("quant", "sparse24", _SPARSE, 29),
+    Candidate("quant", "sparse24-fp8", _SPARSE),
+    Candidate("quant", "sparse24-w8a8", _SPARSE),
+    Candidate("ModelOpt", "sparse_magnitude", _SPARSE, options={"sparsify": "sparse_magnitude", "only": r"\bffn\."}),
+    Candidate("ModelOpt", "sparsegpt", _SPARSE, options={"sparsify": "sparsegpt", "only": r"\bffn\."}),
+    Candidate("quant", "sparse24-all", _ALL),
+    Candidate("ModelOpt", "sparse_magnitude, every layer", _ALL, options={"sparsify": "sparse_magnitude"}),
+    Candidate("ModelOpt", "sparsegpt, every layer", _ALL, options={"sparsify": "sparsegpt"}),
+)

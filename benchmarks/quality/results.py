@@ -1,0 +1,49 @@
+"""The results file: conditions once, and one entry a candidate, written as each is measured."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from benchmarks.quality.candidates import Candidate
+from benchmarks.quality.conditions import Conditions
+from quant.recipe_files import find_recipe
+
+RESULTS = Path(__file__).parent.parent / "results" / "quality.json"
+FORMAT_VERSION = 1
+_lock = threading.Lock()
+
+
+def read(path: Path = RESULTS) -> dict[str, Any]:
+    """The file's content; empty where there is none."""
+    if not path.is_file():
+        return {}
+    body: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return body
+
+
+def update(path: Path, conditions: Conditions, key: str, entry: Mapping[str, Any]) -> None:
+    """Adds an entry or replaces it; entries of other conditions are dropped."""
+    with _lock:
+        body = read(path)
+        if body.get("conditions_sha256") != conditions.sha256:
+            body = {"format_version": FORMAT_VERSION, "conditions_sha256": conditions.sha256}
+            body |= {"conditions": conditions.to_dict(), "measured": {}}
+        body["measured"][key] = dict(entry)
+        path.write_text(json.dumps(body, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def fresh(body: Mapping[str, Any], candidate: Candidate, conditions: Conditions) -> bool:
+    """Is there an entry of this candidate as it is today?"""
+    return body.get("conditions_sha256") == conditions.sha256 and is_current(body, candidate)
+
+
+def is_current(body: Mapping[str, Any], candidate: Candidate) -> bool:
+    """Was this candidate measured with the recipe or the options that it has today?"""
+    entry = body.get("measured", {}).get(candidate.key)
+    if entry is None or entry["options"] != json.loads(json.dumps(dict(candidate.options))):
+        return False
+    return candidate.maker != "quant" or entry["recipe_sha256"] == find_recipe(candidate.name, "wan").sha256

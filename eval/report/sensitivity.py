@@ -1,0 +1,102 @@
+"""A picture of what each layer's quantization does to the prediction: layers by blocks, and by denoising step."""
+
+import math
+import re
+from collections.abc import Callable, Sequence
+from html import escape
+
+import quant
+
+_CELL_W, _CELL_H, _LEFT, _TOP, _GAP = 46, 20, 190, 56, 46
+#: How many of the most sensitive are shown by step.
+_WORST = 12
+_FONT = "font-family='system-ui, sans-serif' font-size='11'"
+
+
+def sensitivity_svg(found: quant.Sensitivity) -> str:
+    """One SVG file. Darker is worse within a table, by the error's logarithm; the figure is the error itself."""
+    parts: list[str] = []
+    bottom, right = _TOP + 10, _LEFT
+    for component in dict.fromkeys(unit.component for unit in found.units):
+        rows, columns, cells = _by_block([unit for unit in found.units if unit.component == component])
+        parts.append(_grid(f"{component}: by block", bottom, rows, columns, cells))
+        bottom += _TOP // 2 + _CELL_H * len(rows) + _GAP
+        right = max(right, _LEFT + _CELL_W * len(columns))
+    worst = found.ranked[:_WORST]
+    steps = [f"{step + 1}" for step in found.steps]
+    values = {(i, j): value for i, unit in enumerate(worst) for j, value in enumerate(unit.by_step)}
+    parts.append(_grid("the most sensitive, by denoising step", bottom, [u.name for u in worst], steps, values))
+    bottom += _TOP // 2 + _CELL_H * len(worst) + _GAP
+    right = max(right, _LEFT + _CELL_W * len(steps), 460)
+    return (
+        f"<svg xmlns='http://www.w3.org/2000/svg' width='{right + 20}' height='{bottom}' {_FONT}>"
+        f"<rect width='100%' height='100%' fill='white'/>"
+        f"<text x='12' y='24' font-size='14' font-weight='600'>{escape(f'{found.recipe} on {found.model}')}</text>"
+        f"<text x='12' y='42' fill='#555'>Change of the prediction when one part alone is quantized</text>"
+        f"{''.join(parts)}</svg>\n"
+    )
+
+
+def _by_block(units: Sequence[quant.SensitivityUnit]) -> tuple[list[str], list[str], dict[tuple[int, int], float]]:
+    """Row names, column names and values: a layer of all blocks is a row, a block a column."""
+    rows: list[str] = []
+    columns: list[str] = []
+    cells: dict[tuple[int, int], float] = {}
+    for unit in units:
+        place = re.search(r"\.(\d+)(\.|$)", unit.name)
+        row = unit.name if place is None else unit.name[: place.start()] + ".*" + unit.name[place.end(1) :]
+        column = "" if place is None else place.group(1)
+        rows += [row] if row not in rows else []
+        columns += [column] if column not in columns else []
+        cells[rows.index(row), columns.index(column)] = unit.error
+    return rows, columns, cells
+
+
+def _grid(
+    title: str,
+    top: int,
+    rows: Sequence[str],
+    columns: Sequence[str],
+    cells: dict[tuple[int, int], float],
+) -> str:
+    y = top + _TOP // 2
+    shade = _shades(list(cells.values()))
+    parts = [f"<text x='12' y='{top + 4}' font-weight='600'>{escape(title)}</text>"]
+    for j, name in enumerate(columns):
+        x = _LEFT + j * _CELL_W + _CELL_W / 2
+        parts.append(f"<text x='{x}' y='{y - 5}' text-anchor='middle' fill='#555'>{escape(name)}</text>")
+    for i, name in enumerate(rows):
+        parts.append(f"<text x='{_LEFT - 8}' y='{y + i * _CELL_H + 14}' text-anchor='end'>{escape(name)}</text>")
+    for (i, j), value in cells.items():
+        parts.append(_cell(_LEFT + j * _CELL_W, y + i * _CELL_H, value, shade(value)))
+    return "".join(parts)
+
+
+def _cell(x: int, y: int, value: float, dark: float) -> str:
+    red, green, blue = (round(light + (deep - light) * dark) for light, deep in zip(_LIGHT, _DEEP, strict=True))
+    ink = "white" if dark > 0.55 else "#222"
+    return (
+        f"<rect x='{x}' y='{y}' width='{_CELL_W - 1}' height='{_CELL_H - 1}' fill='rgb({red},{green},{blue})'/>"
+        f"<text x='{x + _CELL_W / 2 - 0.5}' y='{y + 14}' text-anchor='middle' fill='{ink}' font-size='10'>"
+        f"{percent(value)}</text>"
+    )
+
+
+_LIGHT, _DEEP = (240, 244, 250), (140, 22, 60)
+
+
+def percent(value: float) -> str:
+    """Two figures that count: 0.0123 -> "1.2%", 0.00012 -> "0.012%"."""
+    if value == 0:
+        return "0"
+    digits = max(0, 1 - math.floor(math.log10(value * 100)))
+    return f"{value * 100:.{digits}f}%"
+
+
+def _shades(values: Sequence[float]) -> Callable[[float], float]:
+    """A value's place between the smallest and the largest, 0 to 1, by its logarithm."""
+    positive = [value for value in values if value > 0]
+    if not positive or min(positive) == max(positive):
+        return lambda value: 0.5 if value > 0 else 0.0
+    low, high = math.log(min(positive)), math.log(max(positive))
+    return lambda value: 0.0 if value <= 0 else min(max((math.log(value) - low) / (high - low), 0.0), 1.0)

@@ -1,0 +1,117 @@
+"""A model, a recipe and prompts, checked against each other before anything is loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from quant.algorithms.table import check_algorithms
+from quant.calibration.journal import Journal
+from quant.calibration.pipeline_runs import run_prompts
+from quant.calibration.prompts import read_prompts
+from quant.errors import CalibrationError
+from quant.models.generation import GenerationSettings
+from quant.models.table import family_name
+from quant.recipe import KeepBudget, Recipe
+from quant.recipe_files import find_recipe
+from quant.workflows.solving import needs_data
+from quant.workflows.sources import Source, components_of, open_source
+from quant.workflows.weights import check_finite_model
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What a calibration starts from.
+
+    Attributes:
+        source: the model.
+        recipe: the recipe, with what the user overrode.
+        components: those it is applied to.
+        prompts: what will be run; None where nothing will.
+        settings: how the pipeline is called for that.
+    """
+
+    source: Source
+    recipe: Recipe
+    components: list[str]
+    prompts: list[str] | None
+    settings: GenerationSettings
+
+    def load(self, dtype: torch.dtype, device: str | None) -> tuple[Any, dict[str, nn.Module]]:
+        """The pipeline, on CUDA where there is one and no `device` is given, and its components to be quantized."""
+        pipe = self.source.load_pipeline(dtype)
+        models = {name: getattr(pipe, name) for name in self.components}
+        for name, module in models.items():
+            check_finite_model(module, name)
+        pipe.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        return pipe, models
+
+    def runner(self, pipe: Any, progress: bool, journal: Journal | None = None) -> Callable[[], object]:
+        """Runs all prompts, or those that the journal of a killed run says are left."""
+        assert self.prompts is not None
+        prompts = self.prompts
+        return lambda: run_prompts(
+            pipe,
+            prompts,
+            self.settings,
+            seed=self.recipe.calibration.seed,
+            progress=progress,
+            start=0 if journal is None else journal.done,
+            on_prompt=(lambda count: None) if journal is None else journal.prompt_done,
+        )
+
+
+def prepare(
+    model: str | Path,
+    recipe: str | Path | Recipe,
+    *,
+    prompts: str | Path | Sequence[str] | None,
+    settings: GenerationSettings | None,
+    samples: int | None = None,
+    seed: int | None = None,
+    keep_budget: KeepBudget | None = None,
+    runs: bool = False,
+) -> Prepared:
+    """Reads and checks everything small.
+
+    Args:
+        model, recipe, prompts, settings, samples, seed, keep_budget: as in `quant.calibrate`.
+        runs: prompts are needed whatever the recipe needs.
+
+    Raises:
+        QuantError: no such model or recipe, one that does not fit the other, or prompts that are missing.
+    """
+    source = open_source(model)
+    chosen = _recipe_for(source, recipe, samples, seed)
+    if keep_budget is not None:
+        chosen = replace(chosen, keep_budget=keep_budget)
+    components = components_of(source, chosen)
+    texts = _prompts(chosen, source, prompts) if runs or needs_data(chosen) else None
+    return Prepared(source, chosen, components, texts, _settings(source, chosen, settings))
+
+
+def _recipe_for(source: Source, recipe: str | Path | Recipe, samples: int | None, seed: int | None) -> Recipe:
+    family = next((family_name(cls) for cls in source.classes.values() if family_name(cls) != "generic"), "generic")
+    chosen = find_recipe(recipe, family)
+    check_algorithms(chosen)
+    changes = {key: value for key, value in (("samples", samples), ("seed", seed)) if value is not None}
+    return replace(chosen, calibration=replace(chosen.calibration, **changes)) if changes else chosen
+
+
+def _prompts(recipe: Recipe, source: Source, prompts: str | Path | Sequence[str] | None) -> list[str]:
+    if not source.is_pipeline:
+        raise CalibrationError(f"{source.folder}: {recipe.name} runs the whole pipeline; give the pipeline's folder")
+    if prompts is None:
+        raise CalibrationError(f"{recipe.name}: needs calibration data; give --prompts FILE (prompts= in Python)")
+    return read_prompts(prompts, recipe.calibration.samples)
+
+
+def _settings(source: Source, recipe: Recipe, settings: GenerationSettings | None) -> GenerationSettings:
+    """The folder's settings, then the recipe's steps, then what the user asked for."""
+    base = GenerationSettings.read(source.folder).merged(num_inference_steps=recipe.calibration.steps)
+    return base.merged(**(settings or GenerationSettings()).given())

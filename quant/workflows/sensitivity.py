@@ -1,0 +1,224 @@
+"""`quant.measure_sensitivity`: what each layer's or block's quantization alone does to the prediction."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from quant.calibration.pipeline_runs import run_prompts, step_count
+from quant.calibration.sensitivity import Errors, Replacements, Steps, evenly, watching
+from quant.errors import CalibrationError
+from quant.models.generation import GenerationSettings
+from quant.models.table import family_of
+from quant.recipe import Recipe
+from quant.workflows.preparing import prepare
+from quant.workflows.solved import Solved, solve_models
+
+FORMAT_VERSION = 1
+UNITS = ("layer", "block")
+
+
+@dataclass(frozen=True)
+class SensitivityUnit:
+    """One layer, or all quantized layers of one block.
+
+    Attributes:
+        component: of the pipeline.
+        name: of the layer or the block, such as "blocks.3".
+        layers: the layers that were quantized together.
+        scheme: of the layers, in words.
+        error: ||e' - e|| / ||e|| of the prediction e over all measured calls.
+        by_step: the same of each measured step, in the order of `Sensitivity.steps`; 0 where the component is not
+            called at that step.
+        stored_bytes: of the layers' weights as quantized, and `original_bytes`, as they were.
+    """
+
+    component: str
+    name: str
+    layers: tuple[str, ...]
+    scheme: str
+    error: float
+    by_step: tuple[float, ...]
+    stored_bytes: int
+    original_bytes: int
+
+
+@dataclass(frozen=True)
+class Sensitivity:
+    """What was measured, and how.
+
+    Attributes:
+        recipe, recipe_sha256: whose layers.
+        model: its name.
+        prompts: those that were run to measure.
+        steps: numbers of the measured steps, and `timesteps`, what the denoiser was called with there.
+        units: in the model's order.
+    """
+
+    recipe: str
+    recipe_sha256: str
+    model: str
+    prompts: tuple[str, ...]
+    steps: tuple[int, ...]
+    timesteps: tuple[float, ...]
+    units: tuple[SensitivityUnit, ...]
+
+    @property
+    def ranked(self) -> list[SensitivityUnit]:
+        """The most sensitive first."""
+        return sorted(self.units, key=lambda unit: -unit.error)
+
+    def to_json(self) -> str:
+        """A readable text that `from_json` reads back."""
+        return json.dumps({"format_version": FORMAT_VERSION, **asdict(self)}, indent=1) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> Sensitivity:
+        """Raises ValueError for another format version."""
+        body = json.loads(text)
+        version = body.pop("format_version", None)
+        if version != FORMAT_VERSION:
+            raise ValueError(f"format_version {version!r} is not read here, only {FORMAT_VERSION}")
+        units = tuple(
+            SensitivityUnit(**{**unit, "layers": tuple(unit["layers"]), "by_step": tuple(unit["by_step"])})
+            for unit in body.pop("units")
+        )
+        lists: dict[str, Any] = {name: tuple(body.pop(name)) for name in ("prompts", "steps", "timesteps")}
+        return cls(**body, **lists, units=units)
+
+
+def measure_sensitivity(
+    model: str | Path,
+    recipe: str | Path | Recipe,
+    prompts: str | Path | Sequence[str],
+    *,
+    by: str = "layer",
+    runs: int = 4,
+    steps: int = 5,
+    settings: GenerationSettings | None = None,
+    dtype: torch.dtype = torch.bfloat16,
+    device: str | None = None,
+    samples: int | None = None,
+    seed: int | None = None,
+    progress: bool = True,
+) -> Sensitivity:
+    """Quantizes every layer (or block) of a model on its own and measures what becomes of the denoiser's prediction.
+
+    Costs, beside what the recipe's own calibration costs, `runs` prompts in which each measured call is made once more
+    for every unit.
+
+    Args:
+        model: a pipeline folder or hub id.
+        recipe: how layers are quantized.
+        prompts: a prompt file or a list; the first are run to measure, and all that the recipe asks for to calibrate.
+        by: "layer", or "block" for all quantized layers of one at once.
+        runs: how many prompts are run to measure.
+        steps: how many denoising steps of each are measured, evenly from the first to the last.
+        settings, dtype, device, samples, seed, progress: as in `quant.calibrate`.
+
+    Raises:
+        QuantError: wrong input, or a model that is not called with timesteps.
+    """
+    prepared = prepare(model, recipe, prompts=prompts, settings=settings, samples=samples, seed=seed, runs=True)
+    assert prepared.prompts is not None
+    pipe, models = prepared.load(dtype, device)
+    forward = prepared.runner(pipe, progress)
+    solved = solve_models(models, prepared.recipe, forward, prepared.prompts, prepared.settings)
+    return sensitivity_of(
+        solved, pipe, prepared.source.name, prepared.prompts[:runs], by=by, steps=steps, progress=progress
+    )
+
+
+def sensitivity_of(
+    solved: Solved, pipe: Any, model: str, prompts: Sequence[str], *, by: str = "layer", steps: int, progress: bool
+) -> Sensitivity:
+    """As `measure_sensitivity`, of layers that are solved already.
+
+    Args:
+        solved: of components of `pipe`.
+        pipe: on the device where it runs.
+        model: its name.
+        prompts: all of them are run.
+    """
+    from tqdm import tqdm
+
+    if by not in UNITS:
+        raise CalibrationError(f"sensitivity is measured by {' or '.join(UNITS)}, not by {by!r}")
+    settings = solved.settings
+    counter = Steps(evenly(step_count(pipe, settings), steps))
+    units = {component: _units(solved, component, by) for component in solved.models}
+    found: dict[str, dict[str, dict[int, Errors]]] = {component: {} for component in solved.models}
+    with ExitStack() as stack, torch.no_grad():
+        total = len(prompts) * len(counter.chosen)
+        desc = f"{sum(map(len, units.values()))} {by}s one by one"
+        bar = stack.enter_context(tqdm(total=total, desc=desc, unit="step", disable=not progress))
+        for component, module in solved.models.items():
+            replacements = {name: _replacements(solved, component, layers) for name, layers in units[component].items()}
+            stack.enter_context(
+                watching(module, replacements, counter, found[component], lambda: bar.update(counter.begun - bar.n))
+            )
+        seed = solved.recipe.calibration.seed
+        for i, prompt in enumerate(prompts):
+            counter.new_prompt()
+            run_prompts(pipe, [prompt], settings, seed=seed + i, progress=False)
+    numbers = tuple(sorted(counter.timesteps))
+    return Sensitivity(
+        recipe=solved.recipe.name,
+        recipe_sha256=solved.recipe.sha256,
+        model=model,
+        prompts=tuple(prompts),
+        steps=numbers,
+        timesteps=tuple(counter.timesteps[number] for number in numbers),
+        units=tuple(
+            _unit(solved, component, name, layers, found[component].get(name, {}), numbers)
+            for component, parts in units.items()
+            for name, layers in parts.items()
+        ),
+    )
+
+
+def _units(solved: Solved, component: str, by: str) -> dict[str, list[str]]:
+    """Quantized layers by the unit they are measured in; a layer outside of all blocks is one."""
+    family = family_of(solved.models[component])
+    units: dict[str, list[str]] = {}
+    for fate in solved.quantized(component):
+        place = family.block(fate.name) if by == "block" else None
+        name = fate.name if place is None else f"{place[0]}{place[1]}"
+        units.setdefault(name, []).append(fate.name)
+    return units
+
+
+def _replacements(solved: Solved, component: str, layers: Sequence[str]) -> Replacements:
+    fates = {fate.name: fate for fate in solved.fates[component]}
+    made: dict[str, nn.Module] = {name: solved.layer(component, fates[name])[0] for name in layers}
+    return made
+
+
+def _unit(
+    solved: Solved,
+    component: str,
+    name: str,
+    layers: Sequence[str],
+    errors: Mapping[int, Errors],
+    steps: Sequence[int],
+) -> SensitivityUnit:
+    total = Errors(sum(each.error for each in errors.values()), sum(each.power for each in errors.values()))
+    fates = [fate for fate in solved.fates[component] if fate.name in layers]
+    schemes = dict.fromkeys(solved.form(component, fate).label for fate in fates)
+    return SensitivityUnit(
+        component=component,
+        name=name,
+        layers=tuple(layers),
+        scheme=", ".join(schemes),
+        error=total.relative,
+        by_step=tuple(errors[step].relative if step in errors else 0.0 for step in steps),
+        stored_bytes=sum(solved.stored_bytes(component, fate) for fate in fates),
+        original_bytes=sum(solved.original_bytes(component, fate) for fate in fates),
+    )

@@ -1,0 +1,82 @@
+"""Sensitivity of a tiny pipeline: against a pipeline that really was quantized in that one layer."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import quant
+from quant.workflows.sensitivity import Sensitivity
+from tests.tiny_pipeline import LINEARS, PROMPTS, SETTINGS, pipeline
+
+INT4 = {"weights": {"num_bits": 4, "type": "int", "strategy": "group", "group_size": 32}}
+
+
+def body(targets: list[str]) -> dict[str, Any]:
+    return {"version": 1, "groups": [{"targets": targets, "scheme": INT4}]}
+
+
+@pytest.fixture(scope="module")
+def found(model_folder: Path) -> Sensitivity:
+    recipe = quant.Recipe.from_dict(body(["Linear"]), "int4")
+    return quant.measure_sensitivity(
+        model_folder, recipe, PROMPTS, runs=1, steps=2, dtype=torch.float32, progress=False
+    )
+
+
+def predictions(pipe: Any) -> list[torch.Tensor]:
+    """What the denoiser says in the calls of the first step, whose inputs no quantization has changed."""
+    said: list[torch.Tensor] = []
+    handle = pipe.transformer.register_forward_hook(lambda module, args, output: said.append(output[0].double()))
+    pipe(PROMPTS[0], **SETTINGS, output_type="latent", generator=torch.Generator().manual_seed(0))
+    handle.remove()
+    return said[: len(said) // 2]
+
+
+@pytest.mark.parametrize("name", ["blocks.0.attn1.to_q", "blocks.1.ffn.net.2"])
+def test_an_error_is_that_of_a_model_with_this_layer_quantized(found: Sensitivity, name: str) -> None:
+    pipe = pipeline().to(torch.float32)
+    pipe.set_progress_bar_config(disable=True)
+    exact = predictions(pipe)
+    one = quant.quantize(pipe, quant.Recipe.from_dict(body([name])))
+    off = sum(float((a - b).square().sum()) for a, b in zip(predictions(one), exact, strict=True))
+    power = sum(float(a.square().sum()) for a in exact)
+    (unit,) = [unit for unit in found.units if unit.name == name]
+    assert unit.by_step[0] == pytest.approx((off / power) ** 0.5, rel=1e-3)
+    assert 0 < unit.error < 1
+
+
+def test_every_quantized_layer_is_measured_with_its_bytes(found: Sensitivity, model_folder: Path) -> None:
+    assert len(found.units) == LINEARS
+    assert (found.recipe, found.prompts, found.steps) == ("int4", (PROMPTS[0],), (0, 1))
+    assert found.timesteps[0] > found.timesteps[1]
+    assert found.model.endswith("/model")
+    for unit in found.units:
+        assert unit.layers == (unit.name,) and unit.component == "transformer"
+        assert unit.scheme == "W4A16_G32"
+        assert 0 < unit.stored_bytes < unit.original_bytes
+    ranked = [unit.error for unit in found.ranked]
+    assert ranked == sorted(ranked, reverse=True)
+
+
+def test_a_block_is_its_layers_at_once(model_folder: Path) -> None:
+    blocks = quant.measure_sensitivity(model_folder, "w8a8", PROMPTS, by="block", runs=1, steps=1, progress=False)
+    assert [unit.name for unit in blocks.units] == ["blocks.0", "blocks.1"]
+    assert sum(len(unit.layers) for unit in blocks.units) == LINEARS
+    assert blocks.steps == (1,)
+
+
+def test_json_comes_back_and_another_version_does_not(found: Sensitivity) -> None:
+    text = found.to_json()
+    assert Sensitivity.from_json(text) == found
+    with pytest.raises(ValueError, match="format_version 9 is not read here, only 1"):
+        Sensitivity.from_json(json.dumps({**json.loads(text), "format_version": 9}))
+
+
+def test_another_unit_is_refused(model_folder: Path) -> None:
+    with pytest.raises(quant.QuantError, match="measured by layer or block, not by 'row'"):
+        quant.measure_sensitivity(model_folder, "fp8-dynamic", PROMPTS, by="row", runs=1, progress=False)
