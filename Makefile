@@ -8,13 +8,13 @@ TEST_WORKERS ?= 2
 # A Python with torch for CUDA, CuPy, cuda-bindings, NumPy, click, safetensors and pytest.
 PYTHON_GPU ?= python3
 
-.PHONY: demo test lint bench gpu help
+.PHONY: demo test lint bench quality gpu help
 .DEFAULT_GOAL := help
 
 help:  ## list these verbs
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-6s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-7s %s\n", $$1, $$2}'
 
-demo: $(INSTALLED)  ## calibrate three recipes, make videos with each, open demo/index.html
+demo: $(INSTALLED)  ## calibrate five recipes, make videos with each, open demo/index.html
 	$(BIN)/quant demo --out demo --force
 
 test: lint  ## everything CI runs: lint, then the tests
@@ -31,6 +31,11 @@ lint: $(INSTALLED)  ## ruff, mypy strict, and the order of the rooms
 
 bench: $(INSTALLED)  ## measure speed on this machine into benchmarks/results/
 	$(BIN)/python benchmarks/linear.py
+
+quality: $(INSTALLED)  ## measure what every recipe costs in quality, beside ModelOpt and SDNQ: two hours
+	$(BIN)/python -m pip install -q --no-deps --group rivals
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.quality --jobs $(TEST_WORKERS)
+	$(BIN)/python -m benchmarks.readme
 
 # Not the environment above, whose torch has no CUDA: a machine with a GPU brings its own.
 gpu:  ## check and measure everything on this machine's GPU: PYTHON_GPU=python3 GPU_OPTIONS='--quick'

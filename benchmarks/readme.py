@@ -2,7 +2,8 @@
 
 Between `<!-- figures: NAME -->` and `<!-- end -->` stands what is made here from a file; a test makes it again and
 compares, so no figure can outlive its measurement. `make bench` measures again; the demo leaves its figures in
-`demo/results.json`, from where they are copied to `benchmarks/results/demo.json`. `make gpu` measures a GPU.
+`demo/results.json`, from where they are copied to `benchmarks/results/demo.json`. `make gpu` measures a GPU, and
+`make quality` what recipes cost; what of that `quant recipes` shows goes into `recipes/expected.json`.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from pathlib import Path
 
 from benchmarks.gpu import results
 from benchmarks.gpu.table import section
+from benchmarks.quality.expected import EXPECTED, expected
+from benchmarks.quality.table import goals, quality
 from quant.eval.report.table import NOT_A_KERNEL, as_markdown, table
 from quant.eval.results import read_results
 from quant.form import LayerForm
@@ -23,7 +26,8 @@ from quant.workflows.explaining import MANY_ROWS, explain
 
 ROOT = Path(__file__).parent.parent
 GPU_README = ROOT / "benchmarks" / "README.md"
-READMES = (ROOT / "README.md", ROOT / "examples" / "shapes" / "README.md", GPU_README)
+QUALITY = ROOT / "docs" / "quality.md"
+READMES = (ROOT / "README.md", ROOT / "examples" / "shapes" / "README.md", GPU_README, QUALITY)
 _SECTION = re.compile(r"(<!-- figures: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -70,7 +74,14 @@ def kernels() -> str:
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
-FIGURES: dict[str, Callable[[], str]] = {"demo": demo, "judged": judged, "gpu": gpu, "kernels": kernels}
+FIGURES: dict[str, Callable[[], str]] = {
+    "demo": demo,
+    "judged": judged,
+    "gpu": gpu,
+    "kernels": kernels,
+    "quality": quality,
+    "goals": goals,
+}
 
 
 def rendered(text: str) -> str:
@@ -86,6 +97,7 @@ def write(path: Path) -> None:
 def main() -> None:
     for path in READMES:
         write(path)
+    EXPECTED.write_text(expected(), encoding="utf-8")
 
 
 if __name__ == "__main__":

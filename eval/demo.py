@@ -1,4 +1,4 @@
-"""`quant demo`: three recipes on one model, the same videos from each, a table and a page.
+"""`quant demo`: five recipes on one model, the same videos from each, a table and a page.
 
 A small evaluation with its parts where the whole one will grow: `generation`, `metrics`, `results`, `report`.
 """
@@ -22,7 +22,7 @@ from quant.eval.results import Measurement, Results, Sample, write_results
 from quant.eval.shapes.judge import agreement
 from quant.eval.shapes.vocabulary import ATTRIBUTES, parse_caption
 
-RECIPES = ("fp8-dynamic", "fp8-static", "w8a8")
+RECIPES = ("fp8-dynamic", "w8a8", "w4a16-gptq", "w4a8", "sparse24-fp8")
 BATCH = 8
 PAGE, RESULTS = "index.html", "results.json"
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
@@ -51,3 +53,26 @@ def recipe_text(recipe: str, family: str = GENERAL) -> tuple[str, str]:
             return name, shipped[name]
     names = ", ".join(dict.fromkeys(name.partition("/")[2] for name in shipped))
     raise RecipeError(f"unknown recipe '{recipe}'; known: {names}; or give the path of a .yaml file")
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What a recipe was measured to cost on the project's own example.
+
+    Attributes:
+        share_of_bf16: stored bytes of the quantized component, as a share of what it takes in bf16.
+        psnr_mean, psnr_worst: dB over its videos, against the original's.
+    """
+
+    share_of_bf16: float
+    psnr_mean: float
+    psnr_worst: float
+
+
+def expected_quality(recipe: Recipe) -> Expected | None:
+    """What was measured of a shipped recipe; None for any other, and for one that was not measured as it is."""
+    text = resources.files("quant.recipes").joinpath("expected.json").read_text(encoding="utf-8")
+    found = json.loads(text).get(recipe.sha256)
+    if found is None:
+        return None
+    return Expected(found["share_of_bf16"], found["psnr_mean"], found["psnr_worst"])

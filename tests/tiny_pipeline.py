@@ -28,28 +28,28 @@ LINEARS = 10 * BLOCKS
 def transformer(**changes: Any) -> WanTransformer3DModel:
     """Seeded; every weight is drawn, those that diffusers starts at zero too."""
     torch.manual_seed(0)
-    model = WanTransformer3DModel(
-        patch_size=(1, 2, 2),
-        num_attention_heads=2,
-        attention_head_dim=WIDTH // 2,
-        in_channels=4,
-        out_channels=4,
-        text_dim=TEXT,
-        freq_dim=32,
-        ffn_dim=FFN,
-        num_layers=BLOCKS,
-        cross_attn_norm=True,
-        rope_max_seq_len=16,
-        **changes,
-    )
+    sizes = {
+        "patch_size": (1, 2, 2),
+        "num_attention_heads": 2,
+        "attention_head_dim": WIDTH // 2,
+        "in_channels": 4,
+        "out_channels": 4,
+        "text_dim": TEXT,
+        "freq_dim": 32,
+        "ffn_dim": FFN,
+        "num_layers": BLOCKS,
+        "cross_attn_norm": True,
+        "rope_max_seq_len": 16,
+    }
+    model = WanTransformer3DModel(**{**sizes, **changes})
     for parameter in model.parameters():
         if parameter.ndim > 1:
             torch.nn.init.normal_(parameter, std=0.08)
     return model.to(torch.bfloat16).eval()
 
 
-def pipeline() -> WanPipeline:
-    """With bf16 weights, as published models have them."""
+def pipeline(**changes: Any) -> WanPipeline:
+    """With bf16 weights, as published models have them; `changes` are the transformer's."""
     torch.manual_seed(1)
     vae = AutoencoderKLWan(
         base_dim=8,
@@ -68,13 +68,13 @@ def pipeline() -> WanPipeline:
         text_encoder=encoder.to(torch.bfloat16).eval(),
         vae=vae.to(torch.bfloat16).eval(),
         scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0),
-        transformer=transformer(),
+        transformer=transformer(**changes),
     )
 
 
-def save_pipeline(folder: Path) -> Path:
-    """Writes the pipeline and its `generation.json`."""
-    pipeline().save_pretrained(folder)
+def save_pipeline(folder: Path, **changes: Any) -> Path:
+    """Writes the pipeline and its `generation.json`; `changes` are the transformer's."""
+    pipeline(**changes).save_pretrained(folder)
     (folder / "generation.json").write_text(json.dumps(SETTINGS), encoding="utf-8")
     return folder
 

@@ -1,10 +1,13 @@
-"""What is compared: every shipped recipe, and the same layers by ModelOpt's fake quantization and by SDNQ."""
+"""What is compared: every shipped recipe, steps towards some, and the same layers by ModelOpt and by SDNQ."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
+
+from quant.recipe import Recipe
+from quant.recipe_files import find_recipe
 
 Maker = Literal["quant", "ModelOpt", "SDNQ"]
 
@@ -18,7 +21,7 @@ class Candidate:
         name: the recipe's name, or the rival's own word for it; unique with its maker.
         level: candidates of a level are compared with each other; one of `LEVELS`.
         goal: mean paired PSNR in dB that this project set itself; None where it set none.
-        options: what the rival is given.
+        options: what the rival is given; of "quant", a recipe that is a step towards a shipped one.
     """
 
     maker: Maker
@@ -26,6 +29,18 @@ class Candidate:
     level: str
     goal: float | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def is_recipe(self) -> bool:
+        """Is it one that is shipped, and not a step towards one?"""
+        return self.maker == "quant" and not self.options
+
+    @property
+    def recipe(self) -> Recipe:
+        """The shipped recipe of this name, or the one that the options spell out."""
+        if self.is_recipe:
+            return find_recipe(self.name)
+        return Recipe.from_dict({"version": 1, **self.options}, self.name)
 
     @property
     def key(self) -> str:
@@ -46,29 +61,55 @@ LEVELS = (
 )
 _FP8, _INT8, _W8, _W4, _W4A8, _SPARSE, _ALL, _MIXED = LEVELS
 
+#: What finds nothing in data is shown one prompt instead of all.
+_ONE = {"samples": 1}
 _INT8_TOKEN = {"axis": None, "type": "dynamic", "block_sizes": {-1: None}, "num_bits": 8}
+
+
+def _step(
+    scheme: str | None = None, *, sparsity: str | None = None, ffn: bool = False, **fields: Any
+) -> dict[str, Any]:
+    """A recipe of one group, over every layer of the blocks or over the feed-forward ones."""
+    group: dict[str, Any] = {"targets": [r"re:.*\bffn\..*" if ffn else "Linear"], **fields}
+    if scheme is not None:
+        group["scheme"] = scheme
+    if sparsity is not None:
+        group["sparsity"] = {"method": sparsity}
+    return {"groups": [group]}
+
+
 _SDNQ_SVD = {"use_svd": True, "svd_rank": 32}
 
 CANDIDATES = (
     Candidate("quant", "fp8-dynamic", _FP8, 42.5),
+    Candidate("quant", "fp8-gptq", _FP8, 42.5),
     Candidate("quant", "fp8-static", _FP8),
     Candidate("quant", "fp8-block", _FP8),
     Candidate("ModelOpt", "FP8_DEFAULT", _FP8, options={"config": "FP8_DEFAULT_CFG"}),
-    Candidate("ModelOpt", "FP8_PER_CHANNEL_PER_TOKEN", _FP8, options={"config": "FP8_PER_CHANNEL_PER_TOKEN_CFG"}),
+    Candidate(
+        "ModelOpt", "FP8_PER_CHANNEL_PER_TOKEN", _FP8, options={"config": "FP8_PER_CHANNEL_PER_TOKEN_CFG", **_ONE}
+    ),
     Candidate("SDNQ", "fp8, FP8 matmul", _FP8, options={"weights_dtype": "fp8", "use_quantized_matmul": True}),
     Candidate("quant", "w8a8", _INT8, 53),
     Candidate("ModelOpt", "INT8_DEFAULT", _INT8, options={"config": "INT8_DEFAULT_CFG"}),
     Candidate("ModelOpt", "INT8_SMOOTHQUANT, alpha 0.5", _INT8, options={"config": "INT8_DEFAULT_CFG", "alpha": 0.5}),
     Candidate(
-        "ModelOpt", "INT8 per channel x token", _INT8, options={"config": "INT8_DEFAULT_CFG", "input": _INT8_TOKEN}
+        "ModelOpt",
+        "INT8 per channel x token",
+        _INT8,
+        options={"config": "INT8_DEFAULT_CFG", "input": _INT8_TOKEN, **_ONE},
     ),
     Candidate("SDNQ", "int8, INT8 matmul", _INT8, options={"weights_dtype": "int8", "use_quantized_matmul": True}),
     Candidate("quant", "w8a16", _W8),
-    Candidate("ModelOpt", "INT8_WEIGHT_ONLY", _W8, options={"config": "INT8_WEIGHT_ONLY_CFG"}),
+    Candidate("ModelOpt", "INT8_WEIGHT_ONLY", _W8, options={"config": "INT8_WEIGHT_ONLY_CFG", **_ONE}),
     Candidate("SDNQ", "int8", _W8, options={"weights_dtype": "int8"}),
     Candidate("quant", "w4a16", _W4),
     Candidate("quant", "w4a16-gptq", _W4, 36),
-    Candidate("ModelOpt", "INT4_BLOCKWISE_WEIGHT_ONLY", _W4, options={"config": "INT4_BLOCKWISE_WEIGHT_ONLY_CFG"}),
+    Candidate("quant", "GPTQ, searched ranges", _W4, options=_step("W4A16", algorithm={"name": "gptq", "clip": True})),
+    Candidate("quant", "SVDQuant rank 16", _W4, options=_step("W4A16", algorithm={"name": "svdquant", "rank": 16})),
+    Candidate(
+        "ModelOpt", "INT4_BLOCKWISE_WEIGHT_ONLY", _W4, options={"config": "INT4_BLOCKWISE_WEIGHT_ONLY_CFG", **_ONE}
+    ),
     Candidate("ModelOpt", "INT4_AWQ", _W4, options={"config": "INT4_AWQ_CFG"}),
     Candidate("SDNQ", "int4 g128", _W4, options={"weights_dtype": "int4", "group_size": 128}),
     Candidate("SDNQ", "uint4 g128", _W4, options={"weights_dtype": "uint4", "group_size": 128}),
@@ -87,9 +128,15 @@ CANDIDATES = (
     Candidate("quant", "sparse24", _SPARSE, 29),
     Candidate("quant", "sparse24-fp8", _SPARSE),
     Candidate("quant", "sparse24-w8a8", _SPARSE),
-    Candidate("ModelOpt", "sparse_magnitude", _SPARSE, options={"sparsify": "sparse_magnitude", "only": r"\bffn\."}),
+    Candidate("quant", "Wanda", _SPARSE, options=_step(sparsity="wanda", ffn=True)),
+    Candidate("quant", "SparseGPT", _SPARSE, options=_step(sparsity="sparsegpt", ffn=True)),
+    Candidate(
+        "ModelOpt", "sparse_magnitude", _SPARSE, options={"sparsify": "sparse_magnitude", "only": r"\bffn\.", **_ONE}
+    ),
     Candidate("ModelOpt", "sparsegpt", _SPARSE, options={"sparsify": "sparsegpt", "only": r"\bffn\."}),
     Candidate("quant", "sparse24-all", _ALL),
-    Candidate("ModelOpt", "sparse_magnitude, every layer", _ALL, options={"sparsify": "sparse_magnitude"}),
+    Candidate("quant", "SparseGPT, every layer", _ALL, options=_step(sparsity="sparsegpt")),
+    Candidate("quant", "mixed", _MIXED),
+    Candidate("ModelOpt", "sparse_magnitude, every layer", _ALL, options={"sparsify": "sparse_magnitude", **_ONE}),
     Candidate("ModelOpt", "sparsegpt, every layer", _ALL, options={"sparsify": "sparsegpt"}),
 )

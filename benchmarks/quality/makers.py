@@ -19,10 +19,10 @@ from quant.models.table import family_of
 
 
 def by_quant(candidate: Candidate, conditions: Conditions, folder: Path) -> Any:
-    """The shipped recipe of this name, through a checkpoint in `folder` and diffusers' own loading."""
+    """A recipe, through a checkpoint in `folder` and diffusers' own loading."""
     quant.calibrate(
         conditions.model,
-        candidate.name,
+        candidate.recipe,
         folder,
         prompts=conditions.calibration,
         samples=conditions.samples,
@@ -38,7 +38,8 @@ def by_modelopt(candidate: Candidate, conditions: Conditions, folder: Path) -> A
     pipe = conditions.pipeline()
     layers = block_linears(pipe.transformer, candidate.options.get("only", ""))
     others = [name for name in linears(pipe.transformer) if name not in layers]
-    loop = _calibration_loop(pipe, conditions)
+    samples = candidate.options.get("samples", conditions.samples)
+    loop = _calibration_loop(pipe, conditions, samples)
     change = _sparsified if "sparsify" in candidate.options else _quantized
     pipe.transformer, changed = change(pipe.transformer, candidate.options, others, loop)
     _check(candidate, layers, changed)
@@ -106,8 +107,8 @@ def block_linears(model: nn.Module, only: str = "") -> list[str]:
     return [name for name in linears(model) if family.block(name) is not None and re.search(only, name)]
 
 
-def _calibration_loop(pipe: Any, conditions: Conditions) -> Callable[[Any], None]:
-    texts = read_prompts(conditions.calibration, conditions.samples)
+def _calibration_loop(pipe: Any, conditions: Conditions, samples: int) -> Callable[[Any], None]:
+    texts = read_prompts(conditions.calibration, samples)
     return lambda model: run_prompts(pipe, texts, conditions.settings, progress=False)
 
 

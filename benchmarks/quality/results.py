@@ -10,7 +10,6 @@ from typing import Any
 
 from benchmarks.quality.candidates import Candidate
 from benchmarks.quality.conditions import Conditions
-from quant.recipe_files import find_recipe
 
 RESULTS = Path(__file__).parent.parent / "results" / "quality.json"
 FORMAT_VERSION = 1
@@ -46,4 +45,4 @@ def is_current(body: Mapping[str, Any], candidate: Candidate) -> bool:
     entry = body.get("measured", {}).get(candidate.key)
     if entry is None or entry["options"] != json.loads(json.dumps(dict(candidate.options))):
         return False
-    return candidate.maker != "quant" or entry["recipe_sha256"] == find_recipe(candidate.name, "wan").sha256
+    return candidate.maker != "quant" or entry["recipe_sha256"] == candidate.recipe.sha256

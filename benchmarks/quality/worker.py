@@ -20,7 +20,6 @@ from benchmarks.quality.makers import MAKERS
 from quant.eval.metrics.paired import Frames, paired_psnr
 from quant.eval.shapes.judge import agreement
 from quant.eval.shapes.vocabulary import ATTRIBUTES, parse_caption
-from quant.recipe_files import find_recipe
 
 
 def measure(candidate: Candidate, conditions: Conditions, cache: Path) -> dict[str, Any]:
@@ -55,7 +54,7 @@ def judged(frames: Frames, prompts: tuple[str, ...]) -> dict[str, list[bool]]:
 def _of_checkpoint(candidate: Candidate, folder: Path) -> dict[str, Any]:
     components = quant.inspect(folder).components
     return {
-        "recipe_sha256": find_recipe(candidate.name, "wan").sha256,
+        "recipe_sha256": candidate.recipe.sha256,
         "stored_bytes": sum(component.nbytes for component in components),
         "bf16_bytes": sum(component.bf16_nbytes for component in components),
     }

@@ -43,7 +43,7 @@ def demo(
     force: bool,
     **generation: float | None,
 ) -> None:
-    """Calibrate three recipes on a small model, make videos with each, and put them side by side in one HTML file.
+    """Calibrate five recipes on a small model, make videos with each, and put them side by side in one HTML file.
 
     Same prompts, seeds and initial latents for every model; runs on a CPU. Without options it needs a clone of the
     repository, which holds the model and its prompts. Size, frames, steps and guidance are those of generation.json

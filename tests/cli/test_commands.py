@@ -10,6 +10,7 @@ from click.testing import CliRunner
 
 import quant
 from quant.cli import main
+from quant.recipe_files import Expected, find_recipe, shipped_recipes
 from tests.tiny_pipeline import LINEARS, save_pipeline
 
 
@@ -80,24 +81,22 @@ def test_an_empty_prompt_file(model: Path, tmp_path: Path) -> None:
 
 
 def test_recipes() -> None:
-    listed = run("recipes")
-    assert [line.split()[0] for line in listed.splitlines()] == [
-        "general/fp8-block",
-        "general/fp8-dynamic",
-        "general/fp8-static",
-        "general/sparse24",
-        "general/sparse24-all",
-        "general/sparse24-fp8",
-        "general/sparse24-w8a8",
-        "general/w4a16",
-        "general/w4a16-gptq",
-        "general/w4a8",
-        "general/w4afp8",
-        "general/w8a16",
-        "general/w8a8",
-    ]
+    head, *listed = run("recipes").splitlines()
+    assert head.split() == ["recipe", "scheme", "of", "bf16", "PSNR"]
+    assert [line.split()[0] for line in listed] == list(shipped_recipes())
     shown = run("recipes", "show", "w8a8")
     assert quant.Recipe.from_yaml(shown).groups[0].scheme.name == "W8A8"
+
+
+def test_recipes_say_what_was_measured_and_of_which_nothing_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    known = find_recipe("w4a8").sha256
+    monkeypatch.setattr(
+        "quant.recipe_files.expected_quality",
+        lambda recipe: Expected(0.351, 33.4, 18.8) if recipe.sha256 == known else None,
+    )
+    lines = {line.split()[0]: line for line in run("recipes").splitlines()}
+    assert "35%  33 / 19 dB  INT4 weights" in lines["general/w4a8"]
+    assert lines["general/w8a8"].split()[2:4] == ["-", "-"]
 
 
 def test_sensitivity_writes_json_and_a_picture(model: Path, tmp_path: Path) -> None:

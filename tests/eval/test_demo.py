@@ -9,6 +9,7 @@ from click.testing import CliRunner
 
 import quant
 from quant.cli import main
+from quant.eval.demo import RECIPES
 from quant.eval.results import read_results
 from quant.eval.shapes.example import shapes_example
 from tests.tiny_pipeline import save_pipeline
@@ -30,13 +31,13 @@ def test_the_demo_end_to_end(tmp_path: Path) -> None:
     assert f"open {tmp_path / 'demo' / 'index.html'}" in ran.stdout
     results = read_results(tmp_path / "demo" / "results.json")
     assert [sample.prompt for sample in results.samples] == ["a red fox", "a blue bird"]
-    assert [candidate.name for candidate in results.candidates] == ["fp8-dynamic", "fp8-static", "w8a8"]
+    assert [candidate.name for candidate in results.candidates] == list(RECIPES)
     for candidate in results.candidates:
         folder = tmp_path / "demo" / candidate.name
         assert candidate.stored_bytes == quant.inspect(folder).components[0].nbytes
         assert min(candidate.psnr) > 20
     page = (tmp_path / "demo" / "index.html").read_text()
-    assert page.count("<canvas") == 2 * (1 + 2 * 3)
+    assert page.count("<canvas") == 2 * (1 + 2 * 5)
 
 
 def test_an_installation_without_the_repository_says_what_to_give(

@@ -13,12 +13,15 @@ from safetensors.torch import load_file
 
 import quant
 import quant.diffusers
-from quant.recipe_files import shipped_recipes
+from quant.models.fate import decide
+from quant.recipe_files import find_recipe, shipped_recipes
 from tests.tiny_pipeline import PROMPTS, SETTINGS, save_pipeline
 from tests.workflows.conftest import RECIPES
 from tests.workflows.test_loading import WEIGHTS, inputs
 
 OTHERS = sorted({name.partition("/")[2] for name in shipped_recipes()} - set(RECIPES))
+#: Of a width that groups of 128 fit, and deep enough for 0.075 of the blocks to be one.
+DEEP = {"attention_head_dim": 64, "ffn_dim": 256, "num_layers": 8}
 #: Linears of a block that a scheme's groups of 128 fit: the second of the feed-forward, which alone is that wide.
 WIDE = ("ffn.net.2",)
 
@@ -27,10 +30,12 @@ WIDE = ("ffn.net.2",)
 def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Full pipeline folders by recipe."""
     model = save_pipeline(tmp_path_factory.mktemp("recipes") / "model")
+    deep = save_pipeline(model.parent / "deep", **DEEP)
     folders = {}
     for recipe in OTHERS:
         folders[recipe] = model.parent / recipe
-        quant.calibrate(model, recipe, folders[recipe], prompts=PROMPTS, full=True, progress=False)
+        given = deep if recipe.endswith("-edges") or recipe == "mixed" else model
+        quant.calibrate(given, recipe, folders[recipe], prompts=PROMPTS, full=True, progress=False)
     return folders
 
 
@@ -68,6 +73,24 @@ def test_it_makes_a_video(made: dict[str, Path], recipe: str) -> None:
     video = pipe(PROMPTS[0], **SETTINGS, output_type="pt", generator=torch.Generator().manual_seed(0)).frames
     assert torch.isfinite(video).all()
     assert video.std() > 0
+
+
+def test_wan_recipes_keep_the_first_and_last_three_of_forty_blocks() -> None:
+    with torch.device("meta"):
+        model = WanTransformer3DModel(num_layers=40, num_attention_heads=40, ffn_dim=13824)
+    for name in ("w4a8-edges", "w4afp8-edges", "sparse24-fp8-edges"):
+        fates = decide(model, find_recipe(name, "wan"))
+        quantized = {fate.name for fate in fates if fate.group is not None}
+        assert {name.split(".")[1] for name in quantized} == {str(block) for block in range(3, 37)}
+        assert len(quantized) == 34 * 10
+
+
+def test_mixed_has_layers_of_both_schemes_and_says_why(made: dict[str, Path]) -> None:
+    (component,) = quant.inspect(made["mixed"]).components
+    schemes = [layer.scheme for layer in component.layers if layer.scheme is not None]
+    assert set(schemes) == {"W4A8", "W8A8"}
+    written = quant.Recipe.from_file(made["mixed"] / "recipe.yaml")
+    assert set(written.groups[0].targets) == {layer.name for layer in component.layers if layer.scheme == "W8A8"}
 
 
 def test_layers_that_groups_do_not_fit_are_kept_and_said(made: dict[str, Path]) -> None:

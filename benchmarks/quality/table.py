@@ -1,0 +1,102 @@
+"""The tables of docs/quality.md, from `benchmarks/results/quality.json`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from benchmarks.quality.candidates import CANDIDATES, LEVELS, Candidate
+from benchmarks.quality.results import is_current, read
+from quant.eval.metrics.paired import PsnrSummary, summarize
+
+_ATTRIBUTES = ("shape", "colour", "direction")
+_HEADINGS = ("", "PSNR mean", "worst", *_ATTRIBUTES, "of bf16", "made in", "peak", "goal")
+
+
+def psnr_of(entry: Mapping[str, Any]) -> PsnrSummary:
+    """Mean and worst of an entry; an identical clip is stored as null."""
+    return summarize([math.inf if value is None else value for value in entry["psnr"]])
+
+
+def quality() -> str:
+    """A table a level, ours in bold, and the conditions."""
+    body = read()
+    if not body:
+        return "Nothing has been measured yet: run `make quality`."
+    measured = body["measured"]
+    parts = []
+    for level in LEVELS:
+        of_level = [each for each in CANDIDATES if each.level == level and each.key in measured]
+        if of_level:
+            rows = [_row(each, measured[each.key]) for each in _by_quality(of_level, measured)]
+            parts.append(f"### {level}\n\n{_markdown(_HEADINGS, rows)}")
+    missing = [each.key for each in CANDIDATES if not is_current(body, each)]
+    return "\n\n".join([*parts, _conditions(body), *([_missing(missing)] if missing else [])])
+
+
+def goals() -> str:
+    """Each goal, what was reached, and what the best rival of its level reached."""
+    measured = read().get("measured", {})
+    rows = []
+    for each in CANDIDATES:
+        if each.goal is None or each.key not in measured:
+            continue
+        found = psnr_of(measured[each.key]).mean
+        verdict = "met" if found >= each.goal else f"missed by {each.goal - found:.1f} dB"
+        rows.append((f"`{each.name}`", f"{found:.1f}", f"{each.goal:g}", verdict, _best_rival(each.level, measured)))
+    return _markdown(("recipe", "PSNR mean", "goal", "", "best rival of its kind"), rows) if rows else "None measured."
+
+
+def _best_rival(level: str, measured: Mapping[str, Any]) -> str:
+    rivals = [c for c in CANDIDATES if c.level == level and c.maker != "quant" and c.key in measured]
+    if not rivals:
+        return "-"
+    best = max(rivals, key=lambda candidate: psnr_of(measured[candidate.key]).mean)
+    return f"{psnr_of(measured[best.key]).mean:.1f} ({best.maker} {best.name})"
+
+
+def _by_quality(candidates: Sequence[Candidate], measured: Mapping[str, Any]) -> list[Candidate]:
+    return sorted(candidates, key=lambda candidate: -psnr_of(measured[candidate.key]).mean)
+
+
+def _row(candidate: Candidate, entry: Mapping[str, Any]) -> tuple[str, ...]:
+    psnr = psnr_of(entry)
+    ours = candidate.maker == "quant"
+    name = f"**`{candidate.name}`**" if candidate.is_recipe else f"{candidate.maker} {candidate.name}"
+    size = f"{entry['stored_bytes'] / entry['bf16_bytes']:.0%}" if ours else ""
+    return (
+        name,
+        f"{psnr.mean:.1f}",
+        f"{psnr.minimum:.1f}",
+        *(f"{sum(entry['judged'][name]) / len(entry['judged'][name]):.0%}" for name in _ATTRIBUTES),
+        size,
+        f"{entry['making_seconds']:.0f} s",
+        f"{entry['making_peak_bytes'] / 1e6:.0f} MB",
+        "" if candidate.goal is None else f"{candidate.goal:g}",
+    )
+
+
+def _conditions(body: Mapping[str, Any]) -> str:
+    how = body["conditions"]
+    original = body["measured"].get("original", {}).get("judged", {})
+    judged = ", ".join(f"{name} {sum(original[name]) / len(original[name]):.0%}" for name in _ATTRIBUTES if original)
+    versions: dict[str, str] = {}
+    for entry in body["measured"].values():
+        versions.update(entry.get("versions", {}))
+    return (
+        f"PSNR in dB on raw frames of {len(how['prompts'])} clips of `{how['model']}`, against the original from the "
+        f"same seeds and initial latents; {len(how['calibration_prompts'])} other prompts to calibrate on, "
+        f"{how['settings']['num_inference_steps']} steps each. The original's own: {judged}. Made on one CPU thread; "
+        f"the peak is that of the whole process, torch and the pipeline included. "
+        f"{', '.join(f'{name} {version}' for name, version in versions.items())}."
+    )
+
+
+def _missing(keys: Sequence[str]) -> str:
+    return f"Not measured, or not as they are today: {', '.join(keys)}."
+
+
+def _markdown(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    rule = ["---", *("---:" for _ in headings[1:])]
+    return "\n".join(f"| {' | '.join(line)} |" for line in (headings, rule, *rows))
