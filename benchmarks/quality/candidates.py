@@ -91,6 +91,7 @@ CANDIDATES = (
     ),
     Candidate("SDNQ", "fp8, FP8 matmul", _FP8, options={"weights_dtype": "fp8", "use_quantized_matmul": True}),
     Candidate("quant", "w8a8", _INT8, 53),
+    Candidate("quant", "w8a8-gptq", _INT8, 53),
     Candidate("ModelOpt", "INT8_DEFAULT", _INT8, options={"config": "INT8_DEFAULT_CFG"}),
     Candidate("ModelOpt", "INT8_SMOOTHQUANT, alpha 0.5", _INT8, options={"config": "INT8_DEFAULT_CFG", "alpha": 0.5}),
     Candidate(

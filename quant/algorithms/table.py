@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from quant.algorithms.smoothquant import check_alpha
@@ -18,25 +18,22 @@ class Needs:
     Attributes:
         amax: one absolute maximum over all of the input.
         channel_amax: an absolute maximum per input channel, [K].
+        channel_mean: a mean absolute value per input channel, [K].
         rows: a sample of input rows, [R, K].
         hessian: sum of x x^T over all rows, [K, K].
     """
 
     amax: bool = False
     channel_amax: bool = False
+    channel_mean: bool = False
     rows: bool = False
     hessian: bool = False
 
     def __or__(self, other: Needs) -> Needs:
-        return Needs(
-            self.amax or other.amax,
-            self.channel_amax or other.channel_amax,
-            self.rows or other.rows,
-            self.hessian or other.hessian,
-        )
+        return Needs(**{field.name: getattr(self, field.name) or getattr(other, field.name) for field in fields(self)})
 
     def __bool__(self) -> bool:
-        return self.amax or self.channel_amax or self.rows or self.hessian
+        return any(getattr(self, field.name) for field in fields(self))
 
 
 def _damping(value: object, where: str) -> None:
@@ -71,11 +68,12 @@ _OPTIONS: dict[str, dict[str, Callable[[object, str], None]]] = {
     "max": {},
     "mse": {},
     "smoothquant": {"alpha": _alpha, "rounding": _rounding},
+    "awq": {"rounding": _rounding},
     "gptq": _GPTQ,
     "svdquant": {"rank": _rank, **_GPTQ},
 }
 #: Algorithms and methods that weigh a weight's errors by the inputs they meet.
-_BY_HESSIAN = ("gptq", "svdquant", "mse")
+_BY_HESSIAN = ("gptq", "svdquant", "mse", "awq")
 _METHODS_BY_HESSIAN = ("wanda", "sparsegpt", "search")
 
 
@@ -84,6 +82,8 @@ def needs_of(group: Group) -> Needs:
     needs = Needs(amax=group.scheme.has_static_input)
     if group.algorithm is not None and group.algorithm.name == "smoothquant":
         needs |= Needs(channel_amax=True, rows=True, hessian=rounds_smoothed(group))
+    if group.algorithm is not None and group.algorithm.name == "awq":
+        needs |= Needs(channel_mean=True)
     if group.algorithm is not None and group.algorithm.name in _BY_HESSIAN:
         needs |= Needs(hessian=True)
     if group.sparsity is not None and group.sparsity.method in _METHODS_BY_HESSIAN:
@@ -126,5 +126,8 @@ def _check(group: Group, algorithm: Algorithm, where: str) -> None:
     if algorithm.name == "smoothquant" and (group.scheme.input_activations is None or group.sparsity is not None):
         what = "2:4 weights" if group.sparsity is not None else f"{group.scheme.name}, whose inputs are not quantized"
         raise RecipeError(f"{where}: 'smoothquant' makes inputs easier to quantize; it is not for {what}")
+    if algorithm.name == "awq" and (not group.scheme.is_packed or group.sparsity is not None):
+        what = "2:4 weights" if group.sparsity is not None else f"{group.scheme.name}; use smoothquant"
+        raise RecipeError(f"{where}: 'awq' is for packed weights in groups, not for {what}")
     if algorithm.name == "smoothquant" and (group.scheme.is_packed or group.scheme.name == "FP8_BLOCK"):
         raise RecipeError(f"{where}: 'smoothquant' is for a scale a row or tensor, not for {group.scheme.name}")

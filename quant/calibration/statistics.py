@@ -27,6 +27,7 @@ class Statistics:
     Attributes:
         amax: float32 [1].
         channel_amax: float32 [K].
+        channel_mean: float32 [K], the mean of absolute values.
         rows: float32 [R, K], drawn evenly from everything seen.
         hessian: float64 [K, K], the mean of x x^T over all rows.
         seen_rows: how many rows there were.
@@ -34,6 +35,7 @@ class Statistics:
 
     amax: torch.Tensor | None
     channel_amax: torch.Tensor | None
+    channel_mean: torch.Tensor | None
     rows: torch.Tensor | None
     hessian: torch.Tensor | None
     seen_rows: int
@@ -87,6 +89,18 @@ class SecondMoment:
         self.total = part if self.total is None else self.total.to(part.device) + part
 
 
+class ChannelSizes:
+    """The sum of |x_j| over a stream of rows, [K] in float64 on the rows' device."""
+
+    def __init__(self) -> None:
+        self.total: torch.Tensor | None = None
+
+    def add(self, rows: torch.Tensor) -> None:
+        """Takes [R, K] into account."""
+        part = rows.abs().sum(dim=0, dtype=torch.float64)
+        self.total = part if self.total is None else self.total.to(part.device) + part
+
+
 class _Probe:
     """Collects one input's statistics."""
 
@@ -97,6 +111,7 @@ class _Probe:
         self.channel_range = calibrator(8, -1, False) if needs.channel_amax else None
         self.sample = RowSample(rows, seed) if needs.rows else None
         self.hessian = SecondMoment() if needs.hessian else None
+        self.sizes = ChannelSizes() if needs.channel_mean else None
         self.seen_rows = 0
         self._earlier: list[tuple[Any, torch.Tensor]] = []
 
@@ -118,6 +133,8 @@ class _Probe:
             self.sample.add(rows)
         if self.hessian is not None:
             self.hessian.add(rows)
+        if self.sizes is not None:
+            self.sizes.add(rows)
         self.seen_rows += rows.shape[0]
 
     def state(self) -> State:
@@ -130,6 +147,8 @@ class _Probe:
         state["seen"] = torch.tensor(self.seen_rows)
         if self.hessian is not None and self.hessian.total is not None:
             state["second_moment"] = self.hessian.total
+        if self.sizes is not None and self.sizes.total is not None:
+            state["sizes"] = self.sizes.total
         sampled = {} if self.sample is None else self.sample.state()
         return {**state, **{f"sample.{name}": value for name, value in sampled.items()}}
 
@@ -143,6 +162,8 @@ class _Probe:
                 self._earlier.append((calibrator, state[name].reshape(1, -1)))
         if self.hessian is not None:
             self.hessian.total = state["second_moment"]
+        if self.sizes is not None:
+            self.sizes.total = state["sizes"]
         if self.sample is not None:
             prefix = "sample."
             self.sample.restore({k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)})
@@ -159,7 +180,9 @@ class _Probe:
         rows = None if self.sample is None else self.sample.rows
         total = None if self.hessian is None else self.hessian.total
         hessian = None if total is None else total.cpu() / self.seen_rows
-        return Statistics(amax(self.tensor_range), amax(self.channel_range), rows, hessian, self.seen_rows)
+        sizes = None if self.sizes is None else self.sizes.total
+        mean = None if sizes is None else (sizes.cpu() / self.seen_rows).float()
+        return Statistics(amax(self.tensor_range), amax(self.channel_range), mean, rows, hessian, self.seen_rows)
 
 
 def _max_calibrator() -> Any:

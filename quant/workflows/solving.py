@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from quant.algorithms import awq
 from quant.algorithms.compression import compress, compresses, round_smoothed
 from quant.algorithms.smoothquant import Smoothing, smooth
 from quant.algorithms.table import Needs, needs_of, rounds_smoothed
@@ -203,20 +204,33 @@ def _solve_group(models: Mapping[str, nn.Module], members: list[_Member], seen: 
 
 def _smooths(fate: Fate) -> bool:
     group = fate.group
-    return group is not None and group.algorithm is not None and group.algorithm.name == "smoothquant"
+    return group is not None and group.algorithm is not None and group.algorithm.name in ("smoothquant", "awq")
 
 
 def _smoothing(models: Mapping[str, nn.Module], members: list[_Member], seen: Statistics | None) -> Smoothing | None:
     mine = [(component, fate) for component, fate in members if _smooths(fate)]
     if not mine:
         return None
-    assert seen is not None and seen.rows is not None and seen.channel_amax is not None
+    assert seen is not None
     weights = [_weight(models[component], fate.name) for component, fate in mine]
     group = mine[0][1].group
     assert group is not None and group.algorithm is not None
-    alpha = dict(group.algorithm.options).get("alpha", "search")
     schemes = [fate.group.scheme for _, fate in mine if fate.group is not None]
+    _check_one_algorithm(mine)
+    if group.algorithm.name == "awq":
+        assert seen.channel_mean is not None and seen.hessian is not None
+        return awq.search(weights, schemes, seen.channel_mean, seen.hessian)
+    alpha = dict(group.algorithm.options).get("alpha", "search")
+    assert seen.rows is not None and seen.channel_amax is not None
     return smooth(weights, schemes, seen.rows, seen.channel_amax, alpha)
+
+
+def _check_one_algorithm(members: list[_Member]) -> None:
+    """Layers that read one input share its factors, so one algorithm has to find them."""
+    names = {fate.name: fate.group.algorithm.name for _, fate in members if fate.group and fate.group.algorithm}
+    if len(set(names.values())) > 1:
+        said = ", ".join(f"'{layer}' by {name}" for layer, name in names.items())
+        raise CalibrationError(f"layers that read one input must be smoothed by one algorithm: {said}")
 
 
 def _weight(model: nn.Module, layer: str) -> torch.Tensor:

@@ -24,6 +24,7 @@ def _recipe(scheme: str, algorithm: Any = None) -> Recipe:
         *((scheme, "smoothquant", Needs(channel_amax=True, rows=True)) for scheme in DYNAMIC),
         *((scheme, name, Needs(amax=True)) for scheme in STATIC for name in (None, "max")),
         *((scheme, "smoothquant", Needs(amax=True, channel_amax=True, rows=True)) for scheme in STATIC),
+        ("W4A16", "awq", Needs(channel_mean=True, hessian=True)),
         *(("W4A16", name, Needs(hessian=True)) for name in ("gptq", "svdquant", "mse")),
         ("W8A8", {"name": "smoothquant", "rounding": "gptq"}, Needs(channel_amax=True, rows=True, hessian=True)),
         ("W8A8", {"name": "smoothquant", "rounding": "nearest"}, Needs(channel_amax=True, rows=True)),
@@ -40,14 +41,14 @@ def test_needs_add_up() -> None:
     for one in parts:
         assert one
         assert one | Needs() == Needs() | one == one | one == one
-    assert parts[0] | parts[1] | parts[2] == Needs(True, True, True)
+    assert parts[0] | parts[1] | parts[2] == Needs(amax=True, channel_amax=True, rows=True)
     assert not Needs()
 
 
 @pytest.mark.parametrize(
     ("scheme", "algorithm", "message"),
     [
-        ("W8A8", "gptp", "unknown algorithm 'gptp'; known: max, mse, smoothquant, gptq, svdquant"),
+        ("W8A8", "gptp", "unknown algorithm 'gptp'; known: max, mse, smoothquant, awq, gptq, svdquant"),
         (
             "W8A8",
             {"name": "smoothquant", "alhpa": 0.5},
@@ -58,6 +59,7 @@ def test_needs_add_up() -> None:
         ("FP8_DYNAMIC", "max", "'max' finds static input scales, and FP8_DYNAMIC has dynamic ones"),
         ("W8A8", {"name": "smoothquant", "alpha": 2}, "must be 'search' or a number above 0, up to 1, got 2"),
         ("W8A8", {"name": "smoothquant", "rounding": "up"}, "rounding: must be nearest or gptq, got 'up'"),
+        ("W8A8", "awq", "'awq' is for packed weights in groups, not for W8A8; use smoothquant"),
         ("W4A16", {"name": "gptq", "clip": 1}, "clip: must be true or false, got 1"),
         ("W4A16", {"name": "gptq", "damping": 0}, "damping: must be a number between 0 and 1, got 0"),
         ("W4A16", {"name": "svdquant", "rank": 0}, "rank: must be a whole number of at least 1, got 0"),

@@ -13,7 +13,7 @@ from quant.calibration.journal import Journal
 from quant.calibration.statistics import collect
 from quant.errors import CalibrationError
 
-ALL = Needs(amax=True, channel_amax=True, rows=True)
+ALL = Needs(amax=True, channel_amax=True, channel_mean=True, rows=True, hessian=True)
 
 
 class Model(nn.Module):
@@ -56,6 +56,8 @@ def test_ranges_are_those_of_everything_seen(dtype: torch.dtype) -> None:
         assert statistics.amax.dtype == statistics.channel_amax.dtype == torch.float32
         assert torch.equal(statistics.amax, rows.abs().amax().reshape(1))
         assert torch.equal(statistics.channel_amax, rows.abs().amax(dim=0))
+        assert statistics.channel_mean is not None
+        torch.testing.assert_close(statistics.channel_mean, rows.double().abs().mean(dim=0).float())
         assert statistics.seen_rows == len(rows) == 15
 
 
@@ -80,13 +82,14 @@ def test_sampled_rows_are_rows_that_were_seen() -> None:
         (Needs(amax=True), {"amax"}),
         (Needs(channel_amax=True), {"channel_amax"}),
         (Needs(rows=True), {"rows"}),
-        (ALL, {"amax", "channel_amax", "rows"}),
+        (Needs(channel_mean=True), {"channel_mean"}),
+        (ALL, {"amax", "channel_amax", "channel_mean", "rows", "hessian"}),
     ],
 )
 def test_only_what_was_asked_for_is_gathered(needs: Needs, fields: set[str]) -> None:
     model = Model()
     found = collect(model, {"first": needs}, _over(model, _batches()), rows=4, seed=0)["first"]
-    assert {name for name in ("amax", "channel_amax", "rows") if getattr(found, name) is not None} == fields
+    assert {name for name in vars(ALL) if getattr(found, name) is not None} == fields
 
 
 def test_a_layer_that_needs_nothing_may_stay_unused() -> None:
@@ -162,9 +165,9 @@ def test_a_hessian_is_the_mean_of_outer_products() -> None:
     assert found.amax is None and found.rows is None
 
 
-def test_a_hessian_goes_on_from_a_journal(tmp_path: Path) -> None:
-    model, batches, needs = Model(), _batches(), {"first": Needs(hessian=True)}
-    whole = collect(model, needs, _over(model, batches), rows=4, seed=0)["first"].hessian
+def test_sums_go_on_from_a_journal(tmp_path: Path) -> None:
+    model, batches, needs = Model(), _batches(), {"first": Needs(hessian=True, channel_mean=True)}
+    whole = collect(model, needs, _over(model, batches), rows=4, seed=0)["first"]
     started = Journal(tmp_path / "journal", "key", seconds=0)
 
     def killed() -> None:
@@ -177,5 +180,6 @@ def test_a_hessian_goes_on_from_a_journal(tmp_path: Path) -> None:
     with Journal(tmp_path / "journal", "key") as journal:
         found = collect(model, needs, _over(model, batches[2:]), rows=4, seed=0, journal=journal)["first"]
         assert journal.done == 2
-    assert whole is not None and found.hessian is not None
-    torch.testing.assert_close(found.hessian, whole)
+    assert found.hessian is not None and found.channel_mean is not None
+    torch.testing.assert_close(found.hessian, whole.hessian)
+    torch.testing.assert_close(found.channel_mean, whole.channel_mean)

@@ -1,0 +1,90 @@
+"""AWQ (arXiv 2306.00978): scales up the weight's columns that meet large inputs, so that rounding harms them less.
+
+As in SmoothQuant the input is multiplied by `pre_quant_scale` and the weight divided by it; here for the weight's
+sake. Its strength is searched for each input on the error of the layers' outputs, which a Hessian gives exactly:
+tr(D H D^T) with D the change of the weight. The factors are those of ModelOpt's `awq_lite`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from quant.algorithms.gptq import output_error
+from quant.algorithms.smoothquant import Smoothing
+from quant.packing.linear import pack_linear, unpack_linear
+from quant.scheme import Scheme
+
+ALPHAS = tuple(i / 10 for i in range(11))
+_LIMIT = 1e4  # of a factor and its inverse, before they are centred
+
+
+def awq_factors(channel_mean: torch.Tensor, importance: torch.Tensor, alpha: float) -> torch.Tensor:
+    """`pre_quant_scale` for one strength.
+
+    Args:
+        channel_mean: [K], mean |x_j| over the calibration data.
+        importance: [K], as `weight_importance`.
+        alpha: 0 (by the weight alone) to 1 (by the input alone).
+
+    Returns:
+        float32 [K], positive; the largest and the smallest are each other's inverse.
+    """
+    tiny = torch.finfo(torch.float32).tiny
+    scale = channel_mean.float().pow(alpha) / (importance.float().pow(1 - alpha) + tiny)
+    scale = scale.clamp(1 / _LIMIT, _LIMIT)
+    return (scale.max() * scale.min()).sqrt() / scale
+
+
+def weight_importance(weights: Sequence[torch.Tensor], group_size: int) -> torch.Tensor:
+    """[K]: how large a column is beside the largest of its group, averaged over the rows of all layers.
+
+    Args:
+        weights: each [N_i, K], float.
+        group_size: columns that share a scale; K for a scale a row.
+    """
+    rows = torch.cat([weight.float() for weight in weights])
+    groups = rows.abs().reshape(len(rows), -1, group_size)
+    tiny = torch.finfo(torch.float32).tiny
+    return (groups / (groups.amax(dim=2, keepdim=True) + tiny)).reshape(rows.shape).mean(dim=0)
+
+
+def search(
+    weights: Sequence[torch.Tensor], schemes: Sequence[Scheme], channel_mean: torch.Tensor, hessian: torch.Tensor
+) -> Smoothing:
+    """Factors for the layers that read one input; none where none are best.
+
+    Args:
+        weights: each [N_i, K], of one K.
+        schemes: one a weight; the first's groups decide what a column is compared with.
+        channel_mean: [K], mean |x_j|.
+        hessian: [K, K], sum x x^T in any unit.
+
+    Returns:
+        its errors are relative to the size of the output, with weights rounded to nearest and inputs as they are.
+    """
+    form = schemes[0].weights
+    assert form is not None
+    importance = weight_importance(weights, form.group_size or weights[0].shape[1])
+    power = sum(float(output_error(weight, hessian)) for weight in weights) or 1.0
+
+    def error(factor: torch.Tensor | None) -> float:
+        total = 0.0
+        for weight, scheme in zip(weights, schemes, strict=True):
+            # Inputs are not quantized here, so a static scale has no part in it.
+            stored = unpack_linear(pack_linear(weight, _weight_only(scheme), pre_quant_scale=factor), scheme)
+            total += float(output_error(stored - weight.float(), hessian))
+        return float((total / power) ** 0.5)
+
+    without = error(None)
+    found = {alpha: awq_factors(channel_mean, importance, alpha) for alpha in ALPHAS}
+    errors = {alpha: error(factor) for alpha, factor in found.items()}
+    best = min(errors, key=lambda alpha: errors[alpha])
+    if errors[best] >= without:
+        return Smoothing(None, 0.0, without, without)
+    return Smoothing(found[best], best, errors[best], without)
+
+
+def _weight_only(scheme: Scheme) -> Scheme:
+    return Scheme(scheme.name, scheme.weights, None)
