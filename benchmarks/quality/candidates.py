@@ -106,7 +106,8 @@ CANDIDATES = (
     Candidate("SDNQ", "int8", _W8, options={"weights_dtype": "int8"}),
     Candidate("quant", "w4a16", _W4),
     Candidate("quant", "w4a16-gptq", _W4, 36),
-    Candidate("quant", "GPTQ, searched ranges", _W4, options=_step("W4A16", algorithm={"name": "gptq", "clip": True})),
+    Candidate("quant", "GPTQ, refined", _W4, options=_step("W4A16", algorithm={"name": "gptq", "refine": True})),
+    Candidate("quant", "AWQ, then GPTQ", _W4, options=_step("W4A16", algorithm={"name": "awq", "rounding": "gptq"})),
     Candidate("quant", "SVDQuant rank 16", _W4, options=_step("W4A16", algorithm={"name": "svdquant", "rank": 16})),
     Candidate(
         "ModelOpt", "INT4_BLOCKWISE_WEIGHT_ONLY", _W4, options={"config": "INT4_BLOCKWISE_WEIGHT_ONLY_CFG", **_ONE}

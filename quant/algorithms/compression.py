@@ -11,8 +11,8 @@ from typing import Any
 
 import torch
 
-from quant.algorithms import gptq, low_rank, sparse24, survivors
-from quant.algorithms.clipping import clipped_grid
+from quant.algorithms import gptq, low_rank, sparse24
+from quant.algorithms.clipping import clipped_grid, refit_scales
 from quant.packing.grid import Grid, grid_of
 from quant.packing.linear import LowRank
 from quant.recipe import Group
@@ -115,8 +115,7 @@ def _pruned(
     if method == "sparsegpt":
         mask, pruned = sparse24.sparsegpt(weight, hessian)
         return mask, pruned.float()
-    mask = sparse24.admm_mask(weight, hessian)
-    return mask, survivors.refit(weight, hessian, mask).float()
+    return sparse24.prune(weight, hessian)
 
 
 def _to_round(weight: torch.Tensor, pruned: torch.Tensor, group: Group) -> torch.Tensor:
@@ -132,11 +131,24 @@ def _rounded(
     mask: torch.Tensor | None,
     options: dict[str, Any],
 ) -> tuple[Grid, torch.Tensor]:
-    """GPTQ on scales of the weight's own range, or of the best shrunk one."""
+    """GPTQ on scales of the weight's own range, or of the best shrunk one; refined where that is asked for."""
     clip = options.get("clip", False)
     kept = weight if mask is None else weight * mask
     grid = clipped_grid(kept, form, hessian.diagonal()) if clip else grid_of(kept, form)
-    return grid, gptq.solve(weight, hessian, grid, mask=mask, damping=options.get("damping", 0.01))
+    found = gptq.solve(weight, hessian, grid, mask=mask, damping=options.get("damping", 0.01))
+    return _refined(weight, found, hessian, grid, mask) if options.get("refine", False) else (grid, found)
+
+
+def _refined(
+    weight: torch.Tensor, found: torch.Tensor, hessian: torch.Tensor, grid: Grid, mask: torch.Tensor | None
+) -> tuple[Grid, torch.Tensor]:
+    """Columns rounded again, scales fitted to the codes, and columns once more on those scales; each only gains."""
+    found = gptq.refine(weight, found, hessian, grid, mask=mask)
+    if grid.form.strategy in ("group", "channel"):
+        codes = grid.codes(found)
+        grid = refit_scales(weight, codes, hessian, grid)
+        found = gptq.refine(weight, grid.values(codes), hessian, grid, mask=mask)
+    return grid, found
 
 
 def _with_branch(

@@ -114,26 +114,6 @@ def refine(
     return found
 
 
-def retarget(weight: torch.Tensor, hessian: torch.Tensor, cross: torch.Tensor, damping: float = 0.01) -> torch.Tensor:
-    """The weight that does for the compressed model's inputs what W does for the original's (GPTAQ, arXiv 2504.02692).
-
-    Least squares: min over V of sum |V x' - W x|^2 with x' what the compressed layers before this one hand over.
-    Written as W + W (C - H)(H + l)^-1, so that damping pulls to W and not to 0.
-
-    Args:
-        weight: [N, K], float.
-        hessian: [K, K], H = sum x' x'^T.
-        cross: [K, K], C = sum x x'^T over the same rows.
-        damping: as in `solve`.
-
-    Returns:
-        float32 [N, K]. Rounding it is a problem under `hessian`.
-    """
-    moved = weight.double() @ (cross.double() - hessian.double())
-    lower = torch.linalg.cholesky(damp(hessian, damping))
-    return (weight.double() + torch.cholesky_solve(moved.T, lower).T).float()
-
-
 def output_error(change: torch.Tensor, hessian: torch.Tensor) -> torch.Tensor:
     """tr(D H D^T), float64: the squared error of the layer's outputs that a change D [N, K] of its weight makes."""
     change = change.double()

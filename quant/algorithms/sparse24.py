@@ -140,7 +140,7 @@ def prune(
     """A mask by ADMM, and the exact best survivors for it. In no row worse than magnitude on tr(D H D^T).
 
     Args:
-        target: [N, K], float, the weight to approximate, K a multiple of 4: the original, or `gptq.retarget`'s.
+        target: [N, K], float, the weight to approximate, K a multiple of 4.
         hessian, damping, iterations: as in `admm_mask`.
 
     Returns:

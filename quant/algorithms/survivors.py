@@ -24,9 +24,6 @@ def refit(
 ) -> torch.Tensor:
     """The weight with zeros where the mask says so that is nearest to `target` under tr(D H D^T), D the difference.
 
-    With inputs x' that compressed layers before this one hand over, H = sum x' x'^T and `target` is
-    `gptq.retarget(W, H, C)`: then the right side of the equations is that of the cross moment C, (W C)_S.
-
     The error falls with every iteration, so the result is never worse than `target * mask`. An iteration is one float64
     matmul [N, K] @ [K, K], and 30-100 are usual: a weight of 5120 x 13824 takes 2e12 operations for each, seconds on a
     GPU with fast float64, and is too much for a CPU.

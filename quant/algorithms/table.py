@@ -55,7 +55,7 @@ def _alpha(value: object, where: str) -> None:
     check_alpha(value, where.removesuffix(".alpha"))
 
 
-_GPTQ: dict[str, Callable[[object, str], None]] = {"clip": _flag, "damping": _damping}
+_GPTQ: dict[str, Callable[[object, str], None]] = {"clip": _flag, "damping": _damping, "refine": _flag}
 _ROUNDINGS = ("nearest", "gptq")
 
 

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from quant.algorithms.gptq import ORDERS, Order, damp, output_error, refine, retarget, solve
+from quant.algorithms.gptq import ORDERS, Order, damp, output_error, refine, solve
 from quant.packing.grid import Grid, grid_of
 from quant.scheme import SCHEMES, TensorFormat
 
@@ -175,23 +175,6 @@ def test_too_few_inputs_without_damping_are_an_error() -> None:
     x = torch.randn(3, 64)
     with pytest.raises(ValueError, match="not positive definite: more calibration data or more damping"):
         solve(weight, x.T @ x - 0.1 * torch.eye(64), grid_of(weight, CHANNEL), damping=0)
-
-
-def test_retarget_is_least_squares_on_the_compressed_inputs() -> None:
-    generator = torch.Generator().manual_seed(0)
-    weight = torch.randn(6, 16, generator=generator)
-    x = torch.randn(80, 16, generator=generator, dtype=torch.float64)
-    seen = x + 0.3 * torch.randn(80, 16, generator=generator, dtype=torch.float64) + 0.1 * x.roll(1, dims=1)
-    found = retarget(weight, seen.T @ seen, x.T @ seen, damping=0)
-    expected = torch.linalg.lstsq(seen, x @ weight.double().T).solution.T
-    torch.testing.assert_close(found.double(), expected, atol=1e-5, rtol=1e-5)
-
-
-def test_retarget_leaves_a_weight_alone_where_inputs_agree_or_damping_is_all() -> None:
-    weight, h = _case(7)
-    assert torch.equal(retarget(weight, h, h), weight)
-    cross = h + torch.randn(64, 64).double()
-    torch.testing.assert_close(retarget(weight, h, cross, damping=1e9), weight)
 
 
 def test_output_error_is_that_of_the_outputs() -> None:
