@@ -29,19 +29,24 @@ class Journal:
     def __init__(self, path: Path, key: str, *, seconds: float = 60.0) -> None:
         """`seconds` is the least time between two writings: a row sample of a large model takes gigabytes."""
         self.done = 0
+        self._part = ""
         self._path, self._key, self._seconds = path, key, seconds
         self._unfinished = path.with_name(f"{path.name}.tmp")
         self._snapshot: Callable[[], State] = dict
         self._written = time.monotonic()
 
+    def begin(self, part: str) -> None:
+        """From now on it is about this part of the run; the file of another part counts as absent."""
+        self._part, self.done = part, 0
+
     def load(self) -> State | None:
-        """The state of a killed run with the same key, or None: no file, another run's, or a damaged one."""
+        """The state of a killed run with the same key and part, or None: no file, another run's, or a damaged one."""
         if not self._path.is_file():
             return None
         try:
             with safe_open(self._path, framework="pt") as file:
                 described = file.metadata() or {}
-                if described.get("key") != self._key:
+                if described.get("key") != self._key or described.get("part", "") != self._part:
                     return None
                 state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
                 self.done = int(described["done"])
@@ -63,7 +68,9 @@ class Journal:
             return
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            save_file(self._snapshot(), self._unfinished, metadata={"key": self._key, "done": str(count)})
+            save_file(
+                self._snapshot(), self._unfinished, metadata={"key": self._key, "part": self._part, "done": str(count)}
+            )
             self._unfinished.replace(self._path)
         except (OSError, SafetensorError) as error:
             raise CalibrationError(

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
+from zlib import crc32
 
 import torch
 from torch import nn
@@ -228,7 +229,8 @@ def collect(
     Raises:
         CalibrationError: a value that is not finite, or a layer that was never run; both name the layer.
     """
-    probes = {name: _Probe(name, need, rows, seed + i) for i, (name, need) in enumerate(needs.items()) if need}
+    # A sample depends on its layer's name, and not on which other layers are gathered with it.
+    probes = {name: _Probe(name, need, rows, seed + crc32(name.encode())) for name, need in needs.items() if need}
     if journal is not None:
         _resume(probes, journal)
     with torch.no_grad(), _hooked(model, probes):

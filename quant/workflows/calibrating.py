@@ -23,8 +23,10 @@ from quant.workflows.component import plan_component, write_component
 from quant.workflows.keeping import apply_budget
 from quant.workflows.preparing import Prepared, prepare
 from quant.workflows.sensitivity import Sensitivity
+from quant.workflows.shelf import Shelf
 from quant.workflows.skeleton import skeleton
 from quant.workflows.solved import Solved, solve_models
+from quant.workflows.solving import Forward
 from quant.workflows.sources import Source, copy_rest
 from quant.workflows.weights import of_files, of_model
 
@@ -85,7 +87,8 @@ def calibrate(
         max_shard_bytes: largest safetensors file.
         progress: bars on stderr.
 
-    A calibration that is killed goes on after its last written prompt when the same call is made again.
+    A calibration that is killed goes on after its last written prompt when the same call is made again; layers that
+    were solved are not solved again.
 
     Raises:
         QuantError: wrong input, each in one line; nothing is left at `out` then.
@@ -96,9 +99,11 @@ def calibrate(
         model, recipe, prompts=prompts, settings=settings, samples=samples, seed=seed, keep_budget=keep_budget
     )
     source, texts = start.source, start.prompts
-    forward: Callable[[], object] | None = None
+    forward: Forward | None = None
     pipe = None
-    journal = _journal(out, start, dtype)
+    key = _key(start, dtype)
+    journal = Journal(out.parent / f".{out.name}.calibration.safetensors", key)
+    shelf = Shelf(out.parent / f".{out.name}.solved", key)
     if texts is not None:
         pipe, models = start.load(dtype, device)
         tensors = {name: of_model(module) for name, module in models.items()}
@@ -106,8 +111,8 @@ def calibrate(
     else:
         models = {name: skeleton(source.component_folder(name)) for name in start.components}
         tensors = {name: of_files(model, source.component_folder(name), dtype) for name, model in models.items()}
-    with journal:
-        solved = solve_models(models, start.recipe, forward, texts, start.settings, journal)
+    with journal, shelf:
+        solved = solve_models(models, start.recipe, forward, texts, start.settings, journal, shelf)
         found: Sensitivity | None = None
         if start.recipe.keep_budget is not None:
             assert texts is not None
@@ -119,8 +124,8 @@ def calibrate(
     return Calibrated(out, solved.recipe, layers, len(texts or ()))
 
 
-def _journal(out: Path, start: Prepared, dtype: torch.dtype) -> Journal:
-    """The journal of a calibration for `out`; its key is everything that the statistics depend on."""
+def _key(start: Prepared, dtype: torch.dtype) -> str:
+    """Of everything that statistics and solutions depend on."""
     source = start.source
     files = [
         (path.relative_to(source.folder).as_posix(), path.stat().st_size, path.stat().st_mtime_ns)
@@ -129,8 +134,7 @@ def _journal(out: Path, start: Prepared, dtype: torch.dtype) -> Journal:
     ]
     run = [start.recipe.sha256, start.prompts or [], start.settings.given()]
     known = [*run, str(dtype), str(source.folder.resolve()), files]
-    key = hashlib.sha256(json.dumps(known).encode()).hexdigest()
-    return Journal(out.parent / f".{out.name}.calibration.safetensors", key)
+    return hashlib.sha256(json.dumps(known).encode()).hexdigest()
 
 
 @dataclass(frozen=True)

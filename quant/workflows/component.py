@@ -18,7 +18,7 @@ from quant.form import LayerForm
 from quant.models.fate import Fate
 from quant.packing.linear import coded_weight, relative_error, small_tensors, tensor_layout, weight_leaf
 from quant.recipe import Recipe
-from quant.workflows.solving import Solution
+from quant.workflows.solution import Solution
 
 
 def component_config(
@@ -91,7 +91,7 @@ class _Made:
         return coded
 
     def _weight(self) -> torch.Tensor:
-        return self.original.make().cpu() if self.solution.weight is None else self.solution.weight
+        return self.original.make().cpu() if self.solution.make_weight is None else self.solution.make_weight()
 
 
 def write_component(

@@ -10,8 +10,8 @@ from quant.errors import RecipeError
 from quant.models.fate import Fate
 from quant.recipe import Group, KeepBudget, Recipe
 from quant.workflows.sensitivity import Sensitivity, SensitivityUnit, sensitivity_of
+from quant.workflows.solution import Solution
 from quant.workflows.solved import Solved
-from quant.workflows.solving import Solution
 
 
 def apply_budget(

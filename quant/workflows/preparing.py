@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from quant.models.generation import GenerationSettings
 from quant.models.table import family_name
 from quant.recipe import KeepBudget, Recipe
 from quant.recipe_files import find_recipe
-from quant.workflows.solving import needs_data
+from quant.workflows.solving import Forward, needs_data
 from quant.workflows.sources import Source, components_of, open_source
 from quant.workflows.weights import check_finite_model
 
@@ -51,16 +51,17 @@ class Prepared:
         pipe.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         return pipe, models
 
-    def runner(self, pipe: Any, progress: bool, journal: Journal | None = None) -> Callable[[], object]:
+    def runner(self, pipe: Any, progress: bool, journal: Journal | None = None) -> Forward:
         """Runs all prompts, or those that the journal of a killed run says are left."""
         assert self.prompts is not None
         prompts = self.prompts
-        return lambda: run_prompts(
+        return lambda said: run_prompts(
             pipe,
             prompts,
             self.settings,
             seed=self.recipe.calibration.seed,
             progress=progress,
+            said=said,
             start=0 if journal is None else journal.done,
             on_prompt=(lambda count: None) if journal is None else journal.prompt_done,
         )

@@ -22,7 +22,7 @@ from quant.recipe_files import find_recipe
 from quant.workflows.keeping import apply_budget
 from quant.workflows.record import Record, attach
 from quant.workflows.solved import Solved, solve_models
-from quant.workflows.solving import needs_data
+from quant.workflows.solving import Forward, needs_data
 from quant.workflows.weights import check_finite_model
 
 #: The name under which a lone module's layers are reported.
@@ -62,7 +62,7 @@ def quantize(
         modules = _named(modules, chosen, model)
     given = settings or GenerationSettings()
     texts: list[str] | None = None
-    forward = None if forward_loop is None else (lambda: forward_loop(model))
+    forward: Forward | None = None if forward_loop is None else (lambda said: forward_loop(model))
     if needs_data(chosen) and forward is None:
         texts = _texts(model, chosen, prompts)
         given = GenerationSettings(num_inference_steps=chosen.calibration.steps).merged(**given.given())
@@ -108,10 +108,8 @@ def _texts(model: Any, recipe: Recipe, prompts: str | Path | Sequence[str] | Non
     return read_prompts(prompts, recipe.calibration.samples)
 
 
-def _runner(
-    pipe: Any, texts: list[str], settings: GenerationSettings, recipe: Recipe, progress: bool
-) -> Callable[[], object]:
-    return lambda: run_prompts(pipe, texts, settings, seed=recipe.calibration.seed, progress=progress)
+def _runner(pipe: Any, texts: list[str], settings: GenerationSettings, recipe: Recipe, progress: bool) -> Forward:
+    return lambda said: run_prompts(pipe, texts, settings, seed=recipe.calibration.seed, progress=progress, said=said)
 
 
 def _copy(solved: Solved, component: str) -> nn.Module:

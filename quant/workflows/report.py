@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from quant.models.fate import Fate
-from quant.workflows.solving import Solution
+from quant.workflows.solution import Solution
 
 
 def layer_records(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +21,9 @@ from quant.recipe import Recipe
 from quant.workflows.component import component_config
 from quant.workflows.provenance import calibration_record, provenance
 from quant.workflows.report import layer_records
-from quant.workflows.solving import Solution, needs_data, solve
+from quant.workflows.shelf import Shelf
+from quant.workflows.solution import Solution
+from quant.workflows.solving import Forward, needs_data, solve
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,7 @@ class Solved:
         assert isinstance(linear, nn.Linear)
         weight = linear.weight.detach()
         form = self.form(component, fate)
-        source = weight.cpu() if solution.weight is None else solution.weight
+        source = weight.cpu() if solution.make_weight is None else solution.make_weight()
         if form.scheme.weights is None:
             source = source.to(weight.dtype)
         tensors = pack_linear(source, form, **solution.beside(weight.dtype))
@@ -109,10 +111,11 @@ class Solved:
 def solve_models(
     models: Mapping[str, nn.Module],
     recipe: Recipe,
-    forward: Callable[[], object] | None,
+    forward: Forward | None,
     prompts: list[str] | None,
     settings: GenerationSettings,
     journal: Journal | None = None,
+    shelf: Shelf | None = None,
 ) -> Solved:
     """Decides every layer's fate, runs `forward` where the recipe needs statistics, and finds all scales.
 
@@ -121,4 +124,4 @@ def solve_models(
     """
     check_algorithms(recipe)
     fates = {name: decide(model, recipe, name) for name, model in models.items()}
-    return Solved(recipe, models, fates, solve(models, fates, recipe, forward, journal), prompts, settings)
+    return Solved(recipe, models, fates, solve(models, fates, recipe, forward, journal, shelf), prompts, settings)

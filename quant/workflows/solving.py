@@ -2,63 +2,30 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import torch
 from torch import nn
 
 from quant.algorithms import awq
-from quant.algorithms.compression import compress, compresses, round_smoothed
+from quant.algorithms.compression import Compressed, compress, compresses, round_smoothed
 from quant.algorithms.smoothquant import Smoothing, smooth
 from quant.algorithms.table import Needs, needs_of, rounds_smoothed
 from quant.calibration.journal import Journal
 from quant.calibration.statistics import Statistics, collect
 from quant.errors import CalibrationError
-from quant.form import LayerForm
 from quant.models.fate import Fate
 from quant.packing.eight_bit import scale_from_amax, storage_dtype
-from quant.packing.grid import Grid
-from quant.packing.linear import LowRank
 from quant.recipe import Group, Recipe
+from quant.workflows.shelf import Shelf
+from quant.workflows.solution import Solution
 
+#: Runs all calibration prompts once; given a few words on which pass it is.
+Forward = Callable[[str], object]
 
-@dataclass(frozen=True)
-class Solution:
-    """What the algorithms found for one layer.
-
-    Attributes:
-        input_scale: float32 [1] where the scheme's input is static.
-        pre_quant_scale: float32 [K] where smoothing helps.
-        notes: figures for the report, such as the smoothing strength.
-        weight: float32 [N, K] that is packed instead of the original: compensated, pruned, or both.
-        grid: scales of the weight, where an algorithm chose them.
-        low_rank: a branch beside the weight.
-    """
-
-    input_scale: torch.Tensor | None = None
-    pre_quant_scale: torch.Tensor | None = None
-    notes: Mapping[str, Any] = field(default_factory=dict)
-    weight: torch.Tensor | None = None
-    grid: Grid | None = None
-    low_rank: LowRank | None = None
-
-    def form(self, group: Group) -> LayerForm:
-        """What the layer is stored as."""
-        rank = 0 if self.low_rank is None else self.low_rank.rank
-        return replace(group.form, smoothed=self.pre_quant_scale is not None, rank=rank)
-
-    def beside(self, dtype: torch.dtype) -> dict[str, Any]:
-        """The keywords of `packing.small_tensors`; a branch is stored in the model's `dtype`."""
-        branch = self.low_rank
-        return {
-            "input_scale": self.input_scale,
-            "pre_quant_scale": self.pre_quant_scale,
-            "grid": self.grid,
-            "low_rank": None if branch is None else LowRank(branch.up.to(dtype), branch.down.to(dtype)),
-        }
+_Member = tuple[str, Fate]
 
 
 def needs_data(recipe: Recipe) -> bool:
@@ -70,8 +37,9 @@ def solve(
     models: Mapping[str, nn.Module],
     fates: Mapping[str, list[Fate]],
     recipe: Recipe,
-    forward: Callable[[], object] | None,
+    forward: Forward | None,
     journal: Journal | None = None,
+    shelf: Shelf | None = None,
 ) -> dict[str, dict[str, Solution]]:
     """Scales for every quantized layer of every component.
 
@@ -79,8 +47,9 @@ def solve(
         models: components by name; calibrated together, in one run.
         fates: what the recipe does to each component's layers.
         recipe: the recipe, already checked.
-        forward: runs the model over the calibration data; None where there is none.
-        journal: where a killed run left off.
+        forward: runs the model over the calibration data, once for each pass; None where there is none.
+        journal: where a killed run left off in a pass.
+        shelf: where solutions are kept; None keeps them in memory.
 
     Returns:
         component -> layer -> solution.
@@ -97,24 +66,37 @@ def solve(
     widths = {leader: members[0][1].shape[1] for leader, members in groups.items()}
     passes = windows(needs, widths, recipe.calibration.hessian_gb)
     holder = nn.ModuleDict(dict(models))
-    solutions: dict[str, dict[str, Solution]] = {component: {} for component in models}
-    for number, leaders in enumerate(passes):
-        wanted = {leader: needs[leader] for leader in leaders}
+    numbers = {leader: number for number, leader in enumerate(groups)}
+    found: dict[str, list[Solution]] = {}
+    for part, leaders in enumerate(passes):
+        for leader in leaders:
+            kept = None if shelf is None else shelf.load(numbers[leader], _recipe_groups(groups[leader]))
+            if kept is not None:
+                found[leader] = kept
+        wanted = {leader: needs[leader] for leader in leaders if leader not in found}
         statistics: dict[str, Statistics] = {}
         if any(wanted.values()):
             assert forward is not None
-            # Each pass runs all prompts; the journal of a killed run belongs to a calibration of one pass.
-            kept = journal if len(passes) == 1 else None
-            if len(passes) > 1:
-                print(f"pass {number + 1} of {len(passes)} over the prompts", file=sys.stderr)
-            statistics = collect(
-                holder, wanted, forward, rows=recipe.calibration.rows, seed=recipe.calibration.seed, journal=kept
-            )
-        for leader in leaders:
-            solved = _solve_group(models, groups[leader], statistics.get(leader))
-            for (component, fate), solution in zip(groups[leader], solved, strict=True):
-                solutions[component][fate.name] = solution
+            run = partial(forward, f"pass {part + 1} of {len(passes)}, " if len(passes) > 1 else "")
+            if journal is not None:
+                journal.begin(str(part))
+            how = recipe.calibration
+            statistics = collect(holder, wanted, run, rows=how.rows, seed=how.seed, journal=journal)
+        for leader in wanted:
+            # What was gathered goes as it is used.
+            solved = _solve_group(models, groups[leader], statistics.pop(leader, None))
+            if shelf is not None and needs[leader]:
+                solved = shelf.store(numbers[leader], solved, _recipe_groups(groups[leader]))
+            found[leader] = solved
+    solutions: dict[str, dict[str, Solution]] = {component: {} for component in models}
+    for leader, members in groups.items():
+        for (component, fate), solution in zip(members, found[leader], strict=True):
+            solutions[component][fate.name] = solution
     return solutions
+
+
+def _recipe_groups(members: list[_Member]) -> list[Group]:
+    return [fate.group for _, fate in members if fate.group is not None]
 
 
 def windows(needs: Mapping[str, Needs], widths: Mapping[str, int], hessian_gb: float) -> list[list[str]]:
@@ -141,9 +123,6 @@ def windows(needs: Mapping[str, Needs], widths: Mapping[str, int], hessian_gb: f
 
 #: Of an element of a Hessian: float64, and one more while it is solved.
 _HESSIAN_BYTES = 16
-
-
-_Member = tuple[str, Fate]
 
 
 def _input_groups(fates: Mapping[str, list[Fate]]) -> dict[str, list[_Member]]:
@@ -192,14 +171,18 @@ def _solve_group(models: Mapping[str, nn.Module], members: list[_Member], seen: 
             scale = scale_from_amax(reach, storage_dtype(scheme.input_activations))
         if compresses(fate.group):
             made = compress(_weight(models[component], fate.name), fate.group, hessian)
-            solutions.append(Solution(scale, None, made.notes, made.weight, made.grid, made.branch))
+            solutions.append(Solution(scale, None, made.notes, _made(made), made.grid, made.branch))
         elif _smooths(fate) and rounds_smoothed(fate.group):
             assert hessian is not None
             made = round_smoothed(_weight(models[component], fate.name), fate.group, hessian, smoothed)
-            solutions.append(Solution(scale, smoothed, notes, made.weight, made.grid))
+            solutions.append(Solution(scale, smoothed, notes, _made(made), made.grid))
         else:
             solutions.append(Solution(scale, smoothed, notes if _smooths(fate) else {}))
     return solutions
+
+
+def _made(made: Compressed) -> Callable[[], torch.Tensor]:
+    return lambda: made.weight
 
 
 def _smooths(fate: Fate) -> bool:

@@ -67,3 +67,17 @@ def test_only_an_interrupted_run_keeps_its_file(path: Path) -> None:
     with Journal(written(path), "mine"):
         pass
     assert not path.exists()
+
+
+def test_another_part_of_the_run_starts_from_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "journal"
+    journal = Journal(path, "key", seconds=0)
+    journal.begin("0")
+    journal.watch(lambda: {"a": torch.ones(1)})
+    journal.prompt_done(2)
+    again = Journal(path, "key")
+    again.begin("0")
+    assert again.load() is not None and again.done == 2
+    again.begin("1")
+    assert again.done == 0
+    assert again.load() is None and again.done == 0

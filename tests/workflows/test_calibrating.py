@@ -135,7 +135,7 @@ def test_both_experts_are_quantized(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("recipe", "options", "says"),
     [
-        ("w9a9", {}, "unknown recipe 'w9a9'; known: fp8-block, fp8-dynamic, fp8-static, sparse24"),
+        ("w9a9", {}, "unknown recipe 'w9a9'; known: fp8-block, fp8-dynamic, fp8-gptq"),
         ("w8a8", {}, "needs calibration data; give --prompts"),
         ("w8a8", {"prompts": []}, "no prompts were given"),
         ("w8a8", {"prompts": "missing.txt"}, "missing.txt: no such prompt file"),

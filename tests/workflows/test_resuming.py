@@ -77,3 +77,40 @@ def test_another_run_starts_from_nothing(
     ran.clear()
     quant.calibrate(model_folder, **{**call, **change})
     assert ran == change.get("prompts", PROMPTS)
+
+
+def test_of_several_passes_what_was_solved_is_not_run_again(
+    model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ran: list[str]
+) -> None:
+    body = {
+        "version": 1,
+        "groups": [{"targets": ["re:.*ffn.*"], "scheme": "W8A8", "algorithm": "gptq"}],
+        "calibration": {"samples": 3, "hessian_gb": 1e-6},  # a pass for each of the four inputs
+    }
+    recipe = quant.Recipe.from_dict(body)
+    run = partial(quant.calibrate, model_folder, recipe, prompts=PROMPTS, progress=False)
+    run(tmp_path / "whole")
+    assert ran == PROMPTS * 4
+    ran.clear()
+    calls: list[int] = []
+    prompt_done = Journal.prompt_done
+
+    def stop(self: Journal, done: int) -> None:
+        prompt_done(self, done)
+        calls.append(done)
+        if len(calls) == 2 * len(PROMPTS) + 1:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Journal, "prompt_done", stop)
+        with pytest.raises(KeyboardInterrupt):
+            run(tmp_path / "out")
+    left = [".out.calibration.safetensors", ".out.solved"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [*left, "whole"]
+    assert len(list((tmp_path / ".out.solved").iterdir())) == 2
+    ran.clear()
+    run(tmp_path / "out")
+    assert ran == [*PROMPTS[1:], *PROMPTS]  # the rest of the third pass, and the fourth
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "whole"]
+    for name in ("quant_manifest.json", "transformer/diffusion_pytorch_model.safetensors"):
+        assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()

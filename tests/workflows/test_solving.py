@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -34,7 +33,7 @@ def test_inputs_without_a_hessian_need_no_pass_of_their_own() -> None:
     assert windows({"a": Needs(), "b": Needs(amax=True)}, {"a": 10**6, "b": 10**6}, 0.001) == [["a", "b"]]
 
 
-def test_several_passes_find_what_one_finds(capsys: pytest.CaptureFixture[str]) -> None:
+def test_several_passes_find_what_one_finds() -> None:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(64, 64), nn.GELU(), nn.Linear(64, 32), nn.GELU(), nn.Linear(32, 8))
     batch = torch.randn(50, 64)
@@ -51,12 +50,10 @@ def test_several_passes_find_what_one_finds(capsys: pytest.CaptureFixture[str]) 
         }
     )
     one = quant.quantize(model, recipe, forward_loop=lambda m: m(batch))
-    assert "pass" not in capsys.readouterr().err
     small = replace(recipe, calibration=replace(recipe.calibration, hessian_gb=1e-6))
     calls: list[int] = []
     several = quant.quantize(model, small, forward_loop=lambda m: calls.append(len(m(batch))))
     assert calls == [50, 50, 50]
-    assert "pass 3 of 3 over the prompts" in capsys.readouterr().err
     state = several.state_dict()
     assert all(torch.equal(tensor, state[name]) for name, tensor in one.state_dict().items())
 

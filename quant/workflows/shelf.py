@@ -1,0 +1,139 @@
+"""Solutions on disk while a calibration goes on: memory stays bounded, and a killed run keeps what it had solved.
+
+A hidden folder beside the one to be made, with a safetensors file for each input and what its layers became. Weights
+lie there as codes where they are on a grid, and are read back when the checkpoint is written.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from quant.errors import CalibrationError, QuantError
+from quant.packing.grid import Grid
+from quant.packing.linear import LowRank
+from quant.recipe import Group
+from quant.workflows.solution import Solution
+
+
+class Shelf:
+    """One run's folder. Another run's files, told by their key, count as absent."""
+
+    def __init__(self, folder: Path, key: str) -> None:
+        self._folder, self._key = folder, key
+
+    def load(self, number: int, groups: Sequence[Group]) -> list[Solution] | None:
+        """What was stored under a number; None where nothing was, or another run's, or a damaged file.
+
+        Args:
+            groups: of each layer, in the order of `store`: they have the formats of the grids.
+        """
+        path = self._path(number)
+        if not path.is_file():
+            return None
+        try:
+            with safe_open(path, framework="pt") as file:
+                described = file.metadata() or {}
+                if described.get("key") != self._key:
+                    return None
+                names = set(file.keys())
+                notes = json.loads(described["notes"])
+                small = {name: file.get_tensor(name) for name in names if not name.endswith(("weight", "codes"))}
+        except (SafetensorError, OSError, ValueError, KeyError):
+            return None
+        if len(notes) != len(groups):
+            return None
+        return [self._solution(path, str(i), group, names, small, notes[i]) for i, group in enumerate(groups)]
+
+    def store(self, number: int, solutions: Sequence[Solution], groups: Sequence[Group]) -> list[Solution]:
+        """Writes solutions and returns them with weights that are read from there.
+
+        Raises:
+            CalibrationError: the disk refuses.
+        """
+        tensors: dict[str, torch.Tensor] = {}
+        for i, solution in enumerate(solutions):  # copies: layers that read one input share a factor
+            tensors.update({f"{i}.{name}": tensor.clone().contiguous() for name, tensor in _tensors(solution).items()})
+        notes = json.dumps([dict(solution.notes) for solution in solutions])
+        path = self._path(number)
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            unfinished = path.with_suffix(".tmp")
+            save_file(tensors, unfinished, metadata={"key": self._key, "notes": notes})
+            unfinished.replace(path)
+        except (OSError, SafetensorError) as error:
+            raise CalibrationError(f"{path}: cannot be written, and holds what was solved: {error}") from None
+        stored = self.load(number, groups)
+        if stored is None:
+            raise CalibrationError(f"{path}: was written and cannot be read back")
+        return stored
+
+    def __enter__(self) -> Shelf:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        """Removes the folder of a run that is over, or that would fail again; one that was interrupted keeps it."""
+        if kind is None or issubclass(kind, QuantError):
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _path(self, number: int) -> Path:
+        return self._folder / f"{number:05}.safetensors"
+
+    def _solution(
+        self,
+        path: Path,
+        index: str,
+        group: Group,
+        names: set[str],
+        small: dict[str, torch.Tensor],
+        notes: dict[str, object],
+    ) -> Solution:
+        mine = {
+            name.removeprefix(f"{index}."): tensor for name, tensor in small.items() if name.startswith(f"{index}.")
+        }
+        factor, grid = mine.get("pre_quant_scale"), None
+        if "scale" in mine:
+            assert group.scheme.weights is not None
+            grid = Grid(group.scheme.weights, mine["scale"], mine.get("zero_point"))
+        make = None
+        if f"{index}.codes" in names:
+            assert grid is not None
+            make = partial(_on_grid, path, f"{index}.codes", grid, factor)
+        elif f"{index}.weight" in names:
+            make = partial(_tensor, path, f"{index}.weight")
+        branch = LowRank(mine["up"], mine["down"]) if "up" in mine else None
+        return Solution(mine.get("input_scale"), factor, notes, make, grid, branch)
+
+
+def _tensors(solution: Solution) -> dict[str, torch.Tensor]:
+    found = {"input_scale": solution.input_scale, "pre_quant_scale": solution.pre_quant_scale}
+    if solution.grid is not None:
+        found |= {"scale": solution.grid.scale, "zero_point": solution.grid.zero_point}
+    if solution.low_rank is not None:
+        found |= {"up": solution.low_rank.up, "down": solution.low_rank.down}
+    if solution.make_weight is not None:
+        weight = solution.make_weight()
+        if solution.grid is None:
+            found["weight"] = weight
+        else:
+            factor = solution.pre_quant_scale
+            found["codes"] = solution.grid.codes(weight if factor is None else weight / factor)
+    return {name: tensor for name, tensor in found.items() if tensor is not None}
+
+
+def _tensor(path: Path, name: str) -> torch.Tensor:
+    with safe_open(path, framework="pt") as file:
+        tensor: torch.Tensor = file.get_tensor(name)
+    return tensor
+
+
+def _on_grid(path: Path, name: str, grid: Grid, factor: torch.Tensor | None) -> torch.Tensor:
+    values = grid.values(_tensor(path, name))
+    return values if factor is None else values * factor

@@ -1,0 +1,115 @@
+"""What is put on the shelf comes back as it was; what is another run's, damaged or unfinished does not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+import quant
+from quant.algorithms.compression import compress, round_smoothed
+from quant.errors import CalibrationError
+from quant.packing.linear import pack_linear
+from quant.recipe import Group
+from quant.workflows.shelf import Shelf
+from quant.workflows.solution import Solution
+from tests.algorithms.test_compression import group
+
+N, K = 24, 128
+
+
+@pytest.fixture
+def hessian() -> torch.Tensor:
+    x = torch.randn(300, K, generator=torch.Generator().manual_seed(0)).double()
+    return x.T @ x
+
+
+@pytest.fixture
+def weight() -> torch.Tensor:
+    return torch.randn(N, K, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"scheme": "W4A16", "algorithm": "gptq"},
+        {"scheme": "W4A16_ASYM", "algorithm": "gptq"},
+        {"scheme": "FP8_DYNAMIC", "algorithm": "gptq"},
+        {"scheme": "FP8_BLOCK", "algorithm": "gptq"},
+        {"scheme": "W4A16", "algorithm": {"name": "svdquant", "rank": 4}},
+        {"scheme": "W8A8", "algorithm": "gptq", "sparsity": {"method": "search"}},
+        {"sparsity": {"method": "sparsegpt"}},
+    ],
+)
+def test_a_layer_comes_back_as_the_same_bytes(
+    tmp_path: Path, weight: torch.Tensor, hessian: torch.Tensor, fields: dict[str, object]
+) -> None:
+    of = group(**fields)
+    made = compress(weight, of, hessian)
+    solution = Solution(notes=made.notes, make_weight=lambda: made.weight, grid=made.grid, low_rank=made.branch)
+    shelf = Shelf(tmp_path / "shelf", "key")
+    for found in (shelf.store(3, [solution], [of]), Shelf(tmp_path / "shelf", "key").load(3, [of])):
+        assert found is not None
+        (back,) = found
+        assert back.notes == made.notes and back.make_weight is not None
+        assert torch.equal(back.make_weight(), made.weight)
+        one = pack_linear(made.weight, solution.form(of), **solution.beside(torch.bfloat16))
+        other = pack_linear(back.make_weight(), back.form(of), **back.beside(torch.bfloat16))
+        assert one.keys() == other.keys()
+        assert all(torch.equal(one[name].float(), other[name].float()) for name in one)
+
+
+def test_a_smoothed_layer_comes_back_as_the_same_codes(
+    tmp_path: Path, weight: torch.Tensor, hessian: torch.Tensor
+) -> None:
+    of = group(scheme="W8A8", algorithm={"name": "smoothquant", "rounding": "gptq"})
+    factor = torch.rand(K, generator=torch.Generator().manual_seed(2)) + 0.1
+    made = round_smoothed(weight, of, hessian, factor)
+    solution = Solution(pre_quant_scale=factor, make_weight=lambda: made.weight, grid=made.grid)
+    plain = Solution(input_scale=torch.tensor([0.5]), notes={"alpha": 0.3})
+    back, other = Shelf(tmp_path / "shelf", "key").store(0, [solution, plain], [of, of])
+    assert back.make_weight is not None
+    one = pack_linear(made.weight, solution.form(of), **solution.beside(torch.float32))
+    two = pack_linear(back.make_weight(), back.form(of), **back.beside(torch.float32))
+    assert all(torch.equal(one[name], two[name]) for name in one)
+    assert other.make_weight is None and other.grid is None and other.notes == {"alpha": 0.3}
+    assert other.input_scale is not None and other.input_scale.item() == 0.5
+
+
+def test_what_is_not_this_runs_is_absent(tmp_path: Path) -> None:
+    of = group(scheme="W8A8")
+    shelf = Shelf(tmp_path / "shelf", "key")
+    assert shelf.load(0, [of]) is None
+    shelf.store(0, [Solution()], [of])
+    assert shelf.load(0, [of]) is not None
+    assert Shelf(tmp_path / "shelf", "another").load(0, [of]) is None
+    assert shelf.load(0, [of, of]) is None
+    path = tmp_path / "shelf" / "00000.safetensors"
+    path.write_bytes(path.read_bytes()[:-1])
+    path.with_suffix(".tmp").write_bytes(b"unfinished")
+    assert shelf.load(0, [of]) is None and shelf.load(1, [of]) is None
+
+
+def test_an_interrupted_run_keeps_it_and_a_finished_or_refused_one_does_not(tmp_path: Path) -> None:
+    of, folder = group(scheme="W8A8"), tmp_path / "shelf"
+    for error, left in ((KeyboardInterrupt, True), (quant.QuantError, False), (None, False)):
+        shelf = Shelf(folder, "key")
+        if error is None:
+            with shelf:
+                shelf.store(0, [Solution()], [of])
+        else:
+            with pytest.raises(error), shelf:
+                _store_and_raise(shelf, of, error)
+        assert folder.exists() == left
+
+
+def _store_and_raise(shelf: Shelf, of: Group, error: type[BaseException]) -> None:
+    shelf.store(0, [Solution()], [of])
+    raise error("stop")
+
+
+def test_a_disk_that_refuses_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(CalibrationError, match="cannot be written, and holds what was solved"):
+        Shelf(tmp_path / "file" / "shelf", "key").store(0, [Solution()], [group(scheme="W8A8")])
