@@ -94,6 +94,8 @@ class Calibration:
         seed: seed of the initial latents, one generator per prompt.
         rows: input rows kept per layer for algorithms that compare outputs, drawn evenly from all timesteps.
         hessian_gb: 10^9 bytes that the Hessians of one pass over the prompts may take; more layers are more passes.
+        timestep_weights: what an input counts in Hessians, one number for each of as many equal parts of the noise
+            schedule, the noisiest first; empty counts all alike.
     """
 
     samples: int = 32
@@ -101,11 +103,14 @@ class Calibration:
     seed: int = 0
     rows: int = 512
     hessian_gb: float = 8.0
+    timestep_weights: tuple[float, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         body: dict[str, Any] = {"samples": self.samples, "steps": self.steps, "seed": self.seed, "rows": self.rows}
         if self.hessian_gb != Calibration.hessian_gb:
             body["hessian_gb"] = self.hessian_gb
+        if self.timestep_weights:
+            body["timestep_weights"] = list(self.timestep_weights)
         return body
 
 
@@ -302,18 +307,27 @@ def _sparsity(value: object, where: str) -> Sparsity | None:
 
 
 def _calibration(value: object, where: str) -> Calibration:
-    fields = mapping(value, where, ("samples", "steps", "seed", "rows", "hessian_gb"))
+    fields = mapping(value, where, ("samples", "steps", "seed", "rows", "hessian_gb", "timestep_weights"))
     budget = fields.get("hessian_gb", Calibration.hessian_gb)
     if isinstance(budget, bool) or not isinstance(budget, int | float) or not budget > 0:
         raise RecipeError(f"{where}.hessian_gb: must be a number above 0, got {budget!r}")
     for key, number in fields.items():
-        if key == "hessian_gb":
+        if key in ("hessian_gb", "timestep_weights"):
             continue
         least = 0 if key == "seed" else 1
         if key == "steps" and number is None:
             continue
         check_count(number, least, f"{where}.{key}")
-    return Calibration(**fields)
+    weights = _weights(fields.get("timestep_weights", []), f"{where}.timestep_weights")
+    return Calibration(**{**fields, "timestep_weights": weights})
+
+
+def _weights(value: object, where: str) -> tuple[float, ...]:
+    numbers: list[Any] = value if isinstance(value, list) else [None]
+    valid = all(isinstance(n, int | float) and not isinstance(n, bool) and 0 <= n < math.inf for n in numbers)
+    if not valid or (numbers and not any(numbers)):
+        raise RecipeError(f"{where}: must be a list of numbers of at least 0, not all 0, got {value!r}")
+    return tuple(float(number) for number in numbers)
 
 
 def _keep_budget(value: object, name: str) -> KeepBudget | None:

@@ -7,7 +7,6 @@ layer is asked about the same inputs, and errors do not add up along a trajector
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from quant.calibration.timesteps import timestep_of
 from quant.errors import CalibrationError
 
 #: Name of a layer -> what it is replaced with.
@@ -92,13 +92,12 @@ def watching(
     Raises:
         CalibrationError: from the model's call, where it takes no timestep or predicts no tensor.
     """
-    signature = inspect.signature(model.forward)
-    if "timestep" not in signature.parameters:
+    read = timestep_of(model)
+    if read is None:
         raise CalibrationError(f"{type(model).__name__} is not called with a 'timestep', so its steps are not known")
 
     def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
-        timestep = signature.bind(*args, **kwargs).arguments["timestep"]
-        step = steps.at(float(torch.as_tensor(timestep).flatten()[0]))
+        step = steps.at(read(args, kwargs))
         if step is None:
             return
         exact = _prediction(output)

@@ -7,8 +7,8 @@ the caller's to say.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 from zlib import crc32
@@ -18,6 +18,7 @@ from torch import nn
 
 from quant.algorithms.table import Needs
 from quant.calibration.journal import Journal, State
+from quant.calibration.timesteps import TimestepWeights
 from quant.errors import CalibrationError
 
 
@@ -30,7 +31,7 @@ class Statistics:
         channel_amax: float32 [K].
         channel_mean: float32 [K], the mean of absolute values.
         rows: float32 [R, K], drawn evenly from everything seen.
-        hessian: float64 [K, K], the mean of x x^T over all rows.
+        hessian: float64 [K, K], the mean of x x^T over all rows, weighted by timestep where that was asked for.
         seen_rows: how many rows there were.
     """
 
@@ -82,12 +83,14 @@ class SecondMoment:
 
     def __init__(self) -> None:
         self.total: torch.Tensor | None = None
+        self.count = 0.0
 
-    def add(self, rows: torch.Tensor) -> None:
-        """Takes [R, K] into account."""
+    def add(self, rows: torch.Tensor, weight: float = 1.0) -> None:
+        """Takes [R, K] into account, each row `weight` times."""
         values = rows.float()
-        part = (values.T @ values).double()
+        part = (values.T @ values).double() * weight
         self.total = part if self.total is None else self.total.to(part.device) + part
+        self.count += weight * len(rows)
 
 
 class ChannelSizes:
@@ -105,7 +108,7 @@ class ChannelSizes:
 class _Probe:
     """Collects one input's statistics."""
 
-    def __init__(self, name: str, needs: Needs, rows: int, seed: int) -> None:
+    def __init__(self, name: str, needs: Needs, rows: int, seed: int, weights: TimestepWeights | None) -> None:
         calibrator = _max_calibrator()
         self.name = name
         self.tensor_range = calibrator(8, None, False) if needs.amax else None
@@ -114,6 +117,7 @@ class _Probe:
         self.hessian = SecondMoment() if needs.hessian else None
         self.sizes = ChannelSizes() if needs.channel_mean else None
         self.seen_rows = 0
+        self._weights = weights
         self._earlier: list[tuple[Any, torch.Tensor]] = []
 
     def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -133,7 +137,7 @@ class _Probe:
         if self.sample is not None:
             self.sample.add(rows)
         if self.hessian is not None:
-            self.hessian.add(rows)
+            self.hessian.add(rows, 1.0 if self._weights is None else self._weights.now)
         if self.sizes is not None:
             self.sizes.add(rows)
         self.seen_rows += rows.shape[0]
@@ -148,6 +152,7 @@ class _Probe:
         state["seen"] = torch.tensor(self.seen_rows)
         if self.hessian is not None and self.hessian.total is not None:
             state["second_moment"] = self.hessian.total
+            state["second_moment_count"] = torch.tensor(self.hessian.count, dtype=torch.float64)
         if self.sizes is not None and self.sizes.total is not None:
             state["sizes"] = self.sizes.total
         sampled = {} if self.sample is None else self.sample.state()
@@ -162,7 +167,7 @@ class _Probe:
             if calibrator is not None:
                 self._earlier.append((calibrator, state[name].reshape(1, -1)))
         if self.hessian is not None:
-            self.hessian.total = state["second_moment"]
+            self.hessian.total, self.hessian.count = state["second_moment"], float(state["second_moment_count"])
         if self.sizes is not None:
             self.sizes.total = state["sizes"]
         if self.sample is not None:
@@ -180,7 +185,8 @@ class _Probe:
 
         rows = None if self.sample is None else self.sample.rows
         total = None if self.hessian is None else self.hessian.total
-        hessian = None if total is None else total.cpu() / self.seen_rows
+        # A weight of 0 for every row that was seen leaves nothing; then no input is larger than another.
+        hessian = None if self.hessian is None or total is None else total.cpu() / (self.hessian.count or 1.0)
         sizes = None if self.sizes is None else self.sizes.total
         mean = None if sizes is None else (sizes.cpu() / self.seen_rows).float()
         return Statistics(amax(self.tensor_range), amax(self.channel_range), mean, rows, hessian, self.seen_rows)
@@ -215,6 +221,7 @@ def collect(
     rows: int,
     seed: int,
     journal: Journal | None = None,
+    timestep_weights: Sequence[float] = (),
 ) -> dict[str, Statistics]:
     """Runs `forward` once and returns each named layer's input statistics.
 
@@ -225,15 +232,21 @@ def collect(
         rows: size of row samples.
         seed: seed of row samples.
         journal: where a killed run left off, and where this one writes; `forward` tells it how far it is.
+        timestep_weights: what rows count in Hessians, by equal parts of the schedule; `model` is then a container of
+            denoisers. Empty counts all alike.
 
     Raises:
         CalibrationError: a value that is not finite, or a layer that was never run; both name the layer.
     """
     # A sample depends on its layer's name, and not on which other layers are gathered with it.
-    probes = {name: _Probe(name, need, rows, seed + crc32(name.encode())) for name, need in needs.items() if need}
+    weights = TimestepWeights(timestep_weights) if timestep_weights else None
+    probes = {
+        name: _Probe(name, need, rows, seed + crc32(name.encode()), weights) for name, need in needs.items() if need
+    }
     if journal is not None:
         _resume(probes, journal)
-    with torch.no_grad(), _hooked(model, probes):
+    followed = nullcontext() if weights is None else weights.watching(list(model.children()))
+    with torch.no_grad(), followed, _hooked(model, probes):
         forward()
     return {name: probe.result() for name, probe in probes.items()}
 

@@ -100,7 +100,7 @@ def _recipe_for(source: Source, recipe: str | Path | Recipe, samples: int | None
     family = next((family_name(cls) for cls in source.classes.values() if family_name(cls) != "generic"), "generic")
     chosen = find_recipe(recipe, family)
     check_algorithms(chosen)
-    changes = {key: value for key, value in (("samples", samples), ("seed", seed)) if value is not None}
+    changes: dict[str, Any] = {key: value for key, value in (("samples", samples), ("seed", seed)) if value is not None}
     return replace(chosen, calibration=replace(chosen.calibration, **changes)) if changes else chosen
 
 

@@ -81,7 +81,15 @@ def solve(
             if journal is not None:
                 journal.begin(str(part))
             how = recipe.calibration
-            statistics = collect(holder, wanted, run, rows=how.rows, seed=how.seed, journal=journal)
+            statistics = collect(
+                holder,
+                wanted,
+                run,
+                rows=how.rows,
+                seed=how.seed,
+                journal=journal,
+                timestep_weights=how.timestep_weights,
+            )
         for leader in wanted:
             # What was gathered goes as it is used.
             solved = _solve_group(models, groups[leader], statistics.pop(leader, None))
