@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
+from quant.algorithms.ranges import check_percentile
 from quant.algorithms.smoothquant import check_alpha
 from quant.errors import RecipeError
 from quant.recipe import Algorithm, Group, Recipe
@@ -67,11 +68,14 @@ def _rounding(value: object, where: str) -> None:
 _OPTIONS: dict[str, dict[str, Callable[[object, str], None]]] = {
     "max": {},
     "mse": {},
+    "percentile": {"percentile": check_percentile},
     "smoothquant": {"alpha": _alpha, "rounding": _rounding},
     "awq": {"rounding": _rounding},
     "gptq": _GPTQ,
     "svdquant": {"rank": _rank, **_GPTQ},
 }
+#: Algorithms that find a static input's range otherwise than by its largest value.
+RANGES = ("percentile", "mse")
 #: Algorithms and methods that weigh a weight's errors by the inputs they meet.
 _BY_HESSIAN = ("gptq", "svdquant", "mse", "awq")
 _METHODS_BY_HESSIAN = ("wanda", "sparsegpt", "search")
@@ -82,6 +86,8 @@ def needs_of(group: Group) -> Needs:
     needs = Needs(amax=group.scheme.has_static_input)
     if group.algorithm is not None and group.algorithm.name == "smoothquant":
         needs |= Needs(channel_amax=True, rows=True, hessian=rounds_smoothed(group))
+    if group.algorithm is not None and group.algorithm.name in RANGES and group.scheme.has_static_input:
+        needs |= Needs(rows=True)
     if group.algorithm is not None and group.algorithm.name == "awq":
         needs |= Needs(channel_mean=True)
     if group.algorithm is not None and group.algorithm.name in _BY_HESSIAN:
@@ -119,8 +125,10 @@ def _check(group: Group, algorithm: Algorithm, where: str) -> None:
         raise RecipeError(f"{where}: unknown option '{unknown[0]}' of {algorithm.name}; known: {known}")
     for key, value in options.items():
         allowed[key](value, f"{where}.{key}")
-    if algorithm.name == "max" and not group.scheme.has_static_input:
-        raise RecipeError(f"{where}: 'max' finds static input scales, and {group.scheme.name} has dynamic ones")
+    if algorithm.name in ("max", "percentile") and not group.scheme.has_static_input:
+        raise RecipeError(
+            f"{where}: '{algorithm.name}' finds static input scales, and {group.scheme.name} has dynamic ones"
+        )
     if algorithm.name != "max" and group.scheme.weights is None:
         raise RecipeError(f"{where}: '{algorithm.name}' quantizes, and {group.scheme.name} leaves weights as they are")
     if algorithm.name == "smoothquant" and (group.scheme.input_activations is None or group.sparsity is not None):

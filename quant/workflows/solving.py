@@ -11,8 +11,9 @@ from torch import nn
 
 from quant.algorithms import awq
 from quant.algorithms.compression import Compressed, compress, compresses, round_smoothed
+from quant.algorithms.ranges import mse_range, percentile_range
 from quant.algorithms.smoothquant import Smoothing, smooth
-from quant.algorithms.table import Needs, needs_of, rounds_smoothed
+from quant.algorithms.table import RANGES, Needs, needs_of, rounds_smoothed
 from quant.calibration.journal import Journal
 from quant.calibration.statistics import Statistics, collect
 from quant.errors import CalibrationError
@@ -171,7 +172,7 @@ def _solve_group(models: Mapping[str, nn.Module], members: list[_Member], seen: 
         scale = None
         if scheme.has_static_input:
             assert seen is not None and seen.amax is not None
-            reach = seen.amax
+            reach = _input_range(fate.group, seen)
             if smoothed is not None:
                 assert seen.channel_amax is not None
                 reach = (seen.channel_amax * smoothed).amax().reshape(1)
@@ -187,6 +188,17 @@ def _solve_group(models: Mapping[str, nn.Module], members: list[_Member], seen: 
         else:
             solutions.append(Solution(scale, smoothed, notes if _smooths(fate) else {}))
     return solutions
+
+
+def _input_range(group: Group, seen: Statistics) -> torch.Tensor:
+    """Float32 [1], the largest absolute value that a static input's codes have to reach."""
+    assert seen.amax is not None and group.scheme.input_activations is not None
+    if group.algorithm is None or group.algorithm.name not in RANGES:
+        return seen.amax
+    assert seen.rows is not None
+    if group.algorithm.name == "percentile":
+        return percentile_range(seen.rows, **dict(group.algorithm.options))
+    return mse_range(seen.rows, seen.amax, storage_dtype(group.scheme.input_activations))
 
 
 def _made(made: Compressed) -> Callable[[], torch.Tensor]:

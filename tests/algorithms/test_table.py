@@ -23,6 +23,8 @@ def _recipe(scheme: str, algorithm: Any = None) -> Recipe:
         *((scheme, None, Needs()) for scheme in DYNAMIC),
         *((scheme, "smoothquant", Needs(channel_amax=True, rows=True)) for scheme in DYNAMIC),
         *((scheme, name, Needs(amax=True)) for scheme in STATIC for name in (None, "max")),
+        *((scheme, "percentile", Needs(amax=True, rows=True)) for scheme in STATIC),
+        *((scheme, "mse", Needs(amax=True, rows=True, hessian=True)) for scheme in STATIC),
         *((scheme, "smoothquant", Needs(amax=True, channel_amax=True, rows=True)) for scheme in STATIC),
         ("W4A16", "awq", Needs(channel_mean=True, hessian=True)),
         *(("W4A16", name, Needs(hessian=True)) for name in ("gptq", "svdquant", "mse")),
@@ -48,7 +50,7 @@ def test_needs_add_up() -> None:
 @pytest.mark.parametrize(
     ("scheme", "algorithm", "message"),
     [
-        ("W8A8", "gptp", "unknown algorithm 'gptp'; known: max, mse, smoothquant, awq, gptq, svdquant"),
+        ("W8A8", "gptp", "unknown algorithm 'gptp'; known: max, mse, percentile, smoothquant, awq, gptq, svdquant"),
         (
             "W8A8",
             {"name": "smoothquant", "alhpa": 0.5},
@@ -59,6 +61,8 @@ def test_needs_add_up() -> None:
         ("FP8_DYNAMIC", "max", "'max' finds static input scales, and FP8_DYNAMIC has dynamic ones"),
         ("W8A8", {"name": "smoothquant", "alpha": 2}, "must be 'search' or a number above 0, up to 1, got 2"),
         ("W8A8", {"name": "smoothquant", "rounding": "up"}, "rounding: must be nearest or gptq, got 'up'"),
+        ("W8A8", "percentile", "'percentile' finds static input scales, and W8A8 has dynamic ones"),
+        ("FP8", {"name": "percentile", "percentile": 5}, "percentile: must be a number above 50, up to 100, got 5"),
         ("W8A8", "awq", "'awq' is for packed weights in groups, not for W8A8; use smoothquant"),
         ("W4A16", {"name": "gptq", "clip": 1}, "clip: must be true or false, got 1"),
         ("W4A16", {"name": "gptq", "damping": 0}, "damping: must be a number between 0 and 1, got 0"),

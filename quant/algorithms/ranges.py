@@ -1,0 +1,57 @@
+"""Static ranges of inputs that leave out the rarest values: by percentile, or by the least squared error.
+
+From a uniform sample of rows. ModelOpt's histogram calibrators find the same from all values, but count in float32, in
+which a bin stops growing at 2^24: a few calls of a video model fill that.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from quant.errors import RecipeError
+from quant.kernels.numerics import encode, scale_from_amax
+
+PERCENTILE = 99.99
+#: Factors on the largest value that are tried, from all of it down to a fifth.
+SHRINKS = tuple(1 - 0.02 * i for i in range(41))
+
+
+def check_percentile(value: object, where: str) -> None:
+    """Raises RecipeError unless the value is a number above 50, up to 100."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 50 < value <= 100:
+        raise RecipeError(f"{where}: must be a number above 50, up to 100, got {value!r}")
+
+
+def percentile_range(rows: torch.Tensor, percentile: float = PERCENTILE) -> torch.Tensor:
+    """The absolute value that so many percent of all sampled values do not exceed.
+
+    Args:
+        rows: [R, K], float, not empty.
+        percentile: above 0, up to 100.
+
+    Returns:
+        float32 [1].
+    """
+    values = rows.float().abs().flatten()
+    # torch.quantile takes 2^24 values at most.
+    position = max(1, min(values.numel(), round(percentile / 100 * values.numel())))
+    return values.kthvalue(position).values.reshape(1)
+
+
+def mse_range(rows: torch.Tensor, amax: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """The range of least squared rounding error over the sample; values beyond it saturate.
+
+    Args:
+        rows: [R, K], float.
+        amax: float32 [1], the largest value of all of the input; it is one of the ranges tried.
+        dtype: of the codes, int8 or float8_e4m3fn.
+
+    Returns:
+        float32 [1].
+    """
+    values = rows.float()
+    errors = []
+    for shrink in SHRINKS:
+        scale = scale_from_amax(amax * shrink, dtype)
+        errors.append(float((encode(values, scale, dtype).float() * scale - values).square().sum()))
+    return amax * SHRINKS[errors.index(min(errors))]
