@@ -112,6 +112,14 @@ def test_a_recipe_of_ones_own(tmp_path: Path) -> None:
             "Error: torch sees no CUDA device to measure on; --gpu predicts for one of h100-sxm, h200, a100, rtx4090",
         ),
         (("--model", "wan-14b", "--recipe", "fp8-static", "--gpu", "a100"), "Error: a100 has no FP8 tensor cores"),
+        (
+            ("--model", "wan-14b", "--recipe", "sparse24-fp8", "--gpu", "h100-sxm"),
+            "Error: general/sparse24-fp8: blocks are measured and predicted in FP8 and INT8, not in 2:4 FP8_DYNAMIC",
+        ),
+        (
+            ("--model", "wan-14b", "--recipe", "w4a8", "--gpu", "a100"),
+            "Error: general/w4a8: blocks are measured and predicted in FP8 and INT8, not in W4A8",
+        ),
         (("--model", "wan-14b", "--recipe", "w9a9", "--gpu", "a100"), "Error: unknown recipe 'w9a9'; known: "),
         (("--model", "sora", "--recipe", "w8a8"), "Error: Invalid value for '--model': 'sora' is not one of "),
         (("--model", "wan-14b", "--recipe", "w8a8", "--gpu", "h20"), "Error: Invalid value for '--gpu': 'h20' is "),

@@ -170,6 +170,14 @@ def test_what_explain_refuses(options: tuple[object, ...], says: str) -> None:
     assert refused("explain", *SIZE, "--arch", "sm_80", *options).startswith(says)
 
 
+@pytest.mark.parametrize(("scheme", "quantizes"), [("w8a8", True), ("fp8_dynamic", True), ("unquantized", False)])
+def test_a_sparse_weight_is_explained_by_its_own_op(scheme: str, quantizes: bool) -> None:
+    found = json.loads(run("explain", *SIZE, "--scheme", scheme, "--sparse", "--arch", "sm_80", "--json"))
+    text = json.dumps(found)
+    assert "sparse_scaled_mm" in text and "scaled_mm: " not in text
+    assert ("quantize_rows" in text) == quantizes
+
+
 def test_tuning_needs_a_gpu() -> None:
     says = "Error: tuning measures on a GPU, and torch sees no CUDA device"
     assert refused("tune", "--size", 77, 64, 128, "--scheme", "w8a8") == says
