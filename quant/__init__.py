@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from quant.errors import QuantError
     from quant.models.generation import GenerationSettings
-    from quant.recipe import KeepBudget, Recipe
+    from quant.recipe import Recipe
+    from quant.recipe_parts import KeepBudget
     from quant.scheme import Scheme
     from quant.workflows.calibrating import calibrate
     from quant.workflows.inspecting import inspect
@@ -38,7 +39,7 @@ __all__ = [
 
 _HOMES = {
     "GenerationSettings": "quant.models.generation",
-    "KeepBudget": "quant.recipe",
+    "KeepBudget": "quant.recipe_parts",
     "QuantError": "quant.errors",
     "Recipe": "quant.recipe",
     "Scheme": "quant.scheme",

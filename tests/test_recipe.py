@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from quant.errors import RecipeError
-from quant.recipe import Algorithm, Calibration, Recipe
+from quant.recipe import Recipe
+from quant.recipe_parts import Algorithm, Calibration, KeepBudget
 from quant.scheme import SCHEMES
 
 FULL = r"""
@@ -228,3 +229,28 @@ def test_the_hash_changes_with_the_meaning(old: str, new: str) -> None:
 def test_options_with_odd_keys_are_kept_for_the_algorithm_to_refuse() -> None:
     algorithm = Recipe.from_dict(with_group(algorithm={"name": "max", 1: 2, "a": 3})).groups[0].algorithm
     assert algorithm == Algorithm("max", (("1", 2), ("a", 3)))
+
+
+def test_a_keep_budget_is_read_and_written() -> None:
+    recipe = Recipe.from_dict({**SHORT, "keep_budget": {"share": 0.05, "scheme": "w8a8", "runs": 2}})
+    assert recipe.keep_budget == KeepBudget(0.05, SCHEMES["W8A8"], runs=2)
+    assert Recipe.from_dict(recipe.to_dict()) == recipe
+    assert recipe.sha256 != Recipe.from_dict(SHORT).sha256
+    assert Recipe.from_dict(SHORT).keep_budget is None
+
+
+@pytest.mark.parametrize(
+    ("budget", "says"),
+    [
+        ({}, "here: keep_budget: 'share' is missing"),
+        ({"share": 0}, "here: keep_budget.share: must be a share above 0, such as 0.05, got 0"),
+        ({"share": "5%"}, "here: keep_budget.share: must be a share above 0, such as 0.05, got '5%'"),
+        ({"share": 0.1, "scheme": "FP8"}, "here: keep_budget.scheme: FP8 is not a scheme that needs no data"),
+        ({"share": 0.1, "runs": 0}, "here: keep_budget.runs: must be a whole number of at least 1, got 0"),
+        ({"share": 0.1, "layers": 3}, "here: keep_budget: unknown key 'layers'; known: share, scheme, runs, steps"),
+    ],
+)
+def test_a_wrong_keep_budget_is_named(budget: dict[str, Any], says: str) -> None:
+    with pytest.raises(RecipeError) as refused:
+        Recipe.from_dict({**SHORT, "keep_budget": budget}, "here")
+    assert str(refused.value) == says

@@ -9,7 +9,8 @@ from typing import NamedTuple
 from quant.errors import RecipeError
 from quant.eval.speed.sizes import Layer, Model, layers
 from quant.patterns import matches
-from quant.recipe import Group, Recipe
+from quant.recipe import Recipe
+from quant.recipe_parts import Group
 from quant.scheme import Scheme
 
 #: Names by which a pattern may mean every `torch.nn.Linear`: its class and its bases.

@@ -15,7 +15,7 @@ from quant.algorithms import gptq, low_rank, sparse24
 from quant.algorithms.clipping import clipped_grid, refit_scales
 from quant.packing.grid import Grid, grid_of
 from quant.packing.linear import LowRank
-from quant.recipe import Group
+from quant.recipe_parts import Group
 from quant.scheme import TensorFormat
 
 ALGORITHMS = ("gptq", "svdquant", "mse")

@@ -9,7 +9,8 @@ from typing import Any
 from quant.algorithms.ranges import check_percentile
 from quant.algorithms.smoothquant import check_alpha
 from quant.errors import RecipeError
-from quant.recipe import Algorithm, Group, Recipe
+from quant.recipe import Recipe
+from quant.recipe_parts import Algorithm, Group
 
 
 @dataclass(frozen=True)

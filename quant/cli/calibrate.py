@@ -10,7 +10,7 @@ import click
 from quant.cli.options import Share, generation_options, given_settings
 
 if TYPE_CHECKING:
-    from quant.recipe import KeepBudget
+    from quant.recipe_parts import KeepBudget
 
 
 @click.command()
@@ -123,7 +123,7 @@ def calibrate(
 
 def _keep(budget: float | None, scheme: str | None) -> KeepBudget | None:
     from quant.errors import QuantError
-    from quant.recipe import KeepBudget
+    from quant.recipe_parts import KeepBudget
     from quant.scheme import Scheme
 
     if budget is None:

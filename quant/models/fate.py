@@ -17,7 +17,8 @@ from quant.form import misfit
 from quant.models.family import Family
 from quant.models.table import family_of
 from quant.patterns import matches
-from quant.recipe import Group, Recipe
+from quant.recipe import Recipe
+from quant.recipe_parts import Group
 
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 

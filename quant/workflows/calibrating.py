@@ -18,7 +18,8 @@ from quant.checkpoint.manifest import write_manifest
 from quant.checkpoint.reader import read_json
 from quant.checkpoint.shards import WEIGHTS, TensorPlan
 from quant.models.generation import GenerationSettings
-from quant.recipe import KeepBudget, Recipe
+from quant.recipe import Recipe
+from quant.recipe_parts import KeepBudget
 from quant.workflows.component import plan_component, write_component
 from quant.workflows.keeping import apply_budget
 from quant.workflows.preparing import Prepared, prepare

@@ -8,7 +8,8 @@ from typing import Any
 
 from quant.errors import RecipeError
 from quant.models.fate import Fate
-from quant.recipe import Group, KeepBudget, Recipe
+from quant.recipe import Recipe
+from quant.recipe_parts import Group, KeepBudget
 from quant.workflows.sensitivity import Sensitivity, SensitivityUnit, sensitivity_of
 from quant.workflows.solution import Solution
 from quant.workflows.solved import Solved

@@ -17,8 +17,9 @@ from quant.calibration.prompts import read_prompts
 from quant.errors import CalibrationError
 from quant.models.generation import GenerationSettings
 from quant.models.table import family_name
-from quant.recipe import KeepBudget, Recipe
+from quant.recipe import Recipe
 from quant.recipe_files import find_recipe
+from quant.recipe_parts import KeepBudget
 from quant.workflows.solving import Forward, needs_data
 from quant.workflows.sources import Source, components_of, open_source
 from quant.workflows.weights import check_finite_model

@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 from quant.errors import CalibrationError, QuantError
 from quant.packing.grid import Grid
 from quant.packing.linear import LowRank
-from quant.recipe import Group
+from quant.recipe_parts import Group
 from quant.workflows.solution import Solution
 
 

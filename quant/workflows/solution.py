@@ -11,7 +11,7 @@ import torch
 from quant.form import LayerForm
 from quant.packing.grid import Grid
 from quant.packing.linear import LowRank
-from quant.recipe import Group
+from quant.recipe_parts import Group
 
 
 @dataclass(frozen=True)

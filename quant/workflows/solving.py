@@ -19,7 +19,8 @@ from quant.calibration.statistics import Statistics, collect
 from quant.errors import CalibrationError
 from quant.models.fate import Fate
 from quant.packing.eight_bit import scale_from_amax, storage_dtype
-from quant.recipe import Group, Recipe
+from quant.recipe import Recipe
+from quant.recipe_parts import Group
 from quant.workflows.shelf import Shelf
 from quant.workflows.solution import Solution
 

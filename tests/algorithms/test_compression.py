@@ -12,7 +12,8 @@ from quant.algorithms.gptq import output_error
 from quant.kernels.layouts.sparse24 import is_24
 from quant.packing.grid import grid_of
 from quant.packing.linear import pack_linear, unpack_linear
-from quant.recipe import SPARSITY_METHODS, Group, Recipe
+from quant.recipe import Recipe
+from quant.recipe_parts import SPARSITY_METHODS, Group
 
 N, K, ROWS = 24, 128, 400
 

@@ -11,7 +11,7 @@ import quant
 from quant.algorithms.compression import compress, round_smoothed
 from quant.errors import CalibrationError
 from quant.packing.linear import pack_linear
-from quant.recipe import Group
+from quant.recipe_parts import Group
 from quant.workflows.shelf import Shelf
 from quant.workflows.solution import Solution
 from tests.algorithms.test_compression import group
