@@ -83,7 +83,7 @@ def search(
     best = min(errors, key=lambda alpha: errors[alpha])
     if errors[best] >= without:
         return Smoothing(None, 0.0, without, without)
-    return Smoothing(found[best], best, errors[best], without)
+    return Smoothing(found[best].cpu(), best, errors[best], without)
 
 
 def _weight_only(scheme: Scheme) -> Scheme:

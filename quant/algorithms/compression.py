@@ -37,6 +37,16 @@ class Compressed:
     branch: LowRank | None = None
     notes: dict[str, Any] = field(default_factory=dict)
 
+    def cpu(self) -> Compressed:
+        """The same on the CPU."""
+        grid, branch = self.grid, self.branch
+        if grid is not None:
+            zeros = grid.zero_point
+            grid = Grid(grid.form, grid.scale.cpu(), None if zeros is None else zeros.cpu())
+        if branch is not None:
+            branch = LowRank(branch.up.cpu(), branch.down.cpu())
+        return Compressed(self.weight.cpu(), grid, branch, self.notes)
+
 
 def round_smoothed(
     weight: torch.Tensor, group: Group, hessian: torch.Tensor, pre_quant_scale: torch.Tensor | None
@@ -52,7 +62,7 @@ def round_smoothed(
     Returns:
         the grid is that of the divided weight, and the weight is the undivided one, as `packing` takes them.
     """
-    factor = torch.ones(weight.shape[1]) if pre_quant_scale is None else pre_quant_scale.float()
+    factor = weight.new_ones(weight.shape[1]).float() if pre_quant_scale is None else pre_quant_scale.float()
     wide = factor.double()
     options = {} if group.algorithm is None else dict(group.algorithm.options)
     assert group.scheme.weights is not None

@@ -75,7 +75,7 @@ def small_tensors(
         if grid.zero_point is not None:
             tensors["weight_zero_point"] = nibbles.pack_rows(grid.zero_point)
         if scheme.is_packed:
-            tensors["weight_shape"] = torch.tensor(weight.shape, dtype=torch.int64)
+            tensors["weight_shape"] = torch.tensor(weight.shape, dtype=torch.int64, device="cpu")
     if input_scale is not None:
         tensors["input_scale"] = input_scale.float().reshape(1)
     if pre_quant_scale is not None:

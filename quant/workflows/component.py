@@ -91,7 +91,7 @@ class _Made:
         return coded
 
     def _weight(self) -> torch.Tensor:
-        return self.original.make().cpu() if self.solution.make_weight is None else self.solution.make_weight()
+        return self.solution.weight(self.original.make())
 
 
 def write_component(

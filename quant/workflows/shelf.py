@@ -107,7 +107,7 @@ class Shelf:
             assert grid is not None
             make = partial(_on_grid, path, f"{index}.codes", grid, factor)
         elif f"{index}.weight" in names:
-            make = partial(_tensor, path, f"{index}.weight")
+            make = partial(_read, path, f"{index}.weight")
         branch = LowRank(mine["up"], mine["down"]) if "up" in mine else None
         return Solution(mine.get("input_scale"), factor, notes, make, grid, branch)
 
@@ -119,7 +119,8 @@ def _tensors(solution: Solution) -> dict[str, torch.Tensor]:
     if solution.low_rank is not None:
         found |= {"up": solution.low_rank.up, "down": solution.low_rank.down}
     if solution.make_weight is not None:
-        weight = solution.make_weight()
+        # What was solved no longer looks at the original.
+        weight = solution.make_weight(torch.empty(0))
         if solution.grid is None:
             found["weight"] = weight
         else:
@@ -128,12 +129,16 @@ def _tensors(solution: Solution) -> dict[str, torch.Tensor]:
     return {name: tensor for name, tensor in found.items() if tensor is not None}
 
 
+def _read(path: Path, name: str, original: torch.Tensor) -> torch.Tensor:
+    return _tensor(path, name)
+
+
 def _tensor(path: Path, name: str) -> torch.Tensor:
     with safe_open(path, framework="pt") as file:
         tensor: torch.Tensor = file.get_tensor(name)
     return tensor
 
 
-def _on_grid(path: Path, name: str, grid: Grid, factor: torch.Tensor | None) -> torch.Tensor:
+def _on_grid(path: Path, name: str, grid: Grid, factor: torch.Tensor | None, original: torch.Tensor) -> torch.Tensor:
     values = grid.values(_tensor(path, name))
     return values if factor is None else values * factor

@@ -22,8 +22,8 @@ class Solution:
         input_scale: float32 [1] where the scheme's input is static.
         pre_quant_scale: float32 [K] where smoothing helps.
         notes: figures for the report, such as the smoothing strength.
-        make_weight: gives the float32 weight [N, K] that is packed instead of the original: compensated, pruned, or
-            both. None where the original is.
+        make_weight: given the original weight, gives the float32 weight [N, K] that is packed instead of it, on the
+            CPU: compensated, pruned, or both. None where the original is packed.
         grid: scales of the weight, where an algorithm chose them; of the weight divided by `pre_quant_scale`.
         low_rank: a branch beside the weight.
     """
@@ -31,9 +31,13 @@ class Solution:
     input_scale: torch.Tensor | None = None
     pre_quant_scale: torch.Tensor | None = None
     notes: Mapping[str, Any] = field(default_factory=dict)
-    make_weight: Callable[[], torch.Tensor] | None = None
+    make_weight: Callable[[torch.Tensor], torch.Tensor] | None = None
     grid: Grid | None = None
     low_rank: LowRank | None = None
+
+    def weight(self, original: torch.Tensor) -> torch.Tensor:
+        """The weight that is packed, on the CPU."""
+        return original.cpu() if self.make_weight is None else self.make_weight(original)
 
     def form(self, group: Group) -> LayerForm:
         """What the layer is stored as."""

@@ -61,7 +61,7 @@ class Solved:
         assert isinstance(linear, nn.Linear)
         weight = linear.weight.detach()
         form = self.form(component, fate)
-        source = weight.cpu() if solution.make_weight is None else solution.make_weight()
+        source = solution.weight(weight)
         if form.scheme.weights is None:
             source = source.to(weight.dtype)
         tensors = pack_linear(source, form, **solution.beside(weight.dtype))

@@ -179,12 +179,20 @@ def _solve_group(models: Mapping[str, nn.Module], members: list[_Member], seen: 
                 reach = (seen.channel_amax * smoothed).amax().reshape(1)
             assert scheme.input_activations is not None
             scale = scale_from_amax(reach, storage_dtype(scheme.input_activations))
-        if compresses(fate.group):
-            made = compress(_weight(models[component], fate.name), fate.group, hessian)
+        if compresses(fate.group) and hessian is None:
+            # Weight by weight, when it is written: no model may be loaded at all.
+            solutions.append(Solution(scale, make_weight=partial(_compressed, fate.group)))
+        elif compresses(fate.group):
+            assert hessian is not None
+            weight = _weight(models[component], fate.name)
+            made = compress(weight, fate.group, hessian.to(weight.device)).cpu()
             solutions.append(Solution(scale, None, made.notes, _made(made), made.grid, made.branch))
         elif _smooths(fate) and rounds_smoothed(fate.group):
             assert hessian is not None
-            made = round_smoothed(_weight(models[component], fate.name), fate.group, hessian, smoothed)
+            weight = _weight(models[component], fate.name)
+            at = weight.device
+            on_device = None if smoothed is None else smoothed.to(at)
+            made = round_smoothed(weight, fate.group, hessian.to(at), on_device).cpu()
             solutions.append(Solution(scale, smoothed, notes, _made(made), made.grid))
         else:
             solutions.append(Solution(scale, smoothed, notes if _smooths(fate) else {}))
@@ -202,8 +210,12 @@ def _input_range(group: Group, seen: Statistics) -> torch.Tensor:
     return mse_range(seen.rows, seen.amax, storage_dtype(group.scheme.input_activations))
 
 
-def _made(made: Compressed) -> Callable[[], torch.Tensor]:
-    return lambda: made.weight
+def _made(made: Compressed) -> Callable[[torch.Tensor], torch.Tensor]:
+    return lambda original: made.weight
+
+
+def _compressed(group: Group, original: torch.Tensor) -> torch.Tensor:
+    return compress(original.cpu(), group, None).weight
 
 
 def _smooths(fate: Fate) -> bool:
@@ -223,10 +235,11 @@ def _smoothing(models: Mapping[str, nn.Module], members: list[_Member], seen: St
     _check_one_algorithm(mine)
     if group.algorithm.name == "awq":
         assert seen.channel_mean is not None and seen.hessian is not None
-        return awq.search(weights, schemes, seen.channel_mean, seen.hessian)
+        at = weights[0].device
+        return awq.search(weights, schemes, seen.channel_mean.to(at), seen.hessian.to(at))
     alpha = dict(group.algorithm.options).get("alpha", "search")
     assert seen.rows is not None and seen.channel_amax is not None
-    return smooth(weights, schemes, seen.rows, seen.channel_amax, alpha)
+    return smooth([weight.cpu() for weight in weights], schemes, seen.rows, seen.channel_amax, alpha)
 
 
 def _check_one_algorithm(members: list[_Member]) -> None:
@@ -238,6 +251,7 @@ def _check_one_algorithm(members: list[_Member]) -> None:
 
 
 def _weight(model: nn.Module, layer: str) -> torch.Tensor:
+    """On the device where the model runs: there a large layer is solved in seconds, and not in minutes."""
     linear = model.get_submodule(layer)
     assert isinstance(linear, nn.Linear)
-    return linear.weight.detach().cpu()
+    return linear.weight.detach()

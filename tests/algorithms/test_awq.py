@@ -101,3 +101,12 @@ def test_awq_comes_before_gptq(weight: torch.Tensor, rows: torch.Tensor) -> None
     stored = unpack_linear(pack_linear(made.weight, of.form, grid=made.grid, pre_quant_scale=factor), W4A16)
     plain = unpack_linear(pack_linear(weight, W4A16, pre_quant_scale=factor), W4A16)
     assert output_error(stored - weight, hessian) < output_error(plain - weight, hessian)
+
+
+def test_every_tensor_is_made_where_the_weight_is(weight: torch.Tensor, rows: torch.Tensor) -> None:
+    given = moments(rows)
+    expected = search([weight], [W4A16], *given)
+    with torch.device("meta"):
+        found = search([weight], [W4A16], *given)
+    assert expected.pre_quant_scale is not None and found.pre_quant_scale is not None
+    assert torch.equal(found.pre_quant_scale, expected.pre_quant_scale)

@@ -155,3 +155,33 @@ def test_without_a_factor_a_smoothed_weight_is_rounded_as_it_is(weight: torch.Te
     smoothed = group(scheme="W8A8", algorithm={"name": "smoothquant", "rounding": "gptq"})
     plain = compress(weight, group(scheme="W8A8", algorithm="gptq"), hessian)
     assert torch.equal(round_smoothed(weight, smoothed, hessian, None).weight, plain.weight)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"scheme": "W4A16", "algorithm": {"name": "gptq", "clip": True, "refine": True}},
+        {"scheme": "W4A16_ASYM", "algorithm": "gptq"},
+        {"scheme": "FP8_BLOCK", "algorithm": "mse"},
+        {"scheme": "W4A16", "algorithm": {"name": "svdquant", "rank": 4}},
+        *({"sparsity": {"method": method}} for method in SPARSITY_METHODS),
+        {"scheme": "FP8_DYNAMIC", "sparsity": {"method": "search"}, "algorithm": "gptq"},
+    ],
+)
+def test_every_tensor_is_made_where_the_weight_is(
+    weight: torch.Tensor, hessian: torch.Tensor, fields: dict[str, Any]
+) -> None:
+    """A tensor made without saying where would be on the meta device here, and could meet none of the others."""
+    of = group(**fields)
+    expected = compress(weight, of, hessian)
+    with torch.device("meta"):
+        found = compress(weight, of, hessian)
+    assert torch.equal(found.weight, expected.weight)
+
+
+def test_smoothed_rounding_makes_every_tensor_where_the_weight_is(weight: torch.Tensor, hessian: torch.Tensor) -> None:
+    of = group(scheme="W8A8", algorithm={"name": "smoothquant", "rounding": "gptq"})
+    for factor in (None, torch.full((K,), 0.5)):
+        expected = round_smoothed(weight, of, hessian, factor)
+        with torch.device("meta"):
+            assert torch.equal(round_smoothed(weight, of, hessian, factor).weight, expected.weight)

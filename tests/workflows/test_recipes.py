@@ -145,3 +145,22 @@ for folder in sys.argv[2:]:
     )
     assert ran.returncode == 0, ran.stderr[-2000:]
     assert [line.split()[0] for line in ran.stdout.splitlines()] == folders
+
+
+@pytest.mark.parametrize("scheme", [None, "W8A8"])
+def test_zeros_by_magnitude_need_neither_data_nor_a_loaded_model(
+    made: dict[str, Path], tmp_path: Path, scheme: str | None
+) -> None:
+    group = {"targets": ["re:.*ffn.*"], "sparsity": {"method": "magnitude"}}
+    recipe = quant.Recipe.from_dict(
+        {"version": 1, "groups": [group if scheme is None else {**group, "scheme": scheme}]}
+    )
+    model = made["sparse24"].parent / "model"
+    found = quant.calibrate(model, recipe, tmp_path / "out", progress=False)
+    assert found.used_prompts == 0
+    weight = load_file(tmp_path / "out" / "transformer" / WEIGHTS)["blocks.0.ffn.net.2.weight"]
+    original = load_file(model / "transformer" / WEIGHTS)["blocks.0.ffn.net.2.weight"]
+    size, zero = original.float().abs().reshape(-1, 4), (weight.float() == 0).reshape(-1, 4)
+    assert (zero.sum(dim=1) >= 2).all() and (zero.sum(dim=1) == 2).float().mean() > 0.9
+    assert (size.masked_fill(~zero, 0).amax(dim=1) <= size.masked_fill(zero, float("inf")).amin(dim=1)).all()
+    assert quant.load(tmp_path / "out") is not None
