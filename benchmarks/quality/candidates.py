@@ -21,6 +21,7 @@ class Candidate:
         name: the recipe's name, or the rival's own word for it; unique with its maker.
         level: candidates of a level are compared with each other; one of `LEVELS`.
         goal: mean paired PSNR in dB that this project set itself; None where it set none.
+        beside: key of another candidate and a difference in dB: the goal is that one's mean and so much more.
         options: what the rival is given; of "quant", a recipe that is a step towards a shipped one.
     """
 
@@ -28,6 +29,7 @@ class Candidate:
     name: str
     level: str
     goal: float | None = None
+    beside: tuple[str, float] | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -128,15 +130,15 @@ CANDIDATES = (
     Candidate("quant", "w4afp8", _W4A8, 34),
     Candidate("ModelOpt", "W4A8_AWQ_BETA", _W4A8, options={"config": "W4A8_AWQ_BETA_CFG"}),
     Candidate("quant", "sparse24", _SPARSE, 29),
-    Candidate("quant", "sparse24-fp8", _SPARSE),
-    Candidate("quant", "sparse24-w8a8", _SPARSE),
+    Candidate("quant", "sparse24-fp8", _SPARSE, beside=("quant: sparse24", -0.5)),
+    Candidate("quant", "sparse24-w8a8", _SPARSE, beside=("quant: sparse24", -0.5)),
     Candidate("quant", "Wanda", _SPARSE, options=_step(sparsity="wanda", ffn=True)),
     Candidate("quant", "SparseGPT", _SPARSE, options=_step(sparsity="sparsegpt", ffn=True)),
     Candidate(
         "ModelOpt", "sparse_magnitude", _SPARSE, options={"sparsify": "sparse_magnitude", "only": r"\bffn\.", **_ONE}
     ),
     Candidate("ModelOpt", "sparsegpt", _SPARSE, options={"sparsify": "sparsegpt", "only": r"\bffn\."}),
-    Candidate("quant", "sparse24-all", _ALL),
+    Candidate("quant", "sparse24-all", _ALL, beside=("ModelOpt: sparse_magnitude, every layer", 5)),
     Candidate("quant", "SparseGPT, every layer", _ALL, options=_step(sparsity="sparsegpt")),
     Candidate("quant", "mixed", _MIXED),
     Candidate("ModelOpt", "sparse_magnitude, every layer", _ALL, options={"sparsify": "sparse_magnitude", **_ONE}),
