@@ -17,6 +17,8 @@ from benchmarks.gpu import results
 from benchmarks.gpu.table import section
 from benchmarks.quality.expected import EXPECTED, expected
 from benchmarks.quality.table import goals, quality
+from quant import Sensitivity
+from quant.eval.report.sensitivity import sensitivity_svg
 from quant.eval.report.table import NOT_A_KERNEL, as_markdown, table
 from quant.eval.results import read_results
 from quant.form import LayerForm
@@ -84,6 +86,15 @@ FIGURES: dict[str, Callable[[], str]] = {
 }
 
 
+def pictures() -> dict[Path, str]:
+    """A picture in `docs` of every `benchmarks/results/sensitivity_*.json`."""
+    files = sorted((ROOT / "benchmarks" / "results").glob("sensitivity_*.json"))
+    return {
+        ROOT / "docs" / f"{file.stem}.svg": sensitivity_svg(Sensitivity.from_json(file.read_text(encoding="utf-8")))
+        for file in files
+    }
+
+
 def rendered(text: str) -> str:
     """`text` with every section of figures made again."""
     return _SECTION.sub(lambda found: found.group(1) + FIGURES[found.group(2)]() + "\n" + found.group(3), text)
@@ -98,6 +109,8 @@ def main() -> None:
     for path in READMES:
         write(path)
     EXPECTED.write_text(expected(), encoding="utf-8")
+    for path, picture in pictures().items():
+        path.write_text(picture, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ import re
 import pytest
 from click.testing import CliRunner
 
-from benchmarks.readme import FIGURES, READMES, ROOT, rendered
+from benchmarks.readme import FIGURES, READMES, ROOT, pictures, rendered
 from quant.cli import main
 from quant.recipe_files import shipped_recipes
 
@@ -17,6 +17,14 @@ def test_figures_come_from_their_files() -> None:
         assert rendered(text) == text, f"run python -m benchmarks.readme for {path.name}"
         found += re.findall(r"<!-- figures: (\w+) -->", text)
     assert sorted(found) == sorted(FIGURES)
+
+
+def test_pictures_come_from_their_files() -> None:
+    made = pictures()
+    assert made
+    for path, picture in made.items():
+        assert path.read_text(encoding="utf-8") == picture, "run python -m benchmarks.readme"
+        assert f"]({path.name})" in (ROOT / "docs" / "quality.md").read_text(encoding="utf-8")
 
 
 def test_every_recipe_is_in_the_table() -> None:

@@ -83,18 +83,17 @@ def watching(
     """While it is open, each call of `model` at a measured step is repeated for every unit.
 
     Args:
-        model: a denoiser; its call takes a `timestep`. It is left as it was.
+        model: a denoiser whose call takes a `timestep`. It is left as it was.
         units: by name, the layers that are replaced together.
         steps: which calls are measured.
         found: gets unit -> step -> errors.
         on_unit: called after each repetition.
 
     Raises:
-        CalibrationError: from the model's call, where it takes no timestep or predicts no tensor.
+        CalibrationError: from the model's call, where it predicts no tensor.
     """
     read = timestep_of(model)
-    if read is None:
-        raise CalibrationError(f"{type(model).__name__} is not called with a 'timestep', so its steps are not known")
+    assert read is not None
 
     def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
         step = steps.at(read(args, kwargs))

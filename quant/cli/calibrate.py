@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from quant.cli.options import Share, generation_options, given_settings
+from quant.cli.options import generation_options, given_settings, share
 
 if TYPE_CHECKING:
     from quant.recipe_parts import KeepBudget
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 @generation_options
 @click.option(
     "--keep-budget",
-    type=Share(),
+    callback=share,
     metavar="SHARE",
     help="Measure every layer's sensitivity and keep the most sensitive ones as they are, so that the checkpoint "
     'grows by no more than this, such as "5%". Needs --prompts; costs what `quant sensitivity` costs.',

@@ -32,20 +32,18 @@ def generation_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
-class Share(click.ParamType[float]):
-    """A share above 0, as "5%" or "0.05"."""
-
-    name = "share"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        text = str(value).strip()
-        try:
-            share = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
-        except ValueError:
-            share = 0.0
-        if not 0 < share < math.inf:
-            self.fail(f"{value!r} is not a share above 0, such as 5% or 0.05", param, ctx)
-        return share
+def share(ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:
+    """A click callback: "5%" or "0.05" as a share above 0."""
+    if value is None:
+        return None
+    text = value.strip()
+    try:
+        found = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    except ValueError:
+        found = 0.0
+    if not 0 < found < math.inf:
+        raise click.BadParameter(f"{value!r} is not a share above 0, such as 5% or 0.05")
+    return found
 
 
 def given_settings(values: Mapping[str, Any]) -> GenerationSettings:

@@ -23,7 +23,7 @@ from quant.recipe_parts import KeepBudget
 from quant.workflows.component import plan_component, write_component
 from quant.workflows.keeping import apply_budget
 from quant.workflows.preparing import Prepared, prepare
-from quant.workflows.sensitivity import Sensitivity
+from quant.workflows.sensitivity import Sensitivity, check_measurable
 from quant.workflows.shelf import Shelf
 from quant.workflows.skeleton import skeleton
 from quant.workflows.solved import Solved, solve_models
@@ -107,6 +107,8 @@ def calibrate(
     shelf = Shelf(out.parent / f".{out.name}.solved", key)
     if texts is not None:
         pipe, models = start.load(dtype, device)
+        if start.recipe.keep_budget is not None:
+            check_measurable(models)
         tensors = {name: of_model(module) for name, module in models.items()}
         forward = start.runner(pipe, progress, journal)
     else:

@@ -21,6 +21,7 @@ from quant.recipe import Recipe
 from quant.recipe_files import find_recipe
 from quant.workflows.keeping import apply_budget
 from quant.workflows.record import Record, attach
+from quant.workflows.sensitivity import check_measurable
 from quant.workflows.solved import Solved, solve_models
 from quant.workflows.solving import Forward, needs_data
 from quant.workflows.weights import check_finite_model
@@ -71,10 +72,12 @@ def quantize(
         if quantized_layers(module):
             raise ModelError(f"{name}: is quantized already; quantize the original model")
         check_finite_model(module, name)
-    solved = solve_models(modules, chosen, forward, texts, given)
     if chosen.keep_budget is not None:
         if texts is None:
             raise CalibrationError(f"{chosen.name}: keep_budget measures a pipeline on prompts; give it with prompts=")
+        check_measurable(modules)
+    solved = solve_models(modules, chosen, forward, texts, given)
+    if texts is not None and chosen.keep_budget is not None:
         solved, _ = apply_budget(solved, model, type(model).__name__, texts, progress)
     copies = {name: _copy(solved, name) for name in modules}
     if isinstance(model, nn.Module):

@@ -14,6 +14,7 @@ from torch import nn
 
 from quant.calibration.pipeline_runs import run_prompts, step_count
 from quant.calibration.sensitivity import Errors, Replacements, Steps, evenly, watching
+from quant.calibration.timesteps import timestep_of
 from quant.errors import CalibrationError
 from quant.models.generation import GenerationSettings
 from quant.models.table import family_of
@@ -128,12 +129,28 @@ def measure_sensitivity(
     """
     prepared = prepare(model, recipe, prompts=prompts, settings=settings, samples=samples, seed=seed, runs=True)
     assert prepared.prompts is not None
+    if by not in UNITS:
+        raise CalibrationError(f"sensitivity is measured by {' or '.join(UNITS)}, not by {by!r}")
     pipe, models = prepared.load(dtype, device)
+    check_measurable(models)
     forward = prepared.runner(pipe, progress)
     solved = solve_models(models, prepared.recipe, forward, prepared.prompts, prepared.settings)
     return sensitivity_of(
         solved, pipe, prepared.source.name, prepared.prompts[:runs], by=by, steps=steps, progress=progress
     )
+
+
+def check_measurable(models: Mapping[str, nn.Module]) -> None:
+    """Before a long calibration rather than after it.
+
+    Raises:
+        CalibrationError: a component that is not called with timesteps.
+    """
+    for model in models.values():
+        if timestep_of(model) is None:
+            raise CalibrationError(
+                f"{type(model).__name__} is not called with a 'timestep', so its steps are not known"
+            )
 
 
 def sensitivity_of(
@@ -149,8 +166,6 @@ def sensitivity_of(
     """
     from tqdm import tqdm
 
-    if by not in UNITS:
-        raise CalibrationError(f"sensitivity is measured by {' or '.join(UNITS)}, not by {by!r}")
     settings = solved.settings
     counter = Steps(evenly(step_count(pipe, settings), steps))
     units = {component: _units(solved, component, by) for component in solved.models}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -101,8 +102,16 @@ def solve(
     solutions: dict[str, dict[str, Solution]] = {component: {} for component in models}
     for leader, members in groups.items():
         for (component, fate), solution in zip(members, found[leader], strict=True):
-            solutions[component][fate.name] = solution
+            assert fate.group is not None
+            solutions[component][fate.name] = _finished(solution, fate.group)
     return solutions
+
+
+def _finished(solution: Solution, group: Group) -> Solution:
+    """With the weight of a group that needs no data: made when it is written, for no model may be loaded at all."""
+    if compresses(group) and not needs_of(group).hessian:
+        return replace(solution, make_weight=partial(_compressed, group))
+    return solution
 
 
 def _recipe_groups(members: list[_Member]) -> list[Group]:
@@ -179,10 +188,7 @@ def _solve_group(models: Mapping[str, nn.Module], members: list[_Member], seen: 
                 reach = (seen.channel_amax * smoothed).amax().reshape(1)
             assert scheme.input_activations is not None
             scale = scale_from_amax(reach, storage_dtype(scheme.input_activations))
-        if compresses(fate.group) and hessian is None:
-            # Weight by weight, when it is written: no model may be loaded at all.
-            solutions.append(Solution(scale, make_weight=partial(_compressed, fate.group)))
-        elif compresses(fate.group):
+        if compresses(fate.group) and needs_of(fate.group).hessian:
             assert hessian is not None
             weight = _weight(models[component], fate.name)
             made = compress(weight, fate.group, hessian.to(weight.device)).cpu()

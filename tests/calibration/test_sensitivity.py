@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from torch import nn
 
 from quant.calibration.sensitivity import Errors, Steps, evenly, replaced, watching
-from quant.errors import CalibrationError
 
 
 class Denoiser(nn.Module):
@@ -91,14 +90,6 @@ def test_the_model_is_whole_again_after_an_error() -> None:
     with pytest.raises(TypeError, match="positional"), replaced(model, {"first": Plus(1.0)}):
         model()
     assert dict(model.named_modules()) == before
-
-
-def test_a_model_without_timesteps_is_refused_by_its_class() -> None:
-    with (
-        pytest.raises(CalibrationError, match="Linear is not called with a 'timestep'"),
-        watching(nn.Linear(2, 2), {}, Steps(frozenset()), {}),
-    ):
-        pass
 
 
 def test_no_power_is_no_error() -> None:

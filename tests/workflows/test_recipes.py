@@ -147,6 +147,15 @@ for folder in sys.argv[2:]:
     assert [line.split()[0] for line in ran.stdout.splitlines()] == folders
 
 
+def test_zeros_by_magnitude_beside_a_calibrated_input(made: dict[str, Path], tmp_path: Path) -> None:
+    group = {"targets": ["re:.*ffn.*"], "scheme": "FP8", "sparsity": {"method": "magnitude"}}
+    recipe = quant.Recipe.from_dict({"version": 1, "groups": [group]})
+    quant.calibrate(made["sparse24"].parent / "model", recipe, tmp_path / "out", prompts=PROMPTS[:1], progress=False)
+    file = load_file(tmp_path / "out" / "transformer" / WEIGHTS)
+    assert file["blocks.0.ffn.net.2.input_scale"].item() > 0
+    assert ((file["blocks.0.ffn.net.2.weight"].float() == 0).reshape(-1, 4).sum(dim=1) >= 2).all()
+
+
 @pytest.mark.parametrize("scheme", [None, "W8A8"])
 def test_zeros_by_magnitude_need_neither_data_nor_a_loaded_model(
     made: dict[str, Path], tmp_path: Path, scheme: str | None

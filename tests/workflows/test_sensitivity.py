@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import quant
-from quant.workflows.sensitivity import Sensitivity
+from quant.workflows.sensitivity import Sensitivity, check_measurable
 from tests.tiny_pipeline import LINEARS, PROMPTS, SETTINGS, pipeline
 
 INT4 = {"weights": {"num_bits": 4, "type": "int", "strategy": "group", "group_size": 32}}
@@ -80,3 +80,8 @@ def test_json_comes_back_and_another_version_does_not(found: Sensitivity) -> Non
 def test_another_unit_is_refused(model_folder: Path) -> None:
     with pytest.raises(quant.QuantError, match="measured by layer or block, not by 'row'"):
         quant.measure_sensitivity(model_folder, "fp8-dynamic", PROMPTS, by="row", runs=1, progress=False)
+
+
+def test_a_model_without_timesteps_is_refused_by_its_class_before_anything_runs() -> None:
+    with pytest.raises(quant.QuantError, match="Linear is not called with a 'timestep', so its steps are not known"):
+        check_measurable({"transformer": torch.nn.Linear(2, 2)})
