@@ -19,8 +19,7 @@ from quant.eval.generation import Generated, InitialLatents, generate, initial_l
 from quant.eval.metrics.paired import Frames, paired_psnr
 from quant.eval.report.page import page
 from quant.eval.results import Measurement, Results, Sample, write_results
-from quant.eval.shapes.judge import agreement
-from quant.eval.shapes.vocabulary import ATTRIBUTES, parse_caption
+from quant.eval.shapes.judge import verdicts
 
 RECIPES = ("fp8-dynamic", "w8a8", "w4a16-gptq", "w4a8", "sparse24-fp8")
 BATCH = 8
@@ -107,17 +106,8 @@ def _measure(
         bf16_bytes=sizes[1],
         seconds_per_step=made.seconds_per_step,
         psnr=() if reference is None else paired_psnr(reference, made.frames),
-        judged=_judged(made.frames, prompts),
+        judged=verdicts(made.frames, prompts),
     )
-
-
-def _judged(frames: Frames, prompts: Sequence[str]) -> Mapping[str, tuple[bool, ...]]:
-    """What the judge of the toy world says; nothing where a prompt is not one of its captions."""
-    clips = [parse_caption(prompt) for prompt in prompts]
-    if None in clips:
-        return {}
-    verdicts = [agreement(video, clip) for video, clip in zip(frames, clips, strict=True) if clip is not None]
-    return {name: tuple(verdict[name] for verdict in verdicts) for name in ATTRIBUTES}
 
 
 def _sizes(folder: Path) -> tuple[int, int]:

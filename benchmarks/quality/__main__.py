@@ -18,7 +18,7 @@ import click
 from benchmarks.quality.candidates import CANDIDATES, Candidate
 from benchmarks.quality.conditions import Conditions
 from benchmarks.quality.results import RESULTS, fresh, read, update
-from benchmarks.quality.worker import judged
+from quant.eval.shapes.judge import verdicts
 
 CACHE = Path(__file__).parent.parent.parent / "build" / "quality"
 
@@ -33,7 +33,7 @@ def main(only: tuple[str, ...], clips: int | None, jobs: int, again: bool, out: 
     """Measure every recipe's quality on the example, and its rivals'."""
     conditions = Conditions.of_example(clips)
     original = conditions.original(CACHE)
-    update(out, conditions, "original", {"judged": judged(original, conditions.prompts)})
+    update(out, conditions, "original", {"judged": verdicts(original, conditions.prompts)})
     wanted = [each for each in CANDIDATES if not only or any(text in each.key for text in only)]
     todo = [each for each in wanted if again or not fresh(read(out), each, conditions)]
     click.echo(f"{len(todo)} of {len(wanted)} candidates to measure")

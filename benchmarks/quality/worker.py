@@ -17,9 +17,8 @@ import quant
 from benchmarks.quality.candidates import CANDIDATES, Candidate
 from benchmarks.quality.conditions import Conditions, versions
 from benchmarks.quality.makers import MAKERS
-from quant.eval.metrics.paired import Frames, paired_psnr
-from quant.eval.shapes.judge import agreement
-from quant.eval.shapes.vocabulary import ATTRIBUTES, parse_caption
+from quant.eval.metrics.paired import paired_psnr
+from quant.eval.shapes.judge import verdicts
 
 
 def measure(candidate: Candidate, conditions: Conditions, cache: Path) -> dict[str, Any]:
@@ -35,20 +34,13 @@ def measure(candidate: Candidate, conditions: Conditions, cache: Path) -> dict[s
         frames = conditions.videos(pipe)
     psnr = paired_psnr(reference, frames)
     return {
-        "psnr": [None if np.isinf(value) else value for value in psnr],
-        "judged": judged(frames, conditions.prompts),
+        "psnr": [None if np.isinf(value) else round(value, 3) for value in psnr],
+        "judged": verdicts(frames, conditions.prompts),
         "making_seconds": seconds,
         "making_peak_bytes": peak,
         "versions": versions(),
         **body,
     }
-
-
-def judged(frames: Frames, prompts: tuple[str, ...]) -> dict[str, list[bool]]:
-    """By attribute, whether each clip shows what its prompt says."""
-    clips = [parse_caption(prompt) for prompt in prompts]
-    verdicts = [agreement(video, clip) for video, clip in zip(frames, clips, strict=True) if clip is not None]
-    return {name: [verdict[name] for verdict in verdicts] for name in ATTRIBUTES}
 
 
 def _of_checkpoint(candidate: Candidate, folder: Path) -> dict[str, Any]:

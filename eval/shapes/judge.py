@@ -23,6 +23,7 @@ from quant.eval.shapes.vocabulary import (
     SPEEDS,
     Rgb,
     ShapeClip,
+    parse_caption,
 )
 
 Video = Tensor | np.ndarray[tuple[int, ...], np.dtype[np.floating]]
@@ -72,6 +73,15 @@ def agreement(video: Video, clip: ShapeClip) -> dict[str, bool]:
     """For each attribute, whether `video` [F, H, W, 3] in 0..1 shows what `clip` says."""
     seen, wanted = asdict(look(video)), asdict(clip)
     return {name: seen[name] == wanted[name] for name in ATTRIBUTES}
+
+
+def verdicts(videos: Sequence[Video] | Video, prompts: Sequence[str]) -> dict[str, tuple[bool, ...]]:
+    """By attribute, whether each video shows what its prompt says; nothing where a prompt is not a caption."""
+    clips = [parse_caption(prompt) for prompt in prompts]
+    if None in clips:
+        return {}
+    found = [agreement(video, clip) for video, clip in zip(videos, clips, strict=True) if clip is not None]
+    return {name: tuple(each[name] for each in found) for name in ATTRIBUTES}
 
 
 def accuracies(videos: Sequence[Video] | Video, clips: Sequence[ShapeClip]) -> dict[str, float]:

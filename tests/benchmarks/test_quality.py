@@ -6,12 +6,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from benchmarks.quality import expected, makers, table, worker
+from benchmarks.quality import expected, makers, table
 from benchmarks.quality.candidates import CANDIDATES, LEVELS, Candidate
 from benchmarks.quality.conditions import Conditions
 from benchmarks.quality.results import fresh, is_current, read, update
@@ -145,11 +144,3 @@ def test_modelopt_changes_the_weights_it_is_told_to(key: str, error: tuple[float
     assert torch.equal(made["outside"](x), before["outside"])
     off = float((made["inside"](x) - before["inside"]).norm() / before["inside"].norm())
     assert error[0] < off < error[1]
-
-
-def test_clips_are_judged_by_their_prompts() -> None:
-    grey = np.full((1, 4, 32, 32, 3), 0.5, dtype=np.float32)
-    prompt = Conditions.of_example(1).prompts[0]
-    verdicts = worker.judged(grey, (prompt,))
-    assert set(verdicts) >= {"shape", "colour", "direction"}
-    assert verdicts["shape"] == [False]

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from quant.eval.shapes.draw import draw
-from quant.eval.shapes.judge import Seen, accuracies, agreement, look
-from quant.eval.shapes.vocabulary import ATTRIBUTES, BACKGROUNDS, ShapeClip, all_clips, judged_clips
+from quant.eval.shapes.judge import Seen, accuracies, agreement, look, verdicts
+from quant.eval.shapes.vocabulary import ATTRIBUTES, BACKGROUNDS, ShapeClip, all_clips, caption, judged_clips
 
 CLIP = ShapeClip("large", "cyan", "square", "quickly", "right", "brown")
 OPPOSITE = {"left": "right", "right": "left", "up": "down", "down": "up"}
@@ -98,3 +98,14 @@ def test_shares_are_over_all_videos() -> None:
 def test_there_is_one_clip_a_video(videos: int, clips: int) -> None:
     with pytest.raises(ValueError, match=f"{videos} videos for {clips} clips"):
         accuracies(torch.zeros(videos, 17, 32, 32, 3), [CLIP] * clips)
+
+
+def test_videos_are_judged_by_their_prompts() -> None:
+    clips = judged_clips()[:3]
+    prompts = [caption(clip) for clip in clips]
+    videos = _videos([clips[0], clips[1], clips[1]])
+    found = verdicts(videos, prompts)
+    assert found.keys() == set(ATTRIBUTES)
+    assert all(each[:2] == (True, True) for each in found.values())
+    assert {name: each[2] for name, each in found.items()} == agreement(videos[2], clips[2])
+    assert verdicts(videos, ["a red fox", *prompts[1:]]) == {}
