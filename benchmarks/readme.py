@@ -40,7 +40,8 @@ def demo() -> str:
     return (
         f"{as_markdown(table(found))}\n\n"
         f"PSNR in dB against the original, on raw frames of {len(found.samples)} clips from the same seeds and "
-        f"initial latents; s/step for a batch of {found.batch}, {NOT_A_KERNEL}. {versions}."
+        f"initial latents; calibrated on {found.calibration_prompts} other prompts; s/step for a batch of "
+        f"{found.batch}, {NOT_A_KERNEL}. {versions}."
     )
 
 

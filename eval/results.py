@@ -39,7 +39,10 @@ class Measurement:
 
 @dataclass(frozen=True)
 class Results:
-    """One evaluation: the conditions, which are the same for every model, and the measurements."""
+    """One evaluation: the conditions, which are the same for every model, and the measurements.
+
+    `calibration_prompts` is the most that a recipe was calibrated on; None where nobody noted it.
+    """
 
     model: str
     settings: Mapping[str, Any]
@@ -49,6 +52,7 @@ class Results:
     samples: tuple[Sample, ...]
     original: Measurement
     candidates: tuple[Measurement, ...]
+    calibration_prompts: int | None = None
     format_version: int = FORMAT_VERSION
 
 

@@ -174,9 +174,12 @@ def _conditions(results: Results) -> Mapping[str, str]:
     settings = ", ".join(f"{name} {value}" for name, value in results.settings.items())
     seeds = ", ".join(str(sample.seed) for sample in results.samples)
     versions = ", ".join(f"{name} {version}" for name, version in results.versions.items())
+    count = results.calibration_prompts
+    calibrated = {} if count is None else {"calibrated on": f"{count} other prompts, where a recipe needs data"}
     return {
         "model": results.model,
         "settings": settings,
+        **calibrated,
         "computed in": "float32, on the CPU",
         "seeds": seeds,
         "initial latents": f"SHA-256 {results.latents_sha256}",

@@ -52,9 +52,15 @@ def summary(results: Results) -> str:
             as_text(table(results)),
             "",
             f"PSNR (dB): against the original on raw frames; {count} prompts, same seeds and initial latents.",
+            *_calibrated(results),
             f"s/step: a batch of {results.batch}; {NOT_A_KERNEL}.",
         ]
     )
+
+
+def _calibrated(results: Results) -> list[str]:
+    count = results.calibration_prompts
+    return [] if count is None else [f"Recipes that need data were calibrated on {count} other prompts."]
 
 
 def decibels(value: float) -> str:

@@ -36,6 +36,8 @@ def test_the_demo_end_to_end(tmp_path: Path) -> None:
         folder = tmp_path / "demo" / candidate.name
         assert candidate.stored_bytes == quant.inspect(folder).components[0].nbytes
         assert min(candidate.psnr) > 20
+    assert results.calibration_prompts == 3  # all there are; SAMPLES at most
+    assert "calibrated on 3 other prompts" in ran.stdout
     page = (tmp_path / "demo" / "index.html").read_text()
     assert page.count("<canvas") == 2 * (1 + 2 * 5)
 
