@@ -93,7 +93,7 @@ def _row(candidate: Candidate, entry: Mapping[str, Any]) -> tuple[str, ...]:
         f"{psnr.minimum:.1f}",
         *(f"{_share(entry, name):.0%}" for name in _ATTRIBUTES),
         size,
-        f"{entry['making_seconds']:.0f} s",
+        "-" if entry["making_seconds"] is None else f"{entry['making_seconds']:.0f} s",
         f"{entry['making_peak_bytes'] / 1e6:.0f} MB",
     )
 
@@ -107,7 +107,8 @@ def _conditions(body: Mapping[str, Any]) -> str:
     return (
         f"PSNR in dB on raw frames of {len(how['prompts'])} clips of `{how['model']}`, against the original from the "
         f"same seeds and initial latents; {len(how['calibration_prompts'])} other prompts to calibrate on, "
-        f"{how['settings']['num_inference_steps']} steps each. The original's own: {judged}. Made on one CPU thread; "
+        f"{how['settings']['num_inference_steps']} steps each. The original's own: {judged}. Made on one CPU thread, "
+        f"beside other work, so the seconds are rough, and - is a run that was paused; "
         f"the peak is that of the whole process, torch and the pipeline included. "
         f"{', '.join(f'{name} {version}' for name, version in versions.items())}."
     )
