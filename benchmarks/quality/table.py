@@ -108,7 +108,7 @@ def _conditions(body: Mapping[str, Any]) -> str:
         f"PSNR in dB on raw frames of {len(how['prompts'])} clips of `{how['model']}`, against the original from the "
         f"same seeds and initial latents; {len(how['calibration_prompts'])} other prompts to calibrate on, "
         f"{how['settings']['num_inference_steps']} steps each. The original's own: {judged}. Made on one CPU thread, "
-        f"beside other work, so the seconds are rough, and - is a run that was paused; "
+        f"beside other work, so the seconds are rough, and - is a run that was paused or starved; "
         f"the peak is that of the whole process, torch and the pipeline included. "
         f"{', '.join(f'{name} {version}' for name, version in versions.items())}."
     )
