@@ -76,7 +76,79 @@ DEVICE u16 e4m3x2(float low, float high) {
 }
 #endif
 
-// ---- 16-bit floats ----
+// c [16, 8] += a [16, 16] b [8, 16]^T of 16-bit floats, sums in FP32: INT4 weights are unpacked to the type of what
+// they are multiplied with. The bytes of a, b and c are where mma_s8 has them: a[r] holds row g + 8 (r & 1), values 2t
+// + 8 (r >> 1) and the next; b0 and b1 hold column g, values 2t and 2t + 8 and the next; the first of two is in the low
+// half (sm_80).
+DEVICE void mma_f16(float (&c)[4], const u32 (&a)[4], u32 b0, u32 b1) {
+  asm volatile(
+      "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
+      "{%0, %1, %2, %3};"
+      : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+}
+
+DEVICE void mma_bf16(float (&c)[4], const u32 (&a)[4], u32 b0, u32 b1) {
+  asm volatile(
+      "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
+      "{%0, %1, %2, %3};"
+      : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+}
+
+// ---- Products whose left operand keeps two of every four values along K (2:4) ----
+
+// c [16, 8] += a [16, 64] b [8, 64]^T in the time of half of it, exact. a[r] holds the 32 kept values of each row as
+// mma_s8's; b[r] holds column g, values 4t + 16 r .. +3 of all 64. A nibble says which two of four are kept, i0 | i1 <<
+// 2 with i0 < i1: 4, 8, 9, c, d or e; what others do is undefined. Nibble q of `metadata` is of row g + 8 (lane & 1),
+// values 32 (lane >> 1 & 1) + 4 q .. +3: every lane brings one word. Plain .sp is the same instruction, and ptxas
+// advises against it (sm_80).
+DEVICE void mma_sp_s8(s32 (&c)[4], const u32 (&a)[4], const u32 (&b)[4], u32 metadata) {
+  asm volatile(
+      "mma.sp::ordered_metadata.sync.aligned.m16n8k64.row.col.s32.s8.s8.s32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, "
+      "{%8, %9, %10, %11}, {%0, %1, %2, %3}, %12, 0;"
+      : "+r"(c[0]), "+r"(c[1]), "+r"(c[2]), "+r"(c[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]), "r"(b[2]), "r"(b[3]), "r"(metadata));
+}
+
+// c [16, 8] += a [16, 32] b [8, 32]^T of 16-bit floats, sums in FP32; a[r] as mma_f16's, b[r] holds column g, values 2t
+// + 8 r and the next of all 32. Metadata is asked of the lanes with t >> 1 == SELECTOR, 0 or 1, only: nibble q of the
+// low half is of row g, values 16 (lane & 1) + 4 q .. +3, that of the high half of row g + 8. So a word in each lane
+// serves two instructions (sm_80).
+template <int SELECTOR>
+DEVICE void mma_sp_f16(float (&c)[4], const u32 (&a)[4], const u32 (&b)[4], u32 metadata) {
+  static_assert(SELECTOR == 0 || SELECTOR == 1, "half of the lanes at a time");
+  asm volatile(
+      "mma.sp::ordered_metadata.sync.aligned.m16n8k32.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, "
+      "{%8, %9, %10, %11}, {%0, %1, %2, %3}, %12, %13;"
+      : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]), "r"(b[2]), "r"(b[3]),
+        "r"(metadata), "n"(SELECTOR));
+}
+
+template <int SELECTOR>
+DEVICE void mma_sp_bf16(float (&c)[4], const u32 (&a)[4], const u32 (&b)[4], u32 metadata) {
+  static_assert(SELECTOR == 0 || SELECTOR == 1, "half of the lanes at a time");
+  asm volatile(
+      "mma.sp::ordered_metadata.sync.aligned.m16n8k32.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, "
+      "{%8, %9, %10, %11}, {%0, %1, %2, %3}, %12, %13;"
+      : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]), "r"(b[2]), "r"(b[3]),
+        "r"(metadata), "n"(SELECTOR));
+}
+
+#if ARCH >= 890
+// As mma_sp_s8 for e4m3, with sums as mma_e4m3's (sm_89; on sm_90 it becomes FP16 HMMA: not used there).
+DEVICE void mma_sp_e4m3(float (&c)[4], const u32 (&a)[4], const u32 (&b)[4], u32 metadata) {
+  asm volatile(
+      "mma.sp::ordered_metadata.sync.aligned.m16n8k64.row.col.f32.e4m3.e4m3.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, "
+      "{%8, %9, %10, %11}, {%0, %1, %2, %3}, %12, 0;"
+      : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]), "r"(b[2]), "r"(b[3]), "r"(metadata));
+}
+#endif
+
+// ---- 16-bit floats, bytes ----
 
 // Two floats to bf16, ties to even; `low` lands in the low half. The PTX order is (high, low) (sm_80).
 DEVICE u32 bf16x2(float low, float high) {
@@ -96,6 +168,28 @@ DEVICE float f16_to_float(u16 bits) {
   float value;
   asm("cvt.f32.f16 %0, %1;" : "=f"(value) : "h"(bits));
   return value;
+}
+
+// a b + c in each half, rounded once, ties to even; subnormal numbers are kept. Takes offset and power of two off two
+// unpacked nibbles at a time (sm_80).
+DEVICE u32 fma_f16x2(u32 a, u32 b, u32 c) {
+  u32 pair;
+  asm("fma.rn.f16x2 %0, %1, %2, %3;" : "=r"(pair) : "r"(a), "r"(b), "r"(c));
+  return pair;
+}
+
+DEVICE u32 fma_bf16x2(u32 a, u32 b, u32 c) {
+  u32 pair;
+  asm("fma.rn.bf16x2 %0, %1, %2, %3;" : "=r"(pair) : "r"(a), "r"(b), "r"(c));
+  return pair;
+}
+
+// Nibble i of `selector` says what byte i of the result is: 0-3 a byte of a, 4-7 one of b, 8 more its sign in all bits.
+// __byte_perm, which has no signs, clears bit 3 of every nibble by an instruction of its own (sm_80).
+DEVICE u32 permute_bytes(u32 a, u32 b, u32 selector) {
+  u32 bytes;
+  asm("prmt.b32 %0, %1, %2, %3;" : "=r"(bytes) : "r"(a), "r"(b), "r"(selector));
+  return bytes;
 }
 
 #if ARCH >= 900
@@ -214,6 +308,12 @@ DEVICE void fence_async() { asm volatile("fence.proxy.async.shared::cta;" ::: "m
 // 32 bytes further along K: + 2.
 DEVICE u64 wgmma_descriptor(const void* shared) {
   return static_cast<u64>((shared_address(shared) & 0x3ffff) >> 4) | 1ull << 16 | 64ull << 32 | 1ull << 62;
+}
+
+// The same of rows of 64 bytes that lie 64 apart, swizzled in 64 bytes: mode 2. The pattern repeats every 512 bytes:
+// tiles begin there. Kept values of a sparse operand take half the room of what they are multiplied with.
+DEVICE u64 wgmma_descriptor_64(const void* shared) {
+  return static_cast<u64>((shared_address(shared) & 0x3ffff) >> 4) | 1ull << 16 | 32ull << 32 | 2ull << 62;
 }
 
 // Before the first wgmma, and again after registers that one reads or writes were touched otherwise.

@@ -21,14 +21,16 @@ class Build(NamedTuple):
 class TensorMap(NamedTuple):
     """A matrix of bytes in global memory that the copy engine of Hopper reads or writes box by box.
 
-    Boxes are swizzled in spans of 128 bytes. Outside the matrix reads give zeros and writes are dropped.
+    Outside the matrix reads give zeros and writes are dropped.
 
     Attributes:
         address: of the first row, a multiple of 16.
         rows: of the matrix.
         row_bytes: of a row that belong to the matrix.
         stride: bytes from a row to the next, a multiple of 16.
-        box_rows, box_bytes: of a box, at most 256 rows of 128 bytes.
+        box_rows, box_bytes: of a box, at most 256 rows of `swizzle` bytes, or of 256 where there is no swizzle.
+        swizzle: bytes of shared memory within which chunks of 16 change places by the number of their 128 bytes, so
+            that rows below each other are in different banks: 128, 64, or 0 for none.
     """
 
     address: int
@@ -37,6 +39,7 @@ class TensorMap(NamedTuple):
     stride: int
     box_rows: int
     box_bytes: int = 128
+    swizzle: int = 128
 
 
 class Launch(NamedTuple):

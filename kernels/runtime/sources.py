@@ -21,7 +21,7 @@ def shipped() -> Mapping[str, str]:
     folder = files("quant.kernels").joinpath("cuda")
     names = sorted(each.name for each in folder.iterdir() if each.name.endswith((".cu", ".cuh")))
     texts = {name: folder.joinpath(name).read_text(encoding="utf-8") for name in names}
-    return MappingProxyType({**texts, wgmma.NAME: wgmma.header()})
+    return MappingProxyType({**texts, **wgmma.headers()})
 
 
 def needed(name: str, texts: Mapping[str, str] | None = None) -> dict[str, str]:

@@ -15,7 +15,8 @@ from quant.kernels.runtime.launch import Launch, TensorMap
 BYTES, ALIGNMENT = 128, 64
 #: Of `CUtensorMapDataType`, `CUtensorMapInterleave`, `CUtensorMapSwizzle`, `CUtensorMapL2promotion` and
 #: `CUtensorMapFloatOOBfill` in cuda.h.
-_UINT8, _NO_INTERLEAVE, _SWIZZLE_128B, _PROMOTE_256B, _ZEROS = 0, 0, 3, 3, 0
+_UINT8, _NO_INTERLEAVE, _PROMOTE_256B, _ZEROS = 0, 0, 3, 0
+_SWIZZLES = {0: 0, 64: 2, 128: 3}
 
 
 def fill(launch: Launch) -> None:
@@ -31,13 +32,15 @@ def fill(launch: Launch) -> None:
 
 @lru_cache(maxsize=4096)
 def encoded(tensor_map: TensorMap) -> bytes:
-    """The map as `cuTensorMapEncodeTiled` makes it: bytes, swizzled in spans of 128, zeros outside.
+    """The map as `cuTensorMapEncodeTiled` makes it: bytes, zeros outside.
 
     Remembered, because weights stay where they are and activations come back to the same places.
 
     Raises:
-        KernelError: there is no driver that knows tensor maps, or it refuses this one.
+        KernelError: there is no driver that knows tensor maps, or it refuses this one; a swizzle that nothing here has.
     """
+    if tensor_map.swizzle not in _SWIZZLES:
+        raise KernelError(f"{tensor_map}: the swizzle is 0, 64 or 128")
     memory = ctypes.create_string_buffer(BYTES + ALIGNMENT)
     start = -ctypes.addressof(memory) % ALIGNMENT
     status = _driver().cuTensorMapEncodeTiled(
@@ -50,7 +53,7 @@ def encoded(tensor_map: TensorMap) -> bytes:
         (ctypes.c_uint32 * 2)(tensor_map.box_bytes, tensor_map.box_rows),
         (ctypes.c_uint32 * 2)(1, 1),
         _NO_INTERLEAVE,
-        _SWIZZLE_128B,
+        _SWIZZLES[tensor_map.swizzle],
         _PROMOTE_256B,
         _ZEROS,
     )

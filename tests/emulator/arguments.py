@@ -15,8 +15,8 @@ class _Map(ctypes.Structure):
 
     _fields_ = (
         *((name, ctypes.c_uint64) for name in ("magic", "address", "rows", "row_bytes", "stride")),
-        *((name, ctypes.c_uint32) for name in ("box_rows", "box_bytes")),
-        ("unused", ctypes.c_uint64 * 10),
+        *((name, ctypes.c_uint32) for name in ("box_rows", "box_bytes", "swizzle", "padding")),
+        ("unused", ctypes.c_uint64 * 9),
     )
 
 

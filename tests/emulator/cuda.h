@@ -55,6 +55,34 @@ __forceinline__ int __float_as_int(float value) { return ::emulator::bits_as<int
 __forceinline__ float __uint_as_float(unsigned bits) { return ::emulator::bits_as<float>(bits); }
 __forceinline__ float __int_as_float(int bits) { return ::emulator::bits_as<float>(bits); }
 
+// Bytes of two words: nibble i of the selector says which byte i is, 0-3 of the first, 4-7 of the second, 8 more for
+// its sign in all bits.
+namespace emulator {
+__forceinline__ unsigned permuted(unsigned first, unsigned second, unsigned selector) {
+  unsigned bytes = 0;
+  for (int i = 0; i < 4; ++i) {
+    const unsigned which = selector >> 4 * i;
+    unsigned byte = (which & 4 ? second : first) >> 8 * (which & 3) & 255;
+    if (which & 8) byte = byte & 128 ? 255 : 0;
+    bytes |= byte << 8 * i;
+  }
+  return bytes;
+}
+}  // namespace emulator
+
+// Without signs, as NVRTC compiles it.
+__forceinline__ unsigned __byte_perm(unsigned first, unsigned second, unsigned selector) {
+  return ::emulator::permuted(first, second, selector & 0x7777);
+}
+
+// ---- Memory ----
+
+// That nobody writes there while the kernel runs is not looked at.
+template <class T>
+__forceinline__ T __ldg(const T* address) {
+  return *address;
+}
+
 // ---- Shuffles ----
 
 // The lanes fall into segments of `width`. A lane whose source is out of reach receives its own value: for `xor` and

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import torch
 
+from quant.kernels.runtime import wgmma
 from quant.kernels.runtime.architectures import architecture
 from quant.kernels.runtime.launch import Build, Launch
 from quant.kernels.runtime.sources import needed, shipped
@@ -85,7 +86,7 @@ class _Response(ctypes.Structure):
     _fields_ = (("counts", _Counts), ("kind", ctypes.c_char * 32), ("message", ctypes.c_char * 4000))
 
 
-_TWINS = ("ptx.cuh", "wgmma.cuh")
+_TWINS = ("ptx.cuh", *wgmma.headers())
 _MOVES = {"random": 0, "early": 1, "late": 2}
 
 
@@ -149,8 +150,8 @@ def compile_kernel(build: Build, arch: str, *, sources: Mapping[str, str] | None
     Args:
         build: the kernel and its macros.
         arch: "sm_80" and so on; what this architecture lacks is an error of the compiler.
-        sources: file name to text; None for those of kernels/cuda. `ptx.cuh` and `wgmma.cuh` are the host's twins,
-            also where there are others in it.
+        sources: file name to text; None for those of kernels/cuda. `ptx.cuh` and the headers of wgmma are the host's
+            twins, also where there are others in it.
 
     Raises:
         CompileError: g++ refuses it, or is not there.

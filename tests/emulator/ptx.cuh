@@ -4,8 +4,10 @@
 #pragma once
 #include "runtime/async_copy.h"
 #include "runtime/cluster.h"
+#include "runtime/fma.h"
 #include "runtime/matrix.h"
 #include "runtime/mbarrier.h"
+#include "runtime/mma.h"
 #include "runtime/named_barrier.h"
 #include "runtime/numbers.h"
 #include "runtime/tma_load.h"
@@ -44,12 +46,12 @@ DEVICE void ldmatrix_x4(u32 (&fragment)[4], const void* row, EMULATOR_CALLER) {
 }
 
 DEVICE void mma_s8(s32 (&c)[4], const u32 (&a)[4], u32 b0, u32 b1, EMULATOR_CALLER) {
-  ::emulator::mma_s8(c, a, b0, b1, file, line);
+  ::emulator::mma("mma_s8", ::emulator::Kind::s8, c, a, b0, b1, file, line);
 }
 
 #if ARCH >= 890
 DEVICE void mma_e4m3(float (&c)[4], const u32 (&a)[4], u32 b0, u32 b1, EMULATOR_CALLER) {
-  ::emulator::mma_e4m3(c, a, b0, b1, file, line);
+  ::emulator::mma("mma_e4m3", ::emulator::Kind::e4m3, c, a, b0, b1, file, line);
 }
 
 DEVICE u16 e4m3x2(float low, float high) {
@@ -57,7 +59,39 @@ DEVICE u16 e4m3x2(float low, float high) {
 }
 #endif
 
-// ---- 16-bit floats ----
+DEVICE void mma_f16(float (&c)[4], const u32 (&a)[4], u32 b0, u32 b1, EMULATOR_CALLER) {
+  ::emulator::mma("mma_f16", ::emulator::Kind::f16, c, a, b0, b1, file, line);
+}
+
+DEVICE void mma_bf16(float (&c)[4], const u32 (&a)[4], u32 b0, u32 b1, EMULATOR_CALLER) {
+  ::emulator::mma("mma_bf16", ::emulator::Kind::bf16, c, a, b0, b1, file, line);
+}
+
+// ---- Products whose left operand keeps two of every four values along K (2:4) ----
+
+DEVICE void mma_sp_s8(s32 (&c)[4], const u32 (&a)[4], const u32 (&b)[4], u32 metadata, EMULATOR_CALLER) {
+  ::emulator::mma_sp("mma_sp_s8", ::emulator::Kind::s8, c, a, b, metadata, 0, file, line);
+}
+
+template <int SELECTOR>
+DEVICE void mma_sp_f16(float (&c)[4], const u32 (&a)[4], const u32 (&b)[4], u32 metadata, EMULATOR_CALLER) {
+  static_assert(SELECTOR == 0 || SELECTOR == 1, "half of the lanes at a time");
+  ::emulator::mma_sp("mma_sp_f16", ::emulator::Kind::f16, c, a, b, metadata, SELECTOR, file, line);
+}
+
+template <int SELECTOR>
+DEVICE void mma_sp_bf16(float (&c)[4], const u32 (&a)[4], const u32 (&b)[4], u32 metadata, EMULATOR_CALLER) {
+  static_assert(SELECTOR == 0 || SELECTOR == 1, "half of the lanes at a time");
+  ::emulator::mma_sp("mma_sp_bf16", ::emulator::Kind::bf16, c, a, b, metadata, SELECTOR, file, line);
+}
+
+#if ARCH >= 890
+DEVICE void mma_sp_e4m3(float (&c)[4], const u32 (&a)[4], const u32 (&b)[4], u32 metadata, EMULATOR_CALLER) {
+  ::emulator::mma_sp("mma_sp_e4m3", ::emulator::Kind::e4m3, c, a, b, metadata, 0, file, line);
+}
+#endif
+
+// ---- 16-bit floats, bytes ----
 
 DEVICE u32 bf16x2(float low, float high) {
   return ::emulator::to_bf16(low) | static_cast<u32>(::emulator::to_bf16(high)) << 16;
@@ -68,6 +102,12 @@ DEVICE u32 f16x2(float low, float high) {
 }
 
 DEVICE float f16_to_float(u16 bits) { return ::emulator::f16_value(bits); }
+
+DEVICE u32 fma_f16x2(u32 a, u32 b, u32 c) { return ::emulator::fma_f16x2(a, b, c); }
+
+DEVICE u32 fma_bf16x2(u32 a, u32 b, u32 c) { return ::emulator::fma_bf16x2(a, b, c); }
+
+DEVICE u32 permute_bytes(u32 a, u32 b, u32 selector) { return ::emulator::permuted(a, b, selector); }
 
 #if ARCH >= 900
 // ---- Hopper ----
@@ -121,6 +161,10 @@ DEVICE void fence_async() { ::emulator::fence_async(); }
 
 DEVICE u64 wgmma_descriptor(const void* shared) {
   return static_cast<u64>((shared_address(shared) & 0x3ffff) >> 4) | 1ull << 16 | 64ull << 32 | 1ull << 62;
+}
+
+DEVICE u64 wgmma_descriptor_64(const void* shared) {
+  return static_cast<u64>((shared_address(shared) & 0x3ffff) >> 4) | 1ull << 16 | 32ull << 32 | 2ull << 62;
 }
 
 DEVICE void wgmma_fence(EMULATOR_CALLER) { ::emulator::wgmma_fence(file, line); }

@@ -96,6 +96,8 @@ def test_an_error_of_the_compiler_is_told() -> None:
         ("mma_e4m3(c, a, 0, 0), 0", "sm_86", "sm_89"),
         ("fence_async(), 0", "sm_89", "sm_90a"),
         ("cluster_rank()", "sm_89", "sm_90a"),
+        ("mma_sp_e4m3(c, a, a, 0x44444444), 0", "sm_86", "sm_89"),
+        ("wgmma_descriptor_64(a)", "sm_89", "sm_90a"),
     ],
 )
 def test_what_an_architecture_lacks_does_not_compile(wrapper: str, older: str, has_it: str) -> None:
@@ -115,9 +117,9 @@ extern "C" __global__ void load(const __grid_constant__ Arguments args) {
   mbarrier_init(full, 1);
   mbarrier_init_fence();
   mbarrier_expect_bytes(full, BYTES);
-  tma_load(memory, &args.map, full, 0, 0);
+  tma_load(memory + AT, &args.map, full, 0, 0);
   mbarrier_wait(full, 0);
-  args.out[0] = memory[0];
+  args.out[0] = memory[AT];
 }
 """
 
@@ -126,10 +128,10 @@ class LoadArguments(ctypes.Structure):
     _fields_ = (("map", ctypes.c_uint64 * 16), ("out", ctypes.c_void_p), ("unused", ctypes.c_uint64 * 7))
 
 
-def load(described: TensorMap, given: torch.Tensor) -> int:
-    """The first byte of a box."""
+def load(described: TensorMap, given: torch.Tensor, at: int = 0) -> int:
+    """The first byte of a box that is loaded to this place of shared memory."""
     out = torch.zeros(1, dtype=torch.int32)
-    built = Build("load", (("BYTES", described.box_rows * described.box_bytes),))
+    built = Build("load", (("BYTES", described.box_rows * described.box_bytes), ("AT", at)))
     arguments = LoadArguments(out=out.data_ptr())
     before = bytes(arguments)
     made = Launch(built, 1, (1, 1), 32776, arguments, (("map", described),))
@@ -144,13 +146,28 @@ def test_a_map_of_narrow_boxes() -> None:
 
 
 @pytest.mark.parametrize(
+    ("swizzle", "box_bytes", "apart"), [(128, 128, 1024), (64, 64, 512), (0, 64, 128), (0, 256, 128)]
+)
+def test_a_box_begins_where_the_pattern_of_its_swizzle_does(swizzle: int, box_bytes: int, apart: int) -> None:
+    given = torch.full((8, 256), 9, dtype=torch.uint8)
+    described = TensorMap(given.data_ptr(), 8, 256, 256, 8, box_bytes, swizzle)
+    assert load(described, given, at=3 * apart) == 9
+    with pytest.raises(EmulatorError, match=f"writes {apart} bytes at byte {apart // 2} of the 32776") as caught:
+        load(described, given, at=apart // 2)
+    assert caught.value.kind == "misaligned"
+
+
+@pytest.mark.parametrize(
     ("changes", "kind", "says"),
     [
         ({"stride": 24}, "bad argument", "the stride 24, no multiple of 16"),
         ({"rows": 0}, "bad argument", "0 rows of 128 bytes"),
         ({"box_rows": 257}, "bad argument", "boxes of 257 rows of 128 bytes"),
-        ({"box_bytes": 144}, "bad argument", "boxes of 8 rows of 144 bytes"),
+        ({"box_bytes": 144}, "bad argument", "boxes of 8 rows of 144 bytes and a swizzle of 128"),
         ({"box_bytes": 24}, "bad argument", "boxes of 8 rows of 24 bytes"),
+        ({"swizzle": 64}, "bad argument", "boxes of 8 rows of 128 bytes and a swizzle of 64"),
+        ({"swizzle": 0, "box_bytes": 272}, "bad argument", "boxes of 8 rows of 272 bytes and a swizzle of 0"),
+        ({"swizzle": 32, "box_bytes": 32}, "bad argument", "a tensor map with a swizzle of 32"),
         ({"rows": 9, "box_rows": 16}, "out of bounds", "reads byte 1024 of buffer 0"),
         ({"row_bytes": 256, "stride": 256}, "out of bounds", "reads byte 1024 of buffer 0"),
     ],

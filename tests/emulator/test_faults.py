@@ -79,7 +79,17 @@ ADDRESSES = [
     (Case("read_only"), {"read-only"}, "writes byte .* of buffer 0"),
     (Case("deep_stack", threads=2), {"stack overflow"}, "local arrays"),
 ]
-CASES = [*RACES, *COPIES, *COLLECTIVES, *ADDRESSES]
+METADATA = [
+    (
+        Case("metadata", 0, threads=32),
+        {"bad argument"},
+        "thread 13 .* brings metadata whose nibble 4 is 5: 4, 8, 9, 12",
+    ),
+    (Case("metadata", 1, threads=32), {"bad argument"}, "thread 13 .* nibble 7 is 1"),
+    (Case("metadata", 2, threads=32), {"bad argument"}, "thread 5 of block 0 .metadata.cu:.* nibble 0 is 0"),
+    (Case("metadata", 3, threads=32), {"bad argument"}, "thread 7 of block 0 .metadata.cu:.* nibble 0 is 0"),
+]
+CASES = [*RACES, *COPIES, *COLLECTIVES, *ADDRESSES, *METADATA]
 
 
 def _name(value: object) -> str:

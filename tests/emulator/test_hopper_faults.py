@@ -95,7 +95,7 @@ add(
     ({"missing fence"}, "starts a wgmma without a wgmma_fence"),
     ({"bad argument"}, "thread 77 of its warpgroup bring different operands"),
     ({"bad argument"}, "thread 96 of its warpgroup bring different operands"),
-    ({"bad argument"}, "the swizzle mode 2"),
+    ({"bad argument"}, "the swizzle mode 3"),
     ({"bad argument"}, "8 rows at a distance of 2048 bytes"),
     ({"bad argument"}, "a start in the middle of the swizzle's pattern"),
     ({"out of bounds"}, "wgmma of warpgroup 0 of block 0 .* reads byte"),
@@ -107,6 +107,24 @@ add(
     (EARLY, "wgmma of warpgroup 0 of block 0 .* reads byte"),
     ({"async in flight"}, "adds to registers that are in another wgmma's sums"),
     ({"divergence"}, "have committed or waited for different groups"),
+)
+add(
+    Case("sparse_wgmma", threads=128, n=2048, cluster=1),
+    ({"bad argument"}, "thread 77 .* brings metadata whose nibble 0 is 15"),
+    ({"bad argument"}, "thread 100 .* brings metadata whose nibble 7 is 1"),
+    ({"bad argument"}, "a start in the middle of the swizzle's pattern"),
+    ({"bad argument"}, "8 rows at a distance of 1024 bytes, not 512"),
+    ({"bad argument"}, "rows of 32 bytes that leave the swizzle's 64"),
+    ({"bad argument"}, "rows of 64 bytes that leave the swizzle's 128"),
+    ({"async in flight"}, "adds to registers that are in another wgmma's sums"),
+    ({"out of bounds"}, "wgmma of warpgroup 0 of block 0 .* reads byte"),
+)
+add(
+    Case("lent_registers", threads=128, n=2048, cluster=1),
+    *[({"async in flight"}, "thread .* has overwritten registers that wgmma of warpgroup 0 .* reads until wgmma_wait")]
+    * 2,
+    ({"async in flight"}, "thread 70 of block 0 has overwritten registers that wgmma of warpgroup 0 .* reads"),
+    ({"async in flight"}, "has overwritten registers that wgmma .* reads until wgmma_wait, or they were gone before"),
 )
 add(
     Case("named_barrier", threads=96, cluster=1),
@@ -151,7 +169,9 @@ add(
 )
 
 # Faults that only the numbers show.
-MISMATCHES = [Case("sums_early", what, threads=128, n=2048, cluster=1) for what in range(4)]
+MISMATCHES = [
+    Case(name, what, threads=128, n=2048, cluster=1) for name in ("sums_early", "sparse_numbers") for what in range(4)
+]
 
 
 def _name(value: object) -> str:

@@ -4,31 +4,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from functools import cache
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 import torch
 
 from tests.emulator.emulator import compile_kernel
+from tests.emulator.probe_runs import ran
 from tests.emulator.probes import PROBES, Probe, sources
-
-_BY_NAME = {probe.name: probe for probe in PROBES}
-
-Array = npt.NDArray[np.generic]
-Floats = npt.NDArray[np.float64]
-
-
-@cache
-def ran(name: str) -> tuple[tuple[torch.Tensor, ...], tuple[torch.Tensor, ...]]:
-    """Inputs and outputs of a probe."""
-    probe: Probe = _BY_NAME[name]
-    inputs, outputs = probe.inputs(), probe.empty_outputs()
-    program = compile_kernel(probe.build, probe.arch, sources=sources())
-    buffers = [*((x, False) for x in inputs), *((x, True) for x in outputs)]
-    program.run(probe.launch(inputs, outputs), buffers)
-    return inputs, outputs
+from tests.emulator.ptx_tables import (
+    Array,
+    a_matrices,
+    b_matrices,
+    c_matrices,
+    e4m3_floats,
+    swizzled,
+    swizzled_64,
+    truncated_sum,
+)
 
 
 @pytest.mark.parametrize("probe", PROBES, ids=lambda probe: probe.name)
@@ -61,37 +54,7 @@ def test_ldmatrix_gives_a_lane_four_bytes_of_row_l_div_4_of_each_matrix() -> Non
                 assert int(fragment[lane, matrix]) == int.from_bytes(memory[start : start + 4], "little")
 
 
-# ---- m16n8k32, by the table of the PTX manual: with g = lane / 4, t = lane % 4, byte b of register r ----
-
-
-def a_matrices(registers: torch.Tensor) -> Array:
-    """[products, 16, 32] codes of [products, 32 lanes, 4 registers]."""
-    codes = registers.numpy().view(np.uint8).reshape(len(registers), 32, 4, 4)
-    matrices = np.zeros((len(registers), 16, 32), np.uint8)
-    for lane, r, b in np.ndindex(32, 4, 4):
-        g, t = divmod(lane, 4)
-        matrices[:, g + (8 if r in (1, 3) else 0), t * 4 + b + (16 if r >= 2 else 0)] = codes[:, lane, r, b]
-    return matrices
-
-
-def b_matrices(registers: torch.Tensor) -> Array:
-    """[products, 32, 8] codes of [products, 32 lanes, 2 registers]."""
-    codes = registers.numpy().view(np.uint8).reshape(len(registers), 32, 2, 4)
-    matrices = np.zeros((len(registers), 32, 8), np.uint8)
-    for lane, r, b in np.ndindex(32, 2, 4):
-        g, t = divmod(lane, 4)
-        matrices[:, t * 4 + b + 16 * r, g] = codes[:, lane, r, b]
-    return matrices
-
-
-def c_matrices(registers: torch.Tensor) -> Array:
-    """[products, 16, 8] of [products, 32 lanes, 4 registers]."""
-    values = registers.numpy()
-    matrices = np.zeros((len(registers), 16, 8), values.dtype)
-    for lane, r in np.ndindex(32, 4):
-        g, t = divmod(lane, 4)
-        matrices[:, g + (8 if r >= 2 else 0), 2 * t + r % 2] = values[:, lane, r]
-    return matrices
+# ---- Matrix instructions of a warp; those of 16 bits and sparse ones are in test_matrix_probes.py ----
 
 
 def test_mma_s8_is_an_exact_product_that_wraps() -> None:
@@ -101,10 +64,6 @@ def test_mma_s8_is_an_exact_product_that_wraps() -> None:
     assert abs(exact[0]).max() > 128 * 128 * 31
     assert exact[1].max() > 2**31
     assert (c_matrices(sums) == exact.astype(np.int32)).all()
-
-
-def e4m3_floats(codes: Array) -> Floats:
-    return torch.from_numpy(codes.copy()).view(torch.float8_e4m3fn).double().numpy()
 
 
 def test_mma_e4m3_keeps_fourteen_bits_of_each_addend() -> None:
@@ -123,15 +82,7 @@ def test_mma_e4m3_keeps_fourteen_bits_of_each_addend() -> None:
     assert [float(found[12 + i, 0, 0]) for i in range(4)] == [1 + 32 * 2**-12, 1 + 32 * 2**-13, 1, 1]
 
 
-# ---- Hopper: by the PTX manual's figures of the 128-byte swizzle, of wgmma's descriptors and of its sums ----
-
-
-def swizzled(image: Array) -> Array:
-    """[rows, 128] bytes where a row's 16-byte chunk c lies at chunk c ^ (row % 8); its own inverse."""
-    rows = np.arange(len(image))[:, None]
-    chunks = np.arange(8)[None, :] ^ rows % 8
-    moved: Array = image.reshape(len(image), 8, 16)[rows, chunks].reshape(len(image), 128)
-    return moved
+# ---- Hopper ----
 
 
 def test_stmatrix_is_the_reverse_of_ldmatrix() -> None:
@@ -154,6 +105,20 @@ def test_tma_loads_zeros_and_stores_nothing_outside() -> None:
         wanted[128 + to_y : 136 + to_y, 256 + to_x : 384 + to_x] = loaded + 1
     assert (stored[:, :200].numpy() == wanted[128:208, 256:456]).all()
     assert (stored[:, 200:] == 255).all()
+
+
+def test_tma_with_other_swizzles() -> None:
+    (matrix, places), (narrow, wide, narrow_stored, wide_stored) = ran("probe_swizzles")
+    around = np.zeros((40 + 256, 200 + 512 + 256), np.uint8)  # the matrix at row 128 and column 256
+    around[128:168, 256:456] = matrix[:, :200].numpy()
+    for width, boxes, stored, added in ((64, narrow, narrow_stored, 1), (256, wide, wide_stored, 2)):
+        wanted = np.full((80 + 256, 256 + 512 + 256), 255, np.uint8)
+        for (x, y, to_x, to_y), box in zip(places.tolist(), boxes.numpy().reshape(-1, 8, width), strict=True):
+            loaded = around[128 + y : 136 + y, 256 + x : 256 + width + x]
+            assert ((swizzled_64(box) if width == 64 else box) == loaded).all(), (width, x, y)
+            wanted[128 + to_y : 136 + to_y, 256 + to_x : 256 + width + to_x] = loaded + added
+        assert (stored[:, :200].numpy() == wanted[128:208, 256:456]).all()
+        assert (stored[:, 200:] == 255).all()
 
 
 def test_two_warpgroups_exchange_through_barriers() -> None:
@@ -193,16 +158,6 @@ def test_wgmma_s8_is_an_exact_product_that_wraps() -> None:
     for a, b, before, found, _ in wgmma_operands("probe_wgmma_s8"):
         products = np.einsum("msk,nsk->mn", a.astype(np.int64), b.astype(np.int64))
         assert (found == (before + products).astype(np.int32)).all()
-
-
-def truncated_sum(before: Floats, a: Floats, b: Floats) -> Floats:
-    """What runtime/dot.h says, in double precision."""
-    products = a[:, None, :] * b[None, :, :]
-    addends = np.concatenate([products, before[:, :, None]], axis=2)
-    _, exponent = np.frexp(np.abs(addends).max(axis=2))
-    unit = np.exp2(exponent.astype(np.float64) - 1 - 13)[:, :, None]
-    exact: Floats = (np.trunc(addends / unit) * unit).sum(axis=2)
-    return exact.astype(np.float32).astype(np.float64)
 
 
 def test_wgmma_e4m3_keeps_fourteen_bits_of_each_addend() -> None:
@@ -245,6 +200,55 @@ def test_every_half_is_read_as_torch_reads_it() -> None:
     _, (_, _, floats) = ran("probe_halves")
     halves = torch.arange(65536, dtype=torch.int32).to(torch.uint16).view(torch.float16)
     assert bits(floats, torch.int32).equal(bits(halves.float(), torch.int32))
+
+
+# ---- Multiply-add of pairs, against integers: every fp16 is a multiple of 2^-24, every bf16 of 2^-133 ----
+
+
+def multiply_add(a: float, b: float, c: float, unit: int, digits: int) -> float:
+    """Rounded to so many digits and to multiples of 2^-unit, ties to even; before overflow."""
+    if not (math.isfinite(a) and math.isfinite(b) and math.isfinite(c)):
+        return a * b + c
+    x, y, z = (int(math.ldexp(value, unit)) for value in (a, b, c))
+    exact = x * y + (z << unit)  # in 2^(-2 unit)
+    if exact == 0:
+        return a * b + c  # the sign of a zero
+    dropped = max(unit, abs(exact).bit_length() - digits)
+    kept, rest = divmod(abs(exact), 1 << dropped)
+    half = 1 << (dropped - 1)
+    kept += rest > half or (rest == half and kept % 2 == 1)
+    return math.copysign(math.ldexp(kept, dropped - 2 * unit), exact)
+
+
+@pytest.mark.parametrize(
+    ("output", "dtype", "unit", "digits"), [(0, torch.float16, 24, 11), (1, torch.bfloat16, 133, 8)]
+)
+def test_fma_rounds_once(output: int, dtype: torch.dtype, unit: int, digits: int) -> None:
+    inputs, outputs = ran("probe_fma")
+    a, b, c = (x.view(dtype).double().tolist() for x in inputs)
+    exact = [multiply_add(*values, unit, digits) for values in zip(a, b, c, strict=True)]
+    wanted = torch.tensor(exact, dtype=torch.float64).to(dtype)  # exact but for overflow
+    patterns = bits(wanted, torch.int16).clone()
+    patterns[wanted.isnan()] = 0x7FFF
+    found = bits(outputs[output], torch.int16)
+    assert found.equal(patterns)
+    # A float between would round twice.
+    twice = (inputs[0].view(dtype).float() * inputs[1].view(dtype).float() + inputs[2].view(dtype).float()).to(dtype)
+    assert (bits(twice, torch.int16) != found)[~wanted.isnan()].sum() > 50
+    sizes = wanted.abs().double()
+    assert ((sizes > 0) & (sizes < 2.0 ** (digits - 1 - unit))).sum() > 50  # subnormal
+    assert ((wanted == 0) & wanted.signbit()).sum() > 5
+    assert wanted.isinf().sum() > 100
+
+
+def test_bytes_are_chosen_with_and_without_signs() -> None:
+    (a, b, selectors), (with_signs, without) = ran("probe_bytes")
+    both = np.concatenate([x.numpy().view(np.uint8).reshape(-1, 4) for x in (a, b)], axis=1)
+    nibbles = selectors.numpy().view(np.uint32)[:, None] >> (4 * np.arange(4, dtype=np.uint32)) & 15
+    chosen = np.take_along_axis(both, (nibbles & 7).astype(np.int64), axis=1)
+    assert (without.numpy().view(np.uint8).reshape(-1, 4) == chosen).all()
+    signs = np.where(chosen >= 128, 255, 0)
+    assert (with_signs.numpy().view(np.uint8).reshape(-1, 4) == np.where(nibbles >= 8, signs, chosen)).all()
 
 
 # ---- The language ----

@@ -21,7 +21,7 @@ from tests.emulator.probes import PROBES, Probe
 FOLDER = Path(__file__).parent / "ptx"
 README = FOLDER / "README.md"
 #: Hopper runs `mma.sync` on e4m3 as FP16 on another unit; no kernel launches it there.
-ONLY_ON: Mapping[str, tuple[str, ...]] = {"probe_mma_e4m3": ("sm_89",)}
+ONLY_ON: Mapping[str, tuple[str, ...]] = {"probe_mma_e4m3": ("sm_89",), "probe_mma_sp_e4m3": ("sm_89",)}
 _LIST = re.compile(r"(<!-- missing -->\n).*?(<!-- end -->)", re.DOTALL)
 
 

@@ -28,7 +28,7 @@ CASE(wgmma_use) {
   }
   u64 a = wgmma_descriptor(memory), b = wgmma_descriptor(memory + BOX);
   if (wrong && WHAT == 4 && i == 77) a += 2;
-  if (wrong && WHAT == 6) a ^= 3ull << 62;
+  if (wrong && WHAT == 6) a |= 3ull << 62;
   if (wrong && WHAT == 7) b += 64ull << 32;
   if (wrong && WHAT == 8) b += 8;
   if (wrong && WHAT == 9) b += (2 * BOX + 1024) / 16;

@@ -2,6 +2,7 @@
 
 #include <cmath>
 #include <cstring>
+#include <vector>
 
 #include "numbers.h"
 
@@ -9,7 +10,7 @@ namespace emulator {
 
 std::int32_t dot_s8(std::int32_t sum, const std::int8_t* a, const std::int8_t* b) {
   std::int32_t products = 0;
-  for (int k = 0; k < kDepth; ++k) products += a[k] * b[k];
+  for (int k = 0; k < kDepth8; ++k) products += a[k] * b[k];
   return static_cast<std::int32_t>(static_cast<std::uint32_t>(sum) + static_cast<std::uint32_t>(products));
 }
 
@@ -23,7 +24,7 @@ typedef std::int32_t Integers __attribute__((vector_size(4 * kLanes)));
 // Whatever is added to NaN or infinity.
 float not_finite(float sum, const float* a, const float* b) {
   double all = sum;
-  for (int k = 0; k < kDepth; ++k) all += static_cast<double>(a[k]) * b[k];
+  for (int k = 0; k < kDepth8; ++k) all += static_cast<double>(a[k]) * b[k];
   return static_cast<float>(all);
 }
 
@@ -45,10 +46,10 @@ int exponent_of(float normal) {
 
 // Products of two e4m3 values are exact in a float, and so is their division by a power of two.
 float dot_e4m3(float sum, const float* a, const float* b) {
-  Floats products[kDepth / kLanes];
+  Floats products[kDepth8 / kLanes];
   Floats most = {};
   Floats total = {};
-  for (int i = 0; i < kDepth / kLanes; ++i) {
+  for (int i = 0; i < kDepth8 / kLanes; ++i) {
     Floats left, right;
     std::memcpy(&left, a + kLanes * i, sizeof left);
     std::memcpy(&right, b + kLanes * i, sizeof right);
@@ -79,6 +80,23 @@ float dot_e4m3(float sum, const float* a, const float* b) {
   return static_cast<float>(static_cast<double>(all) * power_of_two(-shift));
 }
 
+float dot_16(float sum, const double* a, const double* b) {
+  double all = sum;
+  for (int k = 0; k < kDepth16; ++k) all += a[k] * b[k];
+  float nearest = static_cast<float>(all);
+  if (!std::isinf(nearest) && std::fabs(nearest) > std::fabs(all)) {
+    std::uint32_t bits;
+    std::memcpy(&bits, &nearest, sizeof bits);
+    --bits;  // the neighbour that is nearer to zero
+    std::memcpy(&nearest, &bits, sizeof bits);
+  }
+  return nearest + 0.0f;  // aligned addends have no sign where they are zero
+}
+
+void decode_s8(const std::uint8_t* codes, int count, std::int8_t* values) {
+  std::memcpy(values, codes, static_cast<std::size_t>(count));
+}
+
 void decode_e4m3(const std::uint8_t* codes, int count, float* values) {
   static const struct Table {
     float value[256];
@@ -89,6 +107,28 @@ void decode_e4m3(const std::uint8_t* codes, int count, float* values) {
     }
   } table;
   for (int i = 0; i < count; ++i) values[i] = table.value[codes[i]];
+}
+
+void decode_f16(const std::uint8_t* codes, int count, double* values) {
+  static const struct Table {
+    std::vector<float> value;
+    Table() {
+      for (int code = 0; code < 65536; ++code) value.push_back(f16_value(static_cast<unsigned short>(code)));
+    }
+  } table;
+  for (int i = 0; i < count; ++i) {
+    std::uint16_t code;
+    std::memcpy(&code, codes + 2 * i, sizeof code);
+    values[i] = table.value[code];
+  }
+}
+
+void decode_bf16(const std::uint8_t* codes, int count, double* values) {
+  for (int i = 0; i < count; ++i) {
+    std::uint16_t code;
+    std::memcpy(&code, codes + 2 * i, sizeof code);
+    values[i] = bf16_value(code);
+  }
 }
 
 }  // namespace emulator

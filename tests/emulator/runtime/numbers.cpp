@@ -48,6 +48,13 @@ unsigned short to_bf16(float value) {
   return static_cast<unsigned short>((bits + 0x7FFF + odd) >> 16);
 }
 
+float bf16_value(unsigned short bits) {
+  const std::uint32_t wide = static_cast<std::uint32_t>(bits) << 16;
+  float value;
+  std::memcpy(&value, &wide, sizeof value);
+  return value;
+}
+
 unsigned short to_f16(float value) {
   if (std::isnan(value)) return 0x7FFF;
   const unsigned sign = std::signbit(value) ? 0x8000 : 0;

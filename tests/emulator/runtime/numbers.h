@@ -10,6 +10,7 @@ unsigned char to_e4m3(float value);
 
 // The 8 bits of exponent of a float; overflow to infinity.
 unsigned short to_bf16(float value);
+float bf16_value(unsigned short bits);
 
 // IEEE binary16; overflow to infinity.
 unsigned short to_f16(float value);

@@ -8,7 +8,7 @@
 namespace emulator {
 
 constexpr std::uint64_t kChunk = 16;
-constexpr std::uint64_t kSpan = 128;  // of the swizzle
+constexpr std::uint64_t kWidest = 256;  // box without a swizzle: the driver counts up to 256 elements, here bytes
 
 std::string TensorMap::refusal() const {
   const auto text = [](std::uint64_t number) { return std::to_string(number); };
@@ -16,8 +16,11 @@ std::string TensorMap::refusal() const {
   if (address % kChunk != 0) return "a tensor map whose address is no multiple of 16";
   if (stride % kChunk != 0) return "a tensor map with the stride " + text(stride) + ", no multiple of 16";
   if (rows == 0 || row_bytes == 0) return "a tensor map of " + text(rows) + " rows of " + text(row_bytes) + " bytes";
-  if (box_rows == 0 || box_rows > 256 || box_bytes == 0 || box_bytes > kSpan || box_bytes % kChunk != 0) {
-    return "a tensor map with boxes of " + text(box_rows) + " rows of " + text(box_bytes) + " bytes";
+  if (swizzle != 0 && swizzle != 64 && swizzle != 128) return "a tensor map with a swizzle of " + text(swizzle);
+  const std::uint64_t widest = swizzle == 0 ? kWidest : swizzle;
+  if (box_rows == 0 || box_rows > 256 || box_bytes == 0 || box_bytes > widest || box_bytes % kChunk != 0) {
+    const std::string boxes = text(box_rows) + " rows of " + text(box_bytes) + " bytes";
+    return "a tensor map with boxes of " + boxes + " and a swizzle of " + text(swizzle);
   }
   return "";
 }

@@ -16,8 +16,6 @@ namespace emulator {
 
 namespace {
 
-constexpr std::size_t kAlignment = 1024;  // the swizzle's pattern: a kernel may think of offsets instead of addresses
-
 struct Load {
   TensorMap map;
   std::int64_t x, y;
@@ -33,11 +31,12 @@ std::vector<Load> waiting;  // in no order: none is promised
 void move(const Load& load) {
   unsigned char* shared = memory().shared(load.rank);
   for (std::size_t row = 0; row < load.map.box_rows; ++row) {
-    unsigned char line[128] = {};
+    unsigned char line[256] = {};
     const BoxRow within = box_row(load.map, load.x, load.y, row);
     if (within.bytes > 0) std::memcpy(line + within.first, within.global, within.bytes);
     for (std::size_t byte = 0; byte < load.map.box_bytes; byte += 16) {
-      std::memcpy(shared + swizzled(load.offset + row * load.map.box_bytes + byte), line + byte, 16);
+      const std::size_t at = load.offset + row * load.map.box_bytes + byte;
+      std::memcpy(shared + swizzled(at, load.map.swizzle), line + byte, 16);
     }
   }
 }
@@ -53,7 +52,7 @@ void land(const Load& load) {
 void start(void* shared, const void* map_address, unsigned long long* barrier, int x, int y, unsigned ranks,
            const void* site) {
   const TensorMap& map = map_at(map_address, site);
-  const std::size_t offset = memory().place_in_shared(shared, map.size_of_box(), kAlignment, true, site);
+  const std::size_t offset = memory().place_in_shared(shared, map.size_of_box(), map.alignment(), true, site);
   for (std::size_t row = 0; row < map.box_rows; ++row) {
     const BoxRow within = box_row(map, x, y, row);
     memory().read_global(within.global, within.bytes, 1, site);

@@ -15,8 +15,6 @@ namespace emulator {
 
 namespace {
 
-constexpr std::size_t kAlignment = 1024;  // as of loads
-
 struct Store {
   TensorMap map;
   std::int64_t x, y;
@@ -52,7 +50,7 @@ void move(const Store& store) {
     const BoxRow within = box_row(store.map, store.x, store.y, row);
     for (std::size_t i = 0; i < within.bytes; ++i) {
       const std::size_t at = store.offset + row * store.map.box_bytes + within.first + i;
-      within.global[i] = store.shared[swizzled(at)];
+      within.global[i] = store.shared[swizzled(at, store.map.swizzle)];
     }
   }
 }
@@ -76,7 +74,7 @@ void store_one() {
 void tma_store(const void* map_address, const void* shared, int x, int y) {
   const void* site = __builtin_return_address(0);
   const TensorMap& map = map_at(map_address, site);
-  const std::size_t offset = memory().place_in_shared(shared, map.size_of_box(), kAlignment, false, site);
+  const std::size_t offset = memory().place_in_shared(shared, map.size_of_box(), map.alignment(), false, site);
   Stores& mine = own_stores();
   const std::uint32_t group = mine.committed + 1;
   const int actor = scheduler().actor();
@@ -87,7 +85,7 @@ void tma_store(const void* map_address, const void* shared, int x, int y) {
   for (std::size_t row = 0; row < map.box_rows; ++row) {
     const BoxRow within = box_row(map, x, y, row);
     for (std::size_t i = 0; i < within.bytes; ++i) {
-      memory().read_operand(swizzled(offset + row * map.box_bytes + within.first + i), 1, reader);
+      memory().read_operand(swizzled(offset + row * map.box_bytes + within.first + i, map.swizzle), 1, reader);
     }
     if (within.bytes > 0) memory().write_global(within.global, within.bytes, writer);
     statistics().tma_written(within.bytes);

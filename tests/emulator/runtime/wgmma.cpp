@@ -1,50 +1,30 @@
 #include "wgmma.h"
 
-#include <cstring>
+#include <algorithm>
 #include <deque>
 #include <list>
-#include <memory>
 #include <string>
 #include <vector>
 
-#include "descriptor.h"
-#include "dot.h"
 #include "fault.h"
+#include "lent_registers.h"
 #include "memory.h"
+#include "metadata.h"
 #include "scheduler.h"
 #include "statistics.h"
 #include "warpgroup.h"
+#include "wgmma_operands.h"
+#include "wgmma_sums.h"
 
 namespace emulator {
 
 namespace {
 
-constexpr int kRows = 64;
 constexpr int kWarps = kWarpgroup / kWarp;
 
-// What an early look at a sum finds: NaN as a float.
-constexpr std::uint32_t kPoison = 0xFFC0FFEE;
-
-// The sums of a warpgroup while they are not its threads' to touch. Words: float or s32.
-struct Sums {
-  bool fp8;
-  int columns;
-  std::uint32_t* of[kWarpgroup];
-  std::vector<std::uint32_t> words;  // [64][columns]
-  std::uint32_t group = 0;           // the last one that adds to them
-  int delivered = 0;                 // to that many warps
-
-  int count() const { return columns / 2; }
-  std::uint32_t& word(int thread, int i) {
-    const int row = 16 * (thread / kWarp) + thread % kWarp / 4 + 8 * (i / 2 % 2);
-    const int column = 8 * (i / 4) + 2 * (thread % 4) + i % 2;
-    return words[static_cast<std::size_t>(row * columns + column)];
-  }
-};
-
 struct Product {
+  Operands operands;
   Sums* sums;
-  Descriptor a, b;
   bool add;
   std::uint32_t group;
 };
@@ -57,6 +37,7 @@ struct Warpgroup {
   std::uint32_t last_group = 0;          // that has a product, numbered from 1
   Access last{};
   std::list<Sums> sums;
+  std::list<LentRegisters> lent;
   std::deque<Product> waiting;  // in order
 };
 
@@ -66,45 +47,10 @@ std::vector<Warpgroup> warpgroups;
 Warpgroup& own() { return warpgroups[static_cast<std::size_t>(warpgroup())]; }
 int own_warp() { return thread_of_warpgroup() / kWarp; }
 
-// ---- One product ----
-
-void gather(const Descriptor& operand, int rows, std::uint8_t* codes) {
-  const unsigned char* shared = memory().shared(scheduler().rank());
-  for (int row = 0; row < rows; ++row) {
-    for (int i = 0; i < 2; ++i) std::memcpy(codes + row * kDepth + 16 * i, shared + operand.chunk(row, i), 16);
-  }
-}
-
-template <class Sum, class Value, class Decode, class Dot>
-void multiply(const Product& product, Decode decode, Dot dot) {
-  const int columns = product.sums->columns;
-  std::uint8_t codes[256 * kDepth];
-  std::vector<Value> a(static_cast<std::size_t>(kRows * kDepth)), b(static_cast<std::size_t>(columns * kDepth));
-  gather(product.a, kRows, codes);
-  decode(codes, kRows * kDepth, a.data());
-  gather(product.b, columns, codes);
-  decode(codes, columns * kDepth, b.data());
-  for (int row = 0; row < kRows; ++row) {
-    for (int column = 0; column < columns; ++column) {
-      std::uint32_t& word = product.sums->words[static_cast<std::size_t>(row * columns + column)];
-      Sum sum = 0;
-      if (product.add) std::memcpy(&sum, &word, sizeof sum);
-      sum = dot(sum, &a[static_cast<std::size_t>(row * kDepth)], &b[static_cast<std::size_t>(column * kDepth)]);
-      std::memcpy(&word, &sum, sizeof word);
-    }
-  }
-}
-
-void decode_s8(const std::uint8_t* codes, int count, std::int8_t* values) {
-  std::memcpy(values, codes, static_cast<std::size_t>(count));
-}
-
 void compute(const Product& product) {
-  if (product.sums->fp8) {
-    multiply<float, float>(product, decode_e4m3, dot_e4m3);
-  } else {
-    multiply<std::int32_t, std::int8_t>(product, decode_s8, dot_s8);
-  }
+  std::vector<std::uint32_t>& words = product.sums->words();
+  if (!product.add) std::fill(words.begin(), words.end(), 0);
+  product.operands.add_to(words.data());
 }
 
 void compute_until(Warpgroup& mine, std::uint32_t group) {
@@ -116,14 +62,19 @@ void compute_until(Warpgroup& mine, std::uint32_t group) {
 
 // ---- Starting one ----
 
+// What one thread brings.
 struct Start {
-  bool fp8;
+  const char* name;
+  Kind kind;
   int columns;
   std::uint32_t* sums;
-  std::uint64_t a, b;
+  std::uint64_t b;
   bool add;
-  const char* name;
   const void* site;
+  std::uint64_t a = 0;
+  bool sparse = false;
+  std::uint32_t metadata = 0;
+  const unsigned* registers = nullptr;  // in place of a
 };
 
 [[noreturn]] void refuse(const char* kind, const Start& start, const std::string& why) {
@@ -131,25 +82,17 @@ struct Start {
 }
 
 // A register is in the sums of one shape only while they are under way.
-Sums& sums_of(Warpgroup& mine, Brought threads) {
+Sums& sums_of(Warpgroup& mine, const Operands& operands, Brought threads) {
   const Start& first = *static_cast<Start*>(threads[0]);
   for (Sums& each : mine.sums) {
-    if (each.of[0] == first.sums && each.columns == first.columns && each.fp8 == first.fp8) return each;
-    if (each.of[0] < first.sums + first.columns / 2 && first.sums < each.of[0] + each.count()) {
+    if (each.are(operands, first.sums)) return each;
+    if (each.overlap(first.columns, first.sums)) {
       refuse("async in flight", first, "adds to registers that are in another wgmma's sums");
     }
   }
-  mine.sums.push_back({first.fp8, first.columns, {}, {}, 0, 0});
-  Sums& sums = mine.sums.back();
-  sums.words.resize(static_cast<std::size_t>(kRows * sums.columns));
-  for (int thread = 0; thread < kWarpgroup; ++thread) {
-    sums.of[thread] = static_cast<Start*>(threads[thread])->sums;
-    for (int i = 0; i < sums.count(); ++i) {
-      sums.word(thread, i) = sums.of[thread][i];
-      sums.of[thread][i] = kPoison;
-    }
-  }
-  return sums;
+  std::uint32_t* places[kWarpgroup];
+  for (int thread = 0; thread < kWarpgroup; ++thread) places[thread] = static_cast<Start*>(threads[thread])->sums;
+  return mine.sums.emplace_back(operands, places);
 }
 
 void check(const Warpgroup& mine, Brought threads) {
@@ -170,22 +113,27 @@ void check(const Warpgroup& mine, Brought threads) {
                                   "different groups");
     }
   }
-  for (std::uint64_t bits : {first.a, first.b}) {
-    const std::string reason = Descriptor(bits).refusal();
-    if (!reason.empty()) refuse("bad argument", first, "has a descriptor with " + reason);
-  }
 }
 
-void read_operand(const Descriptor& operand, int rows, const Witness& witness) {
-  for (int row = 0; row < rows; ++row) {
-    for (int i = 0; i < 2; ++i) memory().read_operand(operand.chunk(row, i), 16, witness);
+Operands operands_of(Brought threads) {
+  const Start& first = *static_cast<Start*>(threads[0]);
+  Operands operands{first.kind, first.columns, first.sparse, first.registers != nullptr, Descriptor(first.a),
+                    Descriptor(first.b), {}, {}};
+  for (int thread = 0; thread < kWarpgroup; ++thread) {
+    const Start& each = *static_cast<Start*>(threads[thread]);
+    operands.registers[thread] = each.registers;
+    operands.metadata[thread] = each.metadata;
   }
+  const std::string reason = operands.refusal();
+  if (!reason.empty()) refuse("bad argument", first, "has a descriptor with " + reason);
+  return operands;
 }
 
 void start_all(Brought threads) {
   Warpgroup& mine = own();
   const Start& first = *static_cast<Start*>(threads[0]);
   check(mine, threads);
+  const Operands operands = operands_of(threads);
   if (mine.engine < 0) {
     mine.engine = scheduler().add_engine("wgmma of warpgroup " + std::to_string(scheduler().thread() / kWarpgroup) +
                                          " of block " + std::to_string(scheduler().block()));
@@ -195,13 +143,13 @@ void start_all(Brought threads) {
   const int actor = scheduler().actor() - thread_of_warpgroup();
   const Knowledge common = scheduler().clocks().common(actor, kWarpgroup);
   const Witness witness = memory().engine(mine.engine, group, common, first.site);
-  const Product product{&sums_of(mine, threads), Descriptor(first.a), Descriptor(first.b), first.add, group};
-  read_operand(product.a, kRows, witness);
-  read_operand(product.b, first.columns, witness);
-  product.sums->group = group;
+  Sums& sums = sums_of(mine, operands, threads);
+  operands.note_reads(witness);
+  sums.group = group;
   mine.last_group = group;
   mine.last = witness.now;
-  mine.waiting.push_back(product);
+  if (operands.in_registers) mine.lent.emplace_back(operands.registers, group, witness.now);
+  mine.waiting.push_back({operands, &sums, first.add, group});
   statistics().wgmma();
   if (timing.now()) compute_until(mine, group);
 }
@@ -212,11 +160,11 @@ void start(Start mine, const char* file, int line) {
 
 // ---- The end of groups ----
 
-void deliver(Sums& sums, int warp) {
-  for (int thread = warp * kWarp; thread < (warp + 1) * kWarp; ++thread) {
-    for (int i = 0; i < sums.count(); ++i) sums.of[thread][i] = sums.word(thread, i);
+void give_back(Warpgroup& mine, int warp, std::uint32_t before, std::uint32_t done) {
+  for (LentRegisters& each : mine.lent) {
+    if (each.group() > before && each.group() <= done) each.give_back(warp);
   }
-  ++sums.delivered;
+  mine.lent.remove_if([](const LentRegisters& each) { return each.all_back(); });
 }
 
 void wait(Arguments lanes, std::uint32_t) {
@@ -227,10 +175,11 @@ void wait(Arguments lanes, std::uint32_t) {
   if (mine.committed[warp] <= left) return;
   const std::uint32_t before = mine.waited[warp];
   const std::uint32_t done = mine.committed[warp] - left;
+  give_back(mine, warp, before, done);
   compute_until(mine, done);
   for (auto sums = mine.sums.begin(); sums != mine.sums.end();) {
-    if (sums->group > before && sums->group <= done) deliver(*sums, warp);
-    sums = sums->delivered == kWarps ? mine.sums.erase(sums) : std::next(sums);
+    if (sums->group > before && sums->group <= done) sums->deliver(warp);
+    sums = sums->all_delivered() ? mine.sums.erase(sums) : std::next(sums);
   }
   if (done <= before) return;
   mine.waited[warp] = done;
@@ -261,16 +210,28 @@ void wgmma_wait(int groups_left, const char* file, int line) {
   scheduler().meet({"wgmma_wait", file, line}, ~0u, &groups_left, wait);
 }
 
-void wgmma_e4m3(float* sums, int columns, unsigned long long a, unsigned long long b, bool add, const char* file,
-                int line) {
-  auto* words = reinterpret_cast<std::uint32_t*>(sums);
-  start({true, columns, words, a, b, add, "wgmma_e4m3", __builtin_return_address(0)}, file, line);
+void wgmma(const char* name, Kind kind, void* sums, int columns, unsigned long long a, unsigned long long b, bool add,
+           const char* file, int line) {
+  Start mine{name, kind, columns, static_cast<std::uint32_t*>(sums), b, add, __builtin_return_address(0)};
+  mine.a = a;
+  start(mine, file, line);
 }
 
-void wgmma_s8(int* sums, int columns, unsigned long long a, unsigned long long b, bool add, const char* file,
-              int line) {
-  auto* words = reinterpret_cast<std::uint32_t*>(sums);
-  start({false, columns, words, a, b, add, "wgmma_s8", __builtin_return_address(0)}, file, line);
+void wgmma_sparse(const char* name, Kind kind, void* sums, int columns, unsigned long long a, unsigned long long b,
+                  unsigned metadata, bool add, const char* file, int line) {
+  Start mine{name, kind, columns, static_cast<std::uint32_t*>(sums), b, add, __builtin_return_address(0)};
+  check_metadata(kind, 0, metadata, mine.site);
+  mine.a = a;
+  mine.sparse = true;
+  mine.metadata = metadata;
+  start(mine, file, line);
+}
+
+void wgmma_registers(const char* name, Kind kind, void* sums, int columns, const unsigned* a, unsigned long long b,
+                     bool add, const char* file, int line) {
+  Start mine{name, kind, columns, static_cast<std::uint32_t*>(sums), b, add, __builtin_return_address(0)};
+  mine.registers = a;
+  start(mine, file, line);
 }
 
 void begin_wgmma(const Timing& chosen) {

@@ -24,8 +24,9 @@ def test_what_is_shipped_is_what_the_folder_holds_and_the_wrappers_of_wgmma() ->
         for path in sorted(FOLDER.iterdir())
         if path.suffix in (".cu", ".cuh")
     }
-    assert wgmma.NAME not in files
-    assert dict(shipped()) == {**files, wgmma.NAME: wgmma.header()}
+    made = wgmma.headers()
+    assert not set(made) & set(files)
+    assert dict(shipped()) == {**files, **made}
     assert "ptx.cuh" in shipped()
 
 
@@ -35,11 +36,17 @@ def test_what_is_shipped_cannot_be_changed() -> None:
         shipped()["ptx.cuh"] = ""  # type: ignore[index]
 
 
-def test_only_the_kernels_of_hopper_are_made_with_wgmma() -> None:
+@pytest.mark.parametrize("header", wgmma.headers())
+def test_only_kernels_of_hopper_are_made_with_wgmma(header: str) -> None:
     """Its text is part of the key of what is compiled: others need not be compiled anew when it changes."""
-    with_it = {name for name in shipped() if name.endswith(".cu") and wgmma.NAME in needed(name)}
-    assert with_it == {"sm90_int8_gemm.cu", "sm90_fp8_gemm.cu"}
-    assert set(needed(wgmma.NAME)) == {wgmma.NAME, "ptx.cuh"}
+    with_it = {name for name in shipped() if name.endswith(".cu") and header in needed(name)}
+    assert all(name.startswith("sm90_") for name in with_it)
+    assert set(needed(header)) == {header, "ptx.cuh"}
+
+
+def test_the_dense_kernels_of_hopper_are_made_without_the_other_wrappers() -> None:
+    for name in ("sm90_int8_gemm.cu", "sm90_fp8_gemm.cu"):
+        assert set(needed(name)) & set(wgmma.headers()) == {wgmma.DENSE}
 
 
 def test_headers_are_followed_through_headers_and_circles() -> None:

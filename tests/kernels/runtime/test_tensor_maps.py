@@ -42,15 +42,23 @@ def driver(monkeypatch: pytest.MonkeyPatch) -> Iterator[Driver]:
     tensor_maps.encoded.cache_clear()
 
 
-def test_a_map_is_bytes_swizzled_in_128(driver: Driver) -> None:
-    assert tensor_maps.encoded(MAP) == b"\x01" * 128
+@pytest.mark.parametrize(
+    ("described", "swizzle"),
+    [
+        (MAP, cuda.CUtensorMapSwizzle.CU_TENSOR_MAP_SWIZZLE_128B),
+        (MAP._replace(swizzle=64), cuda.CUtensorMapSwizzle.CU_TENSOR_MAP_SWIZZLE_64B),
+        (MAP._replace(swizzle=0), cuda.CUtensorMapSwizzle.CU_TENSOR_MAP_SWIZZLE_NONE),
+    ],
+)
+def test_a_map_is_bytes_swizzled_as_it_says(driver: Driver, described: TensorMap, swizzle: object) -> None:
+    assert tensor_maps.encoded(described) == b"\x01" * 128
     (kind, rank, address, sizes, strides, box, steps, *modes) = driver.calls[0]
     assert (kind, rank) == (int(cuda.CUtensorMapDataType.CU_TENSOR_MAP_DATA_TYPE_UINT8), 2)
     assert address.value == MAP.address
     assert (sizes, strides, box, steps) == ([256, 1000], [272], [128, 64], [1, 1])
     assert modes == [
         int(cuda.CUtensorMapInterleave.CU_TENSOR_MAP_INTERLEAVE_NONE),
-        int(cuda.CUtensorMapSwizzle.CU_TENSOR_MAP_SWIZZLE_128B),
+        int(swizzle),  # type: ignore[call-overload]
         int(cuda.CUtensorMapL2promotion.CU_TENSOR_MAP_L2_PROMOTION_L2_256B),
         int(cuda.CUtensorMapFloatOOBfill.CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE),
     ]
@@ -61,6 +69,14 @@ def test_a_map_is_made_once(driver: Driver) -> None:
     tensor_maps.encoded(MAP._replace())
     tensor_maps.encoded(MAP._replace(address=MAP.address + 16))
     assert len(driver.calls) == 2
+    tensor_maps.encoded(MAP._replace(swizzle=64))
+    assert len(driver.calls) == 3
+
+
+def test_another_swizzle_is_refused_before_the_driver_is_asked(driver: Driver) -> None:
+    with pytest.raises(KernelError, match=r"swizzle=32\): the swizzle is 0, 64 or 128"):
+        tensor_maps.encoded(MAP._replace(swizzle=32))
+    assert driver.calls == []
 
 
 def test_maps_are_put_into_the_fields_that_a_launch_names(driver: Driver) -> None:
