@@ -12,6 +12,7 @@
 #pragma once
 #include "epilogue.cuh"
 #include "placement.cuh"
+#include "row_copies.cuh"
 
 struct MmaArguments {
   const u8* a;  // row m at a + m * a_stride, bytes; as all rows a multiple of 16
@@ -27,48 +28,11 @@ struct MmaArguments {
 
 constexpr s32 WARPS_M = TILE_M / WARP_M, WARPS_N = TILE_N / WARP_N;
 constexpr s32 THREADS = 32 * WARPS_M * WARPS_N;
-constexpr s32 CHUNKS_K = TILE_K / 16;  // of 16 bytes, in a row of a stage
 constexpr s32 STAGE_BYTES = (TILE_M + TILE_N) * TILE_K;
 constexpr s32 FRAGMENTS_M = WARP_M / 16, FRAGMENTS_N = WARP_N / 8;
 
-static_assert(TILE_K == 64 || TILE_K == 128, "the swizzle is made for rows of 64 or 128 bytes");
 static_assert(WARP_M % 16 == 0 && (WARP_N == 32 || WARP_N == 64), "of mma fragments, and of the epilogue's swizzle");
 static_assert(TILE_M % WARP_M == 0 && TILE_N % WARP_N == 0 && SCALE_BLOCK % TILE_K == 0 && STAGES >= 2, "");
-
-// Byte of chunk q of a row of a stage: rows of 64 bytes repeat every second row, rows of 128 bytes every row.
-DEVICE s32 swizzled(s32 row, s32 chunk) {
-  const s32 mixed = TILE_K == 64 ? chunk ^ (row >> 1 & 3) : chunk ^ (row & 7);
-  return row * TILE_K + mixed * 16;
-}
-
-// The share of one thread in copying ROWS x TILE_K bytes of one operand into a stage.
-template <s32 ROWS>
-struct Copier {
-  static constexpr s32 CHUNKS = ROWS * CHUNKS_K;
-  static constexpr s32 EACH = (CHUNKS + THREADS - 1) / THREADS;
-  const u8* source[EACH];  // null where the row does not exist
-  const u8* anywhere;      // a valid address for copies of no bytes
-  s32 k;
-
-  DEVICE Copier(const u8* base, s64 stride, s32 first_row, s32 rows, s32 bytes_k) : anywhere(base), k(bytes_k) {
-#pragma unroll
-    for (s32 i = 0; i < EACH; i++) {
-      const s32 chunk = threadIdx.x + i * THREADS, row = first_row + chunk / CHUNKS_K;
-      source[i] = row < rows ? base + row * stride + chunk % CHUNKS_K * 16 : nullptr;
-    }
-  }
-
-  DEVICE void copy(u8* stage, s32 step) const {
-#pragma unroll
-    for (s32 i = 0; i < EACH; i++) {
-      const s32 chunk = threadIdx.x + i * THREADS;
-      if (CHUNKS % THREADS != 0 && chunk >= CHUNKS) break;
-      const s32 row = chunk / CHUNKS_K, column = chunk % CHUNKS_K;
-      const bool exists = source[i] != nullptr && step * TILE_K + column * 16 < k;
-      cp_async_16(stage + swizzled(row, column), exists ? source[i] + step * TILE_K : anywhere, exists ? 16 : 0);
-    }
-  }
-};
 
 // What a warp accumulates: Format::Accumulator by the instruction, promoted into floats every SCALE_BLOCK of K where
 // the format or the scales ask for it.
@@ -138,10 +102,11 @@ DEVICE void multiply(Sums<Format>& sums, const u8* a, const u8* b, s32 warp_row,
     u32 a_part[FRAGMENTS_M][4], b_part[FRAGMENTS_N / 2][4];
 #pragma unroll
     for (s32 i = 0; i < FRAGMENTS_M; i++)
-      ldmatrix_x4(a_part[i], a + swizzled(warp_row + i * 16 + lane % 16, 2 * k + lane / 16));
+      ldmatrix_x4(a_part[i], a + swizzled<TILE_K>(warp_row + i * 16 + lane % 16, 2 * k + lane / 16));
 #pragma unroll
     for (s32 j = 0; j < FRAGMENTS_N / 2; j++)  // two blocks of 8 columns a load
-      ldmatrix_x4(b_part[j], b + swizzled(warp_column + j * 16 + lane % 8 + lane / 16 * 8, 2 * k + lane / 8 % 2));
+      ldmatrix_x4(b_part[j],
+                  b + swizzled<TILE_K>(warp_column + j * 16 + lane % 8 + lane / 16 * 8, 2 * k + lane / 8 % 2));
 #pragma unroll
     for (s32 i = 0; i < FRAGMENTS_M; i++)
 #pragma unroll
@@ -194,8 +159,8 @@ DEVICE void mma_gemm(const MmaArguments& args) {
   const s32 warp = threadIdx.x / 32;
   const s32 warp_row = warp / WARPS_N * WARP_M, warp_column = warp % WARPS_N * WARP_N;
   const s32 steps = (args.k + TILE_K - 1) / TILE_K;
-  const Copier<TILE_M> copy_a(args.a, args.a_stride, tile_row, args.m, args.k);
-  const Copier<TILE_N> copy_b(args.b, args.b_stride, tile_column, args.n, args.k);
+  const RowCopier<TILE_M, TILE_K, THREADS> copy_a(args.a, args.a_stride, tile_row, args.m, args.k);
+  const RowCopier<TILE_N, TILE_K, THREADS> copy_b(args.b, args.b_stride, tile_column, args.n, args.k);
   auto copy_step = [&](s32 step) {
     u8* stage = shared + step % STAGES * STAGE_BYTES;
     if (step < steps) {

@@ -1,10 +1,7 @@
 // out [M, N] = epilogue(a [M, K] b [N, K]^T) on 8-bit codes by wgmma: the matmul of Hopper.
 //
-// A warpgroup of producers, of which one thread works, has the copy engine (TMA) fill STAGES steps of 128 bytes of K; one
-// or two warpgroups of mathematicians multiply them. `full` barriers say that a stage's bytes have landed, `empty` ones
-// that all who read it are done; nobody waits for the whole block. Blocks are persistent: each goes on to another tile,
-// and the producer is ahead of it. CLUSTER = 2: two blocks compute two tiles below each other, and each loads half of the
-// rows of b they share, for both.
+// sm90_pipeline.cuh says who does what. The left operand is a, the right one b: CLUSTER = 2 are two tiles below each
+// other, and each block loads half of the rows of b they share, for both.
 //
 // FP8 sums are promoted into FP32 after every stage, since the tensor core keeps about 14 bits of a sum; INT8 sums are
 // exact, and the next stage begins before the last has ended.
@@ -17,7 +14,7 @@
 // (rows.cuh), OUT, ACTIVATE, PARTS, BLOCK_SCALES (epilogue.cuh).
 #pragma once
 #include "epilogue.cuh"
-#include "placement.cuh"
+#include "sm90_pipeline.cuh"
 #include "wgmma.cuh"
 
 struct HopperArguments {
@@ -31,9 +28,7 @@ struct HopperArguments {
   Epilogue epilogue;
 };
 
-constexpr s32 TILE_M = GROUPS * GROUP_M, TILE_K = 128;
-constexpr s32 GROUP = 128;  // threads of a warpgroup
-constexpr s32 THREADS = GROUP * (1 + GROUPS);
+constexpr s32 TILE_M = GROUPS * GROUP_M;
 constexpr s32 A_BYTES = TILE_M * TILE_K, B_BYTES = TILE_N * TILE_K;
 constexpr s32 BLOCKS_M = GROUP_M / 64;  // of wgmma, for each mathematician
 constexpr s32 SUMS = TILE_N / 2;        // of a thread in each
@@ -52,74 +47,10 @@ struct Shared {
   DEVICE u8* a(u32 stage) const { return base + stage * (A_BYTES + B_BYTES); }
   DEVICE u8* b(u32 stage) const { return a(stage) + A_BYTES; }
   DEVICE u8* staging(u32 group, u32 turn) const { return a(STAGES) + (2 * group + turn % 2) * STAGING_BYTES; }
-  DEVICE u64* full(u32 stage) const {
-    return reinterpret_cast<u64*>(a(STAGES) + (STAGED ? 2 * GROUPS * STAGING_BYTES : 0)) + stage;
-  }
-  DEVICE u64* empty(u32 stage) const { return full(STAGES + stage); }
-};
-
-// The tiles of this block, one after the other: those of a cluster lie below each other.
-struct Tiles {
-  u32 next, step, count;
-  s32 m, n;
-  u32 rank;
-
-  DEVICE Tiles(const HopperArguments& args, u32 cluster_rank)
-      : next(blockIdx.x / CLUSTER), step(gridDim.x / CLUSTER), m(args.m), n(args.n), rank(cluster_rank) {
-    count = count_tiles(m, TILE_M * CLUSTER) * count_tiles(n, TILE_N);
-  }
-
-  DEVICE bool take(s32& row, s32& column) {
-    if (next >= count) return false;
-    place_tile<TILE_M * CLUSTER, TILE_N>(next, m, n, row, column);
-    row += rank * TILE_M;
-    next += step;
-    return true;
+  DEVICE Barriers barriers() const {
+    return {reinterpret_cast<u64*>(a(STAGES) + (STAGED ? 2 * GROUPS * STAGING_BYTES : 0))};
   }
 };
-
-// Where in the ring of stages someone is: the stage, and the parity of the phase in which it is filled.
-struct Turn {
-  u32 stage = 0, parity = 0;
-  DEVICE void advance() {
-    if (++stage == STAGES) stage = 0, parity ^= 1;
-  }
-};
-
-DEVICE void produce(const HopperArguments& args, const Shared& shared, Tiles tiles) {
-  constexpr s32 B_ROWS = TILE_N / CLUSTER;
-  Turn turn;
-  s32 row, column;
-  while (tiles.take(row, column)) {
-    for (s32 k = 0; k < args.k; k += TILE_K, turn.advance()) {
-      u64* full = shared.full(turn.stage);
-      // On the first round the phase before the first counts as complete: stages begin empty.
-      if (CLUSTER == 1) {
-        mbarrier_wait(shared.empty(turn.stage), turn.parity ^ 1);
-      } else {
-        mbarrier_wait_cluster(shared.empty(turn.stage), turn.parity ^ 1);
-      }
-      mbarrier_expect_bytes(full, A_BYTES + B_BYTES);
-      tma_load(shared.a(turn.stage), &args.a, full, k, row);
-      if (CLUSTER == 1) {
-        tma_load(shared.b(turn.stage), &args.b, full, k, column);
-      } else {
-        const s32 part = tiles.rank * B_ROWS;
-        tma_load_multicast(shared.b(turn.stage) + part * TILE_K, &args.b, full, k, column + part, (1 << CLUSTER) - 1);
-      }
-    }
-  }
-}
-
-// One arrival for each warp that read the stage, in every block that fills it.
-DEVICE void release(const Shared& shared, u32 stage) {
-  const u32 lane = threadIdx.x % 32;
-  if (CLUSTER == 1) {
-    if (lane == 0) mbarrier_arrive(shared.empty(stage));
-  } else if (lane < CLUSTER) {
-    mbarrier_arrive_remote(shared.empty(stage), lane);
-  }
-}
 
 template <class Format>
 struct Sums {
@@ -178,29 +109,30 @@ DEVICE void multiply(Sums<Format>& sums, const Shared& shared, u32 stage, u32 gr
 template <class Format>
 DEVICE void accumulate(const HopperArguments& args, Sums<Format>& sums, const Shared& shared, Turn& turn, u32 group,
                        s32 row, s32 column) {
+  const Barriers barriers = shared.barriers();
   if constexpr (Sums<Format>::PROMOTED) {
 #pragma unroll
     for (s32 i = 0; i < BLOCKS_M * SUMS; i++) sums.total[i / SUMS][i % SUMS] = 0.0f;
     for (s32 k = 0; k < args.k; k += TILE_K, turn.advance()) {
-      mbarrier_wait(shared.full(turn.stage), turn.parity);
+      barriers.wait_full(turn);
       multiply(sums, shared, turn.stage, group, false);
       wgmma_wait<0>();
-      release(shared, turn.stage);
+      barriers.release(turn.stage);
       sums.promote(args, row, column, k / TILE_K);
     }
   } else {
     u32 before = 0;
     for (s32 k = 0; k < args.k; k += TILE_K, turn.advance()) {
-      mbarrier_wait(shared.full(turn.stage), turn.parity);
+      barriers.wait_full(turn);
       multiply(sums, shared, turn.stage, group, k > 0);
       if (k > 0) {
         wgmma_wait<1>();
-        release(shared, before);
+        barriers.release(before);
       }
       before = turn.stage;
     }
     wgmma_wait<0>();
-    release(shared, before);
+    barriers.release(before);
   }
 }
 
@@ -281,63 +213,58 @@ DEVICE void store_pairs(const HopperArguments& args, const Sums<Format>& sums, s
 }
 
 template <class Format>
-DEVICE void compute(const HopperArguments& args, const Shared& shared, Tiles tiles, u32 group) {
-  const s32 thread = threadIdx.x % GROUP;
-  Sums<Format> sums;
-  Turn turn;
-  u32 stored = 0;
-  s32 row, column;
-  while (tiles.take(row, column)) {
-    row += group * GROUP_M;
-    const s32 own = row + thread / 32 * 16 + thread % 32 / 4;
-    accumulate(args, sums, shared, turn, group, own, column);
-#pragma unroll
-    for (s32 block = 0; block < BLOCKS_M; block++) {
-      ResultRow rows[2];
-      for (s32 half = 0; half < 2; half++)  // rows that do not exist are dropped when they are stored
-        rows[half] = result_row(args.epilogue, min(own + 64 * block + 8 * half, args.m - 1));
-      if constexpr (STAGED) {
-        store_boxes(args, sums, shared, group, stored, block, rows, row + 64 * block, column);
-      } else {
-        store_pairs(args, sums, block, rows, own + 64 * block, column);
+struct Gemm {
+  const HopperArguments& args;
+  Shared shared;
+  Tiles<TILE_M, TILE_N> tiles;
+
+  DEVICE void produce() const {
+    const Barriers barriers = shared.barriers();
+    Tiles<TILE_M, TILE_N> own = tiles;
+    Turn turn;
+    s32 row, column;
+    while (own.take(row, column)) {
+      for (s32 k = 0; k < args.k; k += TILE_K, turn.advance()) {
+        u64* full = barriers.full(turn.stage);
+        barriers.wait_empty(turn);
+        mbarrier_expect_bytes(full, A_BYTES + B_BYTES);
+        tma_load(shared.a(turn.stage), &args.a, full, k, row);
+        load_right<TILE_N>(shared.b(turn.stage), &args.b, full, k, column, own.rank);
       }
     }
   }
-  if (thread == 0) tma_store_wait_read<0>();  // shared memory stays until the copy engine has read it
-}
+
+  DEVICE void compute(u32 group) const {
+    const s32 thread = threadIdx.x % GROUP;
+    Tiles<TILE_M, TILE_N> own_tiles = tiles;
+    Sums<Format> sums;
+    Turn turn;
+    u32 stored = 0;
+    s32 row, column;
+    while (own_tiles.take(row, column)) {
+      row += group * GROUP_M;
+      const s32 own = row + thread / 32 * 16 + thread % 32 / 4;
+      accumulate(args, sums, shared, turn, group, own, column);
+#pragma unroll
+      for (s32 block = 0; block < BLOCKS_M; block++) {
+        ResultRow rows[2];
+        for (s32 half = 0; half < 2; half++)  // rows that do not exist are dropped when they are stored
+          rows[half] = result_row(args.epilogue, min(own + 64 * block + 8 * half, args.m - 1));
+        if constexpr (STAGED) {
+          store_boxes(args, sums, shared, group, stored, block, rows, row + 64 * block, column);
+        } else {
+          store_pairs(args, sums, block, rows, own + 64 * block, column);
+        }
+      }
+    }
+    if (thread == 0) tma_store_wait_read<0>();  // shared memory stays until the copy engine has read it
+  }
+};
 
 template <class Format>
 DEVICE void sm90_gemm(const HopperArguments& args) {
   SHARED_MEMORY(memory);
   const Shared shared = {memory};
   const u32 rank = CLUSTER == 1 ? 0 : cluster_rank();
-  if (threadIdx.x == 0) {
-    for (u32 stage = 0; stage < STAGES; stage++) {
-      mbarrier_init(shared.full(stage), 1);
-      mbarrier_init(shared.empty(stage), 4 * GROUPS * CLUSTER);
-    }
-    mbarrier_init_fence();
-  }
-  if (CLUSTER == 1) {
-    __syncthreads();
-  } else {
-    cluster_sync();
-  }
-  const u32 group = threadIdx.x / GROUP;
-  if (group == 0) {
-    if (GROUPS > 1) registers_decrease<40>();
-    if (threadIdx.x == 0) produce(args, shared, Tiles(args, rank));
-    __syncwarp();
-  } else {
-    if (GROUPS > 1) registers_increase<232>();
-    compute<Format>(args, shared, Tiles(args, rank), group - 1);
-  }
-  if (CLUSTER > 1) cluster_sync();  // a block stays while others copy into it or arrive at its barriers
+  specialize(Gemm<Format>{args, shared, Tiles<TILE_M, TILE_N>(args.m, args.n, rank)}, shared.barriers());
 }
-
-// A cluster's size belongs to the compiled kernel.
-#if CLUSTER > 1
-#define CLUSTERED __cluster_dims__(CLUSTER, 1, 1)
-#else
-#define CLUSTERED
-#endif

@@ -14,6 +14,7 @@ from tests.kernels.matmul_cases import FP8, INT8, allowed, operands, scales
 from tests.kernels.mistakes import Check, Mistake, Sources
 
 GEMM, EPILOGUE, PLACEMENT, ROWS = "mma_gemm.cuh", "epilogue.cuh", "placement.cuh", "rows.cuh"
+COPIES = "row_copies.cuh"
 TILE = Tile(32, 64, 128, 16, 32, 4)
 
 
@@ -69,7 +70,7 @@ _SKELETON: tuple[tuple[Mutation, str, tuple[str, ...]], ...] = (
         ("async in flight",),
     ),
     (
-        Mutation(GEMM, "chunk ^ (row & 7)", "chunk", "rows of a stage are not swizzled"),
+        Mutation(COPIES, "chunk ^ (row & 7)", "chunk", "rows of a stage are not swizzled"),
         "ragged",
         ("conflicts",),
     ),
@@ -79,17 +80,17 @@ _SKELETON: tuple[tuple[Mutation, str, tuple[str, ...]], ...] = (
         ("conflicts",),
     ),
     (
-        Mutation(GEMM, "row < rows ? base", "row <= rows ? base", "one row too many is copied"),
+        Mutation(COPIES, "own < rows &&", "own <= rows &&", "one row too many is copied"),
         "ragged",
         ("out of bounds",),
     ),
     (
-        Mutation(GEMM, " && step * TILE_K + column * 16 < k", "", "the tail of K is copied from the next row"),
+        Mutation(COPIES, " && step * ROW_BYTES + column < k", "", "the tail of K is copied from the next row"),
         "ragged",
         ("mismatch", "out of bounds"),
     ),
     (
-        Mutation(GEMM, "exists ? 16 : 0", "16", "what does not exist is not made zero"),
+        Mutation(COPIES, "exists ? 16 : 0", "16", "what does not exist is not made zero"),
         "ragged",
         ("mismatch",),
     ),

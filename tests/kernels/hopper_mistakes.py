@@ -13,7 +13,7 @@ from tests.kernels.emulated import multiply
 from tests.kernels.matmul_cases import FP8, INT8, allowed, operands, scales
 from tests.kernels.mistakes import Check, Mistake, Sources
 
-SOURCE = "sm90_gemm.cuh"
+SOURCE, PIPELINE = "sm90_gemm.cuh", "sm90_pipeline.cuh"
 SMALL = HopperTile(64, 1, 64, 2, 1)
 TWO_GROUPS = HopperTile(128, 2, 64, 2, 1)
 CLUSTER = HopperTile(128, 2, 64, 2, 2)
@@ -65,7 +65,7 @@ def _checks(dtype: torch.dtype) -> dict[str, Check]:
 
 
 #: What may show when the order of copies, multiplications and barriers is wrong: whatever comes first.
-_ORDER = (
+ANY_ORDER = (
     "race",
     "async in flight",
     "uninitialized",
@@ -78,20 +78,20 @@ _ORDER = (
     "divergence",
 )
 #: Nobody goes on; named so where the lanes of a warp wait in different places.
-_STUCK = ("deadlock", "divergence")
+STUCK = ("deadlock", "divergence")
 
-_WAIT = "      mbarrier_wait(shared.full(turn.stage), turn.parity);\n"
+_WAIT = "      barriers.wait_full(turn);\n"
 
 _MISTAKES: tuple[tuple[Mutation, str, tuple[str, ...]], ...] = (
     (
         Mutation(
-            SOURCE,
-            "turn.parity ^ 1);\n      } else",
-            "turn.parity);\n      } else",
+            PIPELINE,
+            "turn.parity ^ 1);\n    } else",
+            "turn.parity);\n    } else",
             "the wrong phase of an empty stage",
         ),
         "long",
-        _ORDER,
+        ANY_ORDER,
     ),
     (
         Mutation(
@@ -101,7 +101,7 @@ _MISTAKES: tuple[tuple[Mutation, str, tuple[str, ...]], ...] = (
             "too few bytes",
         ),
         "long",
-        _ORDER,
+        ANY_ORDER,
     ),
     (
         Mutation(
@@ -111,57 +111,57 @@ _MISTAKES: tuple[tuple[Mutation, str, tuple[str, ...]], ...] = (
             "too many bytes",
         ),
         "long",
-        _STUCK,
+        STUCK,
     ),
     (
         Mutation(
-            SOURCE,
-            "    if (lane == 0) mbarrier_arrive(shared.empty(stage));\n",
+            PIPELINE,
+            "      if (lane == 0) mbarrier_arrive(empty(stage));\n",
             "",
             "nobody says that a stage is empty",
         ),
         "long",
-        _STUCK,
+        STUCK,
     ),
     (
         Mutation(
-            SOURCE,
-            "mbarrier_init(shared.empty(stage), 4 * GROUPS * CLUSTER)",
-            "mbarrier_init(shared.empty(stage), 4 * CLUSTER)",
+            PIPELINE,
+            "mbarrier_init(empty(stage), 4 * GROUPS * CLUSTER)",
+            "mbarrier_init(empty(stage), 4 * CLUSTER)",
             "one warpgroup empties a stage for both",
         ),
         "long",
-        _ORDER,
+        ANY_ORDER,
     ),
     (
         Mutation(
             SOURCE,
-            "      wgmma_wait<0>();\n      release(shared, turn.stage);\n",
-            "      release(shared, turn.stage);\n      wgmma_wait<0>();\n",
+            "      wgmma_wait<0>();\n      barriers.release(turn.stage);\n",
+            "      barriers.release(turn.stage);\n      wgmma_wait<0>();\n",
             "a stage is given back while it is multiplied",
         ),
         "promoted",
-        _ORDER,
+        ANY_ORDER,
     ),
     (
         Mutation(
             SOURCE,
-            "        wgmma_wait<1>();\n        release(shared, before);",
-            "        wgmma_wait<1>();\n        release(shared, turn.stage);",
+            "        wgmma_wait<1>();\n        barriers.release(before);",
+            "        wgmma_wait<1>();\n        barriers.release(turn.stage);",
             "the stage in work is given back",
         ),
         "exact",
-        _ORDER,
+        ANY_ORDER,
     ),
     (
         Mutation(
             SOURCE,
-            "    wgmma_wait<0>();\n    release(shared, before);\n",
-            "    release(shared, before);\n",
+            "    wgmma_wait<0>();\n    barriers.release(before);\n",
+            "    barriers.release(before);\n",
             "sums are read before they are there",
         ),
         "exact",
-        _ORDER,
+        ANY_ORDER,
     ),
     (
         Mutation(SOURCE, "a + 2 * k, b + 2 * k", "a + 2 * k, b", "b's descriptor stays where it was"),
@@ -183,7 +183,7 @@ _MISTAKES: tuple[tuple[Mutation, str, tuple[str, ...]], ...] = (
             "nobody waits for the bytes",
         ),
         "promoted",
-        _ORDER,
+        ANY_ORDER,
     ),
     (
         Mutation(
@@ -193,22 +193,22 @@ _MISTAKES: tuple[tuple[Mutation, str, tuple[str, ...]], ...] = (
             "nobody waits for the bytes",
         ),
         "exact",
-        _ORDER,
+        ANY_ORDER,
     ),
     (
         Mutation(
-            SOURCE,
+            PIPELINE,
             "if (++stage == STAGES) stage = 0, parity ^= 1;",
             "if (++stage == STAGES) stage = 0;",
             "phases are not counted",
         ),
         "long",
-        _ORDER,
+        ANY_ORDER,
     ),
     (
         Mutation(SOURCE, "    if (leads) tma_store_wait_read<1>();", "    //", "a box is written while it is stored"),
         "boxes",
-        _ORDER,
+        ANY_ORDER,
     ),
     (
         Mutation(SOURCE, "    fence_async();\n", "", "written results are not fenced from the copy engine"),
@@ -223,7 +223,7 @@ _MISTAKES: tuple[tuple[Mutation, str, tuple[str, ...]], ...] = (
             "a box is stored before all have written it",
         ),
         "boxes",
-        _ORDER,
+        ANY_ORDER,
     ),
     (
         Mutation(
@@ -237,31 +237,31 @@ _MISTAKES: tuple[tuple[Mutation, str, tuple[str, ...]], ...] = (
     ),
     (
         Mutation(
-            SOURCE,
-            "const s32 part = tiles.rank * B_ROWS;",
+            PIPELINE,
+            "const s32 part = rank * ROWS;",
             "const s32 part = 0;",
             "both blocks load the same half of b",
         ),
         "cluster",
-        _ORDER,
+        ANY_ORDER,
     ),
     (
         Mutation(
-            SOURCE,
+            PIPELINE,
             "} else if (lane < CLUSTER) {",
             "} else if (lane == cluster_rank()) {",
             "the other block is not told that a stage is empty",
         ),
         "cluster",
-        _ORDER,
+        ANY_ORDER,
     ),
     (
-        Mutation(SOURCE, "  if (CLUSTER > 1) cluster_sync();", "  //", "a block ends while another still reaches it"),
+        Mutation(PIPELINE, "  if (CLUSTER > 1) cluster_sync();", "  //", "a block ends while another still reaches it"),
         "cluster",
-        _ORDER,
+        ANY_ORDER,
     ),
     (
-        Mutation(SOURCE, "    row += rank * TILE_M;\n", "", "both blocks of a cluster compute the upper tile"),
+        Mutation(PIPELINE, "    row += rank * LEFT;\n", "", "both blocks of a cluster compute the upper tile"),
         "cluster",
         ("mismatch", "race"),
     ),
