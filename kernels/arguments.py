@@ -6,6 +6,8 @@ from typing import NamedTuple
 
 import torch
 
+from quant.kernels.layouts import nibbles, sparse24
+
 #: Rows and columns of a weight that share one scale, where it has scales by block.
 SCALE_BLOCK = 128
 
@@ -71,3 +73,44 @@ class Ending(NamedTuple):
     gate: torch.Tensor | None
     out_dtype: torch.dtype
     out_scale: torch.Tensor | None
+
+
+class Int4Weight(NamedTuple):
+    """A weight [N, K] of 4-bit codes, G groups of columns a row, in one of the orders of `weight_orders`.
+
+    Attributes:
+        packed: int32: plain [N, ceil(K/8)], see `layouts.nibbles`; else [slabs, blocks, 32, 4], see
+            `layouts.int4_fragments`.
+        scale: float32, bfloat16 or float16: plain [N, G], else [G, 16 * blocks].
+        zero: int8 like scale; None where the codes are symmetric.
+        n: rows.
+        layout: name of the order.
+    """
+
+    packed: torch.Tensor
+    scale: torch.Tensor
+    zero: torch.Tensor | None
+    n: int
+    layout: str = nibbles.NAME
+
+    @property
+    def groups(self) -> int:
+        """Scales of a row."""
+        return self.scale.shape[1 if self.layout == nibbles.NAME else 0]
+
+
+class Sparse24Weight(NamedTuple):
+    """A weight [N, K] with two zeros in every four columns, in one of the orders of `weight_orders`.
+
+    Attributes:
+        values: codes or floats: plain [N, K/2], see `layouts.sparse24`; else see `layouts.mma_sparse24` and
+            `layouts.wgmma_sparse24`.
+        meta: which columns they are of: plain uint8 [N, ceil(K/8)], else int32.
+        n: rows.
+        layout: name of the order.
+    """
+
+    values: torch.Tensor
+    meta: torch.Tensor
+    n: int
+    layout: str = sparse24.NAME

@@ -2,81 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from itertools import product
 
 import torch
 
-from quant.kernels import hopper_tiles, tiles
-from quant.kernels.arguments import Epilogue
+from quant.kernels import hopper_tiles, swap_catalog, tiles
+from quant.kernels.catalogued import Kernel as Kernel
+from quant.kernels.catalogued import by_block, others, usual
 from quant.kernels.hopper_tiles import HopperTile
-from quant.kernels.host import epilogue as endings
 from quant.kernels.host import mma_gemm, sm90_gemm, structures
 from quant.kernels.host import quantize_rows as rows_host
 from quant.kernels.runtime.architectures import architecture
 from quant.kernels.runtime.launch import Build
 from quant.kernels.tiles import Tile
-
-
-@dataclass(frozen=True)
-class Kernel:
-    """One source file in `kernels/cuda`.
-
-    Attributes:
-        name: of the file, of its entry point and of its implementation in `dispatch`.
-        summary: what it does, in a line.
-        instructions: for each architecture it is launched on, beginnings of SASS opcodes that every build must have.
-        at_most: beginnings of opcodes, and how many a build may have of each.
-        builds: architecture to the builds that stand for all.
-        threads: of a block of a build.
-        shared_bytes: dynamic shared memory of a block of a build.
-        max_registers: of a thread of a build: what its occupancy was planned with.
-    """
-
-    name: str
-    summary: str
-    instructions: Mapping[str, tuple[str, ...]]
-    at_most: Mapping[str, int]
-    builds: Callable[[str], tuple[Build, ...]]
-    threads: Callable[[Build], int]
-    shared_bytes: Callable[[Build], int]
-    max_registers: Callable[[Build], int]
-
-    @property
-    def architectures(self) -> tuple[str, ...]:
-        """Those it is launched on."""
-        return tuple(self.instructions)
-
-
-def _ending(out: torch.dtype, activation: str, parts: int, blocks: int, aligned: bool) -> dict[str, int]:
-    one = torch.ones(1, 1)
-    plain = Epilogue(one, one, activation=activation, out_dtype=out)
-    return endings.defines(plain, parts=parts, blocks=blocks, aligned=aligned)
-
-
-_BIAS, _ONE_SCALE = endings.PARTS["bias"], endings.PARTS["one_b_scale"]
-_EVERY_PART = sum(endings.PARTS.values()) - _ONE_SCALE
-
-
-def _usual() -> dict[str, int]:
-    return _ending(torch.bfloat16, "none", _BIAS, endings.NO_BLOCKS, True)
-
-
-def _by_block() -> dict[str, int]:
-    return _ending(torch.bfloat16, "none", 0, endings.BLOCKS_OF_BOTH, True)
-
-
-def _others(codes: torch.dtype) -> list[dict[str, int]]:
-    """Ways to end that together have every output, activation and part, aligned and not."""
-    ways = (
-        (torch.float16, "gelu", _BIAS, True),
-        (codes, "gelu_tanh", _BIAS, True),
-        (torch.float32, "silu", _ONE_SCALE, False),
-        (torch.bfloat16, "none", _EVERY_PART, True),
-        (torch.bfloat16, "none", _EVERY_PART, False),
-    )
-    return [_ending(out, act, parts, endings.NO_BLOCKS, aligned) for out, act, parts, aligned in ways]
 
 
 def _mma_tile(build: Build) -> Tile:
@@ -90,9 +29,9 @@ def _mma_builds(kernel: str, arch: str) -> tuple[Build, ...]:
     fitting = tiles.candidates(architecture(arch), promoted=kernel == mma_gemm.FP8)
     twice = tiles.candidates(architecture(arch), promoted=True)
     return (
-        *(mma_gemm.build(kernel, tile, _usual()) for tile in fitting),
-        *(mma_gemm.build(kernel, fitting[-1], way) for way in _others(codes)),
-        mma_gemm.build(kernel, twice[0], _by_block()),
+        *(mma_gemm.build(kernel, tile, usual()) for tile in fitting),
+        *(mma_gemm.build(kernel, fitting[-1], way) for way in others(codes)),
+        mma_gemm.build(kernel, twice[0], by_block()),
     )
 
 
@@ -130,7 +69,7 @@ def _hopper_builds(kernel: str) -> tuple[Build, ...]:
     fp8, arch = kernel == sm90_gemm.FP8, architecture("sm_90a")
     codes = torch.float8_e4m3fn if fp8 else torch.int8
     fitting = hopper_tiles.candidates(arch, promoted=fp8, block_scales=False)
-    by_block = hopper_tiles.candidates(arch, promoted=True, block_scales=True)
+    blocked = hopper_tiles.candidates(arch, promoted=True, block_scales=True)
     largest = max(fitting, key=lambda tile: tile.sums)
 
     def build(tile: HopperTile, ending: dict[str, int]) -> Build:
@@ -138,9 +77,9 @@ def _hopper_builds(kernel: str) -> tuple[Build, ...]:
         return sm90_gemm.build(kernel, tile, ending, staged=staged)
 
     return (
-        *(build(tile, _usual()) for tile in fitting),
-        *(build(largest, way) for way in _others(codes)),
-        build(by_block[0], _by_block()),
+        *(build(tile, usual()) for tile in fitting),
+        *(build(largest, way) for way in others(codes)),
+        build(blocked[0], by_block()),
     )
 
 
@@ -190,6 +129,7 @@ KERNELS: tuple[Kernel, ...] = (
         {"sm_80": _IMMA, "sm_86": _IMMA, "sm_89": _IMMA, "sm_90a": _IMMA},
     ),
     _mma(mma_gemm.FP8, "scaled_mm of FP8 by mma.sync", {"sm_89": ("QMMA.16832.F32.E4M3.E4M3",)}),
+    *swap_catalog.KERNELS,
     Kernel(
         rows_host.KERNEL,
         "rows to codes, with norm and modulation",

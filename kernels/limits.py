@@ -23,6 +23,8 @@ class Call:
         no_compiled: why this machine runs no compiled kernel; None where it does, or where the call is about another.
         group: columns that share a scale, where a row has several: those of the codes that `quantize_rows` makes, those
             of the weight of `int4_mm` and `int8_mm`. 0 where a row has one scale.
+        layout: the order that a packed or sparse weight is in, see `weight_orders`; empty where it has none, or where
+            it will be put into whichever order the implementation reads.
     """
 
     op: str
@@ -35,6 +37,7 @@ class Call:
     block_scales: bool = False
     no_compiled: str | None = None
     group: int = 0
+    layout: str = ""
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,8 @@ class Limits:
         capabilities: CUDA compute capabilities; empty for any.
         block_scales: does it take a weight with a scale for each 128 x 128?
         groups: does it take, or make, rows with a scale for each group of columns?
+        group_sizes: columns of such a group: one of these, or a multiple of the last; empty for any.
+        layouts: as `Call.layout`, the best first; empty for any.
     """
 
     devices: tuple[str, ...] = ()
@@ -64,6 +69,8 @@ class Limits:
     capabilities: tuple[tuple[int, int], ...] = ()
     block_scales: bool = True
     groups: bool = True
+    group_sizes: tuple[int, ...] = ()
+    layouts: tuple[str, ...] = ()
 
     def is_about(self, call: Call) -> bool:
         """Do these name the call's device and dtype?"""
@@ -95,6 +102,11 @@ class Limits:
         if call.group and not self.groups:
             does = "finds" if call.op == "quantize_rows" else "takes"
             return f"{does} one scale a row, not one for each {call.group} of K"
+        if call.group and self.group_sizes and call.group not in self.group_sizes and call.group % self.group_sizes[-1]:
+            sizes = ", ".join(map(str, self.group_sizes[:-1]))
+            return f"takes groups of {sizes} or multiples of {self.group_sizes[-1]} columns, not of {call.group}"
+        if call.layout and self.layouts and call.layout not in self.layouts:
+            return f"reads a weight in the order {' or '.join(self.layouts)}, not {call.layout}"
         return None
 
 

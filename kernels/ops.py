@@ -13,6 +13,7 @@ import torch
 from quant.kernels import registration as registration  # imported for what it does: it registers the ops
 from quant.kernels.arguments import Ending, Epilogue, Prologue
 from quant.kernels.checks import check_quantize_rows, check_scaled_mm
+from quant.kernels.layouts import nibbles, sparse24
 from quant.kernels.weight_checks import check_int4_mm, check_int8_mm, check_sparse_scaled_mm
 
 
@@ -119,6 +120,8 @@ def int4_mm(
     gate: torch.Tensor | None = None,
     out_dtype: torch.dtype,
     out_scale: torch.Tensor | None = None,
+    layout: str = nibbles.NAME,
+    n: int | None = None,
 ) -> torch.Tensor:
     """out = a @ b.T with 4-bit weights b = (code - b_zero) * b_scale, then the ending of `scaled_mm`.
 
@@ -130,13 +133,17 @@ def int4_mm(
         b_zero: int8 [N, G], only where a is floats.
         a_scale: of codes, float32, one a row, [..., 1], or one element for all.
         bias, activation, residual, gate, out_dtype, out_scale: as in `scaled_mm`.
+        layout: order of the weight's tensors; in that of "int4_fragments_16" and "int4_fragments_8" b_packed is int32
+            [ceil(K/64), ceil(N/16), 32, 4] and b_scale and b_zero are [G, 16 * ceil(N/16)], see
+            `layouts.int4_fragments`.
+        n: N; needed where the tensors do not have it, in every order but the first.
 
     Raises:
         ValueError: a shape, dtype or device that does not fit.
     """
     ending = Ending(bias, activation, residual, gate, out_dtype, out_scale)
-    check_int4_mm(a, a_scale, b_packed, b_scale, b_zero, ending)
-    out: torch.Tensor = torch.ops.quant.int4_mm(a, a_scale, b_packed, b_scale, b_zero, *ending)
+    check_int4_mm(a, a_scale, b_packed, b_scale, b_zero, ending, layout, n)
+    out: torch.Tensor = torch.ops.quant.int4_mm(a, a_scale, b_packed, b_scale, b_zero, *ending, layout, n)
     return out
 
 
@@ -183,6 +190,8 @@ def sparse_scaled_mm(
     out_dtype: torch.dtype,
     out_scale: torch.Tensor | None = None,
     fast_accumulate: bool = False,
+    layout: str = sparse24.NAME,
+    n: int | None = None,
 ) -> torch.Tensor:
     """`scaled_mm` with a 2:4 sparse weight; or, of floats without scales, only the product and its ending.
 
@@ -191,13 +200,16 @@ def sparse_scaled_mm(
         a_scale, b_scale: of codes, as in `scaled_mm`, but one a row or one in all; both None of floats.
         b_values: [N, K/2] of a's dtype; b_meta: uint8 [N, ceil(K/8)], see `layouts.sparse24`.
         bias, activation, residual, gate, out_dtype, out_scale, fast_accumulate: as in `scaled_mm`.
+        layout: order of b_values and b_meta; for "mma_sparse24" and "wgmma_sparse24", whose b_meta is int32, see
+            `layouts`.
+        n: N; needed where the tensors do not have it, in every order but the first.
 
     Raises:
         ValueError: a shape, dtype or device that does not fit, or a K whose INT8 sum could overflow INT32.
     """
     ending = Ending(bias, activation, residual, gate, out_dtype, out_scale)
-    check_sparse_scaled_mm(a, a_scale, b_values, b_meta, b_scale, ending)
+    check_sparse_scaled_mm(a, a_scale, b_values, b_meta, b_scale, ending, layout, n)
     out: torch.Tensor = torch.ops.quant.sparse_scaled_mm(
-        a, a_scale, b_values, b_meta, b_scale, *ending, fast_accumulate
+        a, a_scale, b_values, b_meta, b_scale, *ending, fast_accumulate, layout, n
     )
     return out

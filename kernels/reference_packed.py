@@ -10,7 +10,8 @@ from collections.abc import Callable
 
 import torch
 
-from quant.kernels.arguments import Epilogue
+from quant.kernels import weight_orders
+from quant.kernels.arguments import Epilogue, Int4Weight
 from quant.kernels.checks import CODES
 from quant.kernels.layouts import nibbles
 from quant.kernels.reference import accumulate, finish
@@ -19,15 +20,14 @@ from quant.kernels.reference import accumulate, finish
 Multiply = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 
-def int4_mm(
-    a: torch.Tensor, b_packed: torch.Tensor, b_scale: torch.Tensor, b_zero: torch.Tensor | None, epilogue: Epilogue
-) -> torch.Tensor:
-    """`ops.int4_mm` on a [M, K]."""
-    codes = nibbles.unpack(b_packed, a.shape[1])
+def int4_mm(a: torch.Tensor, b: Int4Weight, epilogue: Epilogue) -> torch.Tensor:
+    """`ops.int4_mm` on a [M, K], with a weight in any order."""
+    b = weight_orders.plain(b, a.shape[1])
+    codes = nibbles.unpack(b.packed, a.shape[1])
     if a.dtype not in CODES:
-        return finish(a.float() @ dequantized(codes, b_scale, b_zero, a.dtype).T, epilogue)
+        return finish(a.float() @ dequantized(codes, b.scale, b.zero, a.dtype).T, epilogue)
     weight = codes if a.dtype == torch.int8 else codes.to(a.dtype)
-    return finish(by_group(a, weight, b_scale, accumulate) * epilogue.a_scale, epilogue)
+    return finish(by_group(a, weight, b.scale, accumulate) * epilogue.a_scale, epilogue)
 
 
 def int8_mm(a: torch.Tensor, b: torch.Tensor, b_scale: torch.Tensor, epilogue: Epilogue) -> torch.Tensor:

@@ -13,8 +13,9 @@ from typing import Any
 
 import torch
 
-from quant.kernels.arguments import Ending, Epilogue, Prologue
+from quant.kernels.arguments import Ending, Epilogue, Int4Weight, Prologue, Sparse24Weight
 from quant.kernels.dispatch import Call, Implementation, choose, explain
+from quant.kernels.layouts import nibbles, sparse24
 from quant.kernels.runtime import availability
 
 _library = torch.library.Library("quant", "DEF")  # type: ignore[no-untyped-call]  # torch types no Library
@@ -27,12 +28,13 @@ _library.define(  # type: ignore[no-untyped-call]
     f"scaled_mm(Tensor a, Tensor a_scale, Tensor b, Tensor b_scale, {_ENDING}, bool fast_accumulate=False) -> Tensor"
 )
 _library.define(  # type: ignore[no-untyped-call]
-    f"int4_mm(Tensor a, Tensor? a_scale, Tensor b_packed, Tensor b_scale, Tensor? b_zero, {_ENDING}) -> Tensor"
+    f"int4_mm(Tensor a, Tensor? a_scale, Tensor b_packed, Tensor b_scale, Tensor? b_zero, {_ENDING}, "
+    f'str layout="{nibbles.NAME}", SymInt? n=None) -> Tensor'
 )
 _library.define(f"int8_mm(Tensor a, Tensor b, Tensor b_scale, {_ENDING}) -> Tensor")  # type: ignore[no-untyped-call]
 _library.define(  # type: ignore[no-untyped-call]
     f"sparse_scaled_mm(Tensor a, Tensor? a_scale, Tensor b_values, Tensor b_meta, Tensor? b_scale, {_ENDING}, "
-    "bool fast_accumulate=False) -> Tensor"
+    f'bool fast_accumulate=False, str layout="{sparse24.NAME}", SymInt? n=None) -> Tensor'
 )
 
 
@@ -69,14 +71,19 @@ def _int4_mm(
     b_zero: torch.Tensor | None,
     *rest: Any,
 ) -> torch.Tensor:
-    n = b_packed.shape[0]
-    call = replace(_call("int4_mm", a, a.dtype, n=n), group=_group(a.shape[-1], b_scale))
-    return _multiplied(call, a, _epilogue(a, a_scale, None, n, *rest), b_packed, b_scale, b_zero)
+    ending, layout, n = _order(rest, len(Ending._fields), nibbles.NAME, b_packed)
+    b = Int4Weight(b_packed, b_scale, b_zero, n, layout)
+    call = replace(
+        _call("int4_mm", a, a.dtype, n=n),
+        group=_group(a.shape[-1], b.groups),
+        layout=layout,
+    )
+    return _multiplied(call, a, _epilogue(a, a_scale, None, n, *ending), b)
 
 
 def _int8_mm(a: torch.Tensor, b: torch.Tensor, b_scale: torch.Tensor, *rest: Any) -> torch.Tensor:
     n = b.shape[0]
-    call = replace(_call("int8_mm", a, a.dtype, n=n), group=_group(a.shape[-1], b_scale))
+    call = replace(_call("int8_mm", a, a.dtype, n=n), group=_group(a.shape[-1], b_scale.shape[1]))
     return _multiplied(call, a, _epilogue(a, None, None, n, *rest), b, b_scale)
 
 
@@ -88,13 +95,20 @@ def _sparse_scaled_mm(
     b_scale: torch.Tensor | None,
     *rest: Any,
 ) -> torch.Tensor:
-    n = b_values.shape[0]
-    call = _call("sparse_scaled_mm", a, a.dtype, n=n)
-    return _multiplied(call, a, _epilogue(a, a_scale, b_scale, n, *rest), b_values, b_meta)
+    ending, layout, n = _order(rest, len(Ending._fields) + 1, sparse24.NAME, b_values)
+    call = replace(_call("sparse_scaled_mm", a, a.dtype, n=n), layout=layout)
+    return _multiplied(call, a, _epilogue(a, a_scale, b_scale, n, *ending), Sparse24Weight(b_values, b_meta, n, layout))
 
 
-def _multiplied(call: Call, a: torch.Tensor, epilogue: Epilogue, *b: torch.Tensor | None) -> torch.Tensor:
-    """Runs a matmul on the rows of `a`."""
+def _order(rest: Sequence[Any], ahead: int, plain: str, weight: torch.Tensor) -> tuple[Sequence[Any], str, int]:
+    """What is ahead of a weight's order and rows, and these, which torch leaves out where they are the defaults."""
+    order = rest[ahead:]
+    n = order[1] if len(order) > 1 else None
+    return rest[:ahead], order[0] if order else plain, weight.shape[0] if n is None else n
+
+
+def _multiplied(call: Call, a: torch.Tensor, epilogue: Epilogue, *b: Any) -> torch.Tensor:
+    """Runs a matmul with its weight on the rows of `a`."""
     out: torch.Tensor = _chosen(call).run(a.reshape(-1, call.k), *b, epilogue)
     return out.reshape(*a.shape[:-1], call.n)
 
@@ -118,9 +132,9 @@ def _or_one(scale: torch.Tensor | None, device: torch.device) -> torch.Tensor:
     return torch.ones(1, 1, device=device) if scale is None else scale
 
 
-def _group(k: int, scale: torch.Tensor) -> int:
+def _group(k: int, groups: int) -> int:
     """Columns that share a scale, 0 where a row has one."""
-    return 0 if scale.shape[1] == 1 else k // scale.shape[1]
+    return 0 if groups == 1 else k // groups
 
 
 def _expanded(x: torch.Tensor | None, shape: Sequence[int]) -> torch.Tensor | None:
@@ -166,12 +180,16 @@ def _fake_quantize_rows(
     return x.new_empty(x.shape, dtype=dtype), x.new_empty(rows, dtype=torch.float32)
 
 
-def _fake(before: int, weight: int) -> Callable[..., torch.Tensor]:
-    """Of a matmul with so many operands before its ending, of which one is the weight [N, ...]."""
+def _fake(before: int, weight: int, rows: int | None) -> Callable[..., torch.Tensor]:
+    """Of a matmul with so many operands before its ending, of which one is the weight [N, ...].
+
+    Where the weight may be in another order, the operand `rows` is N, if it is given.
+    """
 
     def fake(a: torch.Tensor, *rest: Any) -> torch.Tensor:
         out_dtype = Ending(*rest[before - 1 : before - 1 + len(Ending._fields)]).out_dtype
-        return a.new_empty([*a.shape[:-1], rest[weight - 1].shape[0]], dtype=out_dtype)
+        n = rest[rows - 1] if rows is not None and rows <= len(rest) else None
+        return a.new_empty([*a.shape[:-1], rest[weight - 1].shape[0] if n is None else n], dtype=out_dtype)
 
     return fake
 
@@ -179,11 +197,11 @@ def _fake(before: int, weight: int) -> Callable[..., torch.Tensor]:
 # One entry for every device: which implementation runs is `dispatch`'s to say, and to explain.
 _library.impl("quantize_rows", _quantize_rows, "CompositeExplicitAutograd")  # type: ignore[no-untyped-call]
 torch.library.register_fake("quant::quantize_rows", _fake_quantize_rows, lib=_library)
-for _name, _run, _operands, _weight in (
-    ("scaled_mm", _scaled_mm, 4, 2),
-    ("int4_mm", _int4_mm, 5, 2),
-    ("int8_mm", _int8_mm, 3, 1),
-    ("sparse_scaled_mm", _sparse_scaled_mm, 5, 2),
+for _name, _run, _operands, _weight, _rows in (
+    ("scaled_mm", _scaled_mm, 4, 2, None),
+    ("int4_mm", _int4_mm, 5, 2, 12),
+    ("int8_mm", _int8_mm, 3, 1, None),
+    ("sparse_scaled_mm", _sparse_scaled_mm, 5, 2, 13),
 ):
     _library.impl(_name, _run, "CompositeExplicitAutograd")  # type: ignore[no-untyped-call]
-    torch.library.register_fake(f"quant::{_name}", _fake(_operands, _weight), lib=_library)
+    torch.library.register_fake(f"quant::{_name}", _fake(_operands, _weight, _rows), lib=_library)

@@ -15,25 +15,27 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from quant.kernels import hopper_tiles, tiles
+from quant.kernels import hopper_swap_tiles, hopper_tiles, swap_tiles, tiles
+from quant.kernels.hopper_swap_tiles import HopperSwapTile
 from quant.kernels.hopper_tiles import HopperTile
 from quant.kernels.host import mma_gemm, sm90_gemm
 from quant.kernels.runtime.architectures import Architecture
 from quant.kernels.runtime.cubins import cache_dir
 from quant.kernels.runtime.errors import KernelError
+from quant.kernels.swap_kinds import KINDS
+from quant.kernels.swap_tiles import SwapTile
 from quant.kernels.tiles import Tile
 
 FORMAT_VERSION = 1
-_FAMILIES: dict[str, type[Tile] | type[HopperTile]] = {
+#: How a matmul is cut; the kernel decides which.
+AnyTile = Tile | HopperTile | SwapTile | HopperSwapTile
+_FAMILIES: dict[str, type[AnyTile]] = {
     mma_gemm.INT8: Tile,
     mma_gemm.FP8: Tile,
     sm90_gemm.INT8: HopperTile,
     sm90_gemm.FP8: HopperTile,
+    **{name: HopperSwapTile if kind.hopper else SwapTile for name, kind in KINDS.items()},
 }
-
-
-#: How a matmul is cut; the kernel decides which.
-AnyTile = Tile | HopperTile
 
 
 class Choice(NamedTuple):
@@ -70,11 +72,23 @@ def has_tiles(kernel: str) -> bool:
     return kernel in _FAMILIES
 
 
-def candidates(kernel: str, architecture: Architecture, *, block_scales: bool = False) -> Sequence[AnyTile]:
-    """The tiles of a kernel that fit an architecture; with scales by block sums are kept twice, as FP8's always are."""
-    promoted = block_scales or kernel in (mma_gemm.FP8, sm90_gemm.FP8)
+def candidates(kernel: str, architecture: Architecture, *, fine_scales: bool = False) -> Sequence[AnyTile]:
+    """The tiles of a kernel that fit an architecture.
+
+    Args:
+        kernel: its name.
+        architecture: of the GPU.
+        fine_scales: has the weight scales by block, or by groups of less than 128 columns? Sums are then kept twice, as
+            FP8's always are, or scales take more registers.
+    """
+    kind = KINDS.get(kernel)
+    if kind is not None:
+        if kind.hopper:
+            return hopper_swap_tiles.candidates(architecture, kind, small_groups=fine_scales)
+        return swap_tiles.candidates(architecture, kind, small_groups=fine_scales)
+    promoted = fine_scales or kernel in (mma_gemm.FP8, sm90_gemm.FP8)
     if _FAMILIES[kernel] is HopperTile:
-        return hopper_tiles.candidates(architecture, promoted=promoted, block_scales=block_scales)
+        return hopper_tiles.candidates(architecture, promoted=promoted, block_scales=fine_scales)
     return tiles.candidates(architecture, promoted=promoted)
 
 
@@ -86,7 +100,7 @@ def choose(
     architecture: Architecture,
     multiprocessors: int,
     *,
-    block_scales: bool = False,
+    fine_scales: bool = False,
 ) -> Choice:
     """The tile for out [m, n] = a [m, k] b [n, k]^T.
 
@@ -95,15 +109,20 @@ def choose(
         m, n, k: sizes.
         architecture: of the GPU.
         multiprocessors: how many it has.
-        block_scales: has the weight scales by block? Tables are about plain scales: a tile that does not fit is not
-            taken from them.
+        fine_scales: as of `candidates`. Tables are about others: a tile that does not fit is not taken from them.
     """
-    possible = candidates(kernel, architecture, block_scales=block_scales)
+    possible = candidates(kernel, architecture, fine_scales=fine_scales)
     for table in load(architecture.name):
         measured = table.find(kernel, m, n, k)
         if measured in possible and measured is not None:
             return Choice(measured, f"measured on {table.gpu}")
-    return Choice(min(possible, key=lambda tile: tile.clocks(m, n, k, architecture, multiprocessors)), "rule")
+
+    def clocks(tile: AnyTile) -> float:
+        if isinstance(tile, SwapTile | HopperSwapTile):
+            return tile.clocks(m, n, k, architecture, multiprocessors, KINDS[kernel])
+        return tile.clocks(m, n, k, architecture, multiprocessors)
+
+    return Choice(min(possible, key=clocks), "rule")
 
 
 @cache

@@ -3,30 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import NamedTuple
 
 import torch
 
-from quant.kernels import tile_tables
-from quant.kernels.arguments import Epilogue
-from quant.kernels.host import mma_gemm, sm90_gemm
+from quant.kernels import tile_tables, tuning_inputs
 from quant.kernels.runtime import cupy_launch
 from quant.kernels.runtime.architectures import Architecture
 from quant.kernels.tile_tables import AnyTile, Entry, Table
-from quant.kernels.tiles import Tile
+from quant.kernels.tuning_inputs import Size as Size
 
 #: Written between two measurements, so that none finds the other's operands in the L2 cache (50 MB on Hopper).
 _FLUSH_BYTES = 256 * 2**20
 _ROUNDS = 11
-
-
-class Size(NamedTuple):
-    """A matmul to tune: out [m, n] = a [m, k] b [n, k]^T by a kernel."""
-
-    kernel: str
-    m: int
-    n: int
-    k: int
 
 
 #: The seconds of one call.
@@ -64,14 +52,7 @@ def gpu_timer(device: torch.device) -> Timer:
     flush = torch.empty(_FLUSH_BYTES, dtype=torch.int8, device=device)
 
     def seconds(size: Size, tile: AnyTile) -> float:
-        dtype = torch.float8_e4m3fn if size.kernel in (mma_gemm.FP8, sm90_gemm.FP8) else torch.int8
-        a, b = (torch.randint(-100, 101, (rows, size.k), dtype=torch.int8, device=device) for rows in (size.m, size.n))
-        scales = (torch.rand(size.m, 1, device=device), torch.rand(size.n, 1, device=device))
-        a, b, epilogue = a.view(dtype), b.view(dtype), Epilogue(*scales)
-        if isinstance(tile, Tile):
-            planned = mma_gemm.plan(size.kernel, a, b, epilogue, tile)
-        else:
-            planned = sm90_gemm.plan(size.kernel, a, b, epilogue, tile, multiprocessors=multiprocessors)
+        planned = tuning_inputs.planned(size, tile, device, multiprocessors)  # holds the tensors
         cupy_launch.prepare([planned.launch.build], device)
         taken: list[float] = []
         for _ in range(_ROUNDS):

@@ -87,10 +87,12 @@ class Operands:
             arguments.a_block_scales = self.address(epilogue.a_scale.contiguous())
 
 
-def aligned(codes: torch.Tensor) -> torch.Tensor:
-    """Codes [R, K] in the layout `aligned_rows`: the tensor itself where it lies so, else a copy."""
-    codes = aligned_rows.pack(codes)
-    apart = codes.stride(0) % VECTOR_BYTES == 0 and codes.stride(0) >= codes.shape[1]
-    if codes.stride(1) != 1 or not apart or codes.data_ptr() % VECTOR_BYTES:
-        return codes.clone(memory_format=torch.contiguous_format)
-    return codes
+def aligned(rows: torch.Tensor) -> torch.Tensor:
+    """Rows [R, K] of one- or two-byte elements in the layout `aligned_rows`: the tensor itself where it lies so, else a
+    copy.
+    """
+    rows = aligned_rows.pack(rows)
+    apart = rows.stride(0) * rows.itemsize % VECTOR_BYTES == 0 and rows.stride(0) >= rows.shape[1]
+    if rows.stride(1) != 1 or not apart or rows.data_ptr() % VECTOR_BYTES:
+        return rows.clone(memory_format=torch.contiguous_format)
+    return rows

@@ -79,6 +79,59 @@ class HopperArguments(ctypes.Structure):
     )
 
 
+class GroupScales(ctypes.Structure):
+    """int4_scales.cuh."""
+
+    _fields_ = (
+        ("scales", ctypes.c_void_p),
+        ("zeros", ctypes.c_void_p),
+        ("groups", ctypes.c_int32),
+        ("blocks", ctypes.c_int32),
+        ("steps", ctypes.c_int32),
+        ("dtype", ctypes.c_int32),
+    )
+
+
+class SwapArguments(ctypes.Structure):
+    """mma_swap_ab.cuh."""
+
+    _fields_ = (
+        ("a", ctypes.c_void_p),
+        ("a_stride", ctypes.c_int64),
+        ("weight", ctypes.c_void_p),
+        ("metadata", ctypes.c_void_p),
+        ("out", ctypes.c_void_p),
+        ("m", ctypes.c_int32),
+        ("n", ctypes.c_int32),
+        ("k", ctypes.c_int32),
+        ("slabs", ctypes.c_int32),
+        ("blocks", ctypes.c_int32),
+        ("promote_slabs", ctypes.c_int32),
+        ("scales", GroupScales),
+        ("epilogue", Epilogue),
+    )
+
+
+class HopperSwapArguments(ctypes.Structure):
+    """sm90_swap_ab.cuh. Whoever launches fills the maps."""
+
+    _fields_ = (
+        ("a", ctypes.c_uint8 * 128),
+        ("weight", ctypes.c_uint8 * 128),
+        ("metadata", ctypes.c_uint8 * 128),
+        ("out", ctypes.c_void_p),
+        ("m", ctypes.c_int32),
+        ("n", ctypes.c_int32),
+        ("k", ctypes.c_int32),
+        ("weight_rows", ctypes.c_int32),
+        ("promote_steps", ctypes.c_int32),
+        ("scales", GroupScales),
+        ("epilogue", Epilogue),
+        # C++ makes a structure as long as a multiple of 64 bytes, to which maps are aligned.
+        ("unused", ctypes.c_uint8 * 40),
+    )
+
+
 class QuantizeArguments(ctypes.Structure):
     """quantize_rows.cu."""
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import torch
 from torch.nn import functional as F
 
+NAME = "nibbles"
 #: Codes in a word.
 WORD = 8
 LOWEST, HIGHEST = -8, 7

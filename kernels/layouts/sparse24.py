@@ -15,8 +15,10 @@ from quant.kernels.layouts import nibbles
 
 NAME = "sparse24"
 GROUP = 4
-#: Groups looked at in one go: few enough that what is computed of them stays in a core's cache.
-_CHUNK = 2**18
+#: Bytes of a weight looked at in one go by a CPU: few enough that what is computed of them stays in a core's cache.
+_CHUNK = 2**19
+#: By a GPU, which starts slowly.
+_GPU_CHUNK = 2**26
 #: A group as one integer, and its two values as one, by bytes of an element; wider elements are gathered one by one.
 _WORDS = {1: (torch.int32, torch.int16), 2: (torch.int64, torch.int32)}
 _NOT_24 = -1
@@ -115,8 +117,10 @@ def meta_width(k: int) -> int:
 def _chunks(weight: torch.Tensor) -> Iterator[tuple[int, torch.Tensor]]:
     """Stretches of a weight's groups [groups, 4], each with the number of its first; views where it is contiguous."""
     groups = _whole(weight).view(-1, GROUP)
-    for start in range(0, len(groups), _CHUNK):
-        yield start, groups[start : start + _CHUNK]
+    size = _CHUNK if weight.device.type == "cpu" else _GPU_CHUNK
+    step = max(1, size // (GROUP * weight.itemsize))
+    for start in range(0, len(groups), step):
+        yield start, groups[start : start + step]
 
 
 def _whole(x: torch.Tensor) -> torch.Tensor:

@@ -31,7 +31,8 @@ class QuantLinear(nn.Module):
         form: what the layer is made of.
         layout: order of the weight in memory, see `quant.modules.weights`. `state_dict()` has it as stored.
         weight, weight_packed, ...: see there.
-        weight_scale: as in a checkpoint, None where the weight is not quantized.
+        weight_scale: as in a checkpoint, None where the weight is not quantized; of 4-bit weights in the order of the
+            codes.
         input_scale: float32 [1] where the scheme's input is static, else None.
         pre_quant_scale: float32 [K] where the layer was smoothed, else None.
         low_rank_up, low_rank_down: [N, R] and [R, K] in the model's dtype, or None.
@@ -115,10 +116,12 @@ class QuantLinear(nn.Module):
 
     def prepack(self) -> QuantLinear:
         """Puts the weight into the order that the ops of its device read; once, as the only copy. Returns self."""
-        device = next(tensor.device.type for tensor in self._buffers.values() if tensor is not None)
-        if device != "meta" and self._kind.wanted(device) != self.layout:
+        if any(tensor is not None and tensor.is_meta for tensor in self._buffers.values()):
+            return self
+        wanted = self._kind.wanted(self._buffers, self.out_features, self.in_features)
+        if wanted != self.layout:
             self._unpack()
-            self._swap(self._kind.ready(self._take(self._kind.leaves), device, self.in_features))
+            self._swap(self._kind.ready(self._take(self._kind.leaves), wanted, self.in_features))
         return self
 
     def _unpack(self) -> None:
@@ -128,12 +131,13 @@ class QuantLinear(nn.Module):
 
     def _stored(self) -> dict[str, torch.Tensor]:
         """The weight's tensors as a checkpoint has them. On the meta device only their shapes are known."""
-        ready = {name: b for name, b in self._buffers.items() if b is not None and name not in _BESIDE}
+        beside = self._beside()
+        ready = {name: b for name, b in self._buffers.items() if b is not None and name not in beside}
         if self.layout == self._kind.as_stored:
             return ready
         first = next(iter(ready.values()))
         if not first.is_meta:
-            return self._kind.stored(ready, self.in_features)
+            return self._kind.stored(ready, self.out_features, self.in_features)
         layout = tensor_layout(self.form, self.out_features, self.in_features)
         return {
             name: torch.empty(shape, dtype=dtype or first.dtype, device="meta")
@@ -146,10 +150,14 @@ class QuantLinear(nn.Module):
         return {name: tensor for name, tensor in found.items() if tensor is not None}
 
     def _swap(self, weight: Mapping[str, torch.Tensor]) -> None:
-        beside = {name: self._buffers.get(name) for name in _BESIDE}
+        weight_and_beside = {**weight, **self._beside()}
         self._buffers.clear()
-        for name, tensor in {**weight, **beside}.items():
+        for name, tensor in weight_and_beside.items():
             self.register_buffer(name, tensor)
+
+    def _beside(self) -> dict[str, torch.Tensor | None]:
+        """What is no part of the weight, whatever order that is in."""
+        return {name: self._buffers.get(name) for name in _BESIDE if name not in self._kind.leaves}
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """x [..., K] -> [..., N] in x's dtype."""
@@ -180,20 +188,32 @@ class QuantLinear(nn.Module):
 
     def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> QuantLinear:
         """Lets `.to(device)` through and keeps the dtypes of packed tensors under `.to(dtype)`, `.half()`, ..."""
+        empty = any(b is not None and b.is_meta for b in self._buffers.values())
+        if not empty and self._becomes_wider(fn):
+            self._unpack()
         follows = {*self._floating, *(("weight_values",) if "weight" in self._floating else ())}
         kept = {name: b for name, b in self._buffers.items() if b is not None and name not in follows}
-        empty = any(b is not None and b.is_meta for b in self._buffers.values())
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         for name, before in kept.items():
             after = self._buffers[name]
             if after is not None and after.dtype != before.dtype:
                 self._buffers[name] = before.to(after.device)
+        for name, tensor in self._buffers.items():
+            if tensor is not None and tensor.ndim > 2:  # an order that `.to(memory_format=...)` takes for an image
+                self._buffers[name] = tensor.contiguous()
         return self if empty else self.prepack()  # what was empty holds nothing yet that could be put into order
+
+    def _becomes_wider(self, fn: Callable[[torch.Tensor], torch.Tensor]) -> bool:
+        """Does `fn` give the weight elements of another width, so that it cannot stay in the order it is in?"""
+        values = self._buffers.get("weight_values")
+        if values is None or self.layout == self._kind.plain or "weight" not in self._floating:
+            return False
+        return fn(values.new_empty(1)).itemsize != values.itemsize
 
     def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
         if self.bias is not None:
             destination[f"{prefix}bias"] = self.bias if keep_vars else self.bias.detach()
-        tensors = {**self._stored(), **{name: self._buffers[name] for name in _BESIDE}}
+        tensors = {**self._stored(), **self._beside()}
         for name in tensor_layout(self.form, self.out_features, self.in_features):
             destination[prefix + name] = tensors[name]
 
@@ -205,4 +225,6 @@ class QuantLinear(nn.Module):
     def extra_repr(self) -> str:
         shape = f"in_features={self.in_features}, out_features={self.out_features}"
         smoothed = ", smoothed" if self.pre_quant_scale is not None else ""
-        return f"{shape}, bias={self.bias is not None}, scheme={self.form.label}{smoothed}"
+        known = self.layout in (self._kind.as_stored, self._kind.plain)
+        order = "" if known else f", layout={self.layout}"
+        return f"{shape}, bias={self.bias is not None}, scheme={self.form.label}{smoothed}{order}"

@@ -11,12 +11,22 @@ from quant.errors import KernelChoiceError
 from quant.form import LayerForm
 from quant.kernels import dispatch, tile_tables
 from quant.kernels.catalog import KERNELS
+from quant.kernels.checks import CODES
+from quant.kernels.prepacking import MANY_ROWS
 from quant.kernels.runtime import availability
 from quant.kernels.runtime.architectures import ARCHITECTURES, of_capability
 from quant.packing.eight_bit import storage_dtype
 
-#: Where a layer's M is not known: many tokens, as in a video.
-MANY_ROWS = 32_760
+#: Of a layer whose input is not quantized: the model's dtype, which its form does not say.
+MODEL_DTYPE = torch.bfloat16
+#: In the order of a table.
+_DTYPE_NAMES = {
+    torch.int8: "INT8",
+    torch.float8_e4m3fn: "FP8",
+    torch.bfloat16: "bf16",
+    torch.float16: "fp16",
+    torch.float32: "fp32",
+}
 
 
 class Option(NamedTuple):
@@ -68,6 +78,8 @@ def ops_of(form: LayerForm) -> tuple[str, ...]:
 def explain(form: LayerForm, m: int, n: int, k: int, *, arch: str | None = None) -> tuple[Explanation, ...]:
     """What a layer of this form does with an input [m, k] and a weight [n, k].
 
+    A packed or sparse weight is put into the order of the implementation that runs it: none is refused for its order.
+
     Args:
         form: of the layer.
         m, n, k: sizes.
@@ -85,8 +97,7 @@ def explain(form: LayerForm, m: int, n: int, k: int, *, arch: str | None = None)
         call = dispatch.Call(
             op=op,
             device="cpu" if gpu is None else "cuda",
-            # A layer whose input is not quantized takes the model's dtype.
-            dtype=torch.bfloat16 if inputs is None else storage_dtype(inputs),
+            dtype=MODEL_DTYPE if inputs is None else storage_dtype(inputs),
             m=m,
             n=0 if rows else n,
             k=k,
@@ -107,7 +118,8 @@ def overview() -> tuple[str, list[tuple[str, ...]]]:
     """What this machine can run, in a sentence, and a row for each compiled kernel.
 
     Returns:
-        The sentence; rows of name, summary, codes, and for each architecture "yes" or "".
+        The sentence; rows of name, summary, dtypes that its op's input has or that it makes, and for each architecture
+        "yes" or "".
     """
     if torch.cuda.is_available():
         device = torch.device("cuda", torch.cuda.current_device())
@@ -117,12 +129,8 @@ def overview() -> tuple[str, list[tuple[str, ...]]]:
         reason, name = "torch sees no CUDA device", "this machine"
     rows = []
     for kernel in KERNELS:
-        (implementation,) = (each for each in dispatch.IMPLEMENTATIONS if each.name == kernel.name)
-        (limits,) = implementation.limits
-        codes = ", ".join("INT8" if dtype == torch.int8 else "FP8" for dtype in limits.dtypes) or "INT8, FP8"
-        rows.append(
-            (kernel.name, kernel.summary, codes, *("yes" if a in kernel.architectures else "" for a in ARCHITECTURES))
-        )
+        runs = ("yes" if a in kernel.architectures else "" for a in ARCHITECTURES)
+        rows.append((kernel.name, kernel.summary, _dtypes(kernel.name), *runs))
     return f"{name} runs them" if reason is None else f"{name} runs none of them: {reason}", rows
 
 
@@ -141,6 +149,13 @@ def kernels_of_layer(form: LayerForm, n: int, k: int) -> dict[str, str]:
     """Architecture to the implementation of the matmul with a weight [n, k] there, at many rows."""
     found = {arch: explain(form, MANY_ROWS, n, k, arch=arch)[-1].chosen for arch in ARCHITECTURES}
     return {arch: "none" if chosen is None else chosen.name for arch, chosen in found.items()}
+
+
+def _dtypes(kernel: str) -> str:
+    """What a compiled kernel takes of the dtypes that calls differ in; those without such a limit make codes."""
+    limits = [each for one in dispatch.IMPLEMENTATIONS if one.name == kernel for each in one.limits]
+    found = {dtype for each in limits for dtype in each.dtypes or CODES}
+    return ", ".join(name for dtype, name in _DTYPE_NAMES.items() if dtype in found)
 
 
 class _Gpu(NamedTuple):

@@ -58,6 +58,7 @@ class Layer:
         output_error: relative error of the layer's output over the calibration data, None where that was not taken.
         weight_dtype: of the weight as stored, torch's name.
         kernels: architecture to the implementation of the matmul that a GPU of it runs; empty where not quantized.
+        form: what it is made of; None where it is not quantized. `scheme` names it.
     """
 
     name: str
@@ -71,6 +72,13 @@ class Layer:
     output_error: float | None = None
     weight_dtype: str = ""
     kernels: Mapping[str, str] = field(default_factory=dict)
+    form: LayerForm | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON, in which `scheme` stands for the form."""
+        body = asdict(self)
+        del body["form"]
+        return body
 
 
 @dataclass(frozen=True)
@@ -108,7 +116,10 @@ class Inspection:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
-        components = [{**asdict(c), "compression": c.compression} for c in self.components]
+        components = [
+            {**asdict(c), "layers": [layer.to_dict() for layer in c.layers], "compression": c.compression}
+            for c in self.components
+        ]
         return {"folder": str(self.folder), "components": components, "provenance": dict(self.provenance)}
 
 
@@ -177,6 +188,7 @@ def _layer(
         output_error=record.get("output_error"),
         weight_dtype=_TORCH_NAMES.get(own[leaf].dtype, ""),
         kernels={} if form is None else kernels_of_layer(form, shape[0], shape[1]),
+        form=form,
     )
 
 

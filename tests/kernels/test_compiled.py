@@ -237,9 +237,9 @@ def test_a_tile_is_chosen_once_for_each_size(monkeypatch: pytest.MonkeyPatch) ->
     asked: list[tuple[int, bool]] = []
     choose = tile_tables.choose
 
-    def counting(kernel: str, m: int, *rest: Any, block_scales: bool) -> tile_tables.Choice:
-        asked.append((m, block_scales))
-        return choose(kernel, m, *rest, block_scales=block_scales)
+    def counting(kernel: str, m: int, *rest: Any, fine_scales: bool) -> tile_tables.Choice:
+        asked.append((m, fine_scales))
+        return choose(kernel, m, *rest, fine_scales=fine_scales)
 
     monkeypatch.setattr(tile_tables, "choose", counting)
     with emulated("sm_80"):
@@ -263,7 +263,7 @@ def test_what_is_launched_on_hopper(m: int, kind: str, dtype: torch.dtype) -> No
     with pretended("sm_90a", lambda launch, device: noted.append(launch)):
         out = ops.scaled_mm(a, a_scale, b, b_scale, out_dtype=torch.bfloat16)
         by_block = kind.startswith("blocks")
-        tile = tile_tables.choose(name, m, n, k, here, here.multiprocessors, block_scales=by_block).tile
+        tile = tile_tables.choose(name, m, n, k, here, here.multiprocessors, fine_scales=by_block).tile
     assert isinstance(tile, HopperTile)
     (launch,) = noted
     macros = dict(launch.build.defines)

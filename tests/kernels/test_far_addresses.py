@@ -5,11 +5,14 @@ from __future__ import annotations
 import pytest
 import torch
 
-from quant.kernels import reference
-from quant.kernels.arguments import Epilogue, Prologue
-from quant.kernels.host import mma_gemm
+from quant.kernels import reference, reference_packed, weight_orders
+from quant.kernels.arguments import Epilogue, Int4Weight, Prologue
+from quant.kernels.host import mma_gemm, mma_swap_ab
 from quant.kernels.host import quantize_rows as rows_host
+from quant.kernels.layouts import int4_fragments, nibbles
 from quant.kernels.runtime.sources import shipped
+from quant.kernels.swap_kinds import W4A8
+from quant.kernels.swap_tiles import SwapTile
 from quant.kernels.tiles import Tile
 from tests.emulator.emulator import EmulatorError, Mutation, compile_kernel, mutated
 from tests.kernels.matmul_cases import INT8, operands
@@ -61,6 +64,38 @@ def test_results_of_a_matmul() -> None:
 def test_counting_in_32_bits_is_found(mistake: Mutation) -> None:
     with pytest.raises(EmulatorError, match="out of bounds"):
         _matmul(mistake)
+
+
+def _swapped(*mistakes: Mutation) -> None:
+    """The same with the weight, of four bits, as left operand."""
+    m, n, k, tile = 200_000, 16_384, 64, SwapTile(64, 64, 1, 32, 32, 1, 2)
+    a, _, generator = operands(m, 1, k, INT8)
+    values = torch.randint(-7, 8, (n, k), dtype=INT8, generator=generator)
+    plain = Int4Weight(nibbles.pack(values), torch.full((n, 1), 0.01), None, n)
+    a_scale, residual = torch.rand(m, 1, generator=generator), torch.empty(m, n, dtype=torch.float16)
+    residual[-64:] = 2
+    epilogue = Epilogue(a_scale, torch.ones(1, 1), residual=residual, out_dtype=torch.bfloat16)
+    planned = mma_swap_ab.plan(W4A8, a, weight_orders.packed(plain, int4_fragments.NAME_8, k), epilogue, tile)
+    last = Mutation("mma_swap_ab.cuh", "(blockIdx.x, args.m", f"({planned.launch.grid - 1}u, args.m", "one block")
+    sources = shipped()
+    for change in (last, *mistakes):
+        sources = mutated(sources, change)
+    program = compile_kernel(planned.launch.build, "sm_80", sources=sources)
+    tail = slice((m - 1) // tile.m * tile.m, m)
+    program.run(planned.launch._replace(grid=1), _only(tail, planned.held, planned.out))
+    part = Epilogue(a_scale[tail], epilogue.b_scale, residual=residual[tail], out_dtype=torch.bfloat16)
+    expected = reference_packed.int4_mm(a[tail], plain, part)[:, -tile.n :]
+    assert torch.equal(planned.out[tail, -tile.n :], expected)
+
+
+def test_results_of_a_matmul_with_the_weight_first() -> None:
+    _swapped()
+
+
+def test_counting_its_results_in_32_bits_is_found() -> None:
+    mistake = Mutation("swap_epilogue.cuh", "static_cast<s64>(token) * n", "token * n", "32 bits in the result")
+    with pytest.raises(EmulatorError, match="out of bounds"):
+        _swapped(mistake)
 
 
 def test_rows_of_a_quantization() -> None:

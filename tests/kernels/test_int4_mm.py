@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from quant.kernels import ops, reference_packed
-from quant.kernels.arguments import Epilogue
+from quant.kernels import ops, reference_packed, weight_orders
+from quant.kernels.arguments import Epilogue, Int4Weight
 from quant.kernels.dispatch import IMPLEMENTATIONS, Call, choose, only
 from quant.kernels.layouts import nibbles
 from quant.kernels.numerics import encode
@@ -130,8 +130,29 @@ def test_int_mm_is_the_reference_bit_for_bit(m: int, n: int, groups: int, eights
     scale = group_scales(n, groups, torch.float32, generator)
     epilogue = Epilogue(torch.rand(m, 1), torch.ones(1, 1), torch.randn(n), "gelu")
     (by_torch,) = (each for each in IMPLEMENTATIONS if (each.name, each.op) == ("torch._int_mm", "int4_mm"))
-    operands = (a, nibbles.pack(codes), scale, None, epilogue)
-    assert torch.equal(by_torch.run(*operands), reference_packed.int4_mm(*operands))
+    plain = Int4Weight(nibbles.pack(codes), scale, None, n)
+    expected = reference_packed.int4_mm(a, plain, epilogue)
+    for layout in weight_orders.INT4:
+        assert torch.equal(by_torch.run(a, weight_orders.packed(plain, layout, k), epilogue), expected)
+
+
+@pytest.mark.parametrize("size", SIZES, ids=str)
+@pytest.mark.parametrize("dtype", [*FLOATS, *CODES])
+@pytest.mark.parametrize("layout", weight_orders.INT4)
+def test_every_order_of_the_weight_gives_the_same_bits(
+    size: tuple[int, int, int, int], dtype: torch.dtype, layout: str
+) -> None:
+    m, k, n, groups = size
+    generator = generator_of(*size, 11)
+    a, codes = activations(m, k, dtype, generator), nibble_codes(n, k, generator)
+    scale = group_scales(n, groups, torch.bfloat16, generator)
+    zero = None if dtype in CODES else nibble_codes(n, groups, generator)
+    given: dict[str, Any] = {"a_scale": torch.rand(m, 1) if dtype in CODES else None, "bias": torch.randn(n)}
+    expected = ops.int4_mm(a, nibbles.pack(codes), scale, zero, **given, out_dtype=torch.float32)
+    b = weight_orders.packed(Int4Weight(nibbles.pack(codes), scale, zero, n), layout, k)
+    found = ops.int4_mm(a, b.packed, b.scale, b.zero, **given, out_dtype=torch.float32, layout=b.layout, n=b.n)
+    assert b.layout == layout
+    assert torch.equal(found, expected)
 
 
 @given(st.integers(1, 7), st.integers(0, 2**31 - 1))
@@ -189,8 +210,9 @@ def test_leading_dimensions_strides_and_no_rows(dtype: torch.dtype) -> None:
         assert ops.int8_mm(a[:0], codes, scale, out_dtype=torch.bfloat16).shape == (0, 10)
 
 
+@pytest.mark.parametrize("layout", weight_orders.INT4)
 @pytest.mark.parametrize("dtype", [torch.bfloat16, *CODES])
-def test_opcheck(dtype: torch.dtype) -> None:
+def test_opcheck(dtype: torch.dtype, layout: str) -> None:
     # torch compares inputs before and after with allclose, which it has not for FP8 on a CPU.
     tests = ("test_autograd_registration", "test_faketensor", "test_aot_dispatch_dynamic")
     checks = tests if dtype == FP8 else ("test_schema", *tests)
@@ -202,26 +224,27 @@ def test_opcheck(dtype: torch.dtype) -> None:
     a_scale = torch.rand(5, 1) if is_code else None
     for out_dtype, out_scale in ((torch.float16, None), (torch.int8, torch.ones(1))):
         ending = (torch.randn(8), "gelu", None, torch.randn(5, 8), out_dtype, out_scale)
-        arguments = (a, a_scale, nibbles.pack(codes), scale, zero, *ending)
+        b = weight_orders.packed(Int4Weight(nibbles.pack(codes), scale, zero, 8), layout, 32)
+        arguments = (a, a_scale, b.packed, b.scale, b.zero, *ending, layout, 8)
         torch.library.opcheck(torch.ops.quant.int4_mm.default, arguments, test_utils=checks)
-        if not is_code:
+        if not is_code and layout == nibbles.NAME:
+            torch.library.opcheck(torch.ops.quant.int4_mm.default, arguments[:-2], test_utils=checks)
             torch.library.opcheck(torch.ops.quant.int8_mm.default, (a, codes, scale, *ending), test_utils=checks)
 
 
+@pytest.mark.parametrize("layout", weight_orders.INT4)
 @pytest.mark.parametrize("dtype", [torch.bfloat16, *CODES])
-def test_compiles_into_one_graph_for_every_number_of_rows(dtype: torch.dtype) -> None:
+def test_compiles_into_one_graph_for_every_number_of_rows(dtype: torch.dtype, layout: str) -> None:
     generator = generator_of(10)
     codes = nibble_codes(10, 32, generator)
-    packed, scale = nibbles.pack(codes), group_scales(10, 2, torch.bfloat16, generator)
+    scale = group_scales(10, 2, torch.bfloat16, generator)
+    b = weight_orders.packed(Int4Weight(nibbles.pack(codes), scale, None, 10), layout, 32)
     gate = torch.randn(1, 10)
 
     def layer(x: torch.Tensor) -> torch.Tensor:
-        if dtype not in CODES:
-            return ops.int4_mm(x, packed, scale, gate=gate, out_dtype=dtype) + ops.int8_mm(
-                x, codes, scale, gate=gate, out_dtype=dtype
-            )
-        q, a_scale = ops.quantize_rows(x, dtype)
-        return ops.int4_mm(q, packed, scale, a_scale=a_scale, gate=gate, out_dtype=x.dtype)
+        q, a_scale = ops.quantize_rows(x, dtype) if dtype in CODES else (x, None)
+        out = ops.int4_mm(q, b.packed, b.scale, a_scale=a_scale, gate=gate, out_dtype=x.dtype, layout=layout, n=b.n)
+        return out if dtype in CODES else out + ops.int8_mm(x, codes, scale, gate=gate, out_dtype=dtype)
 
     torch._dynamo.reset()
     compiled = torch.compile(layer, fullgraph=True, dynamic=True, backend="aot_eager")
@@ -240,5 +263,5 @@ def test_what_runs_on_a_cpu() -> None:
     assert choose(Call("int8_mm", "cpu", torch.bfloat16, m=4, n=8, k=64)).run is reference_packed.int8_mm
     with pytest.raises(ValueError, match="reference takes float32, bfloat16, float16, not int8"):
         choose(Call("int8_mm", "cpu", torch.int8, m=4, n=8, k=64))
-    gpu = Call("int4_mm", "cuda", torch.int8, m=64, n=64, k=64, capability=(9, 0))
+    gpu = Call("int4_mm", "cuda", torch.int8, m=64, n=64, k=64, capability=(7, 5))
     assert choose(gpu).run is reference_packed.int4_mm

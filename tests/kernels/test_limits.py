@@ -25,6 +25,8 @@ ROWS = replace(CALL, op="quantize_rows", n=0, group=128)
         (Limits(m_at_most=32), "needs M <= 32, got 33"),
         (Limits(k_at_most=63), "needs K <= 63, got 64"),
         (Limits(block_scales=False), None),
+        (Limits(group_sizes=(32, 64, 128)), None),
+        (Limits(layouts=("mma_sparse24",)), None),
         (Limits(), None),
     ],
 )
@@ -48,6 +50,27 @@ def test_scales_by_part_are_refused_in_words(limits: Limits, call: Call, says: s
     assert (limits.refusal(call) or "").endswith(says)
     assert Limits().refusal(call) is None
     assert limits.refusal(replace(call, group=0, block_scales=False)) is None
+
+
+@pytest.mark.parametrize(
+    ("group", "fits"),
+    [(0, True), (32, True), (64, True), (96, False), (128, True), (192, False), (256, True), (16, False), (5120, True)],
+)
+def test_groups_are_of_a_size_or_multiples_of_the_last(group: int, fits: bool) -> None:
+    call = replace(CALL, op="int4_mm", group=group)
+    says = None if fits else f"takes groups of 32, 64 or multiples of 128 columns, not of {group}"
+    assert Limits(group_sizes=(32, 64, 128)).refusal(call) == says
+    assert Limits().refusal(call) is None
+
+
+def test_the_order_of_a_weight() -> None:
+    limits = Limits(layouts=("wgmma_sparse24", "mma_sparse24"))
+    call = replace(CALL, op="sparse_scaled_mm", layout="sparse24")
+    says = "reads a weight in the order wgmma_sparse24 or mma_sparse24, not sparse24"
+    assert limits.refusal(call) == says
+    for layout in (*limits.layouts, ""):  # a weight that has no order yet is put into one that is read
+        assert limits.refusal(replace(call, layout=layout)) is None
+    assert Limits().refusal(call) is None
 
 
 def test_of_several_limits_the_reason_is_of_those_about_the_call() -> None:

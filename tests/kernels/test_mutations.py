@@ -11,8 +11,9 @@ from tests.kernels.gemm_mistakes import GEMM_MISTAKES
 from tests.kernels.hopper_mistakes import HOPPER_MISTAKES
 from tests.kernels.mistakes import Mistake, found
 from tests.kernels.row_mistakes import ROW_MISTAKES
+from tests.kernels.swap_mistakes import SWAP_MISTAKES
 
-MISTAKES = (*GEMM_MISTAKES, *HOPPER_MISTAKES, *ROW_MISTAKES)
+MISTAKES = (*GEMM_MISTAKES, *HOPPER_MISTAKES, *ROW_MISTAKES, *SWAP_MISTAKES)
 
 
 @pytest.mark.parametrize("mistake", MISTAKES, ids=lambda each: f"{each.kernel}: {each.mutation.why}")

@@ -6,11 +6,13 @@ import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import pytest
 import torch
 
-from quant.kernels import ops, registration
+from quant.kernels import ops, registration, weight_orders
+from quant.kernels.arguments import Sparse24Weight
 from quant.kernels.dispatch import Call, Implementation, only
 from quant.kernels.layouts.sparse24 import compress
 
@@ -96,12 +98,22 @@ def sparse() -> torch.Tensor:
 
 
 def test_an_op_without_a_kernel_says_so_once(pretend: pytest.MonkeyPatch) -> None:
-    calls: list[Callable[[], torch.Tensor]] = [by_group, with_nibbles, partial(with_nibbles, INT8), with_bytes, sparse]
+    calls: list[Callable[[], torch.Tensor]] = [by_group, with_bytes, sparse]
     none = "runs by reference, not by a kernel of quant: it has none for this op and dtype"
     assert said_by(*calls * 2) == [
         "quantize_rows runs by reference, not by a kernel of quant: "
         "quantize_rows finds one scale a row, not one for each 128 of K",
-        *(f"{op} {none}" for op in ("int4_mm", "int8_mm", "sparse_scaled_mm")),
+        *(f"{op} {none}" for op in ("int8_mm", "sparse_scaled_mm")),
+    ]
+
+
+def test_a_weight_in_another_order_than_the_kernel_reads_says_so_once(pretend: pytest.MonkeyPatch) -> None:
+    calls: list[Callable[[], torch.Tensor]] = [with_nibbles, partial(with_nibbles, INT8)]
+    assert said_by(*calls * 2) == [
+        "int4_mm runs by reference, not by a kernel of quant: sm90_w4a16_gemm runs on sm_90, not on sm_80; "
+        "sm80_w4a16_gemm takes scales of the weight of the input's dtype, bfloat16, and no others",
+        "int4_mm runs by reference, not by a kernel of quant: sm90_w4a8_gemm runs on sm_90, not on sm_80; "
+        "sm80_w4a8_gemm reads a weight in the order int4_fragments_8, not nibbles",
     ]
 
 
@@ -121,6 +133,35 @@ def test_a_group_of_the_weight_is_part_of_the_choice(monkeypatch: pytest.MonkeyP
         ("sparse_scaled_mm", 20, 16, 64, 0),
         ("quantize_rows", 20, 0, 300, 128),
         ("quantize_rows", 20, 0, 32, 0),
+    ]
+
+
+def test_the_order_of_a_weight_and_its_scales_are_part_of_the_choice(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Call] = []
+    chosen = registration._chosen
+
+    def noted(call: Call) -> Implementation:
+        asked.append(call)
+        return chosen(call)
+
+    monkeypatch.setattr(registration, "_chosen", noted)
+    words, scale = torch.zeros(1, 1, 32, 4, dtype=torch.int32), torch.ones(2, 16, dtype=torch.float16)
+    lanes: dict[str, Any] = {"layout": "int4_fragments_16", "n": 9}
+    for a in (torch.ones(3, 64), torch.ones(3, 64).half()):
+        assert ops.int4_mm(a, words, scale, **lanes, out_dtype=torch.float32).shape == (3, 9)
+    ops.int4_mm(torch.ones(3, 64).to(FP8), words, scale, a_scale=torch.ones(1), **lanes, out_dtype=torch.float32)
+    with_nibbles(), sparse()
+    plain = Sparse24Weight(*compress(torch.zeros(20, 64).half()), 20)
+    b = weight_orders.packed(plain, "mma_sparse24", 64)
+    order: dict[str, Any] = {"layout": b.layout, "n": b.n}
+    ops.sparse_scaled_mm(torch.ones(3, 64).half(), None, b.values, b.meta, None, **order, out_dtype=torch.float32)
+    assert [(call.n, call.group, call.layout) for call in asked] == [
+        (9, 32, "int4_fragments_16"),
+        (9, 32, "int4_fragments_16"),
+        (9, 32, "int4_fragments_16"),
+        (16, 32, "nibbles"),
+        (16, 0, "sparse24"),
+        (20, 0, "mma_sparse24"),
     ]
 
 

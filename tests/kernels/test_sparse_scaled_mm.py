@@ -10,10 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from quant.kernels import ops, reference_sparse
-from quant.kernels.arguments import Epilogue
+from quant.kernels import ops, reference_sparse, weight_orders
+from quant.kernels.arguments import Epilogue, Sparse24Weight
 from quant.kernels.checks import LARGEST_INT8_K
 from quant.kernels.dispatch import IMPLEMENTATIONS, Call, choose, only
+from quant.kernels.layouts import sparse24
 from quant.kernels.layouts.sparse24 import compress
 from tests.kernels.weight_cases import FLOATS, FP8, activations, generator_of, weight_24
 
@@ -61,8 +62,28 @@ def test_int_mm_is_the_reference_bit_for_bit(m: int, n: int, groups: int, seed: 
     a, weight = activations(m, 4 * groups, torch.int8, generator), weight_24(n, 4 * groups, torch.int8, generator)
     epilogue = Epilogue(torch.rand(m, 1), torch.rand(n, 1), torch.randn(n), "gelu_tanh")
     (by_torch,) = (each for each in IMPLEMENTATIONS if (each.name, each.op) == ("torch._int_mm", "sparse_scaled_mm"))
-    operands = (a, *compress(weight), epilogue)
-    assert torch.equal(by_torch.run(*operands), reference_sparse.sparse_scaled_mm(*operands))
+    plain = Sparse24Weight(*compress(weight), n)
+    expected = reference_sparse.sparse_scaled_mm(a, plain, epilogue)
+    for layout in weight_orders.SPARSE24:
+        assert torch.equal(by_torch.run(a, weight_orders.packed(plain, layout, 4 * groups), epilogue), expected)
+
+
+@pytest.mark.parametrize("size", SIZES, ids=str)
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, *CODES])
+@pytest.mark.parametrize("layout", weight_orders.SPARSE24)
+def test_every_order_of_the_weight_gives_the_same_bits(
+    size: tuple[int, int, int], dtype: torch.dtype, layout: str
+) -> None:
+    m, k, n = size
+    generator = generator_of(*size, 7)
+    a, weight = activations(m, k, dtype, generator), weight_24(n, k, dtype, generator)
+    a_scale, b_scale = (torch.rand(m, 1), torch.rand(n, 1)) if dtype in CODES else (None, None)
+    given: dict[str, Any] = {"bias": torch.randn(n), "out_dtype": torch.float32}
+    expected = ops.sparse_scaled_mm(a, a_scale, *compress(weight), b_scale, **given)
+    b = weight_orders.packed(Sparse24Weight(*compress(weight), n), layout, k)
+    found = ops.sparse_scaled_mm(a, a_scale, b.values, b.meta, b_scale, **given, layout=b.layout, n=b.n)
+    assert b.layout == layout
+    assert torch.equal(found, expected)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, *CODES])
@@ -107,8 +128,9 @@ def test_leading_dimensions_strides_and_no_rows(dtype: torch.dtype) -> None:
     assert run(a[:0], one[:0], values, meta).shape == (0, 10)
 
 
+@pytest.mark.parametrize("layout", weight_orders.SPARSE24)
 @pytest.mark.parametrize("dtype", [torch.bfloat16, *CODES])
-def test_opcheck(dtype: torch.dtype) -> None:
+def test_opcheck(dtype: torch.dtype, layout: str) -> None:
     # torch compares inputs before and after with allclose, which it has not for FP8 on a CPU.
     tests = ("test_autograd_registration", "test_faketensor", "test_aot_dispatch_dynamic")
     checks = tests if dtype == FP8 else ("test_schema", *tests)
@@ -117,19 +139,26 @@ def test_opcheck(dtype: torch.dtype) -> None:
     a_scale, b_scale = (torch.rand(5, 1), torch.rand(8, 1)) if dtype in CODES else (None, None)
     for out_dtype, out_scale in ((torch.float16, None), (torch.int8, torch.ones(1))):
         ending = (torch.randn(8), "silu", torch.randn(5, 8), None, out_dtype, out_scale)
-        arguments = (a, a_scale, *compress(weight), b_scale, *ending)
+        b = weight_orders.packed(Sparse24Weight(*compress(weight), 8), layout, 32)
+        arguments = (a, a_scale, b.values, b.meta, b_scale, *ending, False, layout, 8)
         torch.library.opcheck(torch.ops.quant.sparse_scaled_mm.default, arguments, test_utils=checks)
+        if layout == sparse24.NAME:
+            torch.library.opcheck(torch.ops.quant.sparse_scaled_mm.default, arguments[:-3], test_utils=checks)
 
 
+@pytest.mark.parametrize("layout", weight_orders.SPARSE24)
 @pytest.mark.parametrize("dtype", [torch.bfloat16, *CODES])
-def test_compiles_into_one_graph_for_every_number_of_rows(dtype: torch.dtype) -> None:
+def test_compiles_into_one_graph_for_every_number_of_rows(dtype: torch.dtype, layout: str) -> None:
     generator = generator_of(6)
-    values, meta = compress(weight_24(10, 64, dtype, generator))
+    plain = Sparse24Weight(*compress(weight_24(10, 64, dtype, generator)), 10)
+    b = weight_orders.packed(plain, layout, 64)
     b_scale = torch.rand(10, 1) if dtype in CODES else None
 
     def layer(x: torch.Tensor) -> torch.Tensor:
         q, a_scale = ops.quantize_rows(x, dtype) if dtype in CODES else (x, None)
-        return ops.sparse_scaled_mm(q, a_scale, values, meta, b_scale, out_dtype=x.dtype, fast_accumulate=True)
+        return ops.sparse_scaled_mm(
+            q, a_scale, b.values, b.meta, b_scale, out_dtype=x.dtype, fast_accumulate=True, layout=layout, n=b.n
+        )
 
     torch._dynamo.reset()
     compiled = torch.compile(layer, fullgraph=True, dynamic=True, backend="aot_eager")
@@ -146,7 +175,7 @@ def test_what_runs_where() -> None:
     for dtype in (FP8, *FLOATS):
         other = Call("sparse_scaled_mm", "cpu", dtype, m=64, n=64, k=64)
         assert choose(other).run is reference_sparse.sparse_scaled_mm
-    gpu = Call("sparse_scaled_mm", "cuda", torch.int8, m=64, n=64, k=64, capability=(9, 0))
+    gpu = Call("sparse_scaled_mm", "cuda", torch.int8, m=64, n=64, k=64, capability=(7, 5))
     assert choose(gpu).run is reference_sparse.sparse_scaled_mm
     long = Call("sparse_scaled_mm", "cpu", torch.int8, m=64, n=64, k=LARGEST_INT8_K + 1)
     with pytest.raises(ValueError, match=f"reference needs K <= {LARGEST_INT8_K}"):

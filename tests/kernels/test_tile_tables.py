@@ -10,10 +10,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from quant.kernels import dispatch, hopper_tiles, tile_tables, tiles
+from quant.kernels import dispatch, hopper_swap_tiles, hopper_tiles, swap_tiles, tile_tables, tiles
 from quant.kernels.hopper_tiles import HopperTile
 from quant.kernels.runtime.architectures import ARCHITECTURES, Architecture
 from quant.kernels.runtime.errors import KernelError
+from quant.kernels.swap_kinds import KINDS
 from quant.kernels.tile_tables import (
     AnyTile,
     Choice,
@@ -104,20 +105,30 @@ def test_an_entry_is_about_one_kernel_and_one_weight(size: tuple[str, int, int, 
 
 
 def test_every_compiled_matmul_has_tiles_and_nothing_else() -> None:
-    matmuls = {each.name for each in dispatch.IMPLEMENTATIONS if each.compiled and each.op == "scaled_mm"}
+    ops = ("scaled_mm", "int4_mm", "sparse_scaled_mm")
+    matmuls = {each.name for each in dispatch.IMPLEMENTATIONS if each.compiled and each.op in ops}
     assert {name for each in dispatch.IMPLEMENTATIONS if has_tiles(name := each.name)} == matmuls
     assert not has_tiles("quantize_rows")
     assert not has_tiles("gemm")
 
 
+@pytest.mark.parametrize("small_groups", [False, True])
+def test_candidates_of_kernels_with_the_weight_first(small_groups: bool) -> None:
+    for kind in KINDS.values():
+        arch = SM_90 if kind.hopper else SM_89
+        family = hopper_swap_tiles if kind.hopper else swap_tiles
+        expected = family.candidates(arch, kind, small_groups=small_groups)
+        assert candidates(kind.name, arch, fine_scales=small_groups) == expected
+
+
 @pytest.mark.parametrize("block_scales", [False, True])
 def test_candidates_are_of_the_kernel_s_own_kind(block_scales: bool) -> None:
     """Sums are kept twice by FP8 and with scales by block."""
-    assert candidates(INT8, SM_80, block_scales=block_scales) == tiles.candidates(SM_80, promoted=block_scales)
-    assert candidates(FP8, SM_89, block_scales=block_scales) == tiles.candidates(SM_89, promoted=True)
+    assert candidates(INT8, SM_80, fine_scales=block_scales) == tiles.candidates(SM_80, promoted=block_scales)
+    assert candidates(FP8, SM_89, fine_scales=block_scales) == tiles.candidates(SM_89, promoted=True)
     for name, promoted in ((WGMMA_INT8, block_scales), (WGMMA_FP8, True)):
         expected = hopper_tiles.candidates(SM_90, promoted=promoted, block_scales=block_scales)
-        assert candidates(name, SM_90, block_scales=block_scales) == expected
+        assert candidates(name, SM_90, fine_scales=block_scales) == expected
 
 
 @pytest.mark.parametrize(
@@ -131,9 +142,11 @@ def test_candidates_are_of_the_kernel_s_own_kind(block_scales: bool) -> None:
 def test_without_a_table_the_rule_decides(
     shipped: Path, name: str, here: Architecture, block_scales: bool, m: int, n: int, k: int, multiprocessors: int
 ) -> None:
-    found = choose(name, m, n, k, here, multiprocessors, block_scales=block_scales)
-    clocks = {
-        tile: tile.clocks(m, n, k, here, multiprocessors) for tile in candidates(name, here, block_scales=block_scales)
+    found = choose(name, m, n, k, here, multiprocessors, fine_scales=block_scales)
+    clocks: dict[AnyTile, float] = {
+        tile: tile.clocks(m, n, k, here, multiprocessors)
+        for tile in candidates(name, here, fine_scales=block_scales)
+        if isinstance(tile, Tile | HopperTile)
     }
     assert found.source == "rule"
     assert clocks[found.tile] == min(clocks.values())
@@ -183,11 +196,11 @@ def test_a_tile_that_does_not_fit_scales_by_block_is_not_taken_for_them(
     shipped: Path, name: str, here: Architecture, tile: AnyTile, block_scales: bool
 ) -> None:
     assert tile in candidates(name, here)
-    assert tile not in candidates(name, here, block_scales=True)
+    assert tile not in candidates(name, here, fine_scales=True)
     write(user_table(here.name), to_json(Table("mine", (Entry(name, 4096, 64, 128, tile),))))
-    found = choose(name, 4096, 64, 128, here, 108, block_scales=block_scales)
+    found = choose(name, 4096, 64, 128, here, 108, fine_scales=block_scales)
     assert (found.tile == tile, found.source) == ((False, "rule") if block_scales else (True, "measured on mine"))
-    assert found.tile in candidates(name, here, block_scales=block_scales)
+    assert found.tile in candidates(name, here, fine_scales=block_scales)
 
 
 def test_a_tile_that_is_no_longer_there_is_not_taken(shipped: Path) -> None:

@@ -9,23 +9,33 @@ from typing import Any
 import pytest
 import torch
 
-from quant.kernels import tuning
+from quant.kernels import swap_kinds, tuning
 from quant.kernels.catalog import KERNELS
+from quant.kernels.hopper_swap_tiles import HopperSwapTile
 from quant.kernels.hopper_tiles import HopperTile
-from quant.kernels.host import mma_gemm, sm90_gemm
+from quant.kernels.host import mma_gemm, mma_swap_ab, sm90_gemm, sm90_swap_ab
 from quant.kernels.runtime import cupy_launch
 from quant.kernels.runtime.architectures import ARCHITECTURES
 from quant.kernels.runtime.launch import Build, Launch
+from quant.kernels.swap_kinds import KINDS
+from quant.kernels.swap_tiles import SwapTile
 from quant.kernels.tile_tables import AnyTile, Entry, Table, candidates
 from quant.kernels.tiles import Tile
 from quant.kernels.tuning import Size, gpu_timer, tune
 
 MMA = [Size(mma_gemm.INT8, 77, 64, 128), Size(mma_gemm.FP8, 77, 64, 128), Size(mma_gemm.INT8, 1, 640, 128)]
 WGMMA = [Size(sm90_gemm.INT8, 77, 64, 128), Size(sm90_gemm.FP8, 77, 64, 128), Size(sm90_gemm.INT8, 1, 640, 128)]
+SWAPPED = [Size(name, 77, 64, 256) for name in KINDS]
 
 
 @pytest.mark.parametrize(
-    ("arch", "sizes"), [*((arch, MMA) for arch in ARCHITECTURES), ("sm_90a", WGMMA), ("sm_90a", [*WGMMA, MMA[0]])]
+    ("arch", "sizes"),
+    [
+        *((arch, MMA) for arch in ARCHITECTURES),
+        ("sm_90a", WGMMA),
+        ("sm_90a", [*WGMMA, MMA[0]]),
+        *(("sm_90a", SWAPPED[start : start + 4]) for start in (0, 4, 8)),
+    ],
 )
 def test_the_fastest_tile_of_each_size(arch: str, sizes: list[Size]) -> None:
     here = ARCHITECTURES[arch]
@@ -45,8 +55,17 @@ def test_the_fastest_tile_of_each_size(arch: str, sizes: list[Size]) -> None:
     assert table == Table("a GPU", tuple(Entry(*size, fastest[size]) for size in sizes))
 
 
-@pytest.mark.parametrize(("size", "arch", "most"), [(MMA[1], "sm_89", 128), (WGMMA[1], "sm_90a", 192)])
-def test_fp8_tries_only_tiles_whose_sums_fit_twice(size: Size, arch: str, most: int) -> None:
+@pytest.mark.parametrize(
+    ("size", "arch", "most"),
+    [
+        (MMA[1], "sm_89", 128),
+        (WGMMA[1], "sm_90a", 192),
+        (Size(swap_kinds.SPARSE_FP8, 77, 64, 256), "sm_89", 128),
+        (Size(swap_kinds.W4A8, 77, 64, 256), "sm_80", 128),
+        (Size(swap_kinds.HOPPER_W4A8, 77, 64, 256), "sm_90a", 192),
+    ],
+)
+def test_sums_that_are_kept_twice_try_only_tiles_that_fit_them(size: Size, arch: str, most: int) -> None:
     said: list[dict[AnyTile, float]] = []
     tune([size], ARCHITECTURES[arch], "", lambda *_: 1.0, told=lambda _, times: said.append(times))
     (times,) = said
@@ -101,15 +120,15 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> Gpu:
     return found
 
 
-@pytest.mark.parametrize("size", [*MMA[:2], *WGMMA[:2]], ids=lambda size: size.kernel)
+@pytest.mark.parametrize("size", [*MMA[:2], *WGMMA[:2], *SWAPPED], ids=lambda size: size.kernel)
 def test_the_timer_runs_the_kernel_with_the_tile_and_takes_the_median(
     gpu: Gpu, size: Size, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     planned: list[torch.dtype] = []
-    for host in (mma_gemm, sm90_gemm):
+    for host in (mma_gemm, sm90_gemm, mma_swap_ab, sm90_swap_ab):
 
         def noting(*arguments: Any, plan: Callable[..., Any] = host.plan, **options: Any) -> Any:
-            planned.extend(each.dtype for each in arguments[1:3])
+            planned.append(arguments[1].dtype)
             return plan(*arguments, **options)
 
         monkeypatch.setattr(host, "plan", noting)
@@ -120,13 +139,23 @@ def test_the_timer_runs_the_kernel_with_the_tile_and_takes_the_median(
     (launch,) = {id(each): each for each in gpu.launched}.values()
     assert launch.build.kernel == size.kernel
     assert launch.block == (tile.threads, 1)
-    assert (launch.arguments.m, launch.arguments.n, launch.arguments.k) == large[1:]
+    (dtype,) = planned
+    assert (launch.arguments.m, launch.arguments.n, launch.arguments.k) == (*large[1:3], size.k * dtype.itemsize)
     macros = dict(launch.build.defines)
-    if isinstance(tile, Tile):
-        assert (macros["TILE_M"], macros["TILE_N"], macros["STAGES"]) == (tile.m, tile.n, tile.stages)
-    else:
-        assert isinstance(tile, HopperTile)
-        assert (macros["TILE_N"], macros["GROUP_M"], macros["STAGES"]) == (tile.n, tile.group_m, tile.stages)
+    assert macros["STAGES"] == tile.stages
+    if isinstance(tile, Tile | SwapTile):
+        assert (macros["TILE_M"], macros["TILE_N"]) == (tile.m, tile.n)
+        assert launch.grid == -(-2000 // tile.m) * -(-1000 // tile.n)
+    elif isinstance(tile, HopperTile):
+        assert (macros["TILE_N"], macros["GROUP_M"]) == (tile.n, tile.group_m)
         assert launch.grid == 10 * tile.resident
+    else:
+        assert isinstance(tile, HopperSwapTile)
+        assert (macros["TILE_M"], macros["GROUP_N"], macros["CLUSTER"]) == (tile.m, tile.group_n, tile.cluster)
+        assert launch.grid % tile.cluster == 0
+        assert tile.cluster <= launch.grid <= 10 * tile.resident  # blocks that stay
     assert len(gpu.launched) == 11
-    assert set(planned) == {torch.int8 if "int8" in size.kernel else torch.float8_e4m3fn}
+    if size.kernel in KINDS:
+        assert dtype == KINDS[size.kernel].dtypes[0]
+    else:
+        assert dtype == (torch.int8 if "int8" in size.kernel else torch.float8_e4m3fn)

@@ -129,16 +129,91 @@ BAD_SPARSE_FLOAT: list[tuple[Change, str]] = [
     ({"b_scale": torch.ones(6, 1)}, "codes have an a_scale and a b_scale, floats neither"),
     ({"b_values": zeros(6, 6).half()}, r"b_values must be torch.float32 \[N, 6\], got \[6, 6\] of torch.float16"),
 ]
+#: A weight [6, 48] in the order of lanes: one slab, one block.
+LANES4: Change = {
+    "a": zeros(4, 48),
+    "b_packed": zeros(1, 1, 32, 4, dtype=torch.int32),
+    "b_scale": torch.ones(3, 16).bfloat16(),
+    "b_zero": zeros(3, 16, dtype=torch.int8),
+    "out_dtype": torch.float32,
+    "layout": "int4_fragments_16",
+    "n": 6,
+}
+GROUP_ROWS = r"b_scale must be \[G, 16\] in the order int4_fragments_16, with one for each group of columns"
+BAD_LANES4: list[tuple[Change, str]] = [
+    ({"layout": "lanes"}, "no order of a weight is called 'lanes'; there are nibbles, int4_fragments_16, int4_frag"),
+    ({"layout": "mma_sparse24"}, "no order of a weight is called 'mma_sparse24'"),
+    ({"layout": "nibbles"}, r"b_packed must be int32 \[N, 6\] for K = 48, got \[1, 1, 32, 4\]"),
+    ({"n": None}, "a weight in the order int4_fragments_16 needs n, its number of rows"),
+    (
+        {"n": 17},
+        r"b_packed must be int32 \[1, 2, 32, 4\] in the order int4_fragments_16, got \[1, 1, 32, 4\] of torch.int32",
+    ),
+    ({"a": zeros(4, 72)}, r"b_packed must be int32 \[2, 1, 32, 4\] in the order int4_fragments_16"),
+    ({"b_packed": zeros(6, 6, dtype=torch.int32)}, r"b_packed must be int32 \[1, 1, 32, 4\] .* got \[6, 6\]"),
+    ({"b_packed": zeros(1, 1, 32, 4).long()}, "b_packed must be int32 .* of torch.int64"),
+    ({"b_packed": zeros(1, 1, 32, 4, device="meta").int()}, "b_packed is on meta"),
+    ({"b_scale": torch.ones(6, 3)}, rf"{GROUP_ROWS}, .* that divides K = 48, or one a row; got \[6, 3\]"),
+    ({"b_scale": torch.ones(16)}, GROUP_ROWS),
+    ({"b_scale": torch.ones(0, 16)}, GROUP_ROWS),
+    ({"b_scale": torch.ones(5, 16)}, GROUP_ROWS),
+    ({"b_scale": torch.ones(4, 16)}, GROUP_ROWS),  # groups of 12
+    ({"b_zero": zeros(6, 3, dtype=torch.int8)}, r"b_zero must be int8 \[3, 16\], got \[6, 3\]"),
+    ({"bias": torch.ones(16)}, r"bias must have the shape \[6\], got \[16\]"),
+    *[(change, says) for change, says in ENDING if "bias" not in change],
+]
+LANES_SPARSE: Change = {
+    **SPARSE,
+    "b_values": zeros(1, 1, 32, 16, dtype=torch.int8),
+    "b_meta": zeros(1, 1, 32, dtype=torch.int32),
+    "layout": "mma_sparse24",
+    "n": 6,
+}
+BAD_LANES_SPARSE: list[tuple[Change, str]] = [
+    ({"layout": "nibbles"}, "no order of a weight is called 'nibbles'; there are sparse24, mma_sparse24, wgmma_spar"),
+    ({"layout": "sparse24"}, r"b_values must be torch.int8 \[N, 6\], got \[1, 1, 32, 16\]"),
+    ({"n": None}, "a weight in the order mma_sparse24 needs n"),
+    ({"a": zeros(4, 10, dtype=torch.int8)}, "K must be a multiple of 4, got 10"),
+    ({"a": zeros(4, 12).to(FP8)}, r"b_values must be float8_e4m3fn \[1, 1, 32, 16\] .* of torch.int8"),
+    ({"a": zeros(4, 12)}, "the order mma_sparse24 has elements of one or two bytes, a is torch.float32"),
+    ({"n": 17}, r"b_values must be int8 \[1, 2, 32, 16\] in the order mma_sparse24, got \[1, 1, 32, 16\]"),
+    ({"b_meta": zeros(1, 1, 32, dtype=torch.uint8)}, r"b_meta must be int32 \[1, 1, 32\] .* of torch.uint8"),
+    ({"b_meta": zeros(1, 2, 32, dtype=torch.int32)}, r"b_meta must be int32 \[1, 1, 32\] .* got \[1, 2, 32\]"),
+    ({"b_scale": torch.ones(16, 1)}, r"b_scale must be float32 \[6, 1\] or one element, got \[16, 1\]"),
+    ({"layout": "wgmma_sparse24"}, r"b_values must be int8 \[6, 16\] in the order wgmma_sparse24"),
+]
+THREADS_SPARSE: Change = {
+    **LANES_SPARSE,
+    "b_values": zeros(6, 16, dtype=torch.int8),
+    "b_meta": zeros(1, 4, 128, 2, dtype=torch.int32),
+    "layout": "wgmma_sparse24",
+}
+BAD_THREADS_SPARSE: list[tuple[Change, str]] = [
+    ({"n": 5}, r"b_values must be int8 \[5, 16\] in the order wgmma_sparse24, got \[6, 16\]"),
+    ({"b_values": zeros(6, 6, dtype=torch.int8)}, r"b_values must be int8 \[6, 16\] .* got \[6, 6\]"),
+    ({"b_meta": zeros(1, 1, 128, 2).int()}, r"b_meta must be int32 \[1, 4, 128, 2\] .* got \[1, 1, 128, 2\]"),
+]
+#: The plain orders, with what only the others need.
+PLAIN_ORDER = [
+    ("int4_mm", {**FLOAT4, "layout": "nibbles", "n": 6}, {"n": 5}, "n must be the weight's 6 rows, got 5"),
+    ("sparse_scaled_mm", {**SPARSE, "layout": "sparse24", "n": 6}, {"n": 7}, "n must be the weight's 6 rows, got 7"),
+]
 CASES = [
-    (op, good, change, says)
-    for op, good, bad in (
-        ("int4_mm", FLOAT4, BAD_FLOAT4),
-        ("int4_mm", CODES4, BAD_CODES4),
-        ("int8_mm", FLOAT8, BAD_FLOAT8),
-        ("sparse_scaled_mm", SPARSE, BAD_SPARSE),
-        ("sparse_scaled_mm", SPARSE_FLOAT, BAD_SPARSE_FLOAT),
-    )
-    for change, says in bad
+    *PLAIN_ORDER,
+    *(
+        (op, good, change, says)
+        for op, good, bad in (
+            ("int4_mm", FLOAT4, BAD_FLOAT4),
+            ("int4_mm", CODES4, BAD_CODES4),
+            ("int8_mm", FLOAT8, BAD_FLOAT8),
+            ("sparse_scaled_mm", SPARSE, BAD_SPARSE),
+            ("sparse_scaled_mm", SPARSE_FLOAT, BAD_SPARSE_FLOAT),
+            ("int4_mm", LANES4, BAD_LANES4),
+            ("sparse_scaled_mm", LANES_SPARSE, BAD_LANES_SPARSE),
+            ("sparse_scaled_mm", THREADS_SPARSE, BAD_THREADS_SPARSE),
+        )
+        for change, says in bad
+    ),
 ]
 
 

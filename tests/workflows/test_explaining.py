@@ -12,7 +12,9 @@ import torch
 
 from quant.errors import KernelChoiceError
 from quant.form import LayerForm
-from quant.kernels import dispatch, tile_tables
+from quant.kernels import dispatch, prepacking, tile_tables
+from quant.kernels.catalog import KERNELS
+from quant.kernels.prepacking import MANY_ROWS
 from quant.kernels.runtime import availability
 from quant.kernels.runtime.architectures import ARCHITECTURES
 from quant.kernels.tile_tables import Entry, Table
@@ -182,13 +184,29 @@ def test_the_overview_has_a_row_for_each_compiled_kernel(a100: pytest.MonkeyPatc
     says, rows = overview()
     assert says == "NVIDIA A100 runs them"
     compiled = {each.name: each.limits[0] for each in dispatch.IMPLEMENTATIONS if each.compiled}
-    assert [name for name, *_ in rows] == list(compiled)
-    for name, _, codes, *runs in rows:
+    assert [name for name, *_ in rows] == [kernel.name for kernel in KERNELS]
+    assert {name for name, *_ in rows} == set(compiled)
+    for name, _, dtypes, *runs in rows:
         here = [each.capability in compiled[name].capabilities for each in ARCHITECTURES.values()]
         assert [cell == "yes" for cell in runs] == here
-        assert len(codes.split(", ")) == len(compiled[name].dtypes or (torch.int8, torch.float8_e4m3fn))
+        assert len(dtypes.split(", ")) == len(compiled[name].dtypes or (torch.int8, torch.float8_e4m3fn))
+    found = {name: dtypes for name, _, dtypes, *_ in rows}
+    assert (found["quantize_rows"], found["sm90_fp8_gemm"]) == ("INT8, FP8", "FP8")
+    assert found["sm80_w4a16_gemm"] == found["sm90_sparse_16bit_gemm"] == "bf16, fp16"
     a100.setattr(availability, "reason", lambda device: NO_CUPY)
     assert overview()[0] == f"NVIDIA A100 runs none of them: {NO_CUPY}"
+
+
+def test_the_overview_of_a_kernel_with_several_limits_and_implementations(monkeypatch: pytest.MonkeyPatch) -> None:
+    limits = (dispatch.Limits(dtypes=(torch.float16, torch.int8)), dispatch.Limits(dtypes=(torch.bfloat16,)))
+    name = KERNELS[0].name
+    several = (
+        dispatch.Implementation(name, "scaled_mm", limits, print, compiled=True),
+        dispatch.Implementation(name, "int4_mm", (dispatch.Limits(dtypes=(torch.float32,)),), print, compiled=True),
+    )
+    rest = tuple(each for each in dispatch.IMPLEMENTATIONS if each.name != name)
+    monkeypatch.setattr(dispatch, "IMPLEMENTATIONS", (*several, *rest))
+    assert overview()[1][0][2] == "INT8, bf16, fp16, fp32"
 
 
 def test_the_overview_without_a_gpu() -> None:
@@ -211,11 +229,25 @@ def test_a_kernel_that_is_required_runs_or_the_reason_is_raised() -> None:
 @pytest.mark.parametrize(
     ("form", "ops", "matmuls"),
     [
-        (LayerForm(SCHEMES["W4A16"]), ("int4_mm",), ("reference",) * 4),
-        (LayerForm(SCHEMES["W4A8"]), ("quantize_rows", "int4_mm"), ("reference",) * 4),
+        (LayerForm(SCHEMES["W4A16"]), ("int4_mm",), (*("sm80_w4a16_gemm",) * 3, "sm90_w4a16_gemm")),
+        (LayerForm(SCHEMES["W4A16_ASYM"]), ("int4_mm",), (*("sm80_w4a16_gemm",) * 3, "sm90_w4a16_gemm")),
+        (LayerForm(SCHEMES["W4A8"]), ("quantize_rows", "int4_mm"), (*("sm80_w4a8_gemm",) * 3, "sm90_w4a8_gemm")),
+        (
+            LayerForm(SCHEMES["W4AFP8"]),
+            ("quantize_rows", "int4_mm"),
+            ("reference", "reference", "sm89_w4afp8_gemm", "sm90_w4afp8_gemm"),
+        ),
         (LayerForm(SCHEMES["W8A16"]), ("int8_mm",), ("reference",) * 4),
-        (LayerForm(SCHEMES["UNQUANTIZED"], sparse=True), ("sparse_scaled_mm",), ("reference",) * 4),
-        (LayerForm(SCHEMES["W8A8"], sparse=True), ("quantize_rows", "sparse_scaled_mm"), ("reference",) * 4),
+        (
+            LayerForm(SCHEMES["UNQUANTIZED"], sparse=True),
+            ("sparse_scaled_mm",),
+            (*("sm80_sparse_16bit_gemm",) * 3, "sm90_sparse_16bit_gemm"),
+        ),
+        (
+            LayerForm(SCHEMES["W8A8"], sparse=True),
+            ("quantize_rows", "sparse_scaled_mm"),
+            (*("sm80_sparse_int8_gemm",) * 3, "sm90_sparse_int8_gemm"),
+        ),
         (
             LayerForm(SCHEMES["FP8_BLOCK"]),
             ("quantize_rows", "scaled_mm"),
@@ -227,6 +259,30 @@ def test_a_kernel_that_is_required_runs_or_the_reason_is_raised() -> None:
 def test_each_form_runs_by_its_ops(form: LayerForm, ops: tuple[str, ...], matmuls: tuple[str, ...]) -> None:
     assert tuple(each.op for each in explain(form, 4096, 1536, 1536, arch="sm_90a")) == ops
     assert tuple(kernels_of_layer(form, 1536, 1536).values()) == matmuls
+
+
+@pytest.mark.parametrize("arch", [*ARCHITECTURES, None])
+@pytest.mark.parametrize("m", [1, 4096])
+def test_no_implementation_is_refused_for_the_order_of_a_weight(m: int, arch: str | None) -> None:
+    """A layer is packed for the kernel that runs it."""
+    forms = [LayerForm(scheme) for scheme in SCHEMES.values() if scheme.weights is not None]
+    sparse = [LayerForm(SCHEMES[name], sparse=True) for name in ("UNQUANTIZED", "W8A8", "FP8_DYNAMIC")]
+    for form in (*forms, *sparse):
+        options = [option for each in explain(form, m, 1536, 1536, arch=arch) for option in each.options]
+        assert not [option for option in options if "order" in (option.refusal or "")]
+        # Scales of 4-bit weights are bfloat16, as a model that runs in it needs them.
+        assert not [option for option in options if "scales of the weight of" in (option.refusal or "")]
+
+
+def test_a_layer_is_packed_for_the_kernel_that_is_named(a100: pytest.MonkeyPatch) -> None:
+    cases = ((LayerForm(SCHEMES["W4A8"]), torch.int8, 128), (LayerForm(SCHEMES["W8A8"], sparse=True), torch.int8, 0))
+    for form, dtype, group in cases:
+        matmul = explain(form, MANY_ROWS, 1536, 1536)[-1]
+        assert matmul.chosen is not None
+        (kernel,) = (each for each in dispatch.IMPLEMENTATIONS if each.name == matmul.chosen.name)
+        assert kernel.compiled
+        layout = prepacking.wanted(matmul.op, dtype, 1536, 1536, "cuda", group)
+        assert layout in kernel.limits[0].layouts
 
 
 def test_inputs_by_group_are_quantized_by_the_reference() -> None:

@@ -140,6 +140,31 @@ def test_one_in_memory_and_its_copy() -> None:
         fuse(model)
 
 
+def test_int4_and_sparse_layers(tmp_path: Path) -> None:
+    by_group = {"num_bits": 4, "type": "int", "strategy": "group", "group_size": 32, "symmetric": False}
+    recipe = quant.Recipe.from_dict(
+        {
+            "version": 1,
+            "groups": [
+                {"targets": ["re:.*attn2.*"], "sparsity": {"structure": "2:4", "method": "magnitude"}},
+                {
+                    "targets": ["re:.*ffn.*"],
+                    "scheme": "FP8_DYNAMIC",
+                    "sparsity": {"structure": "2:4", "method": "magnitude"},
+                },
+                {"targets": ["Linear"], "scheme": {"weights": by_group}},
+            ],
+        }
+    )
+    source = quant.save(quant.quantize(transformer(), recipe), tmp_path / "source")
+    for dtype, bound in ((torch.float32, 1e-3), (torch.bfloat16, 0.03)):
+        apart, fused = quant.load(source, dtype=dtype), quant.load(source, dtype=dtype, fused=True)
+        assert {state for block in fused.blocks for state in block.parts.values()} == {"fused"}  # type: ignore[union-attr]
+        assert relative_error(output(fused, dtype), output(apart, dtype)) < bound
+    files = [quant.save(quant.load(source, fused=by), tmp_path / str(by)) / WEIGHTS for by in (False, True)]
+    assert files[0].read_bytes() == files[1].read_bytes()
+
+
 def test_vace() -> None:
     torch.manual_seed(0)
     model: Any = WanVACETransformer3DModel(

@@ -12,15 +12,21 @@ import torch
 
 import quant
 from quant.errors import KernelChoiceError
-from quant.kernels import compiled, hopper_tiles, tile_tables, tuning
+from quant.form import LayerForm
+from quant.kernels import compiled, hopper_swap_tiles, hopper_tiles, swap_tiles, tile_tables, tuning
 from quant.kernels.runtime import availability, cupy_launch
 from quant.kernels.runtime.architectures import ARCHITECTURES
 from quant.kernels.tile_tables import AnyTile, Entry
 from quant.kernels.tiles import TILES
-from quant.workflows.tuning_kernels import layer_sizes, tune
+from quant.scheme import SCHEMES, Scheme
+from quant.workflows.tuning_kernels import Size, layer_sizes, tune
 from tests.tiny_pipeline import FFN, TEXT, WIDTH, transformer
 
-INT8, FP8 = torch.int8, torch.float8_e4m3fn
+INT8, FP8 = LayerForm(SCHEMES["W8A8"]), LayerForm(SCHEMES["FP8_DYNAMIC"])
+W4A16, W4A8, W4AFP8, W8A16 = (LayerForm(SCHEMES[name]) for name in ("W4A16", "W4A8", "W4AFP8", "W8A16"))
+SPARSE_INT8, SPARSE_FP8, SPARSE = (
+    LayerForm(SCHEMES[name], sparse=True) for name in ("W8A8", "FP8_DYNAMIC", "UNQUANTIZED")
+)
 NAMES = {INT8: "sm80_int8_gemm", FP8: "sm89_fp8_gemm"}
 SMALL, LARGE = TILES[-1], TILES[3]
 
@@ -58,25 +64,41 @@ def table(arch: str = "sm_80") -> tile_tables.Table:
     return found
 
 
-@pytest.mark.parametrize(("recipe", "dtype"), [("w8a8", INT8), ("fp8-dynamic", FP8)])
-def test_the_sizes_of_a_checkpoint_are_its_distinct_layers(tmp_path: Path, recipe: str, dtype: torch.dtype) -> None:
-    inputs = {
-        "hidden_states": torch.randn(1, 4, 2, 4, 4).bfloat16(),
-        "timestep": torch.ones(1),
-        "encoder_hidden_states": torch.randn(1, 8, TEXT).bfloat16(),
-    }
-    quant.save(quant.quantize(transformer(), recipe, forward_loop=lambda model: model(**inputs)), tmp_path / "out")
+#: Of a model too small for groups of 128, and with a name that no table of schemes has.
+W4A16_G32 = LayerForm(Scheme.parse({"weights": {"num_bits": 4, "type": "int", "strategy": "group", "group_size": 32}}))
+
+
+@pytest.mark.parametrize("form", [INT8, FP8, W4A16_G32, SPARSE_INT8, SPARSE], ids=lambda form: form.label)
+def test_the_sizes_of_a_checkpoint_are_its_distinct_layers(tmp_path: Path, form: LayerForm) -> None:
+    scheme = {key: part for key, part in form.scheme.to_dict().items() if key != "format"}
+    group = {"targets": ["Linear"], **({"scheme": scheme} if scheme else {})}
+    if form.sparse:
+        group["sparsity"] = {"structure": "2:4", "method": "magnitude"}
+    recipe = quant.Recipe.from_dict({"version": 1, "summary": "x", "groups": [group]})
+    quant.save(quant.quantize(transformer(), recipe), tmp_path / "out")
     shapes = [(WIDTH, WIDTH), (FFN, WIDTH), (WIDTH, FFN)]
-    expected = {(dtype, m, n, k) for n, k in shapes for m in (77, 4096)}
+    expected = {(form, m, n, k) for n, k in shapes for m in (77, 4096)}
     found = layer_sizes(tmp_path / "out", [77, 4096])
     assert set(found) == expected
     assert len(found) == len(expected)
 
 
+def test_a_factor_of_the_input_makes_no_other_matmul(tmp_path: Path) -> None:
+    inputs = {
+        "hidden_states": torch.randn(1, 4, 2, 4, 4).bfloat16(),
+        "timestep": torch.ones(1),
+        "encoder_hidden_states": torch.randn(1, 8, TEXT).bfloat16(),
+    }
+    quant.save(quant.quantize(transformer(), "w8a8", forward_loop=lambda model: model(**inputs)), tmp_path / "out")
+    layers = [layer for component in quant.inspect(tmp_path / "out").components for layer in component.layers]
+    assert any(layer.form is not None and layer.form.smoothed for layer in layers)
+    assert {size.form for size in layer_sizes(tmp_path / "out", [77])} == {INT8}
+
+
 def test_what_was_measured_is_used_from_then_on(machine: Machine, tmp_path: Path) -> None:
     said: list[tuning.Size] = []
     assert tile_tables.load("sm_80") == ()
-    sizes = [(INT8, 77, 64, 128), (INT8, 500, 64, 128), (INT8, 77, 64, 128)]
+    sizes = [Size(INT8, 77, 64, 128), Size(INT8, 500, 64, 128), Size(INT8, 77, 64, 128)]
     path = tune(sizes, told=lambda size, times: said.append(size))
     assert path == tile_tables.user_table("sm_80")
     assert path.is_relative_to(tmp_path / "cache")
@@ -87,9 +109,9 @@ def test_what_was_measured_is_used_from_then_on(machine: Machine, tmp_path: Path
 
 
 def test_new_entries_replace_old_ones_of_the_same_size_and_no_others(machine: Machine) -> None:
-    tune([(INT8, 77, 64, 128), (INT8, 1, 64, 128)])
+    tune([Size(INT8, 77, 64, 128), Size(INT8, 1, 64, 128)])
     machine.best = LARGE
-    tune([(INT8, 77, 64, 128), (INT8, 77, 640, 128)])
+    tune([Size(INT8, 77, 64, 128), Size(INT8, 77, 640, 128)])
     assert table().entries == (
         Entry(NAMES[INT8], 1, 64, 128, SMALL),
         Entry(NAMES[INT8], 77, 64, 128, LARGE),
@@ -98,35 +120,35 @@ def test_new_entries_replace_old_ones_of_the_same_size_and_no_others(machine: Ma
 
 
 def test_a_table_of_another_gpu_is_left_as_it_was(machine: Machine, tmp_path: Path) -> None:
-    path = tune([(INT8, 77, 64, 128)])
+    path = tune([Size(INT8, 77, 64, 128)])
     before = path.read_text()
     machine.gpu, machine.best = "NVIDIA A30", LARGE
     measured: list[object] = []
     with pytest.raises(KernelChoiceError, match=f"{path}: was measured on NVIDIA A100, not on NVIDIA A30"):
-        tune([(INT8, 77, 64, 128)], told=lambda size, times: measured.append(size))
+        tune([Size(INT8, 77, 64, 128)], told=lambda size, times: measured.append(size))
     assert measured == []
     assert path.read_text() == before
-    assert tune([(INT8, 77, 64, 128)], tmp_path / "new" / "a30.json") == tmp_path / "new" / "a30.json"
+    assert tune([Size(INT8, 77, 64, 128)], tmp_path / "new" / "a30.json") == tmp_path / "new" / "a30.json"
     assert [each.name for each in (tmp_path / "new").iterdir()] == ["a30.json"]
 
 
 def test_a_size_that_runs_by_another_implementation_is_left_out(machine: Machine) -> None:
-    said: list[tuple[object, ...]] = []
-    sizes = [(FP8, 77, 64, 128), (INT8, 77, 64, 128), (INT8, 1, 64, 200_000)]
-    tune(sizes, left_out=lambda *size: said.append(size))
+    said: list[Size] = []
+    sizes = [Size(FP8, 77, 64, 128), Size(INT8, 77, 64, 128), Size(INT8, 1, 64, 200_000)]
+    tune(sizes, left_out=said.append)
     assert said == [sizes[0], sizes[2]]
     assert [entry.kernel for entry in table().entries] == [NAMES[INT8]]
     with pytest.raises(KernelChoiceError, match="none of these sizes runs by a kernel with tiles on sm_80"):
-        tune([(FP8, 77, 64, 128)])
+        tune([Size(FP8, 77, 64, 128)])
     machine.arch, machine.gpu = "sm_89", "RTX 4090"
-    tune([(FP8, 77, 64, 128), (INT8, 77, 64, 128)])
+    tune([Size(FP8, 77, 64, 128), Size(INT8, 77, 64, 128)])
     assert [entry.kernel for entry in table("sm_89").entries] == [NAMES[INT8], NAMES[FP8]]
 
 
 def test_hopper_tunes_its_own_kernels_and_their_tiles(machine: Machine) -> None:
     machine.arch, machine.gpu, machine.best = "sm_90a", "NVIDIA H100", hopper_tiles.TILES[-1]
     said: list[tuple[tuning.Size, list[AnyTile]]] = []
-    tune([(FP8, 77, 64, 128), (INT8, 77, 64, 128)], told=lambda size, times: said.append((size, list(times))))
+    tune([Size(FP8, 77, 64, 128), Size(INT8, 77, 64, 128)], told=lambda size, times: said.append((size, list(times))))
     names = ["sm90_fp8_gemm", "sm90_int8_gemm"]
     here = ARCHITECTURES["sm_90a"]
     assert said == [(tuning.Size(name, 77, 64, 128), tile_tables.candidates(name, here)) for name in names]
@@ -138,13 +160,70 @@ def test_hopper_tunes_its_own_kernels_and_their_tiles(machine: Machine) -> None:
     assert tile_tables.choose(NAMES[INT8], 70, 64, 128, here, 132).source == "rule"
 
 
+@pytest.mark.parametrize(
+    ("arch", "names"),
+    [
+        (
+            "sm_80",
+            {
+                (W4A16, 500): "sm80_w4a16_gemm",
+                (W4A8, 500): "sm80_w4a8_gemm",
+                (SPARSE_INT8, 500): "sm80_sparse_int8_gemm",
+                (SPARSE, 500): "sm80_sparse_16bit_gemm",
+            },
+        ),
+        (
+            "sm_90a",
+            {
+                (W4A16, 500): "sm90_w4a16_gemm",
+                (W4A16, 16): "sm80_w4a16_gemm",
+                (W4A8, 500): "sm90_w4a8_gemm",
+                (W4AFP8, 500): "sm90_w4afp8_gemm",
+                (SPARSE_INT8, 16): "sm90_sparse_int8_gemm",
+                (SPARSE_FP8, 500): "sm90_sparse_fp8_gemm",
+                (SPARSE, 500): "sm90_sparse_16bit_gemm",
+            },
+        ),
+    ],
+)
+def test_packed_and_sparse_layers_tune_the_kernels_they_run_by(
+    machine: Machine, arch: str, names: dict[tuple[LayerForm, int], str]
+) -> None:
+    machine.arch = arch
+    asked: list[tuple[tuning.Size, list[AnyTile]]] = []
+    sizes = [Size(form, m, 64, 256) for form, m in names]
+    tune(sizes, told=lambda size, times: asked.append((size, list(times))))
+    here = ARCHITECTURES[arch]
+    assert asked == [
+        (tuning.Size(name, m, 64, 256), tile_tables.candidates(name, here)) for (_, m), name in names.items()
+    ]
+    assert {type(entry.tile) for entry in table(arch).entries} <= {
+        swap_tiles.SwapTile,
+        hopper_swap_tiles.HopperSwapTile,
+    }
+    machine.best = asked[0][1][-1]
+    tune(sizes[:1])
+    name, m = asked[0][0].kernel, asked[0][0].m
+    assert tile_tables.choose(name, m - 1, 64, 256, here, 132) == (machine.best, f"measured on {machine.gpu}")
+
+
+def test_layers_of_one_kernel_are_measured_once_and_others_are_left_out(machine: Machine) -> None:
+    said: list[Size] = []
+    asked: list[tuning.Size] = []
+    zeros, groups = LayerForm(SCHEMES["W4A16_ASYM"]), LayerForm(SCHEMES["FP8_BLOCK"])
+    sizes = [Size(form, 77, 64, 256) for form in (W4A16, W8A16, zeros, groups, W4AFP8, SPARSE_FP8)]
+    tune(sizes, told=lambda size, times: asked.append(size), left_out=said.append)
+    assert asked == [tuning.Size("sm80_w4a16_gemm", 77, 64, 256)]
+    assert said == [sizes[1], *sizes[3:]]
+
+
 def test_a_table_keeps_what_was_measured_of_kernels_with_other_tiles(machine: Machine) -> None:
     machine.arch, machine.gpu, machine.best = "sm_90a", "NVIDIA H100", hopper_tiles.TILES[-1]
     path = tile_tables.user_table("sm_90a")
     path.parent.mkdir(parents=True)
     before = Entry(NAMES[INT8], 77, 64, 128, SMALL)
     path.write_text(json.dumps(tile_tables.to_json(tile_tables.Table(machine.gpu, (before,)))))
-    tune([(INT8, 77, 64, 128)])
+    tune([Size(INT8, 77, 64, 128)])
     assert table("sm_90a").entries == (before, Entry("sm90_int8_gemm", 77, 64, 128, machine.best))
 
 
@@ -154,12 +233,12 @@ def test_a_tile_that_was_measured_is_used_at_once(machine: Machine, monkeypatch:
     asked = (NAMES[INT8], 77, 64, 128, 0, False)
     assert compiled._known_tile(*asked) != LARGE
     machine.best = LARGE
-    tune([(INT8, 77, 64, 128)])
+    tune([Size(INT8, 77, 64, 128)])
     assert compiled._known_tile(*asked) == LARGE
 
 
 def test_without_a_gpu_nothing_is_measured(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(availability, "reason", lambda device: "torch sees no CUDA device")
     with pytest.raises(KernelChoiceError, match="tuning measures on a GPU, and torch sees no CUDA device"):
-        tune([(INT8, 77, 64, 128)])
+        tune([Size(INT8, 77, 64, 128)])
     assert not tile_tables.user_table("sm_80").exists()

@@ -10,24 +10,30 @@ import pytest
 import torch
 
 from quant.kernels.arguments import SCALE_BLOCK
+from quant.kernels.hopper_swap_tiles import HopperSwapTile
 from quant.kernels.hopper_tiles import HopperTile
 from quant.kernels.host import epilogue as endings
-from quant.kernels.host import mma_gemm, sm90_gemm, structures
+from quant.kernels.host import mma_gemm, mma_swap_ab, sm90_gemm, sm90_swap_ab, structures
 from quant.kernels.host import quantize_rows as rows_host
 from quant.kernels.host.structures import (
     ACTIVATIONS,
     DTYPES,
     NORMS,
     Epilogue,
+    GroupScales,
     HopperArguments,
+    HopperSwapArguments,
     MmaArguments,
     QuantizeArguments,
     Rows,
+    SwapArguments,
 )
+from quant.kernels.host.swap_ab import Form
 from quant.kernels.runtime.errors import KernelError
 from quant.kernels.runtime.launch import Build
 from quant.kernels.runtime.nvrtc import compile_cubin
 from quant.kernels.runtime.sources import needed, shipped
+from quant.kernels.swap_tiles import SwapTile
 from quant.kernels.tiles import Tile
 
 _ENDING = dict.fromkeys(("OUT", "ACTIVATE", "PARTS", "BLOCK_SCALES", "ALIGNED", "FAST_SUMS"), 0)
@@ -35,6 +41,14 @@ _ENDING = dict.fromkeys(("OUT", "ACTIVATE", "PARTS", "BLOCK_SCALES", "ALIGNED", 
 FILES: dict[str, tuple[Build, str]] = {
     "mma_gemm.cuh": (mma_gemm.build("layout", Tile(64, 64, 64, 32, 32, 2), _ENDING), "sm_89"),
     "sm90_gemm.cuh": (sm90_gemm.build("layout", HopperTile(64, 1, 64, 2, 1), _ENDING, staged=False), "sm_90a"),
+    "mma_swap_ab.cuh": (
+        mma_swap_ab.build("layout", SwapTile(64, 64, 1, 32, 32, 1, 2), _ENDING, Form(torch.int8)),
+        "sm_80",
+    ),
+    "sm90_swap_ab.cuh": (
+        sm90_swap_ab.build("layout", HopperSwapTile(64, 1, 64, 2, 1), _ENDING, Form(torch.int8)),
+        "sm_90a",
+    ),
     "quantize_rows.cu": (rows_host.build(256, torch.int8, "none")._replace(kernel="layout"), "sm_80"),
 }
 STRUCTURES: list[tuple[type[ctypes.Structure], str]] = [
@@ -45,6 +59,10 @@ STRUCTURES: list[tuple[type[ctypes.Structure], str]] = [
     (Epilogue, "sm90_gemm.cuh"),
     (MmaArguments, "mma_gemm.cuh"),
     (HopperArguments, "sm90_gemm.cuh"),
+    (GroupScales, "mma_swap_ab.cuh"),
+    (GroupScales, "sm90_swap_ab.cuh"),
+    (SwapArguments, "mma_swap_ab.cuh"),
+    (HopperSwapArguments, "sm90_swap_ab.cuh"),
     (QuantizeArguments, "quantize_rows.cu"),
 ]
 #: A map is an array of bytes here and a class there.
@@ -91,7 +109,8 @@ def claims(structure: type[ctypes.Structure]) -> dict[str, str]:
         place = getattr(structure, field)
         found[f"place of {name}.{field}"] = f"__builtin_offsetof({name}, {field}) == {place.offset}"
         found[f"size of {name}.{field}"] = f"sizeof({name}::{field}) == {place.size}"
-        found[f"kind of {name}.{field}"] = f"kind_of<decltype({name}::{field})> == {KINDS.get(of, 'CLASS')}"
+        kind = KINDS.get(of, "INTEGER" if field == "unused" else "CLASS")  # bytes up to the next multiple
+        found[f"kind of {name}.{field}"] = f"kind_of<decltype({name}::{field})> == {kind}"
     return found
 
 
@@ -153,17 +172,27 @@ def test_a_structure_that_differs_is_found() -> None:
         refuted("quantize_rows.cu", {}, bound(few))
 
 
-def test_maps_are_aligned_wherever_the_parameter_is() -> None:
-    maps = [field for field, of, *_ in HopperArguments._fields_ if issubclass(of, ctypes.Array)]
-    assert maps == ["a", "b", "out"]
-    assert ctypes.sizeof(HopperArguments) % 64 == 0
+@pytest.mark.parametrize(
+    ("structure", "file", "maps"),
+    [
+        (HopperArguments, "sm90_gemm.cuh", ["a", "b", "out"]),
+        (HopperSwapArguments, "sm90_swap_ab.cuh", ["a", "weight", "metadata"]),
+    ],
+)
+def test_maps_are_aligned_wherever_the_parameter_is(
+    structure: type[ctypes.Structure], file: str, maps: list[str]
+) -> None:
+    name = structure.__name__
+    arrays = [field for field, of, *_ in structure._fields_ if issubclass(of, ctypes.Array)]
+    assert [field for field in arrays if field != "unused"] == maps
+    assert ctypes.sizeof(structure) % 64 == 0
     conditions = {
-        "alignment of the parameter": "alignof(HopperArguments) == 64",
+        "alignment of the parameter": f"alignof({name}) == 64",
         "alignment of a map": "alignof(TensorMap) == 64",
-        **{f"place of {each}": f"__builtin_offsetof(HopperArguments, {each}) % 64 == 0" for each in maps},
+        **{f"place of {each}": f"__builtin_offsetof({name}, {each}) % 64 == 0" for each in maps},
     }
-    assert refuted("sm90_gemm.cuh", conditions) == []
-    assert all(getattr(HopperArguments, each).size == 128 for each in maps)
+    assert refuted(file, conditions) == []
+    assert all(getattr(structure, each).size == 128 for each in maps)
 
 
 @pytest.mark.parametrize("name", ENUMS)

@@ -44,14 +44,24 @@ def test_packing_keeps_the_device_type() -> None:
     assert pack(torch.empty(3, 5, dtype=torch.int8, device="meta")).is_meta
 
 
-def test_an_element_of_more_than_a_byte_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"one byte each, got torch\.float16"):
-        pack(torch.zeros(2, 16, dtype=torch.float16))
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("k", [1, 8, 13, 64])
+def test_elements_of_two_bytes(k: int, dtype: torch.dtype) -> None:
+    bits = torch.arange(3 * k, dtype=torch.int16).view(3, k) - 17
+    packed = pack(bits.view(dtype))
+    assert (packed.dtype, packed.shape) == (dtype, (3, -(-k // 8) * 8))
+    assert not packed.view(torch.int16)[:, k:].any()
+    assert torch.equal(unpack(packed, k).view(torch.int16), bits)
+
+
+def test_an_element_of_more_than_two_bytes_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"one or two bytes each, got torch\.float32"):
+        pack(torch.zeros(2, 16))
 
 
 @pytest.mark.parametrize(("k", "found"), [(17, 16), (16, 32), (77, 77), (5, 32)])
 def test_another_width_is_refused(k: int, found: int) -> None:
-    with pytest.raises(ValueError, match=f"rows of {k} codes take {width(k)} bytes, got {found}"):
+    with pytest.raises(ValueError, match=f"rows of {k} elements take {width(k)}, got {found}"):
         unpack(torch.zeros(2, found, dtype=torch.int8), k)
 
 

@@ -129,7 +129,7 @@ def test_any_strides_and_offset(dtype: torch.dtype, n: int, groups: int, wider: 
 def test_a_weight_of_many_chunks(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
     weight = random_24(7, 36, dtype)
     values, meta = compress(weight)
-    monkeypatch.setattr(sparse24, "_CHUNK", 5)
+    monkeypatch.setattr(sparse24, "_CHUNK", 5 * 4 * weight.itemsize)
     assert all(torch.equal(bits(x), bits(y)) for x, y in zip(compress(weight), (values, meta), strict=True))
     assert torch.equal(decompress(values, meta, 36).double().nan_to_num(), weight.double().nan_to_num())
     weight[4, 20:24] = 1
