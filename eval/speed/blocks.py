@@ -1,9 +1,10 @@
 """A transformer block as a list of operations, in bf16 or quantized, unfused or fused.
 
 Not fused, as `torch.compile` leaves it: element-wise steps that follow each other are one kernel, a matmul takes
-nothing on, and every quantized layer quantizes its own input. Fused: layers that read one input and have one scheme
+nothing on, and every quantized layer quantizes its own input. Fused: layers that read one input and have one form
 are one matmul and quantize it once, the norm before them does that on its way, and activation, gate and residual are
 in the epilogue of the matmul before them, which writes codes where the next layer's scale is known beforehand.
+A layer that reads bf16 has nothing to quantize, and the norm before it stays a pass of its own.
 Smoothing is not looked at: a factor in the feed-forward's last layer would keep the quantization of its input apart.
 """
 
@@ -12,13 +13,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from quant.eval.speed import operations
-from quant.eval.speed.operations import Operation
+from quant.eval.speed.operations import Operation, codes_of
 from quant.eval.speed.sizes import TEXT, VIDEO, Model, layers
-from quant.scheme import Scheme
+from quant.form import LayerForm
 
 
 def block_operations(
-    model: Model, schemes: Mapping[str, Scheme | None], *, batch: int = 1, fused: bool = False
+    model: Model, forms: Mapping[str, LayerForm | None], *, batch: int = 1, fused: bool = False
 ) -> list[Operation]:
     """Everything a block does with a batch, in order.
 
@@ -27,11 +28,11 @@ def block_operations(
 
     Args:
         model: which block.
-        schemes: of its Linears, by their name within it; one that is absent or None runs in bf16.
+        forms: of its Linears, by their name within it; one that is absent or None runs in bf16.
         batch: samples; two with classifier-free guidance in one batch.
         fused: see above; layers in bf16 are never fused.
     """
-    made = _Block(model, schemes, batch, fused)
+    made = _Block(model, forms, batch, fused)
     if model.kind == "dual":
         _dual(made)
     else:
@@ -94,10 +95,10 @@ def _dual(block: _Block) -> None:
 class _Block:
     """Collects operations, and knows which of them a fused block saves."""
 
-    def __init__(self, model: Model, schemes: Mapping[str, Scheme | None], batch: int, fused: bool) -> None:
+    def __init__(self, model: Model, forms: Mapping[str, LayerForm | None], batch: int, fused: bool) -> None:
         self.model = model
         self.done: list[Operation] = []
-        self._schemes = schemes
+        self._forms = forms
         self._batch = batch
         self._fused = fused
         self._layers = {each.name: each for each in layers(model)}
@@ -122,14 +123,15 @@ class _Block:
             residual: the name of that addition.
         """
         d = self.model.d
-        scheme = self._one_scheme(readers)
+        form = self._one_form(readers)
+        within = form is not None and codes_of(form) is not None  # the norm runs in the quantization
         added = after is not None and not self._in_epilogue(after)
-        if added and (norm is None or scheme is not None):
+        if added and (norm is None or within):
             self.elementwise(residual, stream, 2 * d, d)
         if norm is None:
             self.quantize(readers)
-        elif scheme is not None:
-            self.done.append(operations.quantize(f"{norm} + quantize", self._rows(stream), d, scheme))
+        elif form is not None and within:
+            self.done.append(operations.quantize(f"{norm} + quantize", self._rows(stream), d, form))
         else:
             if added:
                 self.elementwise(f"{residual} + {norm}", stream, 2 * d, 2 * d)
@@ -139,22 +141,22 @@ class _Block:
 
     def quantize(self, readers: Sequence[str]) -> None:
         """The input of `readers` as codes: once where they share them."""
-        scheme = self._one_scheme(readers)
-        if scheme is not None:
-            self._quantize(readers[0], ", ".join(readers), scheme)
+        form = self._one_form(readers)
+        if form is not None:
+            self._quantize(readers[0], ", ".join(readers), form)
             return
         for name in readers:
-            own = self._schemes.get(name)
+            own = self._forms.get(name)
             if own is not None:
                 self._quantize(name, name, own)
 
     def project(self, joined: str, names: Sequence[str]) -> None:
         """The matmuls of layers that read one input; one, called `joined`, where they are fused."""
-        scheme = self._one_scheme(names)
-        if scheme is not None and len(names) > 1:
+        form = self._one_form(names)
+        if form is not None and len(names) > 1:
             first = self._layers[names[0]]
             n = sum(self._layers[name].n for name in names)
-            self.done.append(operations.matmul(joined, self._rows(first.stream), n, first.k, scheme))
+            self.done.append(operations.matmul(joined, self._rows(first.stream), n, first.k, form))
             return
         for name in names:
             self._matmul(name)
@@ -166,9 +168,9 @@ class _Block:
 
     def feed_forward(self, stream: str, up: str, down: str, name: str) -> None:
         """Both matmuls, the activation between them and the residual; the input is there already."""
-        first, second = self._schemes.get(up), self._schemes.get(down)
-        alike = operations.numbers_of(first) == operations.numbers_of(second)
-        codes = self._in_epilogue(up) and alike and second is not None and second.has_static_input
+        first, second = self._forms.get(up), self._forms.get(down)
+        static = second is not None and second.scheme.has_static_input
+        codes = self._in_epilogue(up) and static and codes_of(first) == codes_of(second)
         self._matmul(up, codes=codes)
         if not self._in_epilogue(up):
             self.elementwise(f"{name} gelu", stream, self.model.ff, self.model.ff)
@@ -178,22 +180,23 @@ class _Block:
         self.norm(stream, None, [], after=down, residual=f"{name} gate + residual")
 
     def _matmul(self, name: str, *, residual: bool = False, codes: bool = False) -> None:
-        layer, scheme = self._layers[name], self._schemes.get(name)
+        layer, form = self._layers[name], self._forms.get(name)
         rows = self._rows(layer.stream)
-        self.done.append(operations.matmul(name, rows, layer.n, layer.k, scheme, residual=residual, codes=codes))
+        self.done.append(operations.matmul(name, rows, layer.n, layer.k, form, residual=residual, codes=codes))
 
-    def _quantize(self, layer: str, name: str, scheme: Scheme) -> None:
-        found = self._layers[layer]
-        self.done.append(operations.quantize(f"{name} quantize", self._rows(found.stream), found.k, scheme))
+    def _quantize(self, layer: str, name: str, form: LayerForm) -> None:
+        if codes_of(form) is not None:
+            found = self._layers[layer]
+            self.done.append(operations.quantize(f"{name} quantize", self._rows(found.stream), found.k, form))
 
     def _in_epilogue(self, name: str) -> bool:
         """Does this layer's matmul do what follows it?"""
-        return self._fused and self._schemes.get(name) is not None
+        return self._fused and self._forms.get(name) is not None
 
-    def _one_scheme(self, names: Sequence[str]) -> Scheme | None:
-        """The scheme of layers that share one quantized input; None where they do not, or nothing is fused."""
-        schemes = {self._schemes.get(name) for name in names}
-        return schemes.pop() if self._fused and len(schemes) == 1 else None
+    def _one_form(self, names: Sequence[str]) -> LayerForm | None:
+        """The form of layers that are one matmul; None where they are not, or nothing is fused."""
+        forms = {self._forms.get(name) for name in names}
+        return forms.pop() if self._fused and len(forms) == 1 else None
 
     def _rows(self, stream: str) -> int:
         return self.model.rows(stream, self._batch)

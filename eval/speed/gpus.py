@@ -37,8 +37,8 @@ class Gpu(NamedTuple):
         title: for people.
         devices: names that CUDA gives it.
         datasheet: where the peaks are from.
-        rates: by "matmul bf16", "matmul fp8", "matmul int8", "attention bf16" and "memory"; what it cannot do is
-            absent.
+        rates: by "matmul " and what is multiplied, see `operations.numbers_of`, "attention bf16" and "memory"; what it
+            cannot do is absent.
     """
 
     name: str
@@ -68,15 +68,24 @@ def parse(body: Mapping[str, Any]) -> dict[str, Gpu]:
     if body["format_version"] != FORMAT_VERSION:
         raise ValueError(f"{FILE.name}: format_version {body['format_version']} cannot be read, only {FORMAT_VERSION}")
 
-    def share(gpu: str, rate: str) -> float:
-        entry = body["gpus"][gpu]["rates"][rate]
-        return float(entry["achieved"] / entry["peak"]) if "achieved" in entry else share(*entry["like"])
+    def entry(gpu: str, rate: str) -> Mapping[str, Any]:
+        found: Mapping[str, Any] = body["gpus"][gpu]["rates"][rate]
+        return found
+
+    def achieved(gpu: str, rate: str) -> float:
+        own = entry(gpu, rate)
+        if "like" in own:
+            return float(own["peak"] * achieved(*own["like"]) / entry(*own["like"])["peak"])
+        if "times" in own:
+            factor, other = own["times"]
+            return float(factor * achieved(gpu, other))
+        return float(own["achieved"])
 
     found = {}
-    for name, entry in body["gpus"].items():
+    for name, given in body["gpus"].items():
         rates = {}
-        for rate, given in entry["rates"].items():
-            peak = given["peak"] * (1e9 if rate == MEMORY else 1e12)
-            rates[rate] = Rate(peak, peak * share(name, rate), given["source"])
-        found[name] = Gpu(name, entry["title"], tuple(entry["devices"]), entry["datasheet"], rates)
+        for rate in given["rates"]:
+            own, unit = entry(name, rate), 1e9 if rate == MEMORY else 1e12
+            rates[rate] = Rate(own["peak"] * unit, achieved(name, rate) * unit, own["source"])
+        found[name] = Gpu(name, given["title"], tuple(given["devices"]), given["datasheet"], rates)
     return found

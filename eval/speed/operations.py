@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from quant.scheme import Scheme
+from quant.form import LayerForm
+from quant.scheme import TensorFormat
 
 MATMUL, ATTENTION, ELEMENTWISE = "matmul", "attention", "elementwise"
 KINDS = (MATMUL, ATTENTION, ELEMENTWISE)
@@ -20,9 +22,10 @@ class Operation(NamedTuple):
     Attributes:
         name: the layer, or what is done.
         kind: one of `KINDS`.
-        numbers: what is multiplied: "bf16", "fp8" or "int8"; "bf16" for element-wise work, which multiplies little.
+        numbers: what is multiplied, see `numbers_of`; "bf16" for element-wise work, which multiplies little.
         sizes: M, N, K of a matmul; samples, queries, keys, heads and head_dim of attention; rows otherwise.
-        operations: multiplications and additions; 0 for element-wise work, where they never take longer than memory.
+        operations: multiplications and additions, also those by the zeros of a 2:4 weight; 0 for element-wise work,
+            where they never take longer than memory.
         nbytes: read and written at least once: every operand that is as large as the tokens or the weight.
     """
 
@@ -34,36 +37,80 @@ class Operation(NamedTuple):
     nbytes: int
 
 
-def numbers_of(scheme: Scheme | None) -> str:
-    """What a layer of this scheme multiplies; None is a layer that is not quantized."""
-    if scheme is None:
-        return "bf16"
-    assert scheme.input_activations is not None
-    return "int8" if scheme.input_activations.type == "int" else "fp8"
+def codes_of(form: LayerForm | None) -> str | None:
+    """The codes that a layer's input becomes, "fp8" or "int8"; None where it stays in bf16."""
+    inputs = None if form is None else form.scheme.input_activations
+    return None if inputs is None else "int8" if inputs.type == "int" else "fp8"
+
+
+def numbers_of(form: LayerForm | None) -> str:
+    """What a layer of this form multiplies; None is a layer that is left as it is.
+
+    "bf16", "fp8" or "int8" by the input; before that "sparse" where the weight is 2:4, and "int4 x" or "int8 x" where
+    it is stored so and unpacked to the input's numbers on its way.
+    """
+    inputs = codes_of(form) or "bf16"
+    if form is None:
+        return inputs
+    if form.sparse:
+        return f"sparse {inputs}"
+    weights = form.scheme.weights
+    return f"int{weights.num_bits} x {inputs}" if weights is not None and form.scheme.is_packed else inputs
 
 
 def matmul(
-    name: str, m: int, n: int, k: int, scheme: Scheme | None, *, residual: bool = False, codes: bool = False
+    name: str, m: int, n: int, k: int, form: LayerForm | None, *, residual: bool = False, codes: bool = False
 ) -> Operation:
     """x [m, k] by a weight [n, k] and a bias [n], into [m, n]; quantized operands come with their scales.
 
     Args:
         name: the layer's.
         m, n, k: sizes.
-        scheme: of both operands; None for bf16.
+        form: of the layer; None for bf16.
         residual: is a residual [m, n] read and added on the way out?
         codes: is the result written as 8-bit codes, not in bf16?
     """
-    numbers = numbers_of(scheme)
-    nbytes = (m + n) * k * (_BF16 if scheme is None else _CODE) + m * n * (_CODE if codes else _BF16)
-    nbytes += n * _BF16
-    if scheme is not None:
-        inputs = 1 if scheme.has_static_input else m
-        per_channel = scheme.weights is not None and scheme.weights.strategy == "channel"
-        nbytes += (inputs + (n if per_channel else 1)) * _FLOAT32
+    inputs = m * k * (_BF16 if codes_of(form) is None else _CODE) + m * _row_scales(form, k)
+    if form is not None and form.scheme.has_static_input:
+        inputs += _FLOAT32
+    nbytes = inputs + _weight_bytes(form, n, k) + n * _BF16 + m * n * (_CODE if codes else _BF16)
     if residual:
         nbytes += m * n * _BF16
-    return Operation(name, MATMUL, numbers, {"M": m, "N": n, "K": k}, 2 * m * n * k, nbytes)
+    return Operation(name, MATMUL, numbers_of(form), {"M": m, "N": n, "K": k}, 2 * m * n * k, nbytes)
+
+
+def _weight_bytes(form: LayerForm | None, n: int, k: int) -> int:
+    """A weight [n, k] as an op reads it, with its scales and zero points, one of which is a byte."""
+    if form is None:
+        return n * k * _BF16
+    weights = form.scheme.weights
+    each = _BF16 if weights is None else _CODE
+    if form.sparse:
+        nbytes = n * (k // 2 * each + math.ceil(k / 8))  # two of four values, and four bits that say which
+    else:
+        nbytes = n * 4 * math.ceil(k / 8) if weights is not None and weights.num_bits == 4 else n * k * each
+    if weights is None:
+        return nbytes
+    scale = _BF16 if weights.num_bits == 4 else _FLOAT32
+    return nbytes + _scales(weights, n, k) * (scale if weights.symmetric else scale + 1)
+
+
+def _scales(weights: TensorFormat, n: int, k: int) -> int:
+    """How many scales a weight [n, k] has."""
+    if weights.group_size is not None:
+        return n * (k // weights.group_size)
+    if weights.block_structure is not None:
+        rows, columns = weights.block_structure
+        return math.ceil(n / rows) * math.ceil(k / columns)
+    return n if weights.strategy == "channel" else 1
+
+
+def _row_scales(form: LayerForm | None, k: int) -> int:
+    """Bytes of the scales that are found for a row [k] of a layer's input while running."""
+    inputs = None if form is None else form.scheme.input_activations
+    if inputs is None or not inputs.dynamic:
+        return 0
+    return _FLOAT32 * (1 if inputs.group_size is None else math.ceil(k / inputs.group_size))
 
 
 def attention(name: str, samples: int, queries: int, keys: int, heads: int, head_dim: int) -> Operation:
@@ -78,7 +125,7 @@ def elementwise(name: str, rows: int, read: int, written: int) -> Operation:
     return Operation(name, ELEMENTWISE, "bf16", {"rows": rows}, 0, rows * (read + written) * _BF16)
 
 
-def quantize(name: str, rows: int, k: int, scheme: Scheme) -> Operation:
-    """Rows [k] in bf16 to codes, and where their scale is found while running a scale for each."""
-    scale = 0 if scheme.has_static_input else _FLOAT32
-    return Operation(name, ELEMENTWISE, "bf16", {"rows": rows}, 0, rows * (k * (_BF16 + _CODE) + scale))
+def quantize(name: str, rows: int, k: int, form: LayerForm) -> Operation:
+    """Rows [k] in bf16 to codes, and where their scales are found while running those of each."""
+    nbytes = rows * (k * (_BF16 + _CODE) + _row_scales(form, k))
+    return Operation(name, ELEMENTWISE, "bf16", {"rows": rows}, 0, nbytes)

@@ -41,9 +41,9 @@ def predict_operation(operation: Operation, gpu: Gpu) -> Predicted:
         return Predicted(operation, memory, MEMORY)
     rate = gpu.rates.get(f"{operation.kind} {operation.numbers}")
     if rate is None:
+        inputs = operation.numbers.split()[-1].upper()
         raise QuantError(
-            f"{gpu.name} has no {operation.numbers.upper()} tensor cores, so no roofline: "
-            f"there {operation.name} runs in plain PyTorch"
+            f"{gpu.name} has no {inputs} tensor cores, so no roofline: there {operation.name} runs in plain PyTorch"
         )
     arithmetic = operation.operations / rate.achieved
     return Predicted(operation, max(arithmetic, memory), MEMORY if memory > arithmetic else ARITHMETIC)

@@ -1,4 +1,4 @@
-"""What a recipe makes of one block: the scheme of each of its Linears, and a recipe for that block alone."""
+"""What a recipe makes of one block: the form of each of its Linears, and a recipe for that block alone."""
 
 from __future__ import annotations
 
@@ -8,13 +8,15 @@ from typing import NamedTuple
 
 from quant.errors import RecipeError
 from quant.eval.speed.sizes import Layer, Model, layers
+from quant.form import LayerForm, misfit
 from quant.patterns import matches
 from quant.recipe import Recipe
-from quant.recipe_parts import Group
-from quant.scheme import Scheme
+from quant.recipe_parts import Algorithm, Group
 
 #: Names by which a pattern may mean every `torch.nn.Linear`: its class and its bases.
 _CLASSES = ("Linear", "Module", "object")
+#: The algorithm that adds a branch to a layer, and the one that only finds its codes.
+_LOW_RANK, _ROUNDS_ONLY = "svdquant", "gptq"
 
 
 class Decided(NamedTuple):
@@ -22,23 +24,24 @@ class Decided(NamedTuple):
 
     Attributes:
         groups: the recipe's group of each Linear, by its name within the block; None where it stays in bf16.
-        notes: what the recipe says of other blocks, in words.
+        notes: what the recipe says of other blocks, and what of it is not looked at, in words.
     """
 
     groups: Mapping[str, Group | None]
     notes: tuple[str, ...]
 
     @property
-    def schemes(self) -> dict[str, Scheme | None]:
-        """The scheme of each Linear."""
-        return {name: None if group is None else group.scheme for name, group in self.groups.items()}
+    def forms(self) -> dict[str, LayerForm | None]:
+        """The form of each Linear."""
+        return {name: None if group is None else group.form for name, group in self.groups.items()}
 
 
 def decide(model: Model, recipe: Recipe) -> Decided:
     """What `recipe` makes of the middle block of `model`.
 
     Raises:
-        RecipeError: nothing in that block is quantized.
+        RecipeError: nothing in that block is quantized, a layer's shape does not fit its scheme, or a layer gets a
+            low-rank branch, which is not reckoned with.
     """
     edge = round(recipe.keep_edge_blocks * model.layers)
     edged = not edge <= model.block < model.layers - edge
@@ -47,9 +50,8 @@ def decide(model: Model, recipe: Recipe) -> Decided:
     if not any(groups.values()):
         raise RecipeError(f"{recipe.name}: quantizes nothing in {where} of {model.name}")
     for group in groups.values():
-        form = None if group is None else group.form
-        if form is not None and (form.sparse or form.scheme.is_packed or form.scheme.name == "FP8_BLOCK"):
-            raise RecipeError(f"{recipe.name}: blocks are measured and predicted in FP8 and INT8, not in {form.label}")
+        if group is not None and group.algorithm is not None and group.algorithm.name == _LOW_RANK:
+            raise RecipeError(f"{recipe.name}: blocks are not measured or predicted with the branches of {_LOW_RANK}")
     used = {id(group) for group in groups.values()}
     notes = [f"{recipe.name} keeps {edge} blocks at each end in bf16; this is {where}"] if edge else []
     notes += [
@@ -57,11 +59,17 @@ def decide(model: Model, recipe: Recipe) -> Decided:
         for index, group in enumerate(recipe.groups)
         if id(group) not in used
     ]
+    if recipe.keep_budget is not None:
+        notes.append(
+            f"{recipe.name}: its keep_budget is not looked at: what that keeps is found by measuring the whole model"
+        )
     return Decided(groups, tuple(notes))
 
 
 def for_block_alone(decided: Decided, recipe: Recipe, prefix: str) -> Recipe:
     """A recipe that does the same to a model whose only block of interest has layers called `prefix` and their name.
+
+    What only decides which codes and zeros a weight gets is left out: it changes no time, and may take minutes.
 
     Args:
         decided: by `decide`.
@@ -71,12 +79,29 @@ def for_block_alone(decided: Decided, recipe: Recipe, prefix: str) -> Recipe:
     named = [
         (group, tuple(prefix + name for name, its in decided.groups.items() if its is group)) for group in recipe.groups
     ]
-    groups = tuple(replace(group, targets=targets) for group, targets in named if targets)
-    return replace(recipe, groups=groups, components=None, ignore=(), keep_edge_blocks=0.0)
+    groups = tuple(replace(_in_short(group), targets=targets) for group, targets in named if targets)
+    return replace(recipe, groups=groups, components=None, ignore=(), keep_edge_blocks=0.0, keep_budget=None)
+
+
+def _in_short(group: Group) -> Group:
+    """A group with the same tensors, found without Hessians."""
+    algorithm, sparsity = group.algorithm, group.sparsity
+    if algorithm is not None:
+        options = tuple((key, value) for key, value in algorithm.options if key != "rounding")
+        algorithm = None if algorithm.name == _ROUNDS_ONLY else Algorithm(algorithm.name, options)
+    return replace(
+        group, algorithm=algorithm, sparsity=None if sparsity is None else replace(sparsity, method="magnitude")
+    )
 
 
 def _group(model: Model, recipe: Recipe, layer: Layer) -> Group | None:
     name = model.prefix + layer.name
     if layer.kept or any(matches(pattern, name, _CLASSES) for pattern in recipe.ignore):
         return None
-    return next((g for g in recipe.groups if any(matches(t, name, _CLASSES) for t in g.targets)), None)
+    group = next((g for g in recipe.groups if any(matches(t, name, _CLASSES) for t in g.targets)), None)
+    reason = None if group is None else misfit(group.form, layer.n, layer.k)
+    if group is None or reason is None:
+        return group
+    if group.misfits == "keep":
+        return None
+    raise RecipeError(f"{recipe.name}: layer '{name}' {[layer.n, layer.k]}: {reason}")

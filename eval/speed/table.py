@@ -58,7 +58,8 @@ def measured_text(found: Measured, beside: Prediction | str) -> str:
         "",
         *(f"{name}: not measured: {reason}" for name, reason in found.times.failed.items()),
         *_notes(found.model, found.notes),
-        "random weights and inputs; medians of CUDA events, in rounds of a shuffled order; L2 as the calls leave it",
+        "random weights and inputs; weights rounded to nearest and pruned by magnitude, whatever the recipe says",
+        "medians of CUDA events, in rounds of a shuffled order; L2 as the calls leave it",
         "kinds: the kernels that torch.profiler saw in one call",
     ]
     lines.append(

@@ -29,6 +29,8 @@ def bench() -> None:
 def block(name: str, recipe: str, tokens: int | None, batch: int, gpu: str | None, as_json: bool) -> None:
     """Compare one transformer block in bf16 with the same under a recipe, unfused and fused, operation by operation.
 
+    Any recipe will do but one with low-rank branches.
+
     With --gpu it prints what a roofline model predicts for that GPU: none is needed, and nothing is measured. Without,
     it measures on this machine's GPU, with random weights: bf16 under torch.compile with the fastest attention that
     torch has, against the recipe; time by kind of operation, beside the prediction.

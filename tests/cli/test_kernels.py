@@ -192,6 +192,8 @@ def test_tuning_needs_a_gpu() -> None:
         ("folder",),
         ("folder", "--m", 77, "--size", 1, 2, 3, "--scheme", "w8a8"),
         ("folder", "--m", 77, "--scheme", "w8a8"),
+        ("folder", "--m", 77, "--sparse"),
+        ("--size", 1, 2, 3, "--sparse"),
         ("--m", 77),
     ],
     ids=str,
@@ -224,6 +226,56 @@ def test_tuning_sizes_on_hopper(h100: None, tmp_path: Path, scheme: str, name: s
     explained = run("explain", "--m", 70, "--n", 64, "--k", 128, "--scheme", scheme, "--arch", "sm_90a")
     blocks = -(-70 // best.m) * -(-64 // best.n)
     assert f"tile {best}; {blocks} blocks (measured on NVIDIA H100)" in explained
+
+
+@pytest.mark.parametrize(
+    ("options", "m", "name"),
+    [
+        (("--scheme", "w4a16"), 77, "sm90_w4a16_gemm"),
+        (("--scheme", "w4a16"), 16, "sm80_w4a16_gemm"),
+        (("--scheme", "w4afp8"), 77, "sm90_w4afp8_gemm"),
+        (("--scheme", "w8a8", "--sparse"), 16, "sm90_sparse_int8_gemm"),
+        (("--scheme", "unquantized", "--sparse"), 77, "sm90_sparse_16bit_gemm"),
+    ],
+)
+def test_tuning_packed_and_sparse_sizes(
+    h100: None, tmp_path: Path, options: tuple[str, ...], m: int, name: str
+) -> None:
+    here = ARCHITECTURES["sm_90a"]
+    said = run("tune", "--size", m, 64, 256, *options).splitlines()
+    first = tile_tables.candidates(name, here)[0]  # all take the same time here
+    count = len(tile_tables.candidates(name, here))
+    assert said == [
+        f"{name} M {m} N 64 K 256: {first}, 3.000 ms, 0 TOPS; the slowest of {count} takes 1.00x",
+        f"wrote {tmp_path / 'cache' / 'tiles' / 'sm_90a.json'}",
+    ]
+    explained = run("explain", "--m", m, "--n", 64, "--k", 256, *options, "--arch", "sm_90a")
+    assert f"tile {first}; " in explained
+    assert "(measured on NVIDIA H100)" in explained
+
+
+def test_a_size_without_a_kernel_is_left_out_by_the_name_of_its_form(a100: None) -> None:
+    ran = invoke("tune", "--size", 77, 64, 256, "--scheme", "fp8", "--sparse")
+    assert ran.exit_code == 2
+    assert ran.stdout == "2:4 FP8 M 77 N 64 K 256: left out, no kernel with tiles runs it here\n"
+    assert ran.stderr.splitlines()[-1] == "Error: none of these sizes runs by a kernel with tiles on sm_80"
+    assert invoke("tune", "--size", 77, 64, 256, "--scheme", "w8a16").stdout.startswith("W8A16 M 77 N 64 K 256: left")
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (("--size", 8, 64, 100, "--scheme", "w4a16"), "Error: groups of 128 do not fit in_features 100; "),
+        (
+            ("--size", 8, 64, 102, "--scheme", "w8a8", "--sparse"),
+            "Error: 2:4 needs in_features a multiple of 4, got 102",
+        ),
+        (("--size", 8, 64, 128, "--scheme", "w4a16", "--sparse"), "Error: no op runs 2:4 with W4A16"),
+        (("--size", 8, 64, 128, "--scheme", "unquantized"), "Error: UNQUANTIZED leaves a weight that is not sparse"),
+    ],
+)
+def test_a_size_that_does_not_fit_the_scheme(a100: None, options: tuple[object, ...], says: str) -> None:
+    assert refused("tune", *options).startswith(says)
 
 
 def test_the_rate_counts_additions_too(a100: None) -> None:

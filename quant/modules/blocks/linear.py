@@ -1,26 +1,31 @@
-"""A quantized layer with what surrounds it: the norm before it in its quantization, the residual in its epilogue."""
+"""A quantized layer with what surrounds it: the norm before it in its quantization, the residual in its epilogue.
+
+A layer that reads floats has no quantization to take the norm in: norm and modulation then run before it in plain
+torch, in float32 and rounded once to the input's dtype.
+"""
 
 from __future__ import annotations
 
 import torch
+from torch.nn import functional as F
 
 from quant.kernels import ops
-from quant.kernels.layouts import aligned_rows
 from quant.modules.blocks.part import REMEDY, Part
 from quant.modules.linear import QuantLinear
+from quant.packing.eight_bit import storage_dtype
 
 
 def unfusable(layer: QuantLinear) -> str | None:
-    """Why a layer cannot be a `FusedLinear`, whose ops are those of dense 8-bit weights; None where it can."""
-    form = layer.form
-    weights, inputs = form.scheme.weights, form.scheme.input_activations
-    dense = weights is not None and inputs is not None and weights.num_bits == 8 and not form.sparse and not form.rank
-    by_rows = dense and inputs is not None and inputs.strategy != "group"
-    return None if by_rows else f"is {form.label}, and fused layers are dense FP8 and INT8 ones so far"
+    """Why a layer cannot be a `FusedLinear`; None where it can.
+
+    A low-rank branch is added before activation and gate, in the place of the residual, and reads the normed input as
+    floats: neither the norm nor what follows would be saved.
+    """
+    return f"is {layer.form.label}, and its branch stands where norm and residual would" if layer.form.rank else None
 
 
 class FusedLinear(Part, QuantLinear):
-    """A `QuantLinear` whose two op calls also do what stands before and behind it. Its state is that layer's."""
+    """A `QuantLinear` whose op calls also do what stands before and behind it. Its state is that layer's."""
 
     @classmethod
     def of(cls, layer: QuantLinear) -> FusedLinear:
@@ -30,6 +35,12 @@ class FusedLinear(Part, QuantLinear):
         fused._buffers.update(layer._buffers)
         fused.bias = layer.bias
         return fused.train(layer.training)
+
+    @property
+    def codes(self) -> torch.dtype | None:
+        """dtype of the codes that its matmul reads; None where it reads floats."""
+        form = self.scheme.input_activations
+        return None if form is None else storage_dtype(form)
 
     def forward(
         self,
@@ -55,28 +66,14 @@ class FusedLinear(Part, QuantLinear):
             [..., N].
 
         Raises:
-            ValueError: what the ops refuse, or codes for a layer that finds its scale while running.
+            ValueError: what the ops refuse, codes for a layer that finds its scale while running, or a norm that is no
+                LayerNorm before a layer that reads floats.
         """
-        if x.dtype == self.weight.dtype:
-            if self.input_scale is None or self.pre_quant_scale is not None:
-                raise ValueError("codes as input need a layer with a static input_scale and no pre_quant_scale")
-            codes, scale = x, self.input_scale
-        else:
-            codes, scale = ops.quantize_rows(
-                x,
-                self.weight.dtype,
-                scale=self.input_scale,
-                pre_quant_scale=self.pre_quant_scale,
-                norm=norm,
-                modulation=modulation,
-            )
-        if self.layout == aligned_rows.NAME:
-            codes = aligned_rows.pack(codes)
-        return ops.scaled_mm(
-            codes,
-            scale,
-            self.weight,
-            self.weight_scale.reshape(-1, 1),
+        a, a_scale = self._entering(x, norm, modulation)
+        return self._kind.multiply(
+            self,
+            a,
+            a_scale,
             bias=self.bias,
             activation=activation,
             residual=residual,
@@ -85,6 +82,50 @@ class FusedLinear(Part, QuantLinear):
             out_scale=out_scale,
         )
 
+    def _entering(
+        self, x: torch.Tensor, norm: ops.Norm | None, modulation: tuple[torch.Tensor, torch.Tensor] | None
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """The input as the matmul reads it: codes and their scale, or floats."""
+        form, dtype = self.scheme.input_activations, self.codes
+        if form is None or dtype is None:
+            return _prepared(x, norm, modulation, self.pre_quant_scale), None
+        if x.dtype == dtype:
+            if self.input_scale is None or self.pre_quant_scale is not None:
+                raise ValueError("codes as input need a layer with a static input_scale and no pre_quant_scale")
+            return x, self.input_scale
+        return ops.quantize_rows(
+            x,
+            dtype,
+            scale=self.input_scale,
+            pre_quant_scale=self.pre_quant_scale,
+            norm=norm,
+            modulation=modulation,
+            group=form.group_size or 0,
+        )
+
     def extra_repr(self) -> str:
         """With the reason, which PEFT quotes where it is asked to adapt this layer."""
         return f"{super().extra_repr()}; {REMEDY}"
+
+
+def _prepared(
+    x: torch.Tensor,
+    norm: ops.Norm | None,
+    modulation: tuple[torch.Tensor, torch.Tensor] | None,
+    factor: torch.Tensor | None,
+) -> torch.Tensor:
+    """What `ops.quantize_rows` does before it makes codes, rounded to x's dtype."""
+    if norm is None and modulation is None and factor is None:
+        return x
+    y = x.float()
+    if norm is not None:
+        weight, bias = (None if each is None else each.float() for each in (norm.weight, norm.bias))
+        if norm.kind != "layer":
+            raise ValueError(f"before a layer that reads floats a norm must be 'layer', got '{norm.kind}'")
+        y = F.layer_norm(y, y.shape[-1:], weight, bias, norm.eps)
+    if modulation is not None:
+        scale, shift = modulation
+        y = y * (1 + scale) + shift
+    if factor is not None:
+        y = y * factor
+    return y.to(x.dtype)

@@ -9,12 +9,19 @@ import torch
 from torch import nn
 
 from quant.errors import ModelError
+from quant.kernels.layouts import sparse24
+from quant.modules.blocks import rows
 from quant.modules.blocks.linear import FusedLinear, unfusable
 from quant.modules.blocks.part import REMEDY, Part
+from quant.modules.blocks.rows import SHARED
 from quant.modules.linear import QuantLinear
+from quant.packing.linear import tensor_layout
 
-#: Tensors that merged layers have in common; each has rows of its own of all others.
-SHARED = ("input_scale", "pre_quant_scale")
+#: What a layer has and its member has not.
+_OF_A_LAYER = (
+    "weight", "weight_packed", "weight_scale", "weight_zero_point", "weight_shape", "bias", *SHARED,
+    "in_features", "out_features", "form", "scheme",
+)  # fmt: skip
 
 
 def obstacle(layers: Mapping[str, nn.Module]) -> str | None:
@@ -29,14 +36,18 @@ def obstacle(layers: Mapping[str, nn.Module]) -> str | None:
             return f"{name} {reason}"
     (first_name, first), *others = packed.items()
     for name, layer in others:
-        if layer.scheme != first.scheme:
-            return f"{name} is {layer.scheme.name}, {first_name} is {first.scheme.name}"
+        if (layer.scheme, layer.form.sparse) != (first.scheme, first.form.sparse):
+            return f"{name} is {layer.form.label}, {first_name} is {first.form.label}"
         if (layer.bias is None) != (first.bias is None):
             return f"one of {first_name} and {name} has a bias, the other has none"
         for leaf in SHARED:
             own, other = getattr(layer, leaf), getattr(first, leaf)
             if (own is None) != (other is None) or (own is not None and not torch.equal(own, other)):
                 return f"{name} has another {leaf} than {first_name}"
+    for name, layer in list(packed.items())[:-1]:
+        seam = rows.unaligned(layer.form, layer.out_features)
+        if seam is not None:
+            return f"{name} {seam}"
     return None
 
 
@@ -47,7 +58,7 @@ class MergedLinear(FusedLinear):
 
     Attributes:
         sizes: N1, N2, ...
-        weight_scale: [sum of sizes, 1], also where each layer has one scale.
+        weight_scale: one a row also where each layer has one scale.
     """
 
     sizes: tuple[int, ...]
@@ -59,59 +70,78 @@ class MergedLinear(FusedLinear):
         sizes = tuple(layer.out_features for layer in layers)
         merged = cls(first.in_features, sum(sizes), first.form, bias=False, device="meta")
         merged.sizes = sizes
-        # As bytes: torch joins FP8 tensors on some devices only.
-        merged.weight = torch.cat([layer.weight.view(torch.uint8) for layer in layers]).view(first.weight.dtype)
-        merged.weight_scale = torch.cat(
-            [layer.weight_scale.reshape(-1, 1).expand(layer.out_features, 1) for layer in layers]
-        )
-        for leaf in SHARED:
-            setattr(merged, leaf, getattr(first, leaf))
-        biases = [layer.bias.detach() for layer in layers if layer.bias is not None]
-        merged.bias = nn.Parameter(torch.cat(biases), requires_grad=False) if biases else None
-        return merged.train(first.training)
+        for leaf, tensor in rows.joined([layer.state_dict() for layer in layers], first.form, sizes).items():
+            setattr(merged, leaf, nn.Parameter(tensor, requires_grad=False) if leaf == "bias" else tensor)
+        merged.train(first.training).prepack()
+        return merged
 
     def pieces(self, out: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """The outputs of the layers, views of this one's [..., sum of sizes]."""
         return torch.split(out, list(self.sizes), dim=-1)
 
-    def tensors(self, index: int) -> dict[str, torch.Tensor]:
-        """The tensors of one layer, as a checkpoint has them: views, but a copy of what layers share."""
-        start = sum(self.sizes[:index])
-        rows = slice(start, start + self.sizes[index])
-        found = {} if self.bias is None else {"bias": self.bias.detach()[rows]}
-        # A copy only where rows are padded.
-        found["weight"] = self.weight[rows, : self.in_features].contiguous()
-        weights = self.scheme.weights
-        per_channel = weights is not None and weights.strategy == "channel"
-        found["weight_scale"] = self.weight_scale[rows] if per_channel else self.weight_scale[start, :].clone()
-        for leaf in SHARED:
-            shared = getattr(self, leaf)
-            if shared is not None:
-                found[leaf] = shared.clone()  # safetensors stores no memory under two names
-        return found
+    @property
+    def leaves(self) -> tuple[str, ...]:
+        """Names of each layer's tensors in a checkpoint, in their order."""
+        bias = () if self.bias is None else ("bias",)
+        return (*bias, *tensor_layout(self.form, 1, self.in_features))
 
-    def put(self, index: int, leaf: str, value: torch.Tensor) -> str | None:
-        """Sets one tensor of one layer. Returns why it does not fit, and then nothing has changed."""
-        current = self.tensors(index)[leaf]
-        if value.shape != current.shape:
-            return f"has the shape {list(value.shape)}, the layer {list(current.shape)}"
-        if leaf != "bias" and value.dtype != current.dtype:
-            return f"is {value.dtype}, the layer's scheme needs {current.dtype}"
-        if current.is_meta:
+    def tensors(self, index: int) -> dict[str, torch.Tensor]:
+        """The tensors of one layer, as a checkpoint has them: views where they lie so, but copies of the shared."""
+        whole: dict[str, torch.Tensor] = {}
+        super()._save_to_state_dict(whole, "", False)
+        if any(tensor.is_meta for tensor in whole.values()):
+            layout = {leaf: self._layout(index, leaf) for leaf in whole}
+            return {
+                leaf: torch.empty(shape, dtype=dtype or whole[leaf].dtype, device="meta")
+                for leaf, (dtype, shape) in layout.items()
+            }
+        found = rows.part(whole, self.form, self.sizes, index)
+        # A view into what was made for this call would keep the other layers' rows alive.
+        own = {
+            tensor.untyped_storage().data_ptr() for tensor in (self.bias, *self._buffers.values()) if tensor is not None
+        }
+        return {
+            leaf: tensor if whole[leaf].untyped_storage().data_ptr() in own else tensor.clone()
+            for leaf, tensor in found.items()
+        }
+
+    def put(self, index: int, given: Mapping[str, torch.Tensor]) -> dict[str, str]:
+        """Sets tensors of one layer. Returns why others do not fit, by name; of those nothing is set."""
+        reasons = {leaf: self._misfit(index, leaf, value) for leaf, value in given.items()}
+        fitting = {leaf: value for leaf, value in given.items() if not reasons[leaf]}
+        if fitting:
+            self._unpack()
+            whole = {**self._buffers, "bias": self.bias}
+            with torch.no_grad():
+                for leaf, value in fitting.items():
+                    rows.put(whole, self.form, self.sizes, index, leaf, value)  # type: ignore[arg-type]
+            self.prepack()
+        return {leaf: reason for leaf, reason in reasons.items() if reason}
+
+    def _layout(self, index: int, leaf: str) -> tuple[torch.dtype | None, tuple[int, ...]]:
+        """dtype, None where it follows the model's, and shape of a tensor of one layer."""
+        n = self.sizes[index]
+        return (None, (n,)) if leaf == "bias" else tensor_layout(self.form, n, self.in_features)[leaf]
+
+    def _misfit(self, index: int, leaf: str, value: torch.Tensor) -> str:
+        """Why a value cannot be put there; empty where it can."""
+        dtype, shape = self._layout(index, leaf)
+        if value.shape != shape:
+            return f"has the shape {list(value.shape)}, the layer {list(shape)}"
+        if dtype is not None and value.dtype != dtype:
+            return f"is {value.dtype}, the layer's scheme needs {dtype}"
+        if any(tensor is not None and tensor.is_meta for tensor in self._buffers.values()):
             return "cannot be put into a layer without memory"
-        start = sum(self.sizes[:index])
-        rows = slice(start, start + self.sizes[index])
-        with torch.no_grad():
-            if leaf == "weight":
-                self.weight[rows, : self.in_features].copy_(value)
-            elif leaf in SHARED and index > 0:
-                if not torch.equal(value.to(current.device), current):
-                    return "differs from that of the layer it is one matmul with"
-            elif leaf in SHARED:
-                getattr(self, leaf).copy_(value)
-            else:
-                getattr(self, leaf)[rows].copy_(value)
-        return None
+        if leaf in SHARED and index > 0:
+            own: torch.Tensor = getattr(self, leaf)
+            return (
+                "" if torch.equal(value.to(own.device), own) else "differs from that of the layer it is one matmul with"
+            )
+        if leaf == "weight_shape" and value.tolist() != [self.sizes[index], self.in_features]:
+            return f"says {value.tolist()}, the layer is {[self.sizes[index], self.in_features]}"
+        if leaf == "weight" and self.form.sparse and not sparse24.is_24(value):
+            return "has more than two nonzero values in four columns, the layer is 2:4 sparse"
+        return ""
 
     def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
         """Nothing: the members do it."""
@@ -140,7 +170,7 @@ class Member(Part):
         self.into = into
 
     def __getattr__(self, name: str) -> Any:
-        if name in ("weight", "bias", "weight_scale", "in_features", "out_features", "scheme", *SHARED):
+        if name in _OF_A_LAYER:
             raise AttributeError(f"no '{name}' here: this layer is {self._place()}; {REMEDY}")
         return super().__getattr__(name)
 
@@ -172,12 +202,8 @@ class Member(Part):
         error_msgs: list[str],
     ) -> None:
         merged: MergedLinear = self.__dict__["merged"]
-        known = {prefix + leaf: leaf for leaf in merged.tensors(self.index)}
-        for key, leaf in known.items():
-            if key not in state_dict:
-                missing_keys += [key] if strict else []
-                continue
-            reason = merged.put(self.index, leaf, state_dict[key])
-            if reason is not None:
-                error_msgs.append(f"{key} {reason}")
+        known = {prefix + leaf: leaf for leaf in merged.leaves}
+        missing_keys += [key for key in known if strict and key not in state_dict]
+        given = {leaf: state_dict[key] for key, leaf in known.items() if key in state_dict}
+        error_msgs += [f"{prefix}{leaf} {reason}" for leaf, reason in merged.put(self.index, given).items()]
         unexpected_keys += [key for key in state_dict if strict and key.startswith(prefix) and key not in known]

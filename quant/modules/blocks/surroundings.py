@@ -19,7 +19,7 @@ Modulation = tuple[torch.Tensor, torch.Tensor]
 
 
 class FusedNorm(Part):
-    """The parameters of a LayerNorm that runs in the quantization of the layers behind it; or of none at all.
+    """The parameters of a LayerNorm that runs within the layers behind it; or of none at all.
 
     Attributes:
         weight, bias: [K] or None.

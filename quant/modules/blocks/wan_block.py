@@ -1,7 +1,8 @@
 """Wan's transformer blocks with their quantized layers fused: diffusers' blocks in fewer and larger ops.
 
 norm, modulation and quantization are one op; so are q, k and v; gate and residual are in the epilogue of the matmul
-before them. Between them nothing is rounded to bf16 as diffusers rounds it: results differ by that rounding.
+before them. Between them nothing is rounded to bf16 as diffusers rounds it: results differ by that rounding. Before
+layers whose input is not quantized norm and modulation are plain torch, which rounds once, as diffusers does.
 """
 
 from __future__ import annotations

@@ -52,7 +52,7 @@ class FusedFeedForward(Part):
             norm=norm.operand,
             modulation=modulation,
             activation="gelu_tanh",
-            out_dtype=None if scale is None else first.proj.weight.dtype,
+            out_dtype=None if scale is None else first.proj.codes,
             out_scale=scale,
         )
         return leave(down, hidden, x, gate)
@@ -63,4 +63,4 @@ class FusedFeedForward(Part):
         if not isinstance(down, FusedLinear) or down.pre_quant_scale is not None:
             return None
         # An epilogue makes codes of its own operands' type.
-        return down.input_scale if down.weight.dtype == up.weight.dtype else None
+        return down.input_scale if down.codes == up.codes else None

@@ -15,13 +15,17 @@ from torch.nn.attention import SDPBackend
 from quant.errors import QuantError
 from quant.eval.speed.measure import Tools, fastest_attention, measure
 from quant.eval.speed.prediction import BF16, FUSED, UNFUSED
+from quant.eval.speed.schemes import decide
 from quant.eval.speed.timing import Run
+from quant.modules.blocks.wan_block import FusedWanTransformerBlock
 from quant.modules.linear import QuantLinear
 from quant.recipe import Recipe
 from quant.recipe_files import find_recipe
 from tests.eval.speed.small import small
 
 CPU = torch.device("cpu")
+#: Of a recipe that leaves attention as it is.
+PLAIN = ("to_q", "to_k", "to_out.0")
 #: The backends that a CPU has.
 BACKENDS = {"FLASH_ATTENTION": SDPBackend.FLASH_ATTENTION, "MATH": SDPBackend.MATH}
 
@@ -77,6 +81,27 @@ def test_wan_in_bf16_quantized_and_fused(recipe: str, recorder: Recorder) -> Non
     assert set(found.errors) == {UNFUSED, FUSED}
     assert all(0 < error < 0.1 for error in found.errors.values())
     assert found.backend in BACKENDS
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    ["w4a16", "w4a16-gptq", "w4a8", "w4afp8", "w8a16", "sparse24", "sparse24-all", "sparse24-fp8", "sparse24-w8a8",
+     "mixed", "fp8-block", "fp8-gptq", "w4a8-edges", "w4afp8-edges", "sparse24-fp8-edges"],
+)  # fmt: skip
+def test_every_other_recipe_is_measured_fused_too(recipe: str, recorder: Recorder) -> None:
+    given = find_recipe(recipe, "wan")
+    found = measure(small("wan-14b", d=128), given, CPU, "a CPU", tools=recorder.tools(rounds=1))
+    assert found.times.failed == {}
+    _, quantized, fused = recorder.blocks
+    labels = {name: each.form.label for name, each in quantized.named_modules() if isinstance(each, QuantLinear)}
+    forms = decide(small("wan-14b", d=128), given).forms
+    assert labels == {name: form.label for name, form in forms.items() if form is not None}
+    whole = {"fused"} if recipe != "sparse24" else {"fused", *(f"{leaf} is not quantized" for leaf in PLAIN)}
+    assert isinstance(fused, FusedWanTransformerBlock)
+    assert set(fused.parts.values()) == whole
+    # The same weights both times; 4 bits, or half of the weights, cost more than 8 bits do.
+    assert all(0 < error < 0.6 for error in found.errors.values())
+    assert found.errors[FUSED] == pytest.approx(found.errors[UNFUSED], rel=0.1)
 
 
 @pytest.mark.parametrize("name", ["hunyuan", "ltx-13b"])

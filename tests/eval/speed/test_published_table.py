@@ -16,6 +16,7 @@ from quant.eval.speed.blocks import block_operations
 from quant.eval.speed.gpus import Gpu, Rate
 from quant.eval.speed.roofline import by_kind, predict_operations, total
 from quant.eval.speed.sizes import Model, layers, models
+from quant.form import LayerForm
 from quant.scheme import SCHEMES
 
 
@@ -66,9 +67,9 @@ def test_the_estimates_follow(estimate: Estimate) -> None:
     model = estimate.model
     bf16 = predict_operations(block_operations(model, {}), GPU)
     assert f"{by_kind(bf16)['attention'] / total(bf16):.0%}" == estimate.attention
-    schemes = {each.name: None if each.kept else SCHEMES["FP8_DYNAMIC"] for each in layers(model)}
+    forms = {each.name: None if each.kept else LayerForm(SCHEMES["FP8_DYNAMIC"]) for each in layers(model)}
     for fused in (False, True):
-        fp8 = predict_operations(block_operations(model, schemes, fused=fused), GPU)
+        fp8 = predict_operations(block_operations(model, forms, fused=fused), GPU)
         assert f"{total(bf16) / total(fp8):.2f}x" == estimate.fp8
 
 

@@ -8,6 +8,7 @@ from quant.errors import QuantError
 from quant.eval.speed.gpus import Gpu, Rate
 from quant.eval.speed.operations import Operation, attention, elementwise, matmul
 from quant.eval.speed.roofline import by_kind, predict_operation, predict_operations, total
+from quant.form import LayerForm
 from quant.scheme import SCHEMES
 
 
@@ -20,7 +21,13 @@ GPU = Gpu(
     "made up",
     (),
     "none",
-    {"matmul bf16": rate(100.0), "matmul int8": rate(250.0), "attention bf16": rate(50.0), "memory": rate(10.0)},
+    {
+        "matmul bf16": rate(100.0),
+        "matmul int8": rate(250.0),
+        "matmul sparse int8": rate(500.0),
+        "attention bf16": rate(50.0),
+        "memory": rate(10.0),
+    },
 )
 
 
@@ -34,6 +41,7 @@ def operation(kind: str, numbers: str, operations: int, nbytes: int) -> Operatio
         (operation("matmul", "bf16", 1000, 20), 10.0, "arithmetic"),
         (operation("matmul", "bf16", 1000, 200), 20.0, "memory"),
         (operation("matmul", "int8", 1000, 20), 4.0, "arithmetic"),
+        (operation("matmul", "sparse int8", 1000, 10), 2.0, "arithmetic"),
         (operation("attention", "bf16", 1000, 20), 20.0, "arithmetic"),
         (operation("elementwise", "bf16", 0, 20), 2.0, "memory"),
     ],
@@ -44,9 +52,14 @@ def test_the_longer_of_both(given: Operation, seconds: float, bound: str) -> Non
     assert found.seconds == pytest.approx(seconds)
 
 
-def test_numbers_that_a_gpu_cannot_multiply() -> None:
+@pytest.mark.parametrize(
+    "form",
+    [LayerForm(SCHEMES["FP8"]), LayerForm(SCHEMES["W4AFP8"]), LayerForm(SCHEMES["FP8_DYNAMIC"], sparse=True)],
+    ids=lambda form: form.label,
+)
+def test_numbers_that_a_gpu_cannot_multiply(form: LayerForm) -> None:
     with pytest.raises(QuantError, match=r"made-up has no FP8 tensor cores, so no roofline: there attn1.to_q runs in"):
-        predict_operation(matmul("attn1.to_q", 3, 5, 7, SCHEMES["FP8"]), GPU)
+        predict_operation(matmul("attn1.to_q", 3, 5, 128, form), GPU)
 
 
 def test_a_block_is_the_sum_of_its_operations() -> None:

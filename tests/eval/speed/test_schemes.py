@@ -13,6 +13,7 @@ from quant.eval.speed.schemes import decide, for_block_alone
 from quant.eval.speed.sizes import Model, models
 from quant.models import fate
 from quant.recipe import Recipe
+from quant.recipe_parts import Algorithm, Sparsity
 
 WAN = models()["wan-1.3b"]
 
@@ -30,6 +31,11 @@ RECIPES = {
     "the first wins": recipe({"targets": ["re:.*ffn.*"], "scheme": "FP8"}, LINEAR),
     "not all": recipe({"targets": ["re:.*\\.to_q"], "scheme": "FP8"}),
     "edges": recipe(LINEAR, keep_edge_blocks=0.1),
+    "INT4": recipe({"targets": ["Linear"], "scheme": "W4A16"}),
+    "2:4 and INT4": recipe(
+        {"targets": ["re:.*ffn.*"], "sparsity": {"structure": "2:4", "method": "search"}},
+        {"targets": ["Linear"], "scheme": "W4A8", "algorithm": "gptq"},
+    ),
 }
 
 
@@ -74,8 +80,57 @@ def test_the_recipe_for_the_block_alone(model: Model, given: Recipe) -> None:
     found = decide(model, given)
     alone = for_block_alone(found, given, "blocks.0.")
     assert (alone.ignore, alone.keep_edge_blocks, alone.components) == ((), 0.0, None)
-    schemes = {target: group.scheme for group in alone.groups for target in group.targets}
-    assert schemes == {f"blocks.0.{layer}": its for layer, its in found.schemes.items() if its is not None}
+    forms = {target: group.form for group in alone.groups for target in group.targets}
+    assert forms == {f"blocks.0.{layer}": its for layer, its in found.forms.items() if its is not None}
+
+
+NARROW = WAN._replace(d=1536 - 64, head_dim=1472 // 12)
+
+
+def test_layers_that_do_not_fit_are_kept_or_refused() -> None:
+    int4 = {"targets": ["Linear"], "scheme": "W4A16"}
+    with pytest.raises(
+        RecipeError, match=r"mine: layer 'blocks\.15\.attn1\.to_q' \[1472, 1472\]: groups of 128 do not fit"
+    ):
+        decide(NARROW, recipe(int4))
+    found = decide(NARROW, recipe({**int4, "misfits": "keep"}))
+    assert [name for name, form in found.forms.items() if form is not None] == ["ffn.net.2"]  # K = 8960
+
+
+def test_low_rank_branches_are_refused() -> None:
+    given = recipe({"targets": ["Linear"], "scheme": "W4A16", "algorithm": {"name": "svdquant", "rank": 16}})
+    with pytest.raises(RecipeError, match="mine: blocks are not measured or predicted with the branches of svdquant"):
+        decide(WAN, given)
+
+
+def test_what_a_budget_keeps_is_not_looked_at() -> None:
+    given = recipe(LINEAR, keep_budget={"share": 0.1})
+    found = decide(WAN, given)
+    assert found.notes == (
+        "mine: its keep_budget is not looked at: what that keeps is found by measuring the whole model",
+    )
+    assert for_block_alone(found, given, "blocks.0.").keep_budget is None
+
+
+def test_the_recipe_for_the_block_alone_finds_codes_and_zeros_without_data() -> None:
+    given = recipe(
+        {
+            "targets": ["re:.*ffn.*"],
+            "scheme": "W8A8",
+            "sparsity": {"structure": "2:4", "method": "search"},
+            "algorithm": "gptq",
+        },
+        {"targets": ["re:.*attn1.*"], "scheme": "W4A16", "algorithm": {"name": "gptq", "clip": True}},
+        {
+            "targets": ["Linear"],
+            "scheme": "W8A8",
+            "algorithm": {"name": "smoothquant", "alpha": 0.5, "rounding": "gptq"},
+        },
+    )
+    alone = for_block_alone(decide(WAN, given), given, "blocks.0.")
+    assert [group.algorithm for group in alone.groups] == [None, None, Algorithm("smoothquant", (("alpha", 0.5),))]
+    assert [group.sparsity for group in alone.groups] == [Sparsity("magnitude"), None, None]
+    assert [group.form for group in alone.groups] == [group.form for group in given.groups]
 
 
 def test_the_recipe_for_the_block_alone_keeps_algorithm_and_calibration() -> None:

@@ -1,7 +1,8 @@
 """What is fused into a layer against what diffusers does beside it: equal within bounds derived from their roundings.
 
 In bf16 the unfused way rounds the normed input and the layer's output, each by at most U = 2**-8 of itself; the fused
-way does not. A quantized input differs from what it stands for by half its step.
+way does not. A quantized input differs from what it stands for by half its step; one that is not quantized is rounded
+in both ways alike.
 """
 
 from __future__ import annotations
@@ -16,23 +17,15 @@ from quant.modules.blocks.linear import FusedLinear
 from quant.modules.blocks.part import FUSED
 from quant.modules.blocks.surroundings import FusedNorm, enter, fuse_layer, leave, normed
 from quant.modules.linear import QuantLinear
-from quant.packing.linear import pack_linear, unpack_linear
-from quant.scheme import SCHEMES
+from quant.packing.linear import unpack_linear
+from tests.modules.blocks.forms import BY_ROW, made
 
 K, N = 72, 40
 U = 2.0**-8
 
 
 def layer(scheme: str, *, smoothed: bool = False) -> QuantLinear:
-    torch.manual_seed(0)
-    linear = nn.Linear(K, N).bfloat16()
-    tensors = pack_linear(
-        linear.weight.detach().float(),
-        SCHEMES[scheme],
-        input_scale=torch.tensor([0.02]) if SCHEMES[scheme].has_static_input else None,
-        pre_quant_scale=torch.rand(K) + 0.5 if smoothed else None,
-    )
-    return QuantLinear.from_tensors(linear, SCHEMES[scheme], tensors, torch.device("cpu")).eval()
+    return made(scheme, N, K, smoothed=smoothed, dtype=torch.bfloat16).eval()
 
 
 def norm(affine: bool) -> FP32LayerNorm:
@@ -66,6 +59,14 @@ def test_entering_differs_by_half_steps_and_one_rounding(affine: bool, smoothed:
     assert torch.equal(expected, apart(normed(x, before, by)).float())
 
 
+@pytest.mark.parametrize("scheme", ["2:4", BY_ROW])
+@pytest.mark.parametrize("affine", [False, True])
+def test_entering_without_quantization_is_what_diffusers_does(scheme: str, affine: bool) -> None:
+    apart, before, by = layer(scheme), norm(affine), modulation()
+    fused, x = FusedLinear.of(apart), torch.randn(2, 50, K).bfloat16()
+    assert torch.equal(enter(fused, x, FusedNorm(before), by), apart(normed(x, before, by)))
+
+
 @pytest.mark.parametrize("scheme", ["FP8_DYNAMIC", "FP8", "W8A8"])
 @pytest.mark.parametrize("affine", [False, True])
 def test_entering_quantizes_closer_to_the_exact_input(scheme: str, affine: bool) -> None:
@@ -86,16 +87,20 @@ def test_entering_quantizes_closer_to_the_exact_input(scheme: str, affine: bool)
 
 
 @pytest.mark.parametrize("gated", [False, True])
-@pytest.mark.parametrize("scheme", ["FP8_DYNAMIC", "FP8", "W8A8"])
+@pytest.mark.parametrize("scheme", ["FP8_DYNAMIC", "FP8", "W8A8", BY_ROW, "2:4", "2:4 FP8", "2:4 W8A8"])
 def test_leaving_rounds_once(scheme: str, gated: bool) -> None:
     apart = layer(scheme)
     fused = FusedLinear.of(apart)
     x, residual = torch.randn(2, 50, K).bfloat16(), torch.randn(2, 50, N).bfloat16()
     gate = torch.randn(2, 1, N) if gated else None
-    codes, scale = ops.quantize_rows(x, apart.weight.dtype, scale=apart.input_scale)
     assert apart.bias is not None
     tensors = {key: value for key, value in apart.state_dict().items() if key != "bias"}
-    out = (codes.double() * scale) @ unpack_linear(tensors, apart.scheme).double().T + apart.bias
+    weight = unpack_linear(tensors, apart.scheme)
+    if fused.codes is None:
+        out = x.double() @ weight.bfloat16().double().T + apart.bias  # a weight is rounded to its input's dtype
+    else:
+        codes, scale = ops.quantize_rows(x, fused.codes, scale=apart.input_scale)
+        out = (codes.double() * scale) @ weight.double().T + apart.bias
     exact = residual + (1 if gate is None else gate) * out
     found, expected = leave(fused, x, residual, gate), leave(apart, x, residual, gate)
     assert (found.dtype, expected.dtype) == (torch.bfloat16, torch.bfloat16)
@@ -107,7 +112,7 @@ def test_leaving_rounds_once(scheme: str, gated: bool) -> None:
     assert wrong.square().sum() < 0.8 * wrong_apart.square().sum()
 
 
-@pytest.mark.parametrize("scheme", ["FP8_DYNAMIC", "FP8", "W8A8"])
+@pytest.mark.parametrize("scheme", ["FP8_DYNAMIC", "FP8", "W8A8", BY_ROW, "2:4", "2:4 FP8", "2:4 W8A8"])
 def test_in_float32_both_are_the_same_but_for_the_last_bits(scheme: str) -> None:
     apart, before = layer(scheme), norm(False)
     apart.bias = nn.Parameter(apart.bias.float(), requires_grad=False)  # type: ignore[union-attr]
@@ -127,9 +132,11 @@ def test_a_norm_keeps_its_parameters_and_the_lack_of_one() -> None:
 
 
 def test_a_plain_layer_is_left_where_it_is() -> None:
-    model = nn.ModuleDict({"a": nn.Linear(K, N), "b": layer("W8A8")})
+    model = nn.ModuleDict({"a": nn.Linear(K, N), "b": layer("W8A8"), "c": layer("2:4")})
     plain = model["a"]
     assert fuse_layer(model, "a") == "a is not quantized"
     assert model["a"] is plain
     assert fuse_layer(model, "b") == FUSED
+    assert fuse_layer(model, "c") == FUSED
     assert isinstance(model["b"], FusedLinear)
+    assert isinstance(model["c"], FusedLinear)

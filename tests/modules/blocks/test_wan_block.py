@@ -3,8 +3,9 @@
 In float32 both do the same arithmetic but for the order in which norm2's weight is applied, so they agree to float32
 unless that flips a code. In bf16 the unfused block rounds between its ops (`test_surroundings` bounds each); behind
 them rounding flips codes of later layers, each by a step, so a whole block is compared loosely: within 2% for INT8,
-whose steps are 1/127 of a row, and 4.5% for FP8, whose steps are 1/16 of each value. Every mistake in `mistakes` is
-larger than that.
+whose steps are 1/127 of a row, and 4.5% for FP8, whose steps are 1/16 of each value. Where no input is quantized
+nothing flips, and what remains are the roundings themselves: within 1%. Every mistake in `mistakes` is larger than
+that.
 """
 
 from __future__ import annotations
@@ -19,13 +20,22 @@ from torch import nn
 from quant.modules.blocks.linear import FusedLinear
 from quant.modules.blocks.merged import MergedLinear
 from quant.modules.blocks.wan_block import FusedWanTransformerBlock
+from quant.modules.replace import replace
+from quant.packing.eight_bit import storage_dtype
+from tests.modules.blocks.forms import BY_ROW, FORMS, OF_FLOATS, packed, same
 from tests.modules.blocks.mistakes import IMAGE_MISTAKES, MISTAKES, SMOOTHED_MISTAKES, STATIC_MISTAKES
-from tests.modules.blocks.wan_blocks import exact, fused, inputs, plain, quantized, relative_error
+from tests.modules.blocks.wan_blocks import exact, fused, inputs, is_wide, plain, quantized, relative_error
 
 RECIPES = [("W8A8", False), ("W8A8", True), ("FP8_DYNAMIC", False), ("FP8", False), ("FP8", True)]
+OTHERS = [(label, False) for label in FORMS if (label, False) not in RECIPES]
+EVERY = [*RECIPES, *OTHERS, ("W4A16_ASYM", True), ("W4A8", True), ("2:4 FP8", True)]
 VARIANTS: list[dict[str, Any]] = [{}, {"image": True}, {"norm2": False}]
 FLOAT32 = 1e-3
-BF16 = {"W8A8": 0.02, "FP8_DYNAMIC": 0.045, "FP8": 0.045}
+BF16 = {
+    label: {None: 0.01, torch.int8: 0.02, torch.float8_e4m3fn: 0.045}[codes]
+    for label, form in FORMS.items()
+    for codes in (None if form.scheme.input_activations is None else storage_dtype(form.scheme.input_activations),)
+}
 
 
 @pytest.fixture(autouse=True)
@@ -36,14 +46,14 @@ def _no_grad() -> Any:
 
 @pytest.mark.parametrize("per_token", [False, True])
 @pytest.mark.parametrize("variant", VARIANTS, ids=str)
-@pytest.mark.parametrize(("scheme", "smoothed"), RECIPES)
+@pytest.mark.parametrize(("scheme", "smoothed"), EVERY)
 def test_it_computes_what_diffusers_block_does(
     scheme: str, smoothed: bool, variant: dict[str, Any], per_token: bool
 ) -> None:
     image = "image" in variant
     for dtype, bound in ((torch.float32, FLOAT32), (torch.bfloat16, BF16[scheme])):
         block = quantized(scheme, smoothed=smoothed, dtype=dtype, **variant)
-        given = inputs(dtype, per_token=per_token, image=image)
+        given = inputs(dtype, per_token=per_token, image=image, wide=is_wide(scheme))
         found = fused(block)(*given)
         assert found.dtype == dtype
         assert relative_error(found, block(*given)) < bound
@@ -51,23 +61,25 @@ def test_it_computes_what_diffusers_block_does(
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("mistake", [*MISTAKES, *IMAGE_MISTAKES, *SMOOTHED_MISTAKES])
-def test_every_mistake_is_seen(mistake: str, dtype: torch.dtype) -> None:
-    block, given = quantized("W8A8", smoothed=True, image=True, dtype=dtype), inputs(dtype, image=True)
+@pytest.mark.parametrize("scheme", ["W8A8", BY_ROW])
+def test_every_mistake_is_seen(scheme: str, mistake: str, dtype: torch.dtype) -> None:
+    block, given = quantized(scheme, smoothed=True, image=True, dtype=dtype), inputs(dtype, image=True)
     wrong = fused(block)
     {**MISTAKES, **IMAGE_MISTAKES, **SMOOTHED_MISTAKES}[mistake](wrong)
-    bound = FLOAT32 if dtype == torch.float32 else BF16["W8A8"]
+    bound = FLOAT32 if dtype == torch.float32 else BF16[scheme]
     assert relative_error(wrong(*given), block(*given)) > 1.5 * bound
 
 
 @pytest.mark.parametrize("mistake", STATIC_MISTAKES)
-def test_every_mistake_of_a_static_scheme_is_seen(mistake: str) -> None:
-    block, given = quantized("FP8", dtype=torch.bfloat16), inputs(torch.bfloat16)
+@pytest.mark.parametrize("scheme", ["FP8", "2:4 FP8"])
+def test_every_mistake_of_a_static_scheme_is_seen(scheme: str, mistake: str) -> None:
+    block, given = quantized(scheme, dtype=torch.bfloat16), inputs(torch.bfloat16)
     wrong = fused(block)
     STATIC_MISTAKES[mistake](wrong)
-    assert relative_error(wrong(*given), block(*given)) > 1.5 * BF16["FP8"]
+    assert relative_error(wrong(*given), block(*given)) > 1.5 * BF16[scheme]
 
 
-@pytest.mark.parametrize(("scheme", "smoothed"), RECIPES[:4])
+@pytest.mark.parametrize(("scheme", "smoothed"), [*RECIPES[:4], ("2:4 W8A8", False), (BY_ROW, True), ("2:4", False)])
 def test_it_is_as_close_to_the_exact_block(scheme: str, smoothed: bool) -> None:
     """Over 40 inputs: what quantization costs is the same, and fewer roundings come on top of it."""
     block = quantized(scheme, smoothed=smoothed, dtype=torch.bfloat16)
@@ -99,6 +111,48 @@ def test_what_is_fused_is_listed() -> None:
     )
     assert fused(quantized("FP8")).parts["ffn.net.0.proj"] == "fused, its output leaves as codes"
     assert fused(quantized("FP8", smoothed=True)).parts["ffn.net.0.proj"] == "fused"
+
+
+@pytest.mark.parametrize(("label", "_"), OTHERS)
+def test_every_form_is_fused_whole(label: str, _: bool) -> None:
+    parts = fused(quantized(label, image=True)).parts
+    codes = FORMS[label].scheme.has_static_input
+    assert parts.pop("ffn.net.0.proj") == ("fused, its output leaves as codes" if codes else "fused")
+    assert set(parts.values()) == {"fused"}
+
+
+@pytest.mark.parametrize("up", ["W4AFP8", "2:4 FP8_DYNAMIC", "FP8_BLOCK"])
+@pytest.mark.parametrize("down", ["FP8", "2:4 FP8"])
+def test_codes_leave_for_a_static_layer_of_another_form(up: str, down: str) -> None:
+    block = quantized(up, wide=True)
+    block.ffn.net[2] = quantized(down, wide=True).ffn.net[2]
+    candidate = fused(block)
+    assert candidate.parts["ffn.net.0.proj"] == "fused, its output leaves as codes"
+    assert relative_error(candidate(*inputs(wide=True)), block(*inputs(wide=True))) < FLOAT32
+
+
+@pytest.mark.parametrize("up", ["W4A16", "W4A8", "2:4"])
+def test_floats_leave_for_a_static_layer_of_other_codes(up: str) -> None:
+    block = quantized(up, wide=True)
+    block.ffn.net[2] = quantized("FP8", wide=True).ffn.net[2]
+    candidate = fused(block)
+    assert (candidate.parts["ffn.net.0.proj"], candidate.parts["ffn.net.2"]) == ("fused", "fused")
+    assert relative_error(candidate(*inputs(wide=True)), block(*inputs(wide=True))) < FLOAT32
+
+
+def test_a_low_rank_layer_runs_as_it_is() -> None:
+    block = quantized("W4A16")
+    for name in ("attn1.to_k", "ffn.net.2"):
+        linear = plain(wide=True).get_submodule(name)
+        replace(block, name, packed(linear, FORMS["W4A16"], rank=4))
+    candidate, given = fused(block), inputs(wide=True)
+    why = "is W4A16 + rank 4, and its branch stands where norm and residual would"
+    assert {part: state for part, state in candidate.parts.items() if state != "fused"} == {
+        "attn1.to_qkv": f"to_k {why}",
+        "ffn.net.2": f"net.2 {why}",
+    }
+    assert relative_error(candidate(*given), block(*given)) < FLOAT32
+    assert list(candidate.state_dict()) == list(block.state_dict())
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -145,9 +199,9 @@ def test_a_hidden_layer_of_another_format_leaves_as_floats() -> None:
     assert relative_error(candidate(*inputs()), block(*inputs())) < FLOAT32
 
 
-@pytest.mark.parametrize(("scheme", "smoothed"), RECIPES)
+@pytest.mark.parametrize(("scheme", "smoothed"), EVERY)
 def test_each_input_is_quantized_once(scheme: str, smoothed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    calls = {"quantize_rows": 0, "scaled_mm": 0}
+    calls = dict.fromkeys(("quantize_rows", "scaled_mm", "int4_mm", "int8_mm", "sparse_scaled_mm"), 0)
     for name in calls:
         inner = getattr(torch.ops.quant, name)
 
@@ -157,26 +211,32 @@ def test_each_input_is_quantized_once(scheme: str, smoothed: bool, monkeypatch: 
 
         monkeypatch.setattr(torch.ops.quant, name, counted)
     block = quantized(scheme, smoothed=smoothed)
-    fused(block)(*inputs())
-    to_codes = scheme == "FP8" and not smoothed
-    assert calls == {"quantize_rows": 6 if to_codes else 7, "scaled_mm": 7}
+    fused(block)(*inputs(wide=is_wide(scheme)))
+    to_codes = scheme in ("FP8", "2:4 FP8") and not smoothed
+    quantized_inputs = 0 if scheme in OF_FLOATS else 6 if to_codes else 7
+    by_start = {"2:4": "sparse_scaled_mm", "W4": "int4_mm", "W8A16": "int8_mm", "": "scaled_mm"}
+    matmul = next(name for start, name in by_start.items() if scheme.startswith(start))
+    assert {name: count for name, count in calls.items() if count} == {
+        **({"quantize_rows": quantized_inputs} if quantized_inputs else {}),
+        matmul: 7,
+    }
 
 
-@pytest.mark.parametrize(("scheme", "smoothed"), RECIPES)
+@pytest.mark.parametrize(("scheme", "smoothed"), EVERY)
 @pytest.mark.parametrize("image", [False, True])
 def test_its_state_is_the_blocks(scheme: str, smoothed: bool, image: bool) -> None:
     block = quantized(scheme, smoothed=smoothed, image=image, dtype=torch.bfloat16)
     candidate = fused(block)
-    before, after = block.state_dict(), candidate.state_dict()
-    assert list(before) == list(after)
-    for name in before:
-        assert (before[name].dtype, before[name].shape) == (after[name].dtype, after[name].shape), name
-        assert torch.equal(before[name].contiguous().view(torch.uint8), after[name].contiguous().view(torch.uint8))
+    assert same(candidate.state_dict(), block.state_dict())
     other = quantized(scheme, smoothed=smoothed, image=image, dtype=torch.bfloat16)
     other.scale_shift_table.add_(1)
-    other.attn1.to_k.weight.view(torch.uint8).copy_(other.attn1.to_k.weight.view(torch.uint8).flip(0))
+    state = {name: tensor.clone() for name, tensor in other.state_dict().items()}
+    codes = next(state[name] for name in ("attn1.to_k.weight", "attn1.to_k.weight_packed") if name in state)
+    raw = codes.view(torch.uint8) if codes.itemsize == 1 else codes
+    raw.copy_(raw.flip(0))
+    other.load_state_dict(state)
     assert candidate.load_state_dict(other.state_dict()) == ([], [])
-    given = inputs(torch.bfloat16, image=image)
+    given = inputs(torch.bfloat16, image=image, wide=is_wide(scheme))
     assert torch.equal(candidate(*given), fused(other)(*given))
     assert not torch.equal(candidate(*given), fused(block)(*given))
 
@@ -195,13 +255,13 @@ def test_copies_and_casts() -> None:
     assert all(tensor.is_meta for tensor in half.to("meta").state_dict().values())
 
 
-@pytest.mark.parametrize(("scheme", "smoothed"), RECIPES[1:4])
+@pytest.mark.parametrize(("scheme", "smoothed"), [*RECIPES[1:4], ("W4A16_ASYM", True), ("2:4 FP8", False)])
 def test_it_compiles_into_one_graph(scheme: str, smoothed: bool) -> None:
     candidate = fused(quantized(scheme, smoothed=smoothed, image=True))
     whole = torch.compile(candidate, fullgraph=True, backend="aot_eager")
     # After two lengths the number of tokens is a symbol, with modulations of one row and of one a token.
     for batch, tokens, per_token in ((2, 5, False), (2, 5, True), (1, 8, True), (1, 7, False), (1, 12, False)):
-        given = inputs(per_token=per_token, image=True, batch=batch, tokens=tokens)
+        given = inputs(per_token=per_token, image=True, batch=batch, tokens=tokens, wide=is_wide(scheme))
         assert relative_error(whole(*given), candidate(*given)) < FLOAT32
 
 

@@ -13,12 +13,12 @@ from torch import nn
 
 from quant.modules.blocks.wan import check_block, fuse_block
 from quant.modules.blocks.wan_block import FusedWanTransformerBlock
-from quant.modules.linear import QuantLinear
 from quant.modules.replace import linears, quantized_layers, replace
-from quant.packing.linear import pack_linear, unpack_linear
-from quant.scheme import SCHEMES
+from quant.packing.linear import unpack_linear
+from tests.modules.blocks.forms import FORMS, packed
 
 DIM, FFN, HEADS, TEXT = 72, 88, 2, 5  # not multiples of 16: rows that kernels would pad
+WIDE, WIDE_FFN = 128, 256  # for scales by group and by block
 BATCH, TOKENS = 2, 9
 IMAGE_TOKENS = 3
 
@@ -38,10 +38,17 @@ class Inputs(NamedTuple):
         )
 
 
-def plain(*, dtype: torch.dtype = torch.float32, norm2: bool = True, image: bool = False) -> Any:
+def is_wide(label: str) -> bool:
+    """Does this form need the wide block?"""
+    weights = FORMS[label].scheme.weights
+    return weights is not None and weights.strategy in ("group", "block")
+
+
+def plain(*, dtype: torch.dtype = torch.float32, norm2: bool = True, image: bool = False, wide: bool = False) -> Any:
     """diffusers' block, seeded; every parameter drawn, in `dtype` but for what diffusers keeps in float32."""
     torch.manual_seed(0)
-    block = WanTransformerBlock(DIM, FFN, HEADS, cross_attn_norm=norm2, added_kv_proj_dim=DIM if image else None)
+    dim, ffn = (WIDE, WIDE_FFN) if wide else (DIM, FFN)
+    block = WanTransformerBlock(dim, ffn, HEADS, cross_attn_norm=norm2, added_kv_proj_dim=dim if image else None)
     for name, parameter in block.named_parameters():
         nn.init.normal_(parameter, mean=float("norm" in name and "weight" in name), std=0.3)
         if parameter.ndim == 2:
@@ -55,23 +62,17 @@ def plain(*, dtype: torch.dtype = torch.float32, norm2: bool = True, image: bool
     return block
 
 
-def quantized(scheme: str, *, smoothed: bool = False, ignore: Iterable[str] = (), **options: Any) -> Any:
+def quantized(label: str, *, smoothed: bool = False, ignore: Iterable[str] = (), **options: Any) -> Any:
     """The same with packed layers. Layers that read one input have equal factors and scales, as checkpoints have."""
-    block = plain(**options)
+    block = plain(**{"wide": is_wide(label), **options})
     generator = torch.Generator().manual_seed(1)
     factors: dict[str, torch.Tensor] = {}
     for name, linear in linears(block).items():
         if name in ignore:
             continue
         factor = 0.5 + torch.rand(linear.in_features, generator=generator)
-        source = _input_of(name)
-        tensors = pack_linear(
-            linear.weight.detach().float(),
-            SCHEMES[scheme],
-            input_scale=torch.tensor([0.02]) if SCHEMES[scheme].has_static_input else None,
-            pre_quant_scale=factors.setdefault(source, factor) if smoothed else None,
-        )
-        replace(block, name, QuantLinear.from_tensors(linear, SCHEMES[scheme], tensors, torch.device("cpu")))
+        factor = factors.setdefault(_input_of(name), factor)
+        replace(block, name, packed(linear, FORMS[label], factor=factor if smoothed else None))
     return block
 
 
@@ -111,6 +112,7 @@ def inputs(
     seed: int = 2,
     batch: int = BATCH,
     tokens: int = TOKENS,
+    wide: bool = False,
 ) -> Inputs:
     """Seeded; the same values in every dtype, rounded to it."""
     generator = torch.Generator().manual_seed(seed)
@@ -118,12 +120,13 @@ def inputs(
     def draw(*shape: int) -> torch.Tensor:
         return torch.randn(shape, generator=generator)
 
-    angles = draw(1, tokens, 1, DIM // HEADS // 2).repeat_interleave(2, -1)
+    dim = WIDE if wide else DIM
+    angles = draw(1, tokens, 1, dim // HEADS // 2).repeat_interleave(2, -1)
     context = IMAGE_TOKENS + 512 if image else TEXT
-    temb = draw(batch, tokens, 6, DIM) if per_token else draw(batch, 6, DIM)
+    temb = draw(batch, tokens, 6, dim) if per_token else draw(batch, 6, dim)
     return Inputs(
-        draw(batch, tokens, DIM).to(dtype),
-        draw(batch, context, DIM).to(dtype),
+        draw(batch, tokens, dim).to(dtype),
+        draw(batch, context, dim).to(dtype),
         (0.5 * temb).to(dtype),
         (angles.cos(), angles.sin()),
     )
