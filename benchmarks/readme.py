@@ -22,9 +22,10 @@ from quant.eval.report.sensitivity import sensitivity_svg
 from quant.eval.report.table import NOT_A_KERNEL, as_markdown, table
 from quant.eval.results import read_results
 from quant.form import LayerForm
+from quant.kernels.prepacking import MANY_ROWS
 from quant.kernels.runtime.architectures import ARCHITECTURES
-from quant.scheme import SCHEMES
-from quant.workflows.explaining import MANY_ROWS, explain
+from quant.scheme import SCHEMES, UNQUANTIZED
+from quant.workflows.explaining import explain
 
 ROOT = Path(__file__).parent.parent
 GPU_README = ROOT / "benchmarks" / "README.md"
@@ -68,12 +69,24 @@ def kernels() -> str:
     """Which GPU runs what by a kernel of this project, as `dispatch` has it."""
     rows = [["", *(f"{name} ({each.gpu})" for name, each in ARCHITECTURES.items())]]
     rows.append(["---"] * len(rows[0]))
-    for label, scheme in (("INT8", "W8A8"), ("FP8", "FP8_DYNAMIC")):
-        for op, what in enumerate((f"activations to {label}", f"{label} matmul")):
-            form = LayerForm(SCHEMES[scheme])
-            found = (explain(form, MANY_ROWS, 1536, 1536, arch=arch)[op].chosen for arch in ARCHITECTURES)
-            names = [f"`{each.name}`" if each is not None and each.name != "reference" else "PyTorch" for each in found]
-            rows.append([what, *names])
+    dense = {name: LayerForm(SCHEMES[name]) for name in ("W8A8", "FP8_DYNAMIC", "W4A16", "W4A8", "W4AFP8")}
+    sparse = {name: LayerForm(SCHEMES[name], sparse=True) for name in ("W8A8", "FP8_DYNAMIC")}
+    for what, form, op, m in (
+        ("activations to INT8", dense["W8A8"], 0, MANY_ROWS),
+        ("activations to FP8", dense["FP8_DYNAMIC"], 0, MANY_ROWS),
+        ("INT8 matmul", dense["W8A8"], -1, MANY_ROWS),
+        ("FP8 matmul", dense["FP8_DYNAMIC"], -1, MANY_ROWS),
+        ("INT4 weights, bf16 and fp16", dense["W4A16"], -1, MANY_ROWS),
+        ("the same, up to 32 tokens", dense["W4A16"], -1, 32),
+        ("INT4 weights, INT8", dense["W4A8"], -1, MANY_ROWS),
+        ("INT4 weights, FP8", dense["W4AFP8"], -1, MANY_ROWS),
+        ("2:4, bf16 and fp16", LayerForm(SCHEMES[UNQUANTIZED], sparse=True), -1, MANY_ROWS),
+        ("2:4, INT8", sparse["W8A8"], -1, MANY_ROWS),
+        ("2:4, FP8", sparse["FP8_DYNAMIC"], -1, MANY_ROWS),
+    ):
+        found = (explain(form, m, 1536, 1536, arch=arch)[op].chosen for arch in ARCHITECTURES)
+        names = [f"`{each.name}`" if each is not None and each.name != "reference" else "PyTorch" for each in found]
+        rows.append([what, *names])
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,11 @@ import click
 from benchmarks.gpu.budget import Budget
 from benchmarks.gpu.steps import FAILED, NOT_RUN, PASSED, Done, Outcome, Step, run_steps, summary
 
-NAMES = ("facts", "tests", "sanitizer", "bench", "videos", "write")
+NAMES = ("facts", "compile", "tests", "sanitizer", "bench", "videos", "write")
 #: The most that the first steps take of all the time; what they leave is the benchmark's.
-SHARES = {"tests": 0.3, "sanitizer": 0.2, "videos": 0.12}
+SHARES = {"compile": 0.12, "tests": 0.3, "sanitizer": 0.25, "videos": 0.12}
+#: Of the tests, where pytest can share them out; each has a context on the GPU and a compiler of its own.
+MOST_WORKERS = 8
 #: Seconds that the benchmark gets beyond its own limit, to end the call it is in, and that writing takes.
 GRACE = 20.0
 
@@ -46,6 +49,7 @@ class Session:
         """Those that are wanted, in their order; the facts are always found out."""
         all_steps = (
             Step("facts", "what is measured on", self._gather),
+            Step("compile", "what the steps after the tests launch, on every core", self._compile),
             Step("tests", "golden vectors, and kernels against their references: pytest tests/gpu", self._test),
             Step("sanitizer", "compute-sanitizer over every kernel on a small ragged shape", self._sanitize),
             Step("bench", "speed against rivals", self._bench),
@@ -64,10 +68,20 @@ class Session:
         click.echo(json.dumps({**self._facts, "clocks": self._clocks}, indent=1))
         return Outcome(PASSED, self._facts["device"]["name"])
 
+    def _compile(self) -> Outcome:
+        module = ["benchmarks.gpu.compiling", *(["--quick"] * self._quick)]
+        return self._child("compiling", module, self._limit("compile"))
+
     def _test(self) -> Outcome:
         # Conftests above ask for packages that a machine with a GPU may lack.
         options = ["--confcutdir=tests/gpu", "-p", "no:cacheprovider", "-q", "--durations=5"]
-        return self._child("tests", ["pytest", "tests/gpu", *options], self._limit("tests"))
+        cores = os.cpu_count() or 1
+        workers = min(MOST_WORKERS, cores)
+        env = {}
+        if workers > 1 and find_spec("xdist") is not None:
+            options += [f"--numprocesses={workers}", "--dist=loadgroup"]
+            env = {"OMP_NUM_THREADS": str(max(cores // workers, 1))}
+        return self._child("tests", ["pytest", "tests/gpu", *options], self._limit("tests"), env)
 
     def _sanitize(self) -> Outcome:
         from benchmarks.gpu import sanitizer
@@ -75,7 +89,8 @@ class Session:
         return sanitizer.check(self._limit("sanitizer"))
 
     def _bench(self) -> Outcome:
-        kept = SHARES["videos"] * self._budget.seconds if "videos" in self._wanted else 0.0
+        there = "videos" in self._wanted and find_spec("diffusers") is not None
+        kept = SHARES["videos"] * self._budget.seconds if there else 0.0
         seconds = self._budget.left() - kept - GRACE
         if seconds <= 0:
             return Outcome(FAILED, "no time is left for it: give more --minutes, or --only bench,write")
@@ -109,10 +124,10 @@ class Session:
     def _limit(self, step: str) -> float:
         return min(SHARES[step] * self._budget.seconds, self._budget.left())
 
-    def _child(self, what: str, module: Sequence[str], seconds: float) -> Outcome:
+    def _child(self, what: str, module: Sequence[str], seconds: float, env: Mapping[str, str] | None = None) -> Outcome:
         from benchmarks.gpu import child
 
-        done = child.run([sys.executable, "-m", *module], seconds)
+        done = child.run([sys.executable, "-m", *module], seconds, env=env)
         if done.status is None:
             return Outcome(FAILED, f"{what} took over {seconds:.0f} s and was stopped")
         last = next((line.strip() for line in reversed(done.lines) if line.strip()), "no output")
@@ -150,7 +165,7 @@ def run(wanted: Sequence[str], minutes: float, *, quick: bool, find: Callable[[]
 @click.command(help=__doc__)
 @click.option("--minutes", type=click.FloatRange(min=0.5), default=7.5, show_default=True, help="Time for all of it.")
 @click.option("--only", type=click.Choice(NAMES), multiple=True, help="Only this step; may be repeated.")
-@click.option("--quick", is_flag=True, help="Measure four shapes only.")
+@click.option("--quick", is_flag=True, help="Measure five shapes only.")
 def main(minutes: float, only: Sequence[str], quick: bool) -> None:
     sys.exit(run(only or NAMES, minutes, quick=quick))
 

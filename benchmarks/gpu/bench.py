@@ -126,7 +126,7 @@ def _lines(entries: Sequence[Entry]) -> str:
     base = {e.mode: e.seconds.median for e in entries if e.name == BASELINE and e.seconds is not None}
     lines = []
     for each in entries:
-        label = f"  {each.format:4} {each.mode:5} {each.name:32}"
+        label = f"  {each.format:8} {each.mode:5} {each.name:40}"
         if each.seconds is None:
             lines.append(f"{label} {each.outcome}: {each.reason}")
         else:
@@ -138,7 +138,7 @@ def _lines(entries: Sequence[Entry]) -> str:
 @click.command(help=__doc__)
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="The JSON file to fill.")
 @click.option("--seconds", type=float, required=True, help="Time for all of it.")
-@click.option("--quick", is_flag=True, help="Four shapes.")
+@click.option("--quick", is_flag=True, help="Five shapes.")
 def main(out: Path, seconds: float, quick: bool) -> None:
     budget = Budget(seconds)
     device = torch.device("cuda", torch.cuda.current_device() if torch.cuda.is_available() else 0)

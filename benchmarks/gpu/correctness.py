@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import torch
 
+from benchmarks.gpu.contestants import FORMATS
 from benchmarks.gpu.inputs import Codes, Inputs
 from quant.kernels.reference import activate
 
 SAMPLES = 256
-#: Largest relative error of a result. A matmul of ready codes is off by the rounding of its bf16 result, 0.2%, and by
-#: what FP8's accumulation on Hopper drops. With the quantization of normal values it is about 1.4% for INT8 and 3.7%
-#: for FP8, twice that with one scale for everything.
+#: Largest relative error of a result. A matmul of ready operands is off by the rounding of its bf16 result, 0.2%, and
+#: by what FP8's accumulation on Hopper drops. With the quantization of normal values it is about 1.4% for INT8 and 3.7%
+#: for FP8, twice that with one scale for everything. A weight in four bits is compared with the weight that is left.
 BARE, USED = 0.01, {"bf16": 0.01, "int8": 0.04, "fp8": 0.08}
 #: A smaller error than this is that of bf16: 8-bit rows of normal values are off by about 1%, less on a single row.
 UNQUANTIZED = 0.003
@@ -47,10 +48,30 @@ def exact_bare(codes: Codes, rows: list[int]) -> torch.Tensor:
     )
 
 
-def exact(inputs: Inputs, mode: str, rows: list[int]) -> torch.Tensor:
+def exact(inputs: Inputs, mode: str, rows: list[int], weight: str = "dense") -> torch.Tensor:
     """What the layer is meant to give, float64 [rows, N]: the matmul, and where it is "used" bias and activation."""
-    out = inputs.x[rows].double() @ inputs.weight.double().T
+    out = inputs.x[rows].double() @ inputs.weight_of(weight).double().T
     return activate(out + inputs.bias.double(), inputs.shape.activation) if mode == "used" else out
+
+
+def exact_of(inputs: Inputs, form: str, mode: str, rows: list[int], *, one_scale: bool = False) -> torch.Tensor:
+    """What a format is held to, float64 [rows, N]: bare, its own codes; else the layer with the weight that it has.
+
+    Args:
+        inputs: of the layer.
+        form: a key of `FORMATS`.
+        mode: "bare" or "used".
+        rows: some of those of x.
+        one_scale: have x and the weight one scale each?
+    """
+    x, weight = FORMATS[form].x, FORMATS[form].weight
+    if mode == "used" or x == "bf16":
+        return exact(inputs, mode, rows, weight)
+    if weight != "int4":
+        return exact_bare(inputs.codes(x, weight, one_scale=one_scale), rows)
+    codes = inputs.codes(x)
+    one = torch.ones(1, 1, device=codes.a.device)
+    return exact_bare(codes._replace(b=inputs.weight_of(weight), b_scale=one), rows)
 
 
 def difference(out: torch.Tensor, other: torch.Tensor) -> float:
@@ -69,16 +90,17 @@ def fault(sampled: float, everywhere: float, form: str, mode: str) -> str | None
 
     Args:
         sampled: its relative error on the sampled rows, against float64.
-        everywhere: its relative difference from torch's bf16 result, over all rows.
-        form: "bf16", "int8" or "fp8".
+        everywhere: its relative difference from torch's bf16 result with the same weight, over all rows.
+        form: a key of `FORMATS`.
         mode: "bare" or "used".
     """
-    limit = BARE if mode == "bare" else USED[form]
+    x = FORMATS[form].x
+    limit = BARE if mode == "bare" else USED[x]
     # Written so that nan is a fault.
     if not sampled <= limit:
         return f"relative error {sampled:.2g} on sampled rows; right is up to {limit}"
-    if not everywhere <= USED[form]:
-        return f"differs by {everywhere:.2g} from torch's bf16 result over all rows; right is up to {USED[form]}"
-    if mode == "used" and form != "bf16" and sampled < UNQUANTIZED:
+    if not everywhere <= USED[x]:
+        return f"differs by {everywhere:.2g} from torch's bf16 result over all rows; right is up to {USED[x]}"
+    if mode == "used" and x != "bf16" and sampled < UNQUANTIZED:
         return f"relative error {sampled:.2g} is that of bf16: nothing was quantized"
     return None

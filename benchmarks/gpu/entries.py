@@ -35,7 +35,7 @@ class Entry:
 
     Attributes:
         name: of the contestant.
-        format: "bf16", "int8" or "fp8".
+        format: a key of `contestants.FORMATS`.
         mode: what a call holds: "bare" or "used" for a matmul, "plain" or "norm" for rows.
         outcome: one of `OUTCOMES`.
         reason: why it was not timed.

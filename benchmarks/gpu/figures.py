@@ -6,21 +6,20 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from benchmarks.gpu.ceilings import best_matmul
-from benchmarks.gpu.contestants import BASELINE
+from benchmarks.gpu.contestants import BASELINE, FORMATS
 from benchmarks.gpu.entries import Entry
 from benchmarks.gpu.rows import moved_bytes
 from benchmarks.gpu.shapes import Rows, Shape
-
-_OPERAND_BYTES = {"bf16": 2, "int8": 1, "fp8": 1}
+from benchmarks.gpu.weights import bytes_of
 
 
 def matmul_bytes(shape: Shape, form: str, mode: str) -> int:
     """The fewest bytes a call moves: x or its codes, the weight, scales, bias and the bf16 result, each once."""
-    operand = _OPERAND_BYTES[form]
-    x = shape.m * shape.k * (operand if mode == "bare" else 2)
-    scales = 0 if form == "bf16" else 4 * (shape.n + (shape.m if mode == "bare" else 0))
+    _, x, weight = FORMATS[form]
+    codes = mode == "bare" and x != "bf16"
+    given = shape.m * (shape.k + 4 if codes else 2 * shape.k)
     bias = 2 * shape.n if mode == "used" else 0
-    return x + shape.n * shape.k * operand + scales + bias + 2 * shape.m * shape.n
+    return given + bytes_of(x, weight, shape.n, shape.k) + bias + 2 * shape.m * shape.n
 
 
 def body(

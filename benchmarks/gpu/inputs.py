@@ -1,4 +1,4 @@
-"""Random inputs of one matmul, in bf16 and as ready codes."""
+"""Random inputs of one matmul: in bf16, as ready codes, and with its other weights."""
 
 from __future__ import annotations
 
@@ -7,7 +7,11 @@ from typing import NamedTuple
 
 import torch
 
+from benchmarks.gpu import weights
 from benchmarks.gpu.shapes import Shape
+from quant.kernels import weight_orders
+from quant.kernels.arguments import Int4Weight, Sparse24Weight
+from quant.kernels.layouts import sparse24
 from quant.kernels.numerics import encode, scale_from_amax
 
 #: Codes of each format.
@@ -36,22 +40,72 @@ class Inputs:
 
         self.shape = shape
         self.x = normal(shape.m, shape.k)
-        self.weight = normal(shape.n, shape.k) * shape.k**-0.5
+        self.weight: torch.Tensor = normal(shape.n, shape.k) * shape.k**-0.5
         self.bias = normal(shape.n)
-        self._codes: dict[str, Codes] = {}
+        self._coded: dict[tuple[str, str, bool], tuple[torch.Tensor, torch.Tensor]] = {}
+        self._packed: dict[tuple[str, str], Int4Weight | Sparse24Weight] = {}
 
-    def codes(self, form: str) -> Codes:
-        """One scale a row of x and of the weight; made once. `form` is "int8" or "fp8"."""
-        if form not in self._codes:
-            dtype = DTYPES[form]
-            self._codes[form] = Codes(*by_rows(self.x, dtype), *by_rows(self.weight, dtype))
-        return self._codes[form]
+    def weight_of(self, kind: str) -> torch.Tensor:
+        """The bf16 weight [N, K] that a layer has whose weight is "dense", "2:4" or "int4"."""
+        if kind == "dense":
+            return self.weight
+        return self.pruned if kind == "2:4" else self.dequantized
 
     @cached_property
+    def pruned(self) -> torch.Tensor:
+        """The weight made 2:4."""
+        return weights.pruned(self.weight)
+
+    @cached_property
+    def dequantized(self) -> torch.Tensor:
+        """What is left of the weight in four bits."""
+        return weights.dequantized(self._four_bits, self.shape.k)
+
+    @cached_property
+    def _four_bits(self) -> Int4Weight:
+        return weights.four_bits(self.weight)
+
+    def codes(self, form: str, weight: str = "dense", *, one_scale: bool = False) -> Codes:
+        """x and a weight in codes; made once.
+
+        Args:
+            form: "int8" or "fp8".
+            weight: "dense" or "2:4".
+            one_scale: for x and for the weight, instead of one a row.
+        """
+        return Codes(*self._codes(form, "x", one_scale), *self._codes(form, weight, one_scale))
+
+    @property
     def tensorwise(self) -> Codes:
         """FP8 with one scale for x and one for the weight."""
-        dtype = DTYPES["fp8"]
-        return Codes(*by_tensor(self.x, dtype), *by_tensor(self.weight, dtype))
+        return self.codes("fp8", one_scale=True)
+
+    def sparse(self, form: str, layout: str) -> Sparse24Weight:
+        """The 2:4 weight in the order of a kernel, in bf16 or in codes; made once."""
+        key = (form, layout)
+        if key not in self._packed:
+            dense = self.pruned if form == "bf16" else self.codes(form, "2:4").b
+            plain = Sparse24Weight(*sparse24.compress(dense), self.shape.n)
+            self._packed[key] = weight_orders.packed(plain, layout, self.shape.k)
+        found = self._packed[key]
+        assert isinstance(found, Sparse24Weight)
+        return found
+
+    def int4(self, layout: str) -> Int4Weight:
+        """The 4-bit weight in an order; made once."""
+        key = ("int4", layout)
+        if key not in self._packed:
+            self._packed[key] = weight_orders.packed(self._four_bits, layout, self.shape.k)
+        found = self._packed[key]
+        assert isinstance(found, Int4Weight)
+        return found
+
+    def _codes(self, form: str, of: str, one_scale: bool) -> tuple[torch.Tensor, torch.Tensor]:
+        key = (form, of, one_scale)
+        if key not in self._coded:
+            values = self.x if of == "x" else self.weight_of(of)
+            self._coded[key] = (by_tensor if one_scale else by_rows)(values, DTYPES[form])
+        return self._coded[key]
 
 
 def by_rows(x: torch.Tensor, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:

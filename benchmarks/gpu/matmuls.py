@@ -7,9 +7,19 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-from benchmarks.gpu import correctness, libraries, ours, torch_compiled, torch_eager
+from benchmarks.gpu import (
+    correctness,
+    expressions,
+    libraries,
+    ours,
+    ours_weights,
+    torch_compiled,
+    torch_eager,
+    torch_int4,
+    torch_sparse,
+)
 from benchmarks.gpu.budget import Budget, Purse
-from benchmarks.gpu.contestants import BASELINE, Call, Contestant
+from benchmarks.gpu.contestants import BASELINE, FORMATS, Call, Contestant
 from benchmarks.gpu.entries import Entry, Spread, first_line
 from benchmarks.gpu.inputs import Inputs
 from benchmarks.gpu.timing import Timer, interleave
@@ -24,6 +34,9 @@ def contestants(inputs: Inputs, capability: tuple[int, int]) -> list[Contestant]
         *(each for each in eager if each.name == BASELINE),
         *ours.contestants(inputs, capability),
         *(each for each in eager if each.name != BASELINE),
+        *ours_weights.contestants(inputs, capability),
+        *torch_sparse.contestants(inputs),
+        *torch_int4.contestants(inputs),
         *torch_compiled.contestants(inputs),
         *libraries.contestants(inputs),
     ]
@@ -82,13 +95,14 @@ def measure(
 
 
 class _Exact:
-    """What results are compared with; each made once."""
+    """What results are compared with; each made once, and of whole results only those of one weight are kept."""
 
     def __init__(self, inputs: Inputs) -> None:
         self._inputs = inputs
         self._rows = correctness.sampled_rows(inputs.shape.m)
-        self._exact: dict[tuple[str, str], torch.Tensor] = {}
-        self._whole: dict[str, torch.Tensor] = {}
+        self._exact: dict[tuple[str, str, bool], torch.Tensor] = {}
+        self._baseline: dict[str, torch.Tensor] = {}
+        self._whole: dict[tuple[str, str], torch.Tensor] = {}
 
     def entry(self, key: Key, out: torch.Tensor) -> Entry:
         """Wrong, or ready to be timed."""
@@ -97,22 +111,31 @@ class _Exact:
         if tuple(out.shape) != shape or out.dtype != torch.bfloat16:
             return Entry(*key, "wrong", f"gives {list(out.shape)} of {out.dtype}, not {list(shape)} of bfloat16")
         if name == BASELINE:
-            self._whole[mode] = out
-        sampled = correctness.relative_error(out[self._rows], self._of(name, form, mode))
-        if mode not in self._whole:
+            self._baseline[mode] = out
+        sampled = correctness.relative_error(out[self._rows], self._sampled(form, mode, "per tensor" in name))
+        whole = self._of_torch(FORMATS[form].weight, mode)
+        if whole is None:
             return Entry(*key, "wrong", "torch's bf16 result, to compare with, is missing", sampled)
-        everywhere = correctness.difference(out, self._whole[mode])
+        everywhere = correctness.difference(out, whole)
         fault = correctness.fault(sampled, everywhere, form, mode)
         return Entry(*key, "wrong" if fault else "timed", fault, sampled)
 
-    def _of(self, name: str, form: str, mode: str) -> torch.Tensor:
-        """Float64 [rows, N]. Bare matmuls are held to their own codes, everything else to the layer they stand for."""
-        codes = "" if mode == "used" or form == "bf16" else "tensor" if "per tensor" in name else form
-        key = (codes, mode)
+    def _sampled(self, form: str, mode: str, one_scale: bool) -> torch.Tensor:
+        """Float64 [rows, N]."""
+        key = (form, mode, one_scale)
         if key not in self._exact:
-            if codes:
-                of = self._inputs.tensorwise if codes == "tensor" else self._inputs.codes(codes)
-                self._exact[key] = correctness.exact_bare(of, self._rows)
-            else:
-                self._exact[key] = correctness.exact(self._inputs, mode, self._rows)
+            self._exact[key] = correctness.exact_of(self._inputs, form, mode, self._rows, one_scale=one_scale)
         return self._exact[key]
+
+    def _of_torch(self, weight: str, mode: str) -> torch.Tensor | None:
+        """Torch's bf16 result [M, N]: the baseline's own with the dense weight, else made here."""
+        if weight == "dense":
+            return self._baseline.get(mode)
+        if (weight, mode) not in self._whole:
+            self._whole = {key: whole for key, whole in self._whole.items() if key[0] == weight}
+            x, dense, bias = self._inputs.x, self._inputs.weight_of(weight), self._inputs.bias
+            bare = mode == "bare"
+            self._whole[weight, mode] = expressions.bf16(
+                x, dense, None if bare else bias, "none" if bare else self._inputs.shape.activation
+            )
+        return self._whole[weight, mode]

@@ -1,4 +1,4 @@
-"""The kernels of this project, each by its name: one that does not accept a call is listed with its refusal."""
+"""The dense kernels of this project, each by its name: one that does not accept a call is listed with its refusal."""
 
 from __future__ import annotations
 
@@ -30,14 +30,27 @@ def contestants(inputs: Inputs, capability: tuple[int, int]) -> list[Contestant]
     return found
 
 
-def kernels(dtype: torch.dtype, m: int, n: int, k: int, capability: tuple[int, int]) -> list[tuple[str, str | None]]:
-    """The compiled kernels for codes of this dtype: name, and why it does not accept the call or None."""
-    call = dispatch.Call("scaled_mm", "cuda", dtype, m, n, k, capability=capability)
+def kernels(
+    dtype: torch.dtype, m: int, n: int, k: int, capability: tuple[int, int], *, op: str = "scaled_mm", group: int = 0
+) -> list[tuple[str, str | None]]:
+    """The compiled kernels of an op for an input of this dtype: name, and why it does not accept the call or None.
+
+    A weight is taken to be in the order that each of them reads.
+    """
+    call = dispatch.Call(op, "cuda", dtype, m, n, k, capability=capability, group=group)
     return [
         (each.name, refusal)
         for each, refusal in dispatch.explain(call)
         if each.compiled and any(not limits.dtypes or dtype in limits.dtypes for limits in each.limits)
     ]
+
+
+def layout_of(kernel: str) -> str:
+    """The order of a weight that a compiled kernel reads."""
+    (layout,) = (
+        limits.layouts[0] for each in dispatch.IMPLEMENTATIONS if each.name == kernel for limits in each.limits
+    )
+    return layout
 
 
 def _bare(inputs: Inputs, form: str, kernel: str) -> Callable[[], Call]:

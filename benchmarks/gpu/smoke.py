@@ -1,23 +1,24 @@
-"""Launches every kernel of this GPU once on a small ragged shape: what compute-sanitizer watches.
-
-Inputs are made on the CPU and results are read there, so that hardly a kernel runs that is not ours.
-"""
+"""Launches every kernel of this GPU on small ragged shapes: what compute-sanitizer watches."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterator
 
 import click
 import torch
 
-from quant.kernels import dispatch, ops, reference
-from quant.kernels.arguments import Epilogue, Prologue
+from benchmarks.gpu.launches import Case, run
+from quant.kernels import dispatch
 from quant.kernels.catalog import KERNELS
-from quant.kernels.host import quantize_rows as rows_host
+from quant.kernels.checks import CODES
 from quant.kernels.runtime import availability, cupy_launch
 
-#: Ragged in everything: no multiple of any tile, and K not of the 16 bytes that are copied at once.
-M, N, K = 33, 41, 203
+#: Rows, many and few: some kernels take another way with few. No multiple of any tile.
+M, FEW = 33, 7
+#: Columns: not of the 16 bytes that are copied at once. Of a 2:4 weight they are a multiple of 4.
+K, K_OF_SPARSE = 203, 204
+#: Columns that share a scale, and all of them: ends within what a kernel takes in one step.
+GROUPS = {32: 224, 64: 192, 128: 384}
 
 
 def kernels(arch: str) -> list[str]:
@@ -25,55 +26,28 @@ def kernels(arch: str) -> list[str]:
     return [kernel.name for kernel in KERNELS if arch in kernel.architectures]
 
 
-def codes_of(kernel: str) -> Iterable[torch.dtype]:
-    """The dtypes of codes that a kernel takes."""
+def cases(arch: str) -> list[Case]:
+    """What is launched on an architecture."""
+    return [case for kernel in kernels(arch) for case in of_kernel(kernel)]
+
+
+def of_kernel(kernel: str) -> Iterator[Case]:
+    """Every dtype; of a 2:4 or 4-bit weight also few rows; of a 4-bit one also groups, and zero points."""
     (implementation,) = (each for each in dispatch.IMPLEMENTATIONS if each.name == kernel)
-    named = {dtype for limits in implementation.limits for dtype in limits.dtypes}
-    return [dtype for dtype in (torch.int8, torch.float8_e4m3fn) if not named or dtype in named]
-
-
-def launch_matmul(dtype: torch.dtype, device: torch.device) -> float:
-    """All of the epilogue: the relative difference from the reference on the CPU."""
-    generator = torch.Generator().manual_seed(0)
-    values = [torch.randint(-100, 101, (rows, K), generator=generator).to(dtype) for rows in (M, N)]
-    a, b = values
-    a_scale, b_scale, bias, gate, residual = (
-        torch.rand(shape, generator=generator) / 100 for shape in ((M, 1), (N, 1), (N,), (1, N), (M, N))
-    )
-    epilogue = Epilogue(a_scale, b_scale, bias, "gelu_tanh", residual, gate.expand(M, N), torch.float32)
-    a_, a_scale_, b_, b_scale_, bias_, gate_, residual_ = (
-        x.to(device) for x in (a, a_scale, b, b_scale, bias, gate, residual)
-    )
-    out = ops.scaled_mm(
-        a_,
-        a_scale_,
-        b_,
-        b_scale_,
-        bias=bias_,
-        activation="gelu_tanh",
-        residual=residual_,
-        gate=gate_,
-        out_dtype=torch.float32,
-    )
-    return _difference(out.cpu(), reference.scaled_mm(a, b, epilogue))
-
-
-def launch_rows(dtype: torch.dtype, device: torch.device) -> float:
-    """LayerNorm with weights, modulation and a factor in front: the relative difference from the reference."""
-    generator = torch.Generator().manual_seed(1)
-    x = torch.randn(M, K, generator=generator).to(torch.bfloat16)
-    weight, bias, scale, shift = (torch.rand(size, generator=generator) for size in ((K,), (K,), (1, K), (M, K)))
-    factor = torch.rand(K, generator=generator) + 0.5
-    x_, weight_, bias_, scale_, shift_, factor_ = (t.to(device) for t in (x, weight, bias, scale, shift, factor))
-    norm = ops.Norm("layer", weight_, bias_)
-    codes, used = ops.quantize_rows(x_, dtype, pre_quant_scale=factor_, norm=norm, modulation=(scale_, shift_))
-    prologue = Prologue(factor, "layer", weight, bias, norm.eps, scale, shift)
-    wanted, wanted_scale = reference.quantize_rows(x, dtype, None, prologue)
-    return _difference(codes.cpu().float() * used.cpu(), wanted.float() * wanted_scale)
-
-
-def _difference(found: torch.Tensor, wanted: torch.Tensor) -> float:
-    return float((found - wanted).norm() / wanted.norm())
+    (limits,) = implementation.limits
+    op, dtypes = implementation.op, limits.dtypes or CODES
+    if op in ("quantize_rows", "scaled_mm"):
+        yield from (Case(kernel, op, dtype, M, K) for dtype in dtypes)
+        return
+    rows = [m for m in (M, FEW) if m >= limits.m_at_least]
+    if op == "sparse_scaled_mm":
+        yield from (Case(kernel, op, dtype, m, K_OF_SPARSE) for dtype in dtypes for m in rows)
+        return
+    yield from (Case(kernel, op, dtype, M, K) for dtype in dtypes)
+    yield from (Case(kernel, op, dtypes[0], M, k, group) for group, k in GROUPS.items())
+    yield from (Case(kernel, op, dtypes[0], m, GROUPS[128], 128) for m in rows if m != M)
+    if dtypes[0] not in CODES:
+        yield from (Case(kernel, op, dtypes[0], M, GROUPS[group], group, asymmetric=True) for group in (32, 128))
 
 
 @click.command(help=__doc__)
@@ -83,16 +57,13 @@ def main() -> None:
     if reason is not None:
         raise click.ClickException(f"no GPU is usable: {reason}")
     wrong = []
-    for kernel in kernels(cupy_launch.device_architecture(cupy_launch.device_index(device)).name):
-        for dtype in codes_of(kernel):
-            with dispatch.only(kernel):
-                launch = launch_rows if kernel == rows_host.KERNEL else launch_matmul
-                found = launch(dtype, device)
-            click.echo(f"{kernel}, {dtype}: differs from the reference by {found:.2g}")
-            if not found <= 0.01:
-                wrong.append(kernel)
+    for case in cases(cupy_launch.device_architecture(cupy_launch.device_index(device)).name):
+        found = run(case, device)
+        click.echo(f"{case}: differs from the reference by {found:.2g}")
+        if not found <= 0.01:
+            wrong.append(str(case))
     if wrong:
-        raise click.ClickException(f"wrong results: {', '.join(dict.fromkeys(wrong))}")
+        raise click.ClickException(f"wrong results: {'; '.join(wrong)}")
 
 
 if __name__ == "__main__":

@@ -8,16 +8,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.gpu.contestants import BASELINE
+from benchmarks.gpu import goals
+from benchmarks.gpu.contestants import BASELINE, FORMATS
 from benchmarks.gpu.results import FORMAT_VERSION
 
 NOTHING = "No GPU has been measured yet: there is no `results/gpu_*.json`. Nothing is claimed of the kernels' speed."
 _MODES = {
-    "bare": "Bare: the matmul of ready codes, with scales",
+    "bare": "Bare: the matmul of ready operands, with scales",
     "used": "As used: quantization by token, matmul, scales, bias, and GELU in `ffn up`",
 }
 _ROW_MODES = {"plain": "codes of x", "norm": "codes of LayerNorm and modulation of x"}
-_FORMATS = {"bf16": "bf16", "int8": "INT8", "fp8": "FP8"}
+#: Those that have a table; with a 2:4 weight the dense kernels of the same format stand beside.
+_TABLES = tuple(form for form in FORMATS if form != "bf16")
 
 Body = Mapping[str, Any]
 
@@ -38,12 +40,14 @@ def section(folder: Path) -> str:
 
 
 def of_gpu(body: Body) -> str:
-    """One GPU: what it is, what was checked, the ceilings, a table for each format and mode, rows, and reasons."""
+    """One GPU: what it is, what was checked, the ceilings, the goals, a table for each format and mode, rows, and
+    reasons."""
     parts = [f"### {body['facts']['device']['name']}", _conditions(body), _steps(body["steps"]), _ceilings(body)]
+    parts += _goals(body["shapes"])
     reasons: dict[str, str] = {}
-    for form in ("int8", "fp8"):
+    for form in _TABLES:
         for mode, title in _MODES.items():
-            parts += _matmuls(body["shapes"], form, mode, f"{_FORMATS[form]}. {title}.", reasons)
+            parts += _matmuls(body["shapes"], form, mode, f"{FORMATS[form].label}. {title}.", reasons)
     parts += _rows(body["rows"], reasons)
     if reasons:
         parts.append("Not timed:\n\n" + "\n".join(f"- ({mark}) {reason}" for reason, mark in reasons.items()))
@@ -74,17 +78,30 @@ def _steps(steps: Iterable[Body]) -> str:
 
 def _ceilings(body: Body) -> str:
     best = body["ceilings"]["matmul_per_second"]
-    rates = ", ".join(f"{_FORMATS[form]} {best[form] / 1e12:.0f} T/s" for form in _FORMATS if form in best)
+    rates = ", ".join(f"{FORMATS[form].label} {best[form] / 1e12:.0f} T/s" for form in FORMATS if form in best)
     copy = body["ceilings"]["copy_bytes_per_second"] / 1e12
-    return f"Ceilings of this run: a large copy, {copy:.2f} TB/s read and written; the best matmul of anyone, {rates}."
+    zeros = " With 2:4 the zeros are counted." if any(FORMATS[form].weight == "2:4" for form in best) else ""
+    best_of = f"the best matmul of anyone, {rates}.{zeros}"
+    return f"Ceilings of this run: a large copy, {copy:.2f} TB/s read and written; {best_of}"
+
+
+def _goals(shapes: Sequence[Body]) -> list[str]:
+    """Where a contestant with a 2:4 or 4-bit weight was tried."""
+    if all(FORMATS[each["format"]].weight == "dense" for shape in shapes for each in shape["contestants"]):
+        return []
+    text = "**Goals.** The best of ours against what it stands beside, bare, on the shapes where both were timed."
+    return [text, _markdown(["", "goal", "reached", "shapes", ""], goals.rows(shapes), words=3)]
 
 
 def _matmuls(shapes: Sequence[Body], form: str, mode: str, title: str, reasons: dict[str, str]) -> list[str]:
     """Ratios to bf16 and the share of the best matmul, a column for each contestant."""
-    names = _names((each for shape in shapes for each in shape["contestants"]), form, mode)
+    every = [each for shape in shapes for each in shape["contestants"]]
+    names = _names(every, form, mode)
     if not names:
         return []
-    headings = ["layer", "M", "N", "K", "bf16 ms", *names]
+    dense = FORMATS[form].x
+    beside = _names(every, dense, mode) if FORMATS[form].weight == "2:4" and dense != "bf16" else []
+    headings = ["layer", "M", "N", "K", "bf16 ms", *names, *(f"dense: {name}" for name in beside)]
     rows = []
     for shape in shapes:
         entries = {(each["name"], each["format"], each["mode"]): each for each in shape["contestants"]}
@@ -92,26 +109,33 @@ def _matmuls(shapes: Sequence[Body], form: str, mode: str, title: str, reasons: 
         cells = [f"{shape['model']}, {shape['layer']}", *(str(shape[size]) for size in "mnk")]
         cells.append(_milliseconds(base, reasons))
         cells += [_ratio(entries.get((name, form, mode)), reasons) for name in names]
+        cells += [_ratio(entries.get((name, dense, mode)), reasons) for name in beside]
         rows.append(cells)
     text = f"**{title}** Times torch's bf16 layer, more is faster; in brackets the share of the best matmul."
-    return [text, _markdown(headings, rows, words=1), _means(shapes, names, form, mode)]
+    return [text, _markdown(headings, rows, words=1), _means(shapes, form, names, dense, beside, mode)]
 
 
-def _means(shapes: Sequence[Body], names: Sequence[str], form: str, mode: str) -> str:
-    """How many times as fast as each rival our kernels are, over the shapes that both were timed on."""
-    ratios: dict[str, dict[int, float]] = {name: {} for name in names}
+def _means(
+    shapes: Sequence[Body], form: str, names: Sequence[str], dense: str, beside: Sequence[str], mode: str
+) -> str:
+    """How many times as fast as each rival, and as each dense kernel of theirs and ours, our kernels are, over the
+    shapes that both were timed on."""
+    ratios: dict[tuple[str, str], dict[int, float]] = {}
     for index, shape in enumerate(shapes):
         for each in shape["contestants"]:
-            if (each["format"], each["mode"]) == (form, mode) and each["ratio_to_bf16"] is not None:
-                ratios[each["name"]][index] = each["ratio_to_bf16"]
+            if each["mode"] == mode and each["ratio_to_bf16"] is not None:
+                ratios.setdefault((each["format"], each["name"]), {})[index] = each["ratio_to_bf16"]
+    rivals = [(name, (form, name)) for name in names if not name.startswith("quant ")]
+    rivals += [(f"dense {name}", (dense, name)) for name in beside]
     said = []
-    for name in (each for each in names if each.startswith("quant ") and ratios[each]):
-        means = []
-        for rival in (each for each in names if not each.startswith("quant ")):
-            shared = sorted(ratios[name].keys() & ratios[rival].keys())
+    for name in (each for each in names if each.startswith("quant ") and (form, each) in ratios):
+        means, own = [], ratios[form, name]
+        for label, key in rivals:
+            other = ratios.get(key, {})
+            shared = sorted(own.keys() & other.keys())
             if shared:
-                mean = statistics.geometric_mean([ratios[name][i] / ratios[rival][i] for i in shared])
-                means.append(f"{mean:.2f}x of {rival} ({len(shared)} shape{'s' if len(shared) > 1 else ''})")
+                mean = statistics.geometric_mean([own[i] / other[i] for i in shared])
+                means.append(f"{mean:.2f}x of {label} ({len(shared)} shape{'s' if len(shared) > 1 else ''})")
         said.append(f"{name}, geometric mean: {', '.join(means) or 'no rival was timed beside it'}.")
     return "\n".join(said) or "No kernel of quant was timed here."
 
@@ -127,7 +151,7 @@ def _rows(sizes: Sequence[Body], reasons: dict[str, str]) -> list[str]:
                 entries = {
                     each["name"]: each for each in size["contestants"] if (each["format"], each["mode"]) == (form, mode)
                 }
-                cells = [f"{_FORMATS[form]} {what}", str(size["m"]), str(size["k"])]
+                cells = [f"{FORMATS[form].label} {what}", str(size["m"]), str(size["k"])]
                 rows.append([*cells, *(_bytes(entries.get(name), reasons) for name in names)])
     title = "**`quantize_rows`.** TB/s of the bytes that must move; in brackets the share of a large copy."
     return [title, _markdown(["", "M", "K", *names], rows, words=1)]
@@ -172,7 +196,7 @@ def _bytes(entry: Body | None, reasons: dict[str, str]) -> str:
 
 def _mark(entry: Body, reasons: dict[str, str]) -> str:
     """The outcome, and a letter that the reason is listed under."""
-    reason = f"{entry['name']}, {_FORMATS[entry['format']]}: {entry['outcome']}: {entry['reason']}"
+    reason = f"{entry['name']}, {FORMATS[entry['format']].label}: {entry['outcome']}: {entry['reason']}"
     mark = reasons.setdefault(reason, _letters(len(reasons)))
     return f"{entry['outcome']} ({mark})"
 

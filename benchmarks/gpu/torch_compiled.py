@@ -26,7 +26,8 @@ _VARIANTS = 256
 
 
 def contestants(inputs: Inputs) -> list[Contestant]:
-    """The whole layer, INT8 and FP8, and on a shape that is `autotuned` also bf16."""
+    """The whole layer, INT8 and FP8, and on a shape that is `autotuned` also bf16; bare, INT8 alone, whose scales are
+    fused so, as FP8's are by the library."""
     x, activation = inputs.x, inputs.shape.activation
 
     def quantized(layer: Callable[..., torch.Tensor], form: str, mode: str) -> Callable[[], Call]:
@@ -37,6 +38,8 @@ def contestants(inputs: Inputs) -> list[Contestant]:
         Contestant("torch.compile", form, "used", quantized(layer, form, "default"), compiles="torch.compile")
         for form, layer in layers
     ]
+    bare = lambda: _compiled(expressions.int8_matmul, "default", *inputs.codes("int8"), None)  # noqa: E731
+    found.append(Contestant("torch.compile", "int8", "bare", bare, compiles="torch.compile"))
     if inputs.shape.autotuned:
         name = "torch.compile max-autotune"
         found += [

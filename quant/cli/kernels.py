@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    import torch
-
+    from quant.kernels import tuning
     from quant.kernels.tile_tables import AnyTile
-    from quant.kernels.tuning import Size
+    from quant.workflows.tuning_kernels import Size
 
 _ARCHITECTURES = ("sm_80", "sm_86", "sm_89", "sm_90a")
 _SIZE = click.IntRange(1, 2**31 - 1)
@@ -34,7 +33,7 @@ def kernels(ctx: click.Context) -> None:
     from quant.workflows.explaining import overview
 
     here, rows = overview()
-    for line in aligned([("kernel", "what it does", "codes", *_ARCHITECTURES), *rows]):
+    for line in aligned([("kernel", "what it does", "dtypes", *_ARCHITECTURES), *rows]):
         click.echo(line)
     click.echo(f"\n{here}")
 
@@ -72,48 +71,59 @@ def explain(
         return
     for each in found:
         click.echo(f"{each.op}: {'none' if each.chosen is None else each.chosen.name}")
+        width = max(len(option.name) for option in each.options)
         for option in each.options:
             mark = "runs" if option == each.chosen else "could run" if option.refusal is None else "no"
-            click.echo(f"  {option.name:16} {mark:9} {option.refusal or option.tile}".rstrip())
+            click.echo(f"  {option.name:{width}} {mark:9} {option.refusal or option.tile}".rstrip())
 
 
 @kernels.command()
 @click.argument("folder", required=False, type=click.Path(path_type=Path), metavar="[DIR]")
 @click.option("--m", "rows", type=_SIZE, multiple=True, help="Tokens of a batch; may be repeated, with DIR.")
 @click.option("--size", "given", nargs=3, type=_SIZE, multiple=True, metavar="M N K", help="A size; may be repeated.")
-@click.option("--scheme", help="Of the sizes given.")
+@click.option("--scheme", help="Of the sizes given, such as W8A8, W4A16 or UNQUANTIZED with --sparse.")
+@click.option("--sparse", is_flag=True, help="The weights of the sizes given are 2:4 sparse.")
 @click.option("--out", type=click.Path(path_type=Path), help="The table to write.  [default: one in your cache]")
 def tune(
     folder: Path | None,
     rows: Sequence[int],
     given: Sequence[tuple[int, int, int]],
     scheme: str | None,
+    sparse: bool,
     out: Path | None,
 ) -> None:
     """Measure every tile on this machine's GPU and remember the fastest, for the layers of the checkpoint DIR.
 
-    What is remembered in your cache is used from then on, for any number of tokens near the ones measured. With --out
-    it is only written: kernels/tiles of a checkout is where a table that ships belongs.
+    What is remembered in your cache is used from then on, for any number of tokens near the ones measured: of a W4A16
+    layer measure few tokens too, which run by another kernel. With --out it is only written: kernels/tiles of a
+    checkout is where a table that ships belongs.
     """
-    from quant.packing.eight_bit import storage_dtype
-    from quant.scheme import Scheme
     from quant.workflows.tuning_kernels import layer_sizes
     from quant.workflows.tuning_kernels import tune as tune_sizes
 
-    if (folder is None) == (not given) or bool(given) != bool(scheme) or (folder is not None and not rows):
+    alone = folder is None and bool(given) and bool(scheme)
+    if not alone and (folder is None or given or scheme or sparse or not rows):
         raise click.UsageError("give DIR and --m, or --size and --scheme")
-    if folder is not None:
-        sizes = layer_sizes(folder, rows)
-    else:
-        form = Scheme.parse(str(scheme), "--scheme")
-        if form.weights is None or form.is_packed:
-            raise click.UsageError(f"{form.name}: its matmul has no kernel with tiles")
-        dtype = storage_dtype(form.weights)
-        sizes = [(dtype, *size) for size in given]
+    sizes = _sizes(given, str(scheme), sparse) if folder is None else layer_sizes(folder, rows)
     click.echo(f"wrote {tune_sizes(sizes, out, _tell, _tell_left_out)}")
 
 
-def _tell(size: Size, times: dict[AnyTile, float]) -> None:
+def _sizes(given: Sequence[tuple[int, int, int]], scheme: str, sparse: bool) -> list[Size]:
+    """Those on the command line. Raises click.UsageError for a weight that the scheme does not fit."""
+    from quant.form import LayerForm, misfit
+    from quant.scheme import Scheme
+    from quant.workflows.tuning_kernels import Size
+
+    form = LayerForm(Scheme.parse(scheme, "--scheme"), sparse=sparse)
+    sizes = [Size(form, *each) for each in given]
+    for size in sizes:
+        reason = misfit(form, size.n, size.k)
+        if reason is not None:
+            raise click.UsageError(reason)
+    return sizes
+
+
+def _tell(size: tuning.Size, times: dict[AnyTile, float]) -> None:
     best, slowest = min(times, key=lambda tile: times[tile]), max(times.values())
     rate = 2 * size.m * size.n * size.k / times[best] / 1e12
     click.echo(
@@ -122,5 +132,6 @@ def _tell(size: Size, times: dict[AnyTile, float]) -> None:
     )
 
 
-def _tell_left_out(dtype: torch.dtype, m: int, n: int, k: int) -> None:
-    click.echo(f"{dtype} M {m} N {n} K {k}: left out, no kernel with tiles runs it here")
+def _tell_left_out(size: Size) -> None:
+    form, m, n, k = size
+    click.echo(f"{form.label} M {m} N {n} K {k}: left out, no kernel with tiles runs it here")

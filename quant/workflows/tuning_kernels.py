@@ -6,18 +6,31 @@ import json
 import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 
 from quant.errors import KernelChoiceError
-from quant.form import SPARSITY
-from quant.kernels import compiled, dispatch, tile_tables, tuning
+from quant.form import LayerForm
+from quant.kernels import compiled, tile_tables, tuning
 from quant.kernels.runtime import availability, cupy_launch
 from quant.kernels.tile_tables import AnyTile
+from quant.workflows.explaining import explain
 from quant.workflows.inspecting import inspect
 
-#: (dtype of the codes, M, N, K) of a matmul.
-Size = tuple[torch.dtype, int, int, int]
+
+class Size(NamedTuple):
+    """The matmul of a layer.
+
+    Attributes:
+        form: of the layer; of it only what the matmul depends on.
+        m, n, k: rows of the input, output features, input features.
+    """
+
+    form: LayerForm
+    m: int
+    n: int
+    k: int
 
 
 def layer_sizes(folder: str | Path, rows: Iterable[int]) -> list[Size]:
@@ -26,29 +39,28 @@ def layer_sizes(folder: str | Path, rows: Iterable[int]) -> list[Size]:
     Raises:
         CheckpointError: no checkpoint, or a damaged one.
     """
-    # Packed and 2:4 weights run by no kernel that has tiles.
-    layers = [
-        layer
-        for component in inspect(folder).components
-        for layer in component.layers
-        if layer.scheme and layer.weight_dtype in ("int8", "float8_e4m3fn") and SPARSITY not in layer.scheme
-    ]
-    found = dict.fromkeys((layer.weight_dtype, layer.shape) for layer in layers)
-    return [(getattr(torch, dtype), m, shape[0], shape[1]) for dtype, shape in found for m in rows]
+    layers = [layer for component in inspect(folder).components for layer in component.layers]
+    # Factors of the input and branches are computed before and beside the matmul.
+    found = dict.fromkeys(
+        (LayerForm(layer.form.scheme, sparse=layer.form.sparse), layer.shape)
+        for layer in layers
+        if layer.form is not None
+    )
+    return [Size(form, m, shape[0], shape[1]) for form, shape in found for m in rows]
 
 
 def tune(
     sizes: Iterable[Size],
     out: Path | None = None,
     told: Callable[[tuning.Size, dict[AnyTile, float]], None] = lambda size, times: None,
-    left_out: Callable[[torch.dtype, int, int, int], None] = lambda dtype, m, n, k: None,
+    left_out: Callable[[Size], None] = lambda size: None,
 ) -> Path:
     """Measures every tile for every size on the current GPU, and adds the best to a table.
 
     Args:
         sizes: of matmuls; those that run by no kernel with tiles on this GPU are left out.
         out: the table; by default the user's own, which comes before the one that is shipped.
-        told: called after each size with the seconds of every tile.
+        told: called after each size with the seconds of every tile; sizes that one kernel runs alike come once.
         left_out: called for each size that runs by no kernel with tiles.
 
     Returns:
@@ -66,13 +78,12 @@ def tune(
     path = out or tile_tables.user_table(architecture.name)
     old = _old_entries(path, gpu)  # before the work: what it would be refused for is known now
     wanted: dict[tuning.Size, None] = {}
-    for dtype, m, n, k in sizes:
-        call = dispatch.Call("scaled_mm", "cuda", dtype, m, n, k, capability=architecture.capability)
-        kernels = [each.name for each, refusal in dispatch.explain(call) if each.compiled and refusal is None]
-        if kernels:
-            wanted[tuning.Size(kernels[0], m, n, k)] = None
+    for size in sizes:
+        chosen = explain(*size, arch=architecture.name)[-1].chosen
+        if chosen is not None and tile_tables.has_tiles(chosen.name):
+            wanted[tuning.Size(chosen.name, *size[1:])] = None
         else:
-            left_out(dtype, m, n, k)
+            left_out(size)
     if not wanted:
         raise KernelChoiceError(f"none of these sizes runs by a kernel with tiles on {architecture.name}")
     found = tuning.tune(wanted, architecture, gpu, tuning.gpu_timer(device), told=told)

@@ -51,7 +51,7 @@ def test_without_a_gpu_it_says_that_nothing_was_measured() -> None:
     assert files() == before
 
 
-@pytest.mark.parametrize("part", ["bench", "smoke", "videos"])
+@pytest.mark.parametrize("part", ["bench", "compiling", "smoke", "videos"])
 def test_its_parts_refuse_as_plainly(part: str, tmp_path: Path) -> None:
     options = {"bench": ["--out", str(tmp_path / "x"), "--seconds", "9"], "videos": ["--out", str(tmp_path / "x")]}
     ran = run_module(f"benchmarks.gpu.{part}", *options.get(part, []))
@@ -91,13 +91,15 @@ def test_all_steps_run_in_order_and_a_failed_one_is_the_status(
     started: list[Sequence[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert command.run(command.NAMES, 7.5, quick=True, find=lambda: None) == 1
-    assert [each[0] for each in started] == ["pytest", "benchmarks.gpu.bench"]
-    assert "--quick" in started[1]
+    assert [each[0] for each in started] == ["benchmarks.gpu.compiling", "pytest", "benchmarks.gpu.bench"]
+    assert "--quick" in started[0]
+    assert "--quick" in started[2]
     (path,) = (tmp_path / "results").iterdir()
     assert path.name == "gpu_made-up-gpu.json"
     written = json.loads(path.read_text())
     assert [(each["name"], each["status"]) for each in written["steps"]] == [
         ("facts", "passed"),
+        ("compile", "passed"),
         ("tests", "failed"),
         ("sanitizer", "did not run"),
         ("bench", "passed"),
@@ -118,6 +120,38 @@ def test_only_some_steps(started: list[Sequence[str]], tmp_path: Path) -> None:
     seconds = float(started[0][started[0].index("--seconds") + 1])
     assert 7.5 * 60 - command.GRACE - 5 < seconds <= 7.5 * 60 - command.GRACE
     assert not (tmp_path / "results").exists()
+
+
+@pytest.mark.parametrize(("xdist", "cores", "options"), [(True, 16, ["8", "2"]), (True, 1, []), (False, 16, [])])
+def test_tests_are_shared_out_where_they_can_be(
+    started: list[Sequence[str]], monkeypatch: pytest.MonkeyPatch, xdist: bool, cores: int, options: list[str]
+) -> None:
+    threads: list[str] = []
+    run = child.run
+
+    def noting(module: Sequence[str], seconds: float, **more: Any) -> child.Finished:
+        threads.extend((more["env"] or {}).values())
+        return run(module, seconds, **more)
+
+    monkeypatch.setattr(child, "run", noting)
+    monkeypatch.setattr(command, "find_spec", lambda name: True if name == "xdist" and xdist else None)
+    monkeypatch.setattr(os, "cpu_count", lambda: cores)
+    command.run(["tests"], 7.5, quick=False, find=lambda: None)
+    ((_, *given),) = started
+    assert [each for each in given if "numprocesses" in each] == [f"--numprocesses={each}" for each in options[:1]]
+    assert ("--dist=loadgroup" in given) == bool(options)
+    assert threads == options[1:]
+
+
+def test_time_for_videos_is_kept_only_where_they_can_be_made(
+    started: list[Sequence[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for there, kept in ((None, 0.0), (True, command.SHARES["videos"] * 450)):
+        monkeypatch.setattr(command, "find_spec", lambda name, there=there: there)
+        started.clear()
+        command.run(["bench", "videos"], 7.5, quick=False, find=lambda: None)
+        bench = next(each for each in started if each[0] == "benchmarks.gpu.bench")
+        assert 450 - command.GRACE - kept - 5 < float(bench[bench.index("--seconds") + 1]) <= 450 - command.GRACE - kept
 
 
 def test_without_measurements_nothing_is_written(started: list[Sequence[str]], tmp_path: Path) -> None:

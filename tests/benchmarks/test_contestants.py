@@ -12,7 +12,7 @@ import torch
 
 from benchmarks.gpu import expressions, libraries, matmuls, ours, rows, torch_compiled, torch_eager
 from benchmarks.gpu.budget import Budget, Purse
-from benchmarks.gpu.contestants import BASELINE, COMPILATIONS, Call, Contestant
+from benchmarks.gpu.contestants import BASELINE, COMPILATIONS, FORMATS, Call, Contestant
 from benchmarks.gpu.entries import Entry
 from benchmarks.gpu.inputs import Inputs
 from benchmarks.gpu.shapes import Rows, Shape
@@ -62,6 +62,10 @@ def test_all_of_them_are_listed_and_those_that_run_here_are_right() -> None:
     assert found["torchao", "int8", "used"].reason == "the package torchao is not installed"
     if find_spec("sdnq") is None:
         assert found["SDNQ", "fp8", "used"].reason == "the package sdnq is not installed"
+    assert found["quant sm80_w4a16_gemm", "w4a16", "bare"].outcome == "failed"
+    assert found["torch._cslt_sparse_mm", "2:4 int8", "used"].reason == "this torch has no cuSPARSELt"
+    assert found["torch._weight_int4pack_mm", "w4a16", "used"].outcome == "timed"
+    assert {form for _, form, _ in found} == set(FORMATS)
     skipped = found["torch.compile max-autotune", "bf16", "used"]
     assert skipped.outcome == "skipped"
     assert "no time to compile" in str(skipped.reason)
@@ -151,7 +155,7 @@ def test_a_library_is_given_the_same_layer() -> None:
 
 def test_only_autotuned_shapes_are_autotuned() -> None:
     other = Inputs(SHAPE._replace(autotuned=False), CPU)
-    assert [each.compiles for each in torch_compiled.contestants(other)] == ["torch.compile"] * 2
+    assert [each.compiles for each in torch_compiled.contestants(other)] == ["torch.compile"] * 3
     assert all(each.compiles in COMPILATIONS for each in torch_compiled.contestants(INPUTS))
 
 

@@ -7,7 +7,8 @@ from itertools import pairwise
 import pytest
 import torch
 
-from benchmarks.gpu.correctness import difference, exact, exact_bare, fault, relative_error, sampled_rows
+from benchmarks.gpu.contestants import FORMATS
+from benchmarks.gpu.correctness import difference, exact, exact_bare, exact_of, fault, relative_error, sampled_rows
 from benchmarks.gpu.inputs import DTYPES, Inputs
 from benchmarks.gpu.shapes import Shape
 from quant.kernels import reference
@@ -46,6 +47,37 @@ def test_the_layer_has_bias_and_activation_only_as_used() -> None:
     assert exact(INPUTS, "used", rows).equal(used)
 
 
+#: With groups of 128.
+WIDE = Inputs(Shape("m", "ffn up", 70, 24, 256, "gelu_tanh"), torch.device("cpu"))
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_every_format_is_held_to_its_own_weight_and_codes(form: str) -> None:
+    rows = [0, 3, 69]
+    _, x, weight = FORMATS[form]
+    bf16 = {"dense": WIDE.weight, "2:4": WIDE.pruned, "int4": WIDE.dequantized}[weight]
+    layer = torch.nn.functional.linear(WIDE.x[rows].double(), bf16.double(), WIDE.bias.double())
+    used = torch.nn.functional.gelu(layer, approximate="tanh")
+    assert torch.allclose(exact_of(WIDE, form, "used", rows), used, rtol=1e-12, atol=0)
+    a, b = WIDE.x.double(), bf16.double()
+    if x != "bf16":
+        codes = WIDE.codes(x, "2:4" if weight == "2:4" else "dense")
+        a = codes.a.double() * codes.a_scale
+        b = b if weight == "int4" else codes.b.double() * codes.b_scale
+    found = exact_of(WIDE, form, "bare", rows)
+    assert torch.allclose(found, a[rows] @ b.T, rtol=1e-12, atol=1e-12)
+    # Far from every other weight's.
+    others = [each for each in FORMATS if FORMATS[each].weight != weight]
+    assert all(relative_error(exact_of(WIDE, each, "bare", rows), found) > 0.05 for each in others)
+
+
+def test_one_scale_for_everything_has_codes_of_its_own() -> None:
+    rows = [1, 2]
+    one = exact_of(WIDE, "2:4 int8", "bare", rows, one_scale=True)
+    assert torch.equal(one, exact_bare(WIDE.codes("int8", "2:4", one_scale=True), rows))
+    assert relative_error(one, exact_of(WIDE, "2:4 int8", "bare", rows)) > 1e-3
+
+
 def test_an_error_over_all_rows() -> None:
     out = torch.ones(9000, 2)
     other = out.clone()
@@ -63,4 +95,8 @@ def test_faults_in_words() -> None:
     assert "over all rows" in str(fault(0.002, nan, "fp8", "bare"))
     assert "over all rows" in str(fault(0.002, 0.5, "fp8", "bare"))
     assert "nothing was quantized" in str(fault(0.002, 0.002, "fp8", "used"))
-    assert fault(0.002, 0.002, "bf16", "used") is None
+    assert "nothing was quantized" in str(fault(0.002, 0.002, "w4a8", "used"))
+    assert "nothing was quantized" in str(fault(0.002, 0.002, "2:4 fp8", "used"))
+    for form in ("bf16", "2:4 bf16", "w4a16"):
+        assert fault(0.002, 0.002, form, "used") is None
+        assert "on sampled rows" in str(fault(0.02, 0.002, form, "used"))

@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 
-from benchmarks.gpu import ceilings, results, table
+from benchmarks.gpu import ceilings, figures, results, table
+from benchmarks.gpu.entries import Entry
 from benchmarks.gpu.figures import matmul_bytes
 from benchmarks.gpu.shapes import Shape
+from tests.benchmarks.conftest import timed
 
 
 def test_figures_follow_from_seconds(measured: dict[str, Any]) -> None:
@@ -32,6 +34,14 @@ def test_bytes_that_must_move() -> None:
     assert matmul_bytes(shape, "bf16", "bare") == 2 * (300 + 600 + 200)
     assert matmul_bytes(shape, "int8", "bare") == 300 + 600 + 4 * 30 + 400
     assert matmul_bytes(shape, "fp8", "used") == 600 + 600 + 80 + 40 + 400
+    even = Shape("m", "l", 10, 20, 256)
+    kept, four = 20 * 128, 20 * (128 + 2 * 2)
+    assert matmul_bytes(even, "2:4 bf16", "bare") == 2 * 2560 + 2 * kept + 640 + 400
+    assert matmul_bytes(even, "2:4 int8", "bare") == 2560 + 40 + kept + 640 + 80 + 400
+    assert matmul_bytes(even, "2:4 fp8", "used") == 2 * 2560 + kept + 640 + 80 + 40 + 400
+    assert matmul_bytes(even, "w4a16", "bare") == 2 * 2560 + four + 400
+    assert matmul_bytes(even, "w4a8", "bare") == 2560 + 40 + four + 400
+    assert matmul_bytes(even, "w4afp8", "used") == 2 * 2560 + four + 40 + 400
 
 
 def test_a_copy_leaves_room() -> None:
@@ -68,6 +78,43 @@ def test_the_table_shows_ratios_shares_and_reasons(tmp_path: Path, body: dict[st
     assert "| INT8 codes of x | 1000 | 1000 | 0.00 (30%) | skipped (d) |" in text
     assert "- Another: M 1: time was over" in text
     assert "- int8: PSNR to the CPU's at least 50.0 dB, 2 videos" in text
+
+
+def test_goals_are_only_shown_where_their_kernels_were_tried(body: dict[str, Any]) -> None:
+    assert "Goals" not in table.of_gpu(body)
+    assert "2:4" not in table.of_gpu(body)
+
+
+def test_sparse_kernels_stand_beside_the_dense_ones_of_their_format(body: dict[str, Any]) -> None:
+    entries = [
+        timed("torch bf16", "bf16", "bare", 0.004),
+        timed("quant dense", "int8", "bare", 0.002),
+        timed("rival", "int8", "bare", 0.0025),
+        timed("quant sparse", "2:4 int8", "bare", 0.001),
+        timed("rival 2:4", "2:4 int8", "bare", 0.0016),
+        Entry("absent", "2:4 int8", "bare", "refused", "this torch has no cuSPARSELt"),
+        timed("quant four", "w4a16", "bare", 0.005),
+        timed("quant sparse floats", "2:4 bf16", "bare", 0.002),
+    ]
+    shape = Shape("Made up", "qkv", 8192, 2048, 1024)
+    text = table.of_gpu({**body, **figures.body([(shape, entries)], [], 1e10, [])})
+    heading = "| layer | M | N | K | bf16 ms | quant sparse | rival 2:4 | absent | dense: quant dense | dense: rival |"
+    assert heading in text
+    cells = "| 4.00x (100%) | 2.50x (62%) | refused (a) | 2.00x (100%) | 1.60x (80%) |"
+    assert f"| Made up, qkv | 8192 | 2048 | 1024 | 4.000 {cells}" in text
+    assert (
+        "quant sparse, geometric mean: 1.60x of rival 2:4 (1 shape), 2.00x of dense quant dense (1 shape), "
+        "2.50x of dense rival (1 shape)."
+    ) in text
+    assert "- (a) absent, 2:4 INT8: refused: this torch has no cuSPARSELt" in text
+    assert "2:4 INT8 34 T/s" in text
+    assert "With 2:4 the zeros are counted." in text
+    assert (
+        "| 2:4 INT8 | 1.35x of our own kernel of dense INT8, M >= 8192 | 2.00x to 2.00x, mean 2.00x | 1 | met |" in text
+    )
+    assert "| W4A16 | 0.95x of torch's bf16, M >= 4096 | 0.80x to 0.80x, mean 0.80x | 1 | missed |" in text
+    assert "| W4A16 | 3.00x of torch's bf16, M <= 16 |  | 0 | not measured |" in text
+    assert "**W4A16. Bare: the matmul of ready operands, with scales.**" in text
 
 
 def test_reasons_are_lettered_beyond_z() -> None:

@@ -12,6 +12,9 @@ from quant.kernels.runtime import cupy_launch
 from tests.emulator.probes import PROBES, Probe
 from tests.golden import vectors
 
+#: Each may write the list of what there is.
+pytestmark = pytest.mark.xdist_group("golden")
+
 
 @pytest.fixture(autouse=True)
 def probe_sources(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,7 +19,7 @@ from quant.kernels.host import quantize_rows as rows_host
 from quant.kernels.host.operands import Multiplied
 from quant.kernels.runtime import cupy_launch
 from quant.kernels.tile_tables import AnyTile
-from quant.kernels.tiles import TILES
+from quant.kernels.tiles import TILES, Tile
 from quant.modules.linear import QuantLinear
 from quant.packing.linear import pack_linear
 from quant.scheme import SCHEMES
@@ -49,7 +49,7 @@ def _tiles(*, block_scales: bool) -> list[tuple[str, torch.dtype, AnyTile]]:
     return [
         (name, dtype, tile)
         for name, dtype in _matmuls()
-        for tile in tile_tables.candidates(name, architecture, block_scales=block_scales)
+        for tile in tile_tables.candidates(name, architecture, fine_scales=block_scales)
     ]
 
 
@@ -59,6 +59,7 @@ def planned(
     """By the host side of the kernel `name`; on Hopper for as many multiprocessors as are said to be there."""
     if isinstance(tile, HopperTile):
         return sm90_gemm.plan(name, a, b, epilogue, tile, multiprocessors=multiprocessors)
+    assert isinstance(tile, Tile)
     return mma_gemm.plan(name, a, b, epilogue, tile)
 
 
