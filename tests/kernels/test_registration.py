@@ -111,7 +111,7 @@ def test_a_weight_in_another_order_than_the_kernel_reads_says_so_once(pretend: p
     calls: list[Callable[[], torch.Tensor]] = [with_nibbles, partial(with_nibbles, INT8)]
     assert said_by(*calls * 2) == [
         "int4_mm runs by reference, not by a kernel of quant: sm90_w4a16_gemm runs on sm_90, not on sm_80; "
-        "sm80_w4a16_gemm takes scales of the weight of the input's dtype, bfloat16, and no others",
+        "sm80_w4a16_gemm reads a weight in the order int4_fragments_16, not nibbles",
         "int4_mm runs by reference, not by a kernel of quant: sm90_w4a8_gemm runs on sm_90, not on sm_80; "
         "sm80_w4a8_gemm reads a weight in the order int4_fragments_8, not nibbles",
     ]

@@ -82,5 +82,22 @@ def test_the_whole_transformer_by_kernels(name: str, arch: str, prefix: str, mon
     assert all(torch.equal(_bits(tensor), _bits(state[key])) for key, tensor in on_gpu.state_dict().items())
 
 
+@pytest.mark.parametrize("name", ["W4A16", "W4A8", "2:4 FP8"])
+def test_fused_blocks_by_kernels(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """q, k and v as one weight, in the order of its kernel; what is fused runs there as it does on the CPU."""
+    quant.save(quantized(name), tmp_path / "model")
+    fused: Any = quant.load(tmp_path / "model", dtype=torch.bfloat16, fused=True)
+    assert all(why.startswith("fused") for block in fused.blocks for why in block.parts.values())
+    expected = run(fused)
+    cost = (run(transformer()) - expected).float().norm()
+    launches = play(monkeypatch, "sm_90a")
+    prepack(fused)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = run(fused)
+    assert any(kernel.startswith("sm90") for kernel in launches)
+    assert (found - expected).float().norm() <= cost / 2
+
+
 def _bits(x: torch.Tensor) -> torch.Tensor:
     return x.view(torch.uint8) if x.itemsize == 1 else x
