@@ -5,64 +5,86 @@ Everything between an op's call and the launch is the real thing: dispatch, the 
 
 from __future__ import annotations
 
-from collections import Counter
+import ctypes
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 
-from quant.kernels import compiled, dispatch, prepacking, registration
-from quant.kernels.arguments import Prologue
+from quant.kernels import compiled, prepacking, registration, tile_tables
+from quant.kernels.dispatch import Call
+from quant.kernels.host import mma_gemm, mma_swap_ab, sm90_gemm, sm90_swap_ab
 from quant.kernels.host import quantize_rows as rows_host
-from quant.kernels.host.operands import Multiplied
-from quant.kernels.limits import Call, Implementation
 from quant.kernels.runtime import cupy_launch
-from quant.kernels.runtime.architectures import architecture
-from tests.kernels.emulated import launched
-
-#: Few, so that the persistent blocks of Hopper have several tiles each.
-MULTIPROCESSORS = 4
+from quant.kernels.runtime.architectures import ARCHITECTURES
+from quant.kernels.runtime.launch import Launch
+from tests.kernels.emulated import launched, poison
 
 
-def play(monkeypatch: pytest.MonkeyPatch, arch: str) -> Counter[str]:
-    """Has ops run by the kernels of `arch` in the emulator until the test ends.
+@contextmanager
+def pretended(
+    arch: str, run: Callable[[Launch, torch.device], None], multiprocessors: int | None = None
+) -> Iterator[pytest.MonkeyPatch]:
+    """Within it, every call is about a GPU of this architecture, and a launch goes to `run`.
 
-    Returns:
-        How often each kernel was launched, filled in as it happens.
+    Args:
+        arch: which.
+        run: in the place of `cupy_launch.run`.
+        multiprocessors: of the GPU; None for as many as its card has.
     """
-    here = architecture(arch)
-    launches: Counter[str] = Counter()
+    here = ARCHITECTURES[arch]
 
-    def on_gpu(call: Call) -> Call:
-        return replace(call, device="cuda", capability=here.capability, no_compiled=None)
+    def on_gpu(call_of: Callable[..., Call]) -> Callable[..., Call]:
+        return lambda *given, **named: replace(call_of(*given, **named), device="cuda", capability=here.capability)
 
-    def run(planned: Multiplied, device: torch.device) -> torch.Tensor:
-        launches[planned.launch.build.kernel] += 1
-        launched(planned.launch, planned.held, [planned.out], arch, 0, "random", None)
-        return planned.out
+    def forget() -> None:
+        compiled.forget_tiles()
+        compiled._multiprocessors.cache_clear()
 
-    def quantize_rows(
-        x: torch.Tensor, dtype: torch.dtype, scale: torch.Tensor | None, prologue: Prologue
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        planned = rows_host.plan(x, dtype, scale, prologue)
-        launches[planned.launch.build.kernel] += 1
-        launched(planned.launch, planned.held, [planned.codes, planned.scale], arch, 0, "random", None)
-        return planned.codes, planned.scale
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cupy_launch, "run", run)
+        patch.setattr(cupy_launch, "device_index", lambda device: 0)
+        patch.setattr(cupy_launch, "device_architecture", lambda index: here)
+        properties = SimpleNamespace(multi_processor_count=multiprocessors or here.multiprocessors)
+        patch.setattr(torch.cuda, "get_device_properties", lambda index: properties)
+        patch.setattr(tile_tables, "load", lambda name: ())
+        for module in (registration, prepacking):
+            patch.setattr(module, "_call", on_gpu(module._call))
+        forget()
+        yield patch
+        forget()
 
-    for module in (registration, prepacking):
-        made = module._call
-        monkeypatch.setattr(module, "_call", lambda *given, _made=made, **named: on_gpu(_made(*given, **named)))
 
-    def choose(call: Call) -> Implementation:
-        """Dispatch took hold of the function when it was imported."""
-        found = dispatch.choose(call)
-        return replace(found, run=quantize_rows) if found.name == rows_host.KERNEL else found
+@contextmanager
+def emulated(arch: str, multiprocessors: int | None = None) -> Iterator[list[str]]:
+    """Within it, the emulator plays a GPU of this architecture; gives the kernels it ran. Arguments of `pretended`."""
+    plans: dict[int, Any] = {}
+    ran: list[str] = []
 
-    monkeypatch.setattr(registration, "choose", choose)
-    monkeypatch.setattr(compiled, "_run", run)
-    monkeypatch.setattr(compiled, "_multiprocessors", lambda device: MULTIPROCESSORS)
-    monkeypatch.setattr(cupy_launch, "device_index", lambda device: 0)
-    monkeypatch.setattr(cupy_launch, "device_architecture", lambda index: here)
-    compiled.forget_tiles()
-    monkeypatch.setattr(compiled, "_known_tile", compiled._known_tile.__wrapped__)
-    return launches
+    def remembering(plan: Callable[..., Any]) -> Callable[..., Any]:
+        """A launch has only addresses; the emulator wants to know the tensors."""
+
+        def remembered(*arguments: Any, **named: Any) -> Any:
+            planned = plan(*arguments, **named)
+            plans[ctypes.addressof(planned.launch.arguments)] = planned
+            return planned
+
+        return remembered
+
+    def run(launch: Launch, device: torch.device) -> None:
+        planned = plans.pop(ctypes.addressof(launch.arguments))
+        results = [each for each in planned if isinstance(each, torch.Tensor)]
+        for result in results if launch.grid else ():
+            poison(result)
+        launched(launch, planned.held, results, arch, 0, "random", None)
+        ran.append(launch.build.kernel)
+
+    with pretended(arch, run, multiprocessors) as patch:
+        for host in (mma_gemm, mma_swap_ab, sm90_gemm, sm90_swap_ab, rows_host):
+            patch.setattr(host, "plan", remembering(host.plan))
+        yield ran
+    assert not plans

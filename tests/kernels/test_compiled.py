@@ -2,87 +2,23 @@
 
 from __future__ import annotations
 
-import ctypes
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
-from quant.kernels import compiled, ops, reference, registration, tile_tables
+from quant.kernels import compiled, ops, reference, tile_tables
 from quant.kernels.arguments import Epilogue, Prologue
-from quant.kernels.dispatch import Call
 from quant.kernels.hopper_tiles import HopperTile
-from quant.kernels.host import mma_gemm
-from quant.kernels.host import quantize_rows as rows_host
 from quant.kernels.runtime import cupy_launch
 from quant.kernels.runtime.architectures import ARCHITECTURES
 from quant.kernels.runtime.launch import Launch
-from tests.kernels.emulated import launched, poison
+from tests.kernels.emulated_gpu import emulated, pretended
 from tests.kernels.matmul_cases import FP8, INT8, allowed, operands, scales
 
 #: Where a matmul of each format runs by a kernel.
 PLACES = {INT8: "sm_80", FP8: "sm_89"}
-
-
-@contextmanager
-def pretended(arch: str, run: Callable[[Launch, torch.device], None]) -> Iterator[pytest.MonkeyPatch]:
-    """Within it, every call is about a GPU of this architecture, and a launch goes to `run`."""
-    here = ARCHITECTURES[arch]
-    call_of = registration._call
-
-    def call(op: str, x: torch.Tensor, dtype: torch.dtype, n: int) -> Call:
-        return replace(call_of(op, x, dtype, n), device="cuda", capability=here.capability)
-
-    def forget() -> None:
-        compiled.forget_tiles()
-        compiled._multiprocessors.cache_clear()
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cupy_launch, "run", run)
-        patch.setattr(cupy_launch, "device_index", lambda device: 0)
-        patch.setattr(cupy_launch, "device_architecture", lambda index: here)
-        properties = SimpleNamespace(multi_processor_count=here.multiprocessors)
-        patch.setattr(torch.cuda, "get_device_properties", lambda index: properties)
-        patch.setattr(tile_tables, "load", lambda name: ())
-        patch.setattr(registration, "_call", call)
-        forget()
-        yield patch
-        forget()
-
-
-@contextmanager
-def emulated(arch: str) -> Iterator[list[str]]:
-    """Within it, the emulator plays a GPU of this architecture; gives the kernels it ran."""
-    plans: dict[int, Any] = {}
-    ran: list[str] = []
-
-    def remembering(plan: Callable[..., Any]) -> Callable[..., Any]:
-        """A launch has only addresses; the emulator wants to know the tensors."""
-
-        def remembered(*arguments: Any) -> Any:
-            planned = plan(*arguments)
-            plans[ctypes.addressof(planned.launch.arguments)] = planned
-            return planned
-
-        return remembered
-
-    def run(launch: Launch, device: torch.device) -> None:
-        planned = plans.pop(ctypes.addressof(launch.arguments))
-        results = [each for each in planned if isinstance(each, torch.Tensor)]
-        for result in results if launch.grid else ():
-            poison(result)
-        launched(launch, planned.held, results, arch, 0, "random", None)
-        ran.append(launch.build.kernel)
-
-    with pretended(arch, run) as patch:
-        for host in (mma_gemm, rows_host):
-            patch.setattr(host, "plan", remembering(host.plan))
-        yield ran
-    assert not plans
 
 
 def same(found: torch.Tensor, expected: torch.Tensor) -> bool:
