@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -89,7 +90,8 @@ def test_the_architectures_that_can_be_named_are_those_there_are() -> None:
 
 def columns(line: str) -> tuple[str, str, str]:
     """The name of an option, whether it runs, and what is said of it."""
-    return line[2:18].strip(), line[19:28].strip(), line[29:]
+    found = re.fullmatch(r"  (\S+) +(runs|could run|no) *(.*)", line)
+    return (found[1], found[2], found[3]) if found else ("", "", "")
 
 
 @pytest.mark.parametrize("arch", ARCHITECTURES)
@@ -108,6 +110,10 @@ def test_an_explanation_as_text_and_as_json(scheme: str, arch: str) -> None:
         assert mark in ("runs", "could run", "no")
         assert (mark == "no") == (option["refusal"] is not None), name
         assert rest == (option["refusal"] or option["tile"])
+    # What is said of the options of one op stands below each other, however long the names are.
+    for each in said.split("scaled_mm: "):
+        rows = [line for line in each.splitlines()[1:] if line.startswith(" ")]
+        assert len({line.index(f" {columns(line)[1]}") for line in rows}) == 1
 
 
 @pytest.mark.parametrize(
