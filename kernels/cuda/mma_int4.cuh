@@ -17,3 +17,20 @@ struct Int4 {
     words[0] = own.x, words[1] = own.y, words[2] = own.z, words[3] = own.w;
   }
 };
+
+// Of 8-bit codes, whose groups are summed by themselves. Self::two makes the fragment of an instruction of two words.
+template <class Self, class Sum>
+struct Int4Codes : Int4 {
+  typedef Sum Accumulator;
+  typedef SumScale Scale;
+  static constexpr bool PROMOTED = true;
+
+  template <s32>
+  static DEVICE void prepare(Left& left, const u8* weight, const u8*, s32 lane, const Scale&) {
+    u32 words[4];
+    read(words, weight, lane);
+#pragma unroll
+    for (s32 step = 0; step < STEPS; step++)
+      Self::two(left.values[step], words[2 * step], words[2 * step + 1]);
+  }
+};

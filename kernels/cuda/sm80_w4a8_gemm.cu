@@ -1,20 +1,9 @@
 // int4_mm on INT8 for sm_80 and newer: each group is summed exactly in INT32, and scaled into FP32.
 #include "mma_int4.cuh"
 
-struct Int8 : Int4 {
-  typedef s32 Accumulator;
-  typedef SumScale Scale;
-  static constexpr bool PROMOTED = true;
+struct Int8 : Int4Codes<Int8, s32> {
   static DEVICE float value(s32 sum) { return static_cast<float>(sum) * INT4_S8_UNIT; }
-
-  template <s32>
-  static DEVICE void prepare(Left& left, const u8* weight, const u8*, s32 lane, const Scale&) {
-    u32 words[4];
-    read(words, weight, lane);
-#pragma unroll
-    for (s32 step = 0; step < 2; step++)
-      int4_to_s8(left.values[step], words[2 * step], words[2 * step + 1]);
-  }
+  static DEVICE void two(u32 (&values)[4], u32 first, u32 second) { int4_to_s8(values, first, second); }
 
   template <s32>
   static DEVICE void mma(s32 (&c)[4], const Left& left, const u32 (&right)[4], s32 step) {

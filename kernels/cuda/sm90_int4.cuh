@@ -80,3 +80,20 @@ DEVICE void accumulate_int4(const HopperSwapArguments& args, Sums<Format>& sums,
   wgmma_wait<0>();
   barriers.release(before);
 }
+
+// Of 8-bit codes, whose groups are summed by themselves. Self::two makes the registers of an instruction of two words.
+template <class Self, class Sum>
+struct Int4Codes : Int4 {
+  typedef Sum Accumulator;
+  typedef SumScale Scale;
+  static constexpr bool PROMOTED = true;
+
+  static DEVICE void unpack(u32 (&values)[4], const u32 (&words)[4 * SLABS], s32 step, const Scale&) {
+    Self::two(values, words[2 * step], words[2 * step + 1]);
+  }
+
+  static DEVICE void accumulate(const HopperSwapArguments& args, Sums<Self>& sums, const Shared<Self>& shared,
+                                Turn& turn, u32 group, s32 channel) {
+    accumulate_int4(args, sums, shared, turn, group, channel);
+  }
+};

@@ -1,23 +1,12 @@
 // int4_mm on INT8 for sm_90a: each group is summed exactly in INT32, and scaled into FP32.
 #include "sm90_int4.cuh"
 
-struct Int8 : Int4 {
-  typedef s32 Accumulator;
-  typedef SumScale Scale;
-  static constexpr bool PROMOTED = true;
+struct Int8 : Int4Codes<Int8, s32> {
   static DEVICE float value(s32 sum) { return static_cast<float>(sum) * INT4_S8_UNIT; }
-
-  static DEVICE void unpack(u32 (&values)[4], const u32 (&words)[8], s32 step, const Scale&) {
-    int4_to_s8(values, words[2 * step], words[2 * step + 1]);
-  }
+  static DEVICE void two(u32 (&values)[4], u32 first, u32 second) { int4_to_s8(values, first, second); }
 
   static DEVICE void wgmma(s32 (&sums)[SUMS], const u32 (&left)[4], u64 right, bool add) {
     wgmma_rs_s8<TILE_M>(sums, left, right, add);
-  }
-
-  static DEVICE void accumulate(const HopperSwapArguments& args, Sums<Int8>& sums, const Shared<Int8>& shared,
-                                Turn& turn, u32 group, s32 channel) {
-    accumulate_int4(args, sums, shared, turn, group, channel);
   }
 };
 

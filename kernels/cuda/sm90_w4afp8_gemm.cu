@@ -1,23 +1,12 @@
 // int4_mm on e4m3 for sm_90a: each group is summed by the tensor core, at most 128 of K at a time, and scaled into FP32.
 #include "sm90_int4.cuh"
 
-struct Fp8 : Int4 {
-  typedef float Accumulator;
-  typedef SumScale Scale;
-  static constexpr bool PROMOTED = true;
+struct Fp8 : Int4Codes<Fp8, float> {
   static DEVICE float value(float sum) { return sum; }
-
-  static DEVICE void unpack(u32 (&values)[4], const u32 (&words)[8], s32 step, const Scale&) {
-    int4_to_e4m3(values, words[2 * step], words[2 * step + 1]);
-  }
+  static DEVICE void two(u32 (&values)[4], u32 first, u32 second) { int4_to_e4m3(values, first, second); }
 
   static DEVICE void wgmma(float (&sums)[SUMS], const u32 (&left)[4], u64 right, bool add) {
     wgmma_rs_e4m3<TILE_M>(sums, left, right, add);
-  }
-
-  static DEVICE void accumulate(const HopperSwapArguments& args, Sums<Fp8>& sums, const Shared<Fp8>& shared,
-                                Turn& turn, u32 group, s32 channel) {
-    accumulate_int4(args, sums, shared, turn, group, channel);
   }
 };
 
