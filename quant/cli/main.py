@@ -11,9 +11,11 @@ import click
 from quant.cli.bench import bench
 from quant.cli.calibrate import calibrate
 from quant.cli.demo import demo
+from quant.cli.eval import evaluate
 from quant.cli.inspect import inspect
 from quant.cli.kernels import kernels
 from quant.cli.recipes import recipes
+from quant.cli.report import report
 from quant.cli.sensitivity import sensitivity
 from quant.errors import QuantError
 from quant.kernels.runtime.errors import KernelError
@@ -57,5 +59,5 @@ def main() -> None:
     warnings.filterwarnings("ignore", message="transformers .* is not tested")
 
 
-for command in (calibrate, sensitivity, inspect, recipes, kernels, bench, demo):
+for command in (calibrate, sensitivity, inspect, recipes, kernels, bench, demo, evaluate, report):
     main.add_command(command)

@@ -1,0 +1,95 @@
+"""The first thing a reader sees: what was compared, and what came of it, in a few words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from quant.eval.report import speedup
+from quant.eval.report.markup import Piece, chip, escape, swatch
+from quant.eval.report.recorded import Recorded
+from quant.eval.report.words import figure, interval, metric, number, size
+
+
+def headline(recorded: Recorded) -> Piece:
+    """One sentence, and a card a candidate: verdicts, PSNR, size and speed."""
+    model = recorded.body["conditions"]["model"]
+    names = [escape(candidate["name"]) for candidate in recorded.candidates]
+    title = escape(str(model).rstrip("/").rsplit("/", 1)[-1])
+    said = (
+        f"{_listed([title, *names])} made "
+        f"{number(len(recorded.samples), 'video')} each from the same prompts, seeds and "
+        "initial latents, so what differs was made by quantization."
+        if names
+        else f"<b>{title}</b> alone: the run has no candidate yet."
+    )
+    cards = "".join(_card(recorded, candidate) for candidate in recorded.candidates)
+    return Piece(f'<p class="lead">{said}</p><div class="cards">{cards}</div>')
+
+
+def overall(model: Mapping[str, Any], level: float) -> tuple[str, str] | None:
+    """The verdict of all metrics together at a level, and of which metrics it speaks; None without verdicts.
+
+    One that fails decides; else one that has too few samples; all must pass to pass.
+    """
+    found = [entry for entry in model["verdicts"] if entry["level"] == level]
+    for verdict in ("fail", "not enough samples", "pass"):
+        named = [metric(entry["metric"]).title for entry in found if entry["verdict"] == verdict]
+        if named:
+            every = len(named) == len(found)
+            return verdict, f"all {number(len(found), 'metric')}" if every and len(found) > 1 else ", ".join(named)
+    return None
+
+
+def levels(recorded: Recorded) -> list[float]:
+    """The levels that were judged, the coarsest first."""
+    return sorted({entry["level"] for model in recorded.candidates for entry in model["verdicts"]}, reverse=True)
+
+
+def _listed(names: list[str]) -> str:
+    bold = [f"<b>{name}</b>" for name in names]
+    return bold[0] if len(bold) == 1 else f"{', '.join(bold[:-1])} and {bold[-1]}"
+
+
+def _card(recorded: Recorded, model: Mapping[str, Any]) -> str:
+    verdicts = []
+    for level in levels(recorded):
+        found = overall(model, level)
+        if found is not None:
+            verdicts.append(
+                f"<li>{chip(found[0], f'{level:.1%}'.replace('.0%', '%'))}<small>{escape(found[1])}</small></li>"
+            )
+    facts = [_psnr(model), _size(recorded, model), *_speed(recorded, model)]
+    return (
+        f'<section class="card model" data-model="{escape(model["name"])}">'
+        f"<h3>{swatch(recorded.place(model))}{escape(model['name'])}<small>{escape(model['scheme'])}</small></h3>"
+        f'<ul class="verdicts">{"".join(verdicts)}</ul><dl>{"".join(facts)}</dl></section>'
+    )
+
+
+def _psnr(model: Mapping[str, Any]) -> str:
+    shown = metric("psnr")
+    summary = model["summary"].get("psnr") or {}
+    if summary.get("value") is None and not summary.get("identical"):
+        return ""
+    value = summary["value"] if summary.get("value") is not None else float("inf")
+    told = interval(summary, shown.digits)
+    return f"<div><dt>PSNR</dt><dd>{figure(value, shown)}<small>{told}</small></dd></div>"
+
+
+def _size(recorded: Recorded, model: Mapping[str, Any]) -> str:
+    share = model["stored_bytes"] / model["bf16_bytes"]
+    return f"<div><dt>Stored</dt><dd>{share:.0%}<small>of bf16, {size(model['stored_bytes'])}</small></dd></div>"
+
+
+def _speed(recorded: Recorded, model: Mapping[str, Any]) -> list[str]:
+    parts = []
+    taken = speedup.measured(recorded, model, "step")
+    if taken is not None and recorded.speed is not None:
+        kind = speedup.kind(recorded.speed)
+        parts.append(f"<div><dt>Step</dt><dd>{taken:.2f}×<small>{escape(kind)}</small></dd></div>")
+    predicted = speedup.estimated(recorded, model)
+    if predicted is not None and recorded.estimated is not None:
+        gpu = escape(recorded.estimated["gpu"])
+        parts.append(f"<div><dt>Step</dt><dd>{predicted:.2f}×<small>estimated, {gpu}</small></dd></div>")
+    return parts

@@ -1,0 +1,177 @@
+"""The model card of a checkpoint: README.md with front matter, of what a run measured."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import quant
+from quant.errors import QuantError
+from quant.eval.report import speedup
+from quant.eval.report.card_files import base_license, loading_code
+from quant.eval.report.headline import levels
+from quant.eval.report.recorded import Recorded
+from quant.eval.report.words import duration, figure, interval, number, ordered, set_title, size
+
+#: Stands in every card, so that one that was written by hand is not replaced.
+MARK = "<!-- written by `quant report --model-card` -->"
+
+
+def model_card(recorded: Recorded, checkpoint: Path, candidate: str | None = None) -> str:
+    """The text of README.md.
+
+    Args:
+        recorded: a run with the checkpoint as a candidate.
+        checkpoint: its folder.
+        candidate: its name in the run; by default the one whose source is `checkpoint`.
+
+    Raises:
+        QuantError: the run has no such candidate, or `checkpoint` is none.
+    """
+    model = find_candidate(recorded, checkpoint, candidate)
+    found = quant.inspect(checkpoint)
+    base = str(recorded.body["conditions"]["model"])
+    schemes = sorted({layer.scheme for part in found.components for layer in part.layers if layer.scheme is not None})
+    title = checkpoint.resolve().name
+    parts = [
+        _front_matter(base, schemes),
+        MARK,
+        f"# {title}",
+        f"`{Path(base).name}` in {', '.join(f'`{scheme}`' for scheme in schemes)}: {size(model['stored_bytes'])} "
+        f"instead of {size(model['bf16_bytes'])} in bf16, {model['stored_bytes'] / model['bf16_bytes']:.0%}.",
+        "## Load it",
+        f"```python\n{loading_code(checkpoint, base)}```",
+        "## Quality",
+        *_quality(recorded, model),
+        "## Speed",
+        _speed(recorded, model),
+        "## Layers",
+        _layers(found.components),
+        "## Limits",
+        _limits(recorded, model),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def find_candidate(recorded: Recorded, checkpoint: Path, name: str | None) -> Mapping[str, Any]:
+    """The run's candidate that the checkpoint is."""
+    names = ", ".join(model["name"] for model in recorded.candidates) or "none"
+    if name is not None:
+        found = [model for model in recorded.candidates if model["name"] == name]
+        if not found:
+            raise QuantError(f"{recorded.folder}: has no candidate {name!r}; it has {names}")
+        return found[0]
+    place = checkpoint.resolve()
+    found = [model for model in recorded.candidates if Path(model["source"]).resolve() == place]
+    if len(found) != 1:
+        many = "no candidate" if not found else "several candidates"
+        raise QuantError(f"{recorded.folder}: {many} made from {checkpoint}; name one with --candidate: {names}")
+    return found[0]
+
+
+def _front_matter(base: str, schemes: list[str]) -> str:
+    import yaml
+
+    body: dict[str, Any] = {}
+    if (license_name := base_license(base)) is not None:
+        body["license"] = license_name
+    # A folder of someone's disk is no name that a hub knows.
+    if re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", base) and not Path(base).exists():
+        body["base_model"] = base
+        body["base_model_relation"] = "quantized"
+    body |= {"library_name": "diffusers", "pipeline_tag": "text-to-video"}
+    body["tags"] = ["quantized", "quant-video", *(scheme.lower() for scheme in schemes)]
+    return f"---\n{yaml.safe_dump(body, sort_keys=False)}---"
+
+
+def _quality(recorded: Recorded, model: Mapping[str, Any]) -> list[str]:
+    judged = levels(recorded)
+    rows = []
+    for shown in ordered(model["summary"]):
+        summary, own = model["summary"][shown.key], recorded.original["summary"].get(shown.key)
+        infinite = summary.get("value") is None and summary.get("identical")
+        verdicts = [
+            next((v["verdict"] for v in model["verdicts"] if (v["metric"], v["level"]) == (shown.key, level)), "")
+            for level in judged
+        ]
+        value = figure(float("inf") if infinite else summary.get("value"), shown)
+        original = "" if own is None else figure(own.get("value"), shown)
+        rows.append((shown.title, value, interval(summary, shown.digits), original, *verdicts))
+    for key, entry in (model.get("sets") or {}).items():
+        distance = entry.get("to_original")
+        if distance is not None:
+            value = f"{distance['value']:.3g}" if distance["enough"] else _few(distance)
+            told = interval(distance, 2) if distance["enough"] else ""
+            rows.append((f"{set_title(key)} to the original’s videos", value, told, "", *("" for _ in judged)))
+    heads = ("metric", "value", "95% interval", "original", *(f"within {level * 100:g}%" for level in judged))
+    settings = ", ".join(f"{key} {value}" for key, value in recorded.body["conditions"]["settings"].items())
+    about = (
+        f"Against the unquantized model on {number(len(recorded.samples), 'sample')}: the same prompts, seeds and "
+        f"initial latents ({settings}). Verdicts say whether the whole interval of the loss is within the level."
+    )
+    return [about, _markdown(heads, rows)]
+
+
+def _speed(recorded: Recorded, model: Mapping[str, Any]) -> str:
+    speed = recorded.speed
+    rows = []
+    for stage, title in speedup.STAGES.items():
+        seconds, times = (take(recorded, model, stage) for take in (speedup.seconds, speedup.measured))
+        if speed is not None and seconds is not None and times is not None:
+            label = speed["label"]
+            rows.append((speed["device"]["name"], title, duration(seconds), f"{times:.2f}×", label))
+    predicted = speedup.estimated(recorded, model)
+    if recorded.estimated is not None and predicted is not None:
+        seconds = recorded.estimated["models"][model["name"]]["step_s"]
+        label = f"estimated: {recorded.estimated['what']}"
+        rows.append((recorded.estimated["gpu"], "one denoising step", duration(seconds), f"{predicted:.2f}×", label))
+    if not rows:
+        return "Nothing was timed."
+    return _markdown(("device", "stage", "time", "speedup", "what it is"), rows, words=2)
+
+
+def _layers(components: Any) -> str:
+    """The same layer of all blocks is one row."""
+    groups: dict[tuple[str, str, str, str], list[Any]] = {}
+    for part in components:
+        for layer in part.layers:
+            name = re.sub(r"\.\d+\.", ".*.", layer.name, count=1)
+            shape = "×".join(map(str, layer.shape))
+            key = (f"{part.name}: {name}" if len(components) > 1 else name, shape, layer.scheme or "kept", layer.reason)
+            groups.setdefault(key, []).append(layer)
+    rows = []
+    for (name, shape, scheme, reason), members in groups.items():
+        errors = [layer.weight_error for layer in members if layer.weight_error is not None]
+        error = f"{sum(errors) / len(errors):.2%}" if errors else ""
+        bits = f"{sum(layer.bits_per_weight for layer in members) / len(members):.2f}"
+        rows.append((f"`{name}`", shape, scheme, str(len(members)), bits, error, reason))
+    return _markdown(("layer", "shape", "scheme", "layers", "bits/weight", "weight error", "why kept"), rows, words=3)
+
+
+def _limits(recorded: Recorded, model: Mapping[str, Any]) -> str:
+    said = [f"Measured on {number(len(recorded.samples), 'sample')} of one setting; other prompts may differ."]
+    unsure = {f"{v['level'] * 100:g}%" for v in model["verdicts"] if v["verdict"] == "not enough samples"}
+    if unsure:
+        said.append(f"Too few samples for some verdicts within {' and '.join(sorted(unsure))}.")
+    for key, entry in (model.get("sets") or {}).items():
+        if entry.get("to_original") and not entry["to_original"]["enough"]:
+            said.append(f"{set_title(key)} is {_few(entry['to_original'])}.")
+    said += [f"{entry['metric']} was not taken: {entry['why']}." for entry in recorded.body.get("missing") or ()]
+    if recorded.speed is None:
+        said.append("Speed was not measured.")
+    elif speedup.is_reference(recorded.speed):
+        said.append("Times were taken of reference arithmetic on a CPU; they say nothing of a GPU’s.")
+    said.append("Other readers of safetensors need `quant-video` where the configuration says `quant_method: quant`.")
+    return "\n".join(f"- {line}" for line in said)
+
+
+def _few(distance: Mapping[str, Any]) -> str:
+    return f"too few samples: N={distance['n']}, D={distance['dimension']}"
+
+
+def _markdown(heads: tuple[str, ...], rows: Sequence[tuple[str, ...]], words: int = 1) -> str:
+    rule = ["---" if column < words else "---:" for column in range(len(heads))]
+    lines = [heads, rule, *([cell.replace("|", "\\|") for cell in row] for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -1,0 +1,146 @@
+"""Videos side by side: the original, each candidate, and what differs, played together."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from quant.errors import QuantError
+from quant.eval.report.differences import difference_video, stored_frames
+from quant.eval.report.markup import Piece, note, swatch
+from quant.eval.report.recorded import Recorded, by_worst_candidate, sample_score
+from quant.eval.report.sprites import amplification
+from quant.eval.report.words import figure, metric
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A sample that is shown, and why: "best", "median", "worst", or several of them."""
+
+    why: str
+    sample: Mapping[str, Any]
+
+
+def players(recorded: Recorded) -> Piece:
+    """Rows of videos for the best, the median and the worst sample by the PSNR of the candidate worst at each.
+
+    Videos and differences are put into the page. What is not there is said in its place.
+    """
+    chosen = selection(recorded)
+    if not chosen:
+        return Piece(note("No sample was scored against the original, so none is shown."))
+    frames = _frames(recorded, chosen)
+    factor = amplification([np.abs(theirs - ours)[None] for ours, theirs in _pairs(recorded, chosen, frames)])
+    rows = "".join(_row(recorded, shown, frames, factor) for shown in chosen)
+    script = resources.files("quant.eval.report").joinpath("players.js").read_text(encoding="utf-8")
+    told = (
+        f"Differences are |candidate − original| of the stored frames, times {factor} in every row and clipped; black "
+        "is equal. Videos here are compressed for browsers; metrics were taken from the frames before that. "
+        "Space plays and stops, the arrow keys step."
+    )
+    return Piece(f'<div class="players">{rows}</div>{note(told)}<script>{script}</script>')
+
+
+def selection(recorded: Recorded) -> list[Shown]:
+    """The worst, median and best sample by the lowest PSNR of any candidate; one that is several is shown once."""
+    order = by_worst_candidate(recorded)
+    if not order:
+        return []
+    named: dict[int, list[str]] = {}
+    for why, place in (("worst", 0), ("median", (len(order) - 1) // 2), ("best", len(order) - 1)):
+        named.setdefault(place, []).append(why)
+    return [Shown(" and ".join(why), order[place][1]) for place, why in named.items()]
+
+
+Stored = Mapping[tuple[str, str], npt.NDArray[np.float32] | str]
+
+
+def _frames(recorded: Recorded, chosen: Sequence[Shown]) -> Stored:
+    """Frames by (model, sample), or why they cannot be read."""
+    found: dict[tuple[str, str], npt.NDArray[np.float32] | str] = {}
+    for shown in chosen:
+        for model in recorded.models:
+            path = recorded.folder / "frames" / model["fingerprint"] / f"{shown.sample['id']}.mkv"
+            try:
+                found[model["name"], shown.sample["id"]] = stored_frames(path)
+            except QuantError as error:
+                found[model["name"], shown.sample["id"]] = str(error)
+    return found
+
+
+def _pairs(
+    recorded: Recorded, chosen: Sequence[Shown], frames: Stored
+) -> list[tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]]:
+    pairs = []
+    for shown in chosen:
+        ours = frames[recorded.original["name"], shown.sample["id"]]
+        for model in recorded.candidates:
+            theirs = frames[model["name"], shown.sample["id"]]
+            if not isinstance(ours, str) and not isinstance(theirs, str) and ours.shape == theirs.shape:
+                pairs.append((ours, theirs))
+    return pairs
+
+
+def _row(recorded: Recorded, shown: Shown, frames: Stored, factor: int) -> str:
+    sample = shown.sample
+    fps = float((recorded.body.get("provenance") or {}).get("fps") or 16)
+    figures = [_figure(recorded, recorded.original, sample, "")]
+    ours = frames[recorded.original["name"], sample["id"]]
+    for model in recorded.candidates:
+        theirs = frames[model["name"], sample["id"]]
+        figures.append(_figure(recorded, model, sample, _difference(model, ours, theirs, factor, fps)))
+    return (
+        f'<article class="card row" data-player data-fps="{fps:g}" tabindex="0" '
+        f'aria-label="{escape(shown.why)}: {escape(sample["prompt"])}">'
+        f'<header><span class="tag">{escape(shown.why)}</span><h3>{escape(sample["prompt"])}</h3>'
+        f"<small>seed {sample['seed']}</small></header>"
+        f'<div class="videos">{"".join(figures)}</div>'
+        '<div class="controls" role="group" aria-label="Playback">'
+        '<button type="button" data-do="play">Play</button>'
+        '<button type="button" data-do="back" aria-label="One frame back">◂ step</button>'
+        '<button type="button" data-do="on" aria-label="One frame on">step ▸</button>'
+        '<input type="range" min="0" max="0" value="0" step="1" aria-label="Frame"><output></output></div></article>'
+    )
+
+
+def _figure(recorded: Recorded, model: Mapping[str, Any], sample: Mapping[str, Any], difference: str) -> str:
+    psnr = sample_score(model, sample["id"], "psnr")
+    told = "" if psnr is None else f"<span>{figure(psnr, metric('psnr'))}</span>"
+    caption = f"<figcaption>{swatch(recorded.place(model))}<b>{escape(model['name'])}</b>{told}</figcaption>"
+    path = recorded.folder / "videos" / model["name"] / f"{sample['id']}.preview.mp4"
+    return f"<figure>{caption}{_preview(path, model['name'], sample['prompt'])}{difference}</figure>"
+
+
+def _preview(path: Path, name: str, prompt: str) -> str:
+    if not path.is_file():
+        return f'<p class="absent">no preview: {escape("/".join(path.parts[-3:]))} is missing</p>'
+    return _video(path.read_bytes(), f"{name}: {prompt}")
+
+
+def _difference(
+    model: Mapping[str, Any],
+    ours: npt.NDArray[np.float32] | str,
+    theirs: npt.NDArray[np.float32] | str,
+    factor: int,
+    fps: float,
+) -> str:
+    caption = f'<figcaption class="under">difference × {factor}</figcaption>'
+    if isinstance(ours, str) or isinstance(theirs, str):
+        return f'{caption}<p class="absent">no difference: the stored frames are missing</p>'
+    if ours.shape != theirs.shape:
+        return f'{caption}<p class="absent">no difference: the videos differ in size</p>'
+    return caption + _video(difference_video(ours, theirs, factor, fps), f"{model['name']}, difference times {factor}")
+
+
+def _video(mp4: bytes, label: str) -> str:
+    data = base64.b64encode(mp4).decode("ascii")
+    source = f'src="data:video/mp4;base64,{data}"'
+    return f'<video muted playsinline preload="auto" aria-label="{escape(label)}" {source}></video>'

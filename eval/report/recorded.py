@@ -1,0 +1,112 @@
+"""A run's results as the report reads them."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from quant.errors import QuantError
+
+FILE_NAME = "results.json"
+FORMAT_VERSION = 2
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """A run folder and its `results.json`, read once.
+
+    Attributes:
+        folder: of the run; frames and videos lie below it.
+        body: the whole of `results.json`.
+    """
+
+    folder: Path
+    body: Mapping[str, Any]
+
+    @property
+    def original(self) -> Mapping[str, Any]:
+        """The unquantized model."""
+        return self.models[0]
+
+    @property
+    def candidates(self) -> Sequence[Mapping[str, Any]]:
+        """The quantized models, in the run's order."""
+        return self.models[1:]
+
+    @property
+    def models(self) -> Sequence[Mapping[str, Any]]:
+        """The original, then the candidates."""
+        models: Sequence[Mapping[str, Any]] = self.body["models"]
+        return models
+
+    @property
+    def samples(self) -> Sequence[Mapping[str, Any]]:
+        """id, prompt, seed and the hash of the initial latents of each."""
+        samples: Sequence[Mapping[str, Any]] = self.body["samples"]
+        return samples
+
+    @property
+    def speed(self) -> Mapping[str, Any] | None:
+        """What was timed; None where nothing was."""
+        speed: Mapping[str, Any] | None = self.body.get("speed")
+        return speed
+
+    @property
+    def estimated(self) -> Mapping[str, Any] | None:
+        """Times that a model of a GPU predicts; None where none were asked for."""
+        return None if self.speed is None else self.speed.get("estimated")
+
+    def place(self, model: Mapping[str, Any]) -> int:
+        """The model's number: it gives colour and mark, the same in every picture."""
+        return [known["name"] for known in self.models].index(model["name"])
+
+
+def read(folder: str | Path) -> Recorded:
+    """Reads `folder`/results.json.
+
+    Raises:
+        QuantError: no such file, not JSON, of another version, or without an original.
+    """
+    path = Path(folder) / FILE_NAME
+    if not path.is_file():
+        raise QuantError(f"{path}: no such file; a run folder is what `quant eval run` makes")
+    try:
+        body = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise QuantError(f"{path}: damaged: {error}; `quant eval resume` writes it anew") from None
+    if not isinstance(body, dict) or body.get("format_version") != FORMAT_VERSION:
+        version = body.get("format_version") if isinstance(body, dict) else None
+        raise QuantError(f"{path}: format_version is {version!r}; this release reads {FORMAT_VERSION}")
+    if not body.get("models") or not body.get("samples"):
+        raise QuantError(f"{path}: holds no model or no sample; finish the run with `quant eval resume`")
+    return Recorded(Path(folder), body)
+
+
+def sample_score(model: Mapping[str, Any], sample: str, metric: str) -> float | None:
+    """A metric of one video; infinite for the PSNR of an identical one, None where it was not taken."""
+    scores = model["scores"].get(sample)
+    if scores is None or metric not in scores:
+        return None
+    value = scores[metric]
+    if value is None:
+        return math.inf if metric in ("psnr", "temporal_psnr") else None
+    return float(value)
+
+
+def by_worst_candidate(recorded: Recorded) -> list[tuple[float, Mapping[str, Any], Mapping[str, Any]]]:
+    """(PSNR, sample, the candidate that is worst at it), the lowest PSNR first; samples without a score left out."""
+    found = []
+    for sample in recorded.samples:
+        scored = [
+            (psnr, number)
+            for number, model in enumerate(recorded.candidates)
+            if (psnr := sample_score(model, sample["id"], "psnr")) is not None
+        ]
+        if scored:
+            psnr, number = min(scored)
+            found.append((psnr, sample, recorded.candidates[number]))
+    return sorted(found, key=lambda entry: entry[0])

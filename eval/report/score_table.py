@@ -1,0 +1,123 @@
+"""Every metric of every model with its interval and verdicts: paired ones first, distances of sets last."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from quant.eval.report.headline import levels
+from quant.eval.report.markup import Piece, chip, escape, note, swatch
+from quant.eval.report.recorded import Recorded
+from quant.eval.report.words import GROUPS, Metric, figure, interval, number, ordered, set_title, size
+
+_DISTANCES = {"to_original": "to the original’s videos", "to_real": "to real videos"}
+
+
+def score_table(recorded: Recorded) -> Piece:
+    """Metrics are rows, models columns. A distance of too few samples is said to be so before its raw value."""
+    models = recorded.models
+    heads = "".join(
+        f'<th scope="col">{swatch(recorded.place(model))}{escape(model["name"])}'
+        f"<small>{escape(model['scheme'])}</small></th>"
+        for model in models
+    )
+    rows = [_plain("Stored", [f"{size(m['stored_bytes'])}<small>{_share(m)} of bf16</small>" for m in models])]
+    known = ordered(key for model in models for key in model["summary"])
+    for group, title in GROUPS.items():
+        members = [shown for shown in known if shown.group == group]
+        if members:
+            rows.append(_heading(title, len(models) + 1))
+            rows += [_metric_row(recorded, shown) for shown in members]
+    rows += _set_rows(recorded)
+    table = (
+        '<div class="card scroll" tabindex="0" role="region" aria-label="Metrics with verdicts"><table class="scores">'
+        f'<thead><tr><th scope="col" class="word">Metric</th>{heads}</tr></thead>'
+        f"<tbody>{''.join(rows)}</tbody></table></div>"
+    )
+    return Piece(table + note(_explained(recorded)))
+
+
+def distance(found: Mapping[str, Any] | None) -> str:
+    """A Fréchet distance as HTML. Of too few samples it is no figure to go by, and is not printed as one."""
+    if found is None:
+        return "–"
+    raw = "–" if found.get("value") is None else f"{found['value']:.3g}"
+    if not found.get("enough"):
+        said = f"too few samples: N={found['n']}, D={found['dimension']}"
+        return f'<span class="few">{said}</span><small>raw value {raw}, not to be compared</small>'
+    told = interval(found, 2)
+    beyond = found.get("extrapolated")
+    more = "" if beyond is None else f"<small>{beyond:.3g} extrapolated to many samples</small>"
+    warned = f"<small>{escape(found['warning'])}</small>" if found.get("warning") else ""
+    return f"{raw}<small>{told}</small>{more}{warned}"
+
+
+def _metric_row(recorded: Recorded, shown: Metric) -> str:
+    cells = [_cell(model, shown, levels(recorded)) for model in recorded.models]
+    better = "higher is better" if shown.higher else "lower is better"
+    return _plain(f"{escape(shown.title)}<small>{better}</small>", cells)
+
+
+def _cell(model: Mapping[str, Any], shown: Metric, judged: list[float]) -> str:
+    summary = model["summary"].get(shown.key)
+    if summary is None:
+        return "–"
+    identical = summary.get("identical") or 0
+    value = summary.get("value")
+    parts = [figure(float("inf") if value is None and identical else value, shown)]
+    if told := interval(summary, shown.digits):
+        parts.append(f"<small>{told}</small>")
+    elif value is not None:
+        parts.append(f"<small>{number(summary['n'], 'sample')}: no interval</small>")
+    if identical and value is not None:
+        parts.append(f"<small>and {identical} identical</small>")
+    chips = [
+        chip(entry["verdict"], f"{level:.1%}".replace(".0%", "%"))
+        for level in judged
+        for entry in model["verdicts"]
+        if entry["metric"] == shown.key and entry["level"] == level
+    ]
+    if chips:
+        parts.append(f'<div class="chips">{"".join(chips)}</div>')
+    return "".join(parts)
+
+
+def _set_rows(recorded: Recorded) -> list[str]:
+    keys = list(dict.fromkeys(key for model in recorded.models for key in model.get("sets") or {}))
+    if not keys:
+        return []
+    rows = [_heading("Distances between sets of videos: they hide what single videos show, so they come last", 99)]
+    for key in keys:
+        for which, words in _DISTANCES.items():
+            found = [((model.get("sets") or {}).get(key) or {}) for model in recorded.models]
+            if any(entry.get(which) for entry in found):
+                cells = [distance(entry.get(which)) for entry in found]
+                rows.append(_plain(f"{escape(set_title(key))}<small>{words}, lower is better</small>", cells))
+            if any(entry.get(f"mmd_{which}") is not None for entry in found):
+                cells = ["–" if (v := entry.get(f"mmd_{which}")) is None else f"{v:.3g}" for entry in found]
+                title = f"Kernel distance ({escape(key.partition(':')[2] or key)})"
+                rows.append(_plain(f"{title}<small>{words}, unbiased: may be below 0</small>", cells))
+    return rows
+
+
+def _explained(recorded: Recorded) -> str:
+    judged = " and ".join(f"{level:.1%}".replace(".0%", "%") for level in levels(recorded))
+    return (
+        f"Below each value: its 95% bootstrap interval over {number(len(recorded.samples), 'sample')}. "
+        f"Verdicts ask whether the loss against the original is at most {judged}: <b>pass</b> if the whole interval "
+        "of the loss is below, <b>fail</b> if all of it is above, else there are <b>not enough samples</b> to say. "
+        "The loss is 1 − SSIM, LPIPS itself, the root mean square error in units of the range for PSNR (1% is 40 dB, "
+        "0.1% is 60 dB), and what is lacking to the original’s own value otherwise."
+    )
+
+
+def _plain(title: str, cells: list[str]) -> str:
+    return f'<tr><th scope="row" class="word">{title}</th>{"".join(f"<td>{cell}</td>" for cell in cells)}</tr>'
+
+
+def _heading(text: str, columns: int) -> str:
+    return f'<tr class="group"><th scope="colgroup" colspan="{columns}" class="word">{escape(text)}</th></tr>'
+
+
+def _share(model: Mapping[str, Any]) -> str:
+    return f"{model['stored_bytes'] / model['bf16_bytes']:.0%}"

@@ -1,0 +1,234 @@
+"""What an evaluation is asked to do: a YAML file or the command line's options as frozen values, checked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+import quant
+from quant.errors import QuantError
+from quant.eval.runs.fields import Fields
+
+VERSION = 1
+DTYPES = ("float32", "bfloat16", "float16")
+ORIGINAL = "original"
+
+
+@dataclass(frozen=True)
+class MetricNetworks:
+    """Networks to score with; None where it was not said, and what is on this machine is taken."""
+
+    lpips: tuple[str, ...] | None = None
+    fvd: tuple[str, ...] | None = None
+    clip: str | None = None
+
+
+@dataclass(frozen=True)
+class SpeedSettings:
+    """How pipelines are timed: calls of each, and whether the transformer is compiled."""
+
+    rounds: int = 5
+    compile: bool = False
+
+
+@dataclass(frozen=True)
+class EvaluationConfig:
+    """One evaluation. Paths are absolute; what is not a path on this machine is the id of a model hub.
+
+    Attributes:
+        name: of the run's folder, which also gets the first digits of its key.
+        model: the original, a pipeline folder or a hub id.
+        candidates: folder or hub id by name.
+        prompts: a file, folder or data set id, or the prompts themselves.
+        samples: how many prompts, the first ones; None for all.
+        seeds: the i-th prompt is made with `seed + i` for each of them.
+        settings: over the model's own.
+        dtype, device: None for float32 on a CPU and bfloat16 elsewhere, and for a GPU where there is one.
+        references: a folder of real clips.
+        speed: None where nothing is to be timed.
+        sensitivity: a file of `quant sensitivity` by the candidate's name.
+        fps: frames a second of the files that players show; no metric depends on it.
+    """
+
+    name: str
+    model: str
+    candidates: Mapping[str, str]
+    prompts: str | tuple[str, ...]
+    samples: int | None = None
+    seeds: tuple[int, ...] = (0,)
+    settings: quant.GenerationSettings = field(default_factory=quant.GenerationSettings)
+    dtype: str | None = None
+    device: str | None = None
+    references: str | None = None
+    metrics: MetricNetworks = field(default_factory=MetricNetworks)
+    speed: SpeedSettings | None = field(default_factory=SpeedSettings)
+    sensitivity: Mapping[str, str] = field(default_factory=dict)
+    fps: float = 16.0
+
+    def to_dict(self) -> dict[str, Any]:
+        """As the YAML file has it; `from_dict` reads it back."""
+        metrics = {
+            "lpips": None if self.metrics.lpips is None else list(self.metrics.lpips),
+            "fvd": None if self.metrics.fvd is None else list(self.metrics.fvd),
+            "clip": self.metrics.clip,
+        }
+        speed = False if self.speed is None else {"rounds": self.speed.rounds, "compile": self.speed.compile}
+        body = {
+            "version": VERSION,
+            "name": self.name,
+            "model": self.model,
+            "candidates": dict(self.candidates),
+            "prompts": self.prompts if isinstance(self.prompts, str) else list(self.prompts),
+            "samples": self.samples,
+            "seeds": list(self.seeds),
+            "settings": self.settings.given(),
+            "dtype": self.dtype,
+            "device": self.device,
+            "references": self.references,
+            "metrics": {name: value for name, value in metrics.items() if value is not None},
+            "speed": speed,
+            "sensitivity": dict(self.sensitivity),
+            "fps": self.fps,
+        }
+        return {name: value for name, value in body.items() if value is not None}
+
+
+def read_config(path: Path) -> EvaluationConfig:
+    """The evaluation a YAML file describes; relative paths in it start from its folder.
+
+    Raises:
+        QuantError: names the file and the key, and says what would be right.
+    """
+    try:
+        body = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
+    except OSError as error:
+        raise QuantError(f"{path}: cannot be read: {error.strerror}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise QuantError(f"{path}: not readable as YAML: {' '.join(str(error).split())}") from None
+    return from_dict(body, source=str(path), base=path.resolve().parent, name=path.stem)
+
+
+def from_dict(body: object, *, source: str, base: Path, name: str = "evaluation") -> EvaluationConfig:
+    """The evaluation of a parsed file. `source` is for messages, relative paths start from `base`."""
+    fields = Fields(body, source)
+    if (version := fields.integer("version", VERSION)) != VERSION:
+        raise fields.wrong("version", f"this program reads version {VERSION}", version)
+    candidates = {key: place(value, base) for key, value in _candidates(fields).items()}
+    sensitivity = {key: place(value, base) for key, value in fields.texts_by_name("sensitivity").items()}
+    if stranger := next((key for key in sensitivity if key not in candidates), None):
+        raise fields.wrong("sensitivity", f"must name candidates ({', '.join(candidates)})", stranger)
+    references = fields.optional_text("references")
+    config = EvaluationConfig(
+        name=_name(fields, name),
+        model=place(fields.text("model"), base),
+        candidates=candidates,
+        prompts=_prompts(fields, base),
+        samples=fields.integer("samples", None, least=1),
+        seeds=fields.integers("seeds", (0,)),
+        settings=_settings(fields),
+        dtype=fields.choice("dtype", DTYPES),
+        device=fields.optional_text("device"),
+        references=None if references is None else place(references, base),
+        metrics=_metrics(fields.section("metrics"), base),
+        speed=_speed(fields),
+        sensitivity=sensitivity,
+        fps=fields.number("fps", 16.0),
+    )
+    fields.refuse_unknown()
+    return config
+
+
+def place(value: str, base: Path) -> str:
+    """A path of this machine as an absolute one; anything else (a hub id) as it is."""
+    path = base / Path(value).expanduser()
+    looks_like_a_path = value.startswith((".", "/", "~")) or path.exists()
+    return str(path.resolve()) if looks_like_a_path else value
+
+
+def named(folders: tuple[str, ...] | list[str]) -> dict[str, str]:
+    """Candidates by name, the last part of each. Raises QuantError where two have the same."""
+    found: dict[str, str] = {}
+    for folder in folders:
+        name = Path(folder).name or Path(folder).resolve().name
+        if name in found:
+            raise QuantError(f"candidates {found[name]} and {folder} are both named {name}: name them in a config file")
+        found[name] = folder
+    return found
+
+
+def _candidates(fields: Fields) -> dict[str, str]:
+    given = fields.raw("candidates")
+    found = named(fields.texts("candidates")) if isinstance(given, list) else fields.texts_by_name("candidates")
+    for name in found:
+        if name == ORIGINAL or name.startswith(".") or any(character in name for character in "/\\\0"):
+            raise fields.wrong("candidates", f"must be named like folders, and not '{ORIGINAL}'", name)
+    return found
+
+
+def _name(fields: Fields, default: str) -> str:
+    name = fields.optional_text("name") or default
+    if name.startswith(".") or "/" in name:
+        raise fields.wrong("name", "must be a folder's name", name)
+    return name
+
+
+def _prompts(fields: Fields, base: Path) -> str | tuple[str, ...]:
+    if isinstance(fields.raw("prompts"), list):
+        return fields.texts("prompts")
+    return place(fields.text("prompts"), base)
+
+
+def _settings(fields: Fields) -> quant.GenerationSettings:
+    given = fields.section("settings").take_all()
+    try:
+        return quant.GenerationSettings(**given)
+    except (QuantError, TypeError) as error:
+        reason = str(error).removeprefix("GenerationSettings.__init__() ")
+        raise QuantError(f"{fields.source}: 'settings': {reason}") from None
+
+
+def _metrics(fields: Fields, base: Path) -> MetricNetworks:
+    clip = fields.optional_text("clip")
+    lpips = None if fields.take_raw("lpips") is None else fields.texts("lpips", least=0)
+    if stranger := next((name for name in lpips or () if name not in ("alex", "vgg")), None):
+        raise fields.wrong("lpips", "must be alex or vgg", stranger)
+    fvd = None if fields.take_raw("fvd") is None else fields.texts("fvd", least=0)
+    found = MetricNetworks(
+        lpips=lpips,
+        fvd=None if fvd is None else tuple(_extractor(spec, base) for spec in fvd),
+        clip=None if clip is None else place(clip, base),
+    )
+    fields.refuse_unknown()
+    return found
+
+
+def _extractor(spec: str, base: Path) -> str:
+    kind, colon, where = spec.partition(":")
+    return f"{kind}:{place(where, base)}" if colon else kind
+
+
+def _speed(fields: Fields) -> SpeedSettings | None:
+    if fields.raw("speed") is False:
+        fields.take_raw("speed")
+        return None
+    section = fields.section("speed")
+    found = SpeedSettings(section.integer("rounds", 5, least=1) or 5, section.boolean("compile", False))
+    section.refuse_unknown()
+    return found
+
+
+class _Loader(yaml.SafeLoader):
+    """Refuses a key that is given twice, of which YAML's own rules would take the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if key in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} is given twice", key_node.start_mark)
+            seen.add(key)
+        return super().construct_mapping(node, deep)

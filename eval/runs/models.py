@@ -1,0 +1,114 @@
+"""The models of a run: where each lies, what it holds, and how it is loaded."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import quant
+from quant.errors import QuantError
+from quant.eval.runs.config import ORIGINAL, EvaluationConfig
+from quant.eval.runs.files import fingerprint
+
+
+@dataclass(frozen=True)
+class Model:
+    """`source` is what the configuration says, `folder` where that lies here.
+
+    `base` is the original's folder where this one holds quantized components only; all others are the original's.
+    """
+
+    name: str
+    source: str
+    folder: Path
+    fingerprint: str
+    base: Path | None = None
+
+
+#: Makes a pipeline: (model, dtype's name, device).
+Loader = Callable[[Model, str, str], Any]
+
+
+def find_models(config: EvaluationConfig) -> tuple[Model, ...]:
+    """The original, then the candidates by name. Raises QuantError where one cannot be found."""
+    original = _model(ORIGINAL, config.model, None)
+    return (original, *(_model(name, source, original) for name, source in sorted(config.candidates.items())))
+
+
+def load_pipeline(model: Model, dtype: str, device: str) -> Any:
+    """A pipeline as stock diffusers loads it."""
+    import torch
+    from diffusers import DiffusionPipeline
+
+    import quant.diffusers
+
+    kind = getattr(torch, dtype)
+    parts = {}
+    if model.base is not None:
+        folders = sorted(path.parent for path in model.folder.glob("*/config.json"))
+        parts = {part.name: quant.load(model.folder, component=part.name, dtype=kind) for part in folders}
+    pipeline = DiffusionPipeline.from_pretrained(model.base or model.folder, dtype=kind)
+    # Given as arguments to the general class, diffusers 0.42 leaves them out without a word.
+    pipeline.register_modules(**parts)
+    pipeline.to(device)
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+def describe(model: Model) -> dict[str, Any]:
+    """Scheme, recipe and sizes for the results; None where the folder does not say.
+
+    Sizes are those of the quantized components, `bf16_bytes` what the same components take in bfloat16. For the
+    original, and for a candidate that nothing is quantized in, they are those of the denoiser.
+    """
+    if model.name == ORIGINAL:
+        return {"scheme": "bf16", "recipe": None, **_denoiser_sizes(model.folder)}
+    try:
+        found = quant.inspect(model.folder)
+    except QuantError:  # a candidate need not be quantized: another precision, another finetune
+        return {"scheme": "", "recipe": None, **_denoiser_sizes(model.folder)}
+    schemes = {layer.scheme for part in found.components for layer in part.layers if layer.scheme}
+    return {
+        "scheme": ", ".join(sorted(schemes)),
+        "recipe": (found.provenance or {}).get("recipe", {}).get("name"),
+        "stored_bytes": sum(part.nbytes for part in found.components),
+        "bf16_bytes": sum(part.bf16_nbytes for part in found.components),
+    }
+
+
+def _denoiser_sizes(folder: Path) -> dict[str, int | None]:
+    """Bytes of an unquantized denoiser's weights as stored, and in bfloat16; None where there are none."""
+    from safetensors import safe_open
+
+    stored = values = 0
+    for path in sorted(folder.glob("transformer*/*.safetensors")):
+        stored += path.stat().st_size
+        with safe_open(path, framework="pt") as file:
+            values += sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118
+    return {"stored_bytes": stored or None, "bf16_bytes": 2 * values or None}
+
+
+def _model(name: str, source: str, original: Model | None) -> Model:
+    folder = Path(source)
+    if not folder.is_dir():
+        if folder.is_absolute():
+            raise QuantError(f"{source}: no such model folder")
+        folder = _download(source)
+    if (folder / "model_index.json").is_file():
+        return Model(name, source, folder, fingerprint(folder))
+    if original is not None and (folder / "quant_manifest.json").is_file():
+        return Model(name, source, folder, fingerprint(folder), base=original.folder)
+    raise QuantError(f"{source}: not a pipeline folder, it has no model_index.json")
+
+
+def _download(source: str) -> Path:
+    from diffusers import DiffusionPipeline
+
+    try:
+        return Path(DiffusionPipeline.download(source))
+    except Exception as error:  # of many kinds, by hub and network
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise QuantError(f"{source}: no such folder, and not to be had from the model hub: {reason}") from None

@@ -1,0 +1,124 @@
+"""The metric networks of a run: those that were asked for, or else those that are on this machine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from quant.errors import QuantError
+from quant.eval.runs.config import EvaluationConfig
+from quant.eval.runs.files import hash_of
+
+#: Raised when a score is computed in another way: old scores then do not count.
+SCORING_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Networks:
+    """Loaded networks by name; `described` and `missing` are for the results."""
+
+    lpips: Mapping[str, Any] = field(default_factory=dict)
+    extractors: Mapping[str, Any] = field(default_factory=dict)
+    clip: Any = None
+    described: tuple[Mapping[str, Any], ...] = ()
+    missing: tuple[Mapping[str, str], ...] = ()
+
+    @property
+    def key(self) -> str:
+        """Says how videos are scored: scores of another key are not of this run."""
+        return hash_of([SCORING_VERSION, list(self.described)])[:16]
+
+
+def load_networks(config: EvaluationConfig, model: Path, shape: tuple[int, int, int], device: str) -> Networks:
+    """Loads what videos of `shape` [F, H, W] can be scored with.
+
+    A network that the configuration names must load; one that is only taken where it is there is noted as missing,
+    with the reason. `model` is the original's folder: networks beside it, in `metric_networks`, are made for it.
+    """
+    beside = model.parent / "metric_networks"
+    wanted = config.metrics
+    clip = wanted.clip or (str(beside / "clip") if (beside / "clip").is_dir() else None)
+    fvd = wanted.fvd
+    if fvd is None:
+        fvd = ("i3d", f"videomae:{beside / 'videomae'}") if (beside / "videomae").is_dir() else ("i3d",)
+    collector = _Collector()
+    lpips = {
+        name: found
+        for name in wanted.lpips or (("alex", "vgg") if wanted.lpips is None else ())
+        if (found := collector.lpips(name, shape, device, required=wanted.lpips is not None)) is not None
+    }
+    extractors = {}
+    for spec in fvd:
+        found = collector.extractor(spec, shape, device, required=wanted.fvd is not None)
+        if found is not None:
+            extractors[f"fvd:{found.name}"] = found
+    loaded_clip = None
+    if clip is None:
+        collector.missing.append({"metric": "clip", "why": "no CLIP model was named: give its folder in 'metrics'"})
+    else:
+        loaded_clip = collector.clip(clip, device)
+    return Networks(lpips, extractors, loaded_clip, tuple(collector.described), tuple(collector.missing))
+
+
+class _Collector:
+    """Loads networks, and notes what was loaded and what could not be."""
+
+    def __init__(self) -> None:
+        self.described: list[dict[str, Any]] = []
+        self.missing: list[dict[str, str]] = []
+
+    def lpips(self, name: str, shape: tuple[int, int, int], device: str, *, required: bool) -> Any:
+        import torch
+
+        from quant.eval.networks import lpips
+        from quant.eval.networks.packages import networks
+
+        def load() -> Any:
+            network = lpips.load(name, device)  # type: ignore[arg-type]
+            blank = torch.zeros(1, 3, *shape[1:], device=device)
+            network(blank, blank)  # refuses frames that are too small
+            return network
+
+        found = self._attempt(f"lpips_{name}", load, required)
+        if found is not None:
+            stored = networks().get(f"lpips-{name}") or networks().get(f"lpips_{name}")
+            conventions = {"range": "-1..1", "resize": "none", "frames": "the mean over all"}
+            if stored is not None:
+                conventions["weights_sha256"] = stored.tensors_sha256
+            self.described.append({"metric": f"lpips_{name}", "name": f"LPIPS 0.1 {name}", "conventions": conventions})
+        return found
+
+    def extractor(self, spec: str, shape: tuple[int, int, int], device: str, *, required: bool) -> Any:
+        import numpy as np
+
+        def load() -> Any:
+            from quant.eval.networks.features import extractor
+
+            network = extractor(spec, device=device)
+            network(np.zeros((*shape, 3), dtype=np.float32))  # refuses videos that are too short or small
+            return network
+
+        kind = f"fvd:{spec.partition(':')[0]}"
+        found = self._attempt(kind, load, required)
+        if found is not None:
+            conventions = dict(found.conventions)
+            self.described.append({"metric": f"fvd:{found.name}", "name": spec, "conventions": conventions})
+        return found
+
+    def clip(self, where: str, device: str) -> Any:
+        from quant.eval.networks.clip import load
+
+        found = load(where, device=device)
+        self.described.append({"metric": "clip", "name": where, "conventions": dict(found.conventions)})
+        return found
+
+    def _attempt(self, metric: str, load: Callable[[], Any], required: bool) -> Any:
+        try:
+            return load()
+        except QuantError as error:
+            if required:
+                raise
+            self.missing.append({"metric": metric, "why": str(error)})
+            return None

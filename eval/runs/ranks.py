@@ -1,0 +1,68 @@
+"""Several processes on one run, as `torchrun` starts them: each takes every n-th sample, and the first puts together.
+
+No figure depends on how many there are: each video is made alone, from its own noise.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TypeVar
+
+from quant.errors import QuantError
+
+T = TypeVar("T")
+#: One process may have slower videos than another, by hours.
+_PATIENCE = timedelta(days=7)
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """This process's number, how many there are, and its number on this machine."""
+
+    rank: int = 0
+    world: int = 1
+    local: int = 0
+
+    @property
+    def first(self) -> bool:
+        """Whether this process puts the results together."""
+        return self.rank == 0
+
+    def share(self, items: Sequence[T]) -> list[T]:
+        """This process's part of `items`."""
+        return list(items[self.rank :: self.world])
+
+    def wait(self) -> None:
+        """Returns when all processes have come here."""
+        if self.world > 1:
+            import torch.distributed
+
+            torch.distributed.barrier()
+
+    def device(self, device: str) -> str:
+        """The device of this process: its own GPU where "cuda" was said."""
+        return f"cuda:{self.local}" if device == "cuda" and self.world > 1 else device
+
+
+@contextmanager
+def ranks() -> Iterator[Ranks]:
+    """The processes that RANK, WORLD_SIZE and LOCAL_RANK tell of; one where they are not set."""
+    try:
+        world = int(os.environ.get("WORLD_SIZE", "1"))
+        rank, local = int(os.environ.get("RANK", "0")), int(os.environ.get("LOCAL_RANK", "0"))
+    except ValueError as error:
+        raise QuantError(f"RANK, WORLD_SIZE and LOCAL_RANK must be numbers: {error}") from None
+    if world == 1:
+        yield Ranks()
+        return
+    import torch.distributed
+
+    torch.distributed.init_process_group("gloo", timeout=_PATIENCE)
+    try:
+        yield Ranks(rank, world, local)
+    finally:
+        torch.distributed.destroy_process_group()

@@ -1,0 +1,167 @@
+"""Puts the results of a run together from its journals and features. What is on disk alone decides: a run that was
+killed and resumed has the results of one that was not, byte for byte but for when they were made."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from quant.eval.runs.config import ORIGINAL
+from quant.eval.runs.folder import RunFolder
+from quant.eval.runs.inputs import Sample
+from quant.eval.runs.journal import Record
+from quant.eval.runs.models import Model, describe
+
+FORMAT_VERSION = 2
+KIND = "quant evaluation"
+#: Where more is better, and which the original has too.
+OWN = ("clip_frame", "clip_prompt", "judged")
+PAIRED = ("psnr", "ssim", "temporal_psnr", "lpips_alex", "lpips_vgg")
+
+
+def model_results(
+    run: RunFolder,
+    models: Sequence[Model],
+    samples: Sequence[Sample],
+    scored: Mapping[str, Mapping[str, Record]],
+    extractors: Mapping[str, Any],
+    references: Mapping[str, npt.NDArray[np.float32]],
+    sensitivity: Mapping[str, Any],
+) -> list[dict[str, Any]]:
+    """The "models" of the results, the original first.
+
+    Args:
+        scored: by model's name and sample's id.
+        extractors: of the set metrics, by name.
+        references: features of real clips [N, D] by extractor's name; empty where there are none.
+        sensitivity: measured sensitivities by candidate's name.
+    """
+    original = models[0]
+    own = values_of(scored[ORIGINAL], samples)
+    entries = []
+    for model in models:
+        records = scored[model.name]
+        values = values_of(records, samples)
+        entry = {"name": model.name, "source": model.source, "fingerprint": model.fingerprint, **describe(model)}
+        entry["scores"] = {sample.id: records[sample.id]["scores"] for sample in samples}
+        entry["per_frame_psnr"] = {sample.id: records[sample.id]["per_frame_psnr"] for sample in samples}
+        entry["summary"] = {metric: _summary(metric, found) for metric, found in values.items()}
+        entry["sets"] = {
+            name: _sets(run, model, original, samples, name, references, extractors[name].covariance_ddof)
+            for name in sorted(extractors)
+        }
+        entry["verdicts"] = [] if model.name == ORIGINAL else _verdicts(values, own)
+        entry["step_error"] = None if model.name == ORIGINAL else _step_error(run, model, original, samples)
+        entry["sensitivity"] = sensitivity.get(model.name)
+        entries.append(entry)
+    sizes = [entry["bf16_bytes"] for entry in entries if entry["bf16_bytes"] is not None]
+    if sizes:  # what the quantized components take unquantized: the original's own size
+        entries[0] |= {"stored_bytes": max(sizes), "bf16_bytes": max(sizes)}
+    return entries
+
+
+def values_of(records: Mapping[str, Record], samples: Sequence[Sample]) -> dict[str, list[float | None]]:
+    """By metric, one value a sample; None is an identical video's PSNR. "judged" is the share of right attributes."""
+    found: dict[str, list[float | None]] = {}
+    for sample in samples:
+        for metric, value in records[sample.id]["scores"].items():
+            if isinstance(value, dict):
+                value = sum(value.values()) / len(value)
+            found.setdefault(metric, []).append(value)
+    # A metric that only some samples have (prompts that no judge knows) says nothing of all of them.
+    return {metric: found[metric] for metric in (*PAIRED, *OWN) if len(found.get(metric, ())) == len(samples)}
+
+
+def without_infinity(value: Any) -> Any:
+    """JSON has neither infinity nor NaN: None."""
+    if isinstance(value, dict):
+        return {key: without_infinity(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_infinity(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _summary(metric: str, values: Sequence[float | None]) -> dict[str, Any]:
+    from quant.eval.metrics.intervals import mean_estimate
+
+    known = [value for value in values if value is not None]
+    found: dict[str, Any] = dict(mean_estimate(known).to_dict()) if known else _nothing()
+    if metric in ("psnr", "temporal_psnr"):
+        found["identical"] = len(values) - len(known)
+    return found
+
+
+def _nothing() -> dict[str, Any]:
+    return {"value": None, "low": None, "high": None, "n": 0}
+
+
+def _verdicts(
+    values: Mapping[str, Sequence[float | None]], own: Mapping[str, Sequence[float | None]]
+) -> list[dict[str, Any]]:
+    from quant.eval.metrics.verdicts import LEVELS, loss_of, verdict
+
+    found = []
+    for metric, candidate in values.items():
+        if metric in OWN and (metric not in own or None in own[metric] or None in candidate):
+            continue
+        loss = loss_of(metric, candidate, own.get(metric))
+        for level in LEVELS:
+            found.append({"metric": metric, "level": level, "verdict": verdict(loss, level), "loss": loss.to_dict()})
+    return found
+
+
+def _sets(
+    run: RunFolder,
+    model: Model,
+    original: Model,
+    samples: Sequence[Sample],
+    name: str,
+    references: Mapping[str, npt.NDArray[np.float32]],
+    ddof: int,
+) -> dict[str, Any]:
+    """Distances of the set of a model's videos: to the original's, of the same seeds, and to real clips."""
+    from quant.eval.metrics.frechet import fvd
+    from quant.eval.metrics.kernel_distance import polynomial_mmd
+
+    features = _features(run, model, samples, name)
+    real = references.get(name)
+    found: dict[str, Any] = dict.fromkeys(("to_original", "to_real", "mmd_to_original", "mmd_to_real"))
+    if len(features) > 1 and model.name != ORIGINAL:
+        first = _features(run, original, samples, name)
+        found["to_original"] = asdict(fvd(features, first, paired=True, ddof=ddof))
+        found["mmd_to_original"] = polynomial_mmd(features, first, paired=True)
+    if len(features) > 1 and real is not None and len(real) > 1:
+        found["to_real"] = asdict(fvd(features, real, paired=False, ddof=ddof))
+        found["mmd_to_real"] = polynomial_mmd(features, real)
+    return dict(without_infinity(found))
+
+
+def _features(run: RunFolder, model: Model, samples: Sequence[Sample], name: str) -> npt.NDArray[np.float32]:
+    return np.stack([np.load(run.features(name, model.fingerprint, sample.id)) for sample in samples])
+
+
+def _step_error(run: RunFolder, model: Model, original: Model, samples: Sequence[Sample]) -> dict[str, Any] | None:
+    """How far the latents are from the original's after each step, estimated on some of their entries."""
+    curves = []
+    for sample in samples:
+        paths = [run.steps(each.fingerprint, sample.id) for each in (model, original)]
+        if not all(path.is_file() for path in paths):
+            return None
+        one, other = (np.load(path).astype(np.float64) for path in paths)
+        norms = np.linalg.norm(other, axis=1)
+        if one.shape != other.shape or not norms.all():
+            return None
+        curves.append(np.linalg.norm(one - other, axis=1) / norms)
+    if len({len(curve) for curve in curves}) != 1:
+        return None
+    error = np.mean(curves, axis=0)
+    return {
+        "steps": list(range(1, len(error) + 1)),
+        "error": [float(value) for value in error],
+        "estimated": f"from {one.shape[1]} entries of each latent",
+    }

@@ -1,0 +1,297 @@
+"""`quant eval run` and `resume`: makes what is missing, scores it, and puts the results together.
+
+Everything is on disk before the next thing begins, so a run may be killed at any moment and goes on where it was.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from functools import partial
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+import quant
+from quant.errors import QuantError
+from quant.eval.runs.config import ORIGINAL, EvaluationConfig, from_dict
+from quant.eval.runs.files import file_sha256, hash_of, remove_unfinished, whole_file, write_json, write_text
+from quant.eval.runs.folder import RunFolder
+from quant.eval.runs.generating import complete_call, find_made, make_videos, write_viewable
+from quant.eval.runs.inputs import Sample, find_clips, make_samples, read_prompts
+from quant.eval.runs.models import Loader, Model, find_models, load_pipeline
+from quant.eval.runs.networks import Networks, load_networks
+from quant.eval.runs.ranks import Ranks, ranks
+from quant.eval.runs.results import FORMAT_VERSION, KIND, model_results, without_infinity
+from quant.eval.runs.schema import validate
+from quant.eval.runs.scoring import find_scores, score_videos
+from quant.eval.runs.video_files import read_video
+
+#: Called with what is being done, how much of it is done, and of how much.
+Progress = Callable[[str, int, int], None]
+_PACKAGES = ("torch", "diffusers", "quant-video")
+
+
+def _silent(what: str, done: int, total: int) -> None:
+    pass
+
+
+def run_evaluation(
+    config: EvaluationConfig,
+    out: Path,
+    *,
+    command: str = "",
+    source: str | None = None,
+    progress: Progress = _silent,
+    load: Loader = load_pipeline,
+) -> Path:
+    """Makes or continues the run of `config` below `out`, and returns its folder.
+
+    The folder's name holds a hash of the conditions: other settings, another original or other versions make another
+    run; more samples and other candidates are added to the one that is there.
+
+    Args:
+        out: the folder of runs.
+        command: as typed, for the results.
+        source: the text of the configuration's file, kept beside the results.
+        progress: told of every denoising step and every score.
+        load: makes pipelines.
+
+    Raises:
+        QuantError: prompts, models or settings that cannot be used; another process works on the same run.
+    """
+    samples = make_samples(read_prompts(config.prompts, config.samples), config.seeds)
+    models = find_models(config)
+    conditions = _conditions(config, models[0])
+    key = _key(conditions)
+    folder = out / f"{config.name}-{key[:8]}"
+    kept = {
+        "config": config.to_dict(),
+        "samples": [[sample.prompt, sample.seed] for sample in samples],
+        "conditions": conditions,
+        "provenance": {"command": command, "machine": _machine(conditions["device"]), "fps": config.fps},
+    }
+    with ranks() as these:
+        if these.first:
+            folder.mkdir(parents=True, exist_ok=True)
+            if source is not None:
+                write_text(folder / "config.yaml", source)
+            write_json(folder / "config.json", kept)
+        these.wait()
+        _work(folder, config, samples, models, kept, these, progress, load)
+    return folder
+
+
+def resume(folder: Path, *, progress: Progress = _silent, load: Loader = load_pipeline) -> Path:
+    """Finishes the run in `folder`, from what is in it alone.
+
+    Raises:
+        QuantError: it is no run, or the original or the installed versions are not those it was begun with.
+    """
+    try:
+        kept = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise QuantError(f"{folder}: not the folder of a run: its config.json cannot be read: {error}") from None
+    config = from_dict(kept["config"], source=str(folder / "config.json"), base=folder)
+    samples = [Sample(prompt, seed) for prompt, seed in kept["samples"]]
+    models = find_models(config)
+    conditions = _conditions(config, models[0])
+    if _key(conditions) != _key(kept["conditions"]):
+        changed = [name for name in conditions if name != "model" and conditions[name] != kept["conditions"][name]]
+        what = ", ".join(f"{name} {conditions[name]} was {kept['conditions'][name]}" for name in changed)
+        raise QuantError(f"{folder}: was begun under other conditions ({what}): begin another with `quant eval run`")
+    with ranks() as these:
+        _work(folder, config, samples, models, kept, these, progress, load)
+    return folder
+
+
+def _work(
+    folder: Path,
+    config: EvaluationConfig,
+    samples: Sequence[Sample],
+    models: Sequence[Model],
+    kept: Mapping[str, Any],
+    these: Ranks,
+    progress: Progress,
+    load: Loader,
+) -> None:
+    from filelock import FileLock, Timeout
+
+    run, conditions = RunFolder(folder, these.rank), kept["conditions"]
+    device = these.device(conditions["device"])
+    settings = quant.GenerationSettings(**conditions["settings"])
+    try:
+        lock = FileLock(folder / f".lock-{these.rank}", timeout=0)
+        lock.acquire()
+    except Timeout:
+        raise QuantError(f"{folder}: another process works on this run") from None
+    with lock:
+        if these.first:
+            remove_unfinished(folder)
+        these.wait()
+        mine = these.share(samples)
+        for model in models:
+            made = find_made(run, model, mine)
+            waiting = [sample for sample in mine if sample.id not in made]
+            loader = partial(load, model, conditions["dtype"], device)
+            make_videos(run, model, waiting, loader, settings, fps=config.fps, progress=progress)
+            write_viewable(run, model, mine, fps=config.fps)
+        these.wait()
+        first = next(iter(find_made(run, models[0], samples[:1]).values()))
+        frames, height, width = first["shape"]
+        networks = load_networks(config, models[0].folder, (frames, height, width), device)
+        for model in models:
+            score_videos(run, model, models[0], mine, networks, progress=progress)
+        clips = find_clips(config.references) if config.references else []
+        for clip in these.share(clips):
+            _reference_features(run, clip, frames, networks)
+        these.wait()
+        if these.first:
+            speed = _speed(run, config, models, samples, settings, conditions, load, progress)
+            results = _assemble(run, config, models, samples, networks, clips, frames, kept, speed)
+            validate(results, str(run.results))
+            write_json(run.results, results)
+        these.wait()
+
+
+def _assemble(
+    run: RunFolder,
+    config: EvaluationConfig,
+    models: Sequence[Model],
+    samples: Sequence[Sample],
+    networks: Networks,
+    clips: Sequence[Path],
+    frames: int,
+    kept: Mapping[str, Any],
+    speed: Mapping[str, Any] | None,
+) -> dict[str, Any]:
+    made = {model.name: find_made(run, model, samples) for model in models}
+    scored = {
+        model.name: find_scores(run, model, samples, networks, made[model.name], made[ORIGINAL]) for model in models
+    }
+    references = {
+        name: np.stack([np.load(_reference_path(run, name, clip, frames)) for clip in clips])
+        for name in networks.extractors
+        if clips
+    }
+    sensitivity = {name: _sensitivity(Path(path)) for name, path in config.sensitivity.items()}
+    return {
+        "format_version": FORMAT_VERSION,
+        "kind": KIND,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "key": _key(kept["conditions"]),
+        "conditions": kept["conditions"],
+        "provenance": kept["provenance"],
+        "networks": [dict(each) for each in networks.described],
+        "missing": [dict(each) for each in networks.missing],
+        "samples": [
+            {
+                "id": sample.id,
+                "prompt": sample.prompt,
+                "seed": sample.seed,
+                "latents_sha256": made[ORIGINAL][sample.id]["latents_sha256"],
+            }
+            for sample in samples
+        ],
+        "truncated_prompts": [sample.id for sample in samples if scored[ORIGINAL][sample.id]["truncated"]],
+        "models": model_results(run, models, samples, scored, networks.extractors, references, sensitivity),
+        "speed": without_infinity(speed),
+    }
+
+
+def _reference_path(run: RunFolder, name: str, clip: Path, frames: int) -> Path:
+    return run.features(name, "references", f"{(file_sha256(clip) or '')[:16]}-{frames}")
+
+
+def _reference_features(run: RunFolder, clip: Path, frames: int, networks: Networks) -> None:
+    """Features of the first `frames` of a real clip. None are skipped or repeated: a shorter clip is an error."""
+    missing = [name for name in networks.extractors if not _reference_path(run, name, clip, frames).is_file()]
+    if not missing:
+        return
+    video: npt.NDArray[np.float32] = (read_video(clip, frames) / 255).astype(np.float32)
+    for name in missing:
+        with whole_file(_reference_path(run, name, clip, frames)) as path, path.open("wb") as file:
+            np.save(file, np.asarray(networks.extractors[name](video), dtype=np.float32))
+
+
+def _speed(
+    run: RunFolder,
+    config: EvaluationConfig,
+    models: Sequence[Model],
+    samples: Sequence[Sample],
+    settings: quant.GenerationSettings,
+    conditions: Mapping[str, Any],
+    load: Loader,
+    progress: Progress,
+) -> dict[str, Any] | None:
+    """Times all models, or reads what was timed of the very same ones. None where it was not asked for."""
+    if config.speed is None:
+        return None
+    from quant.eval.generation import initial_latents
+    from quant.eval.speed.pipelines import time_pipelines
+
+    timed = [[model.name, model.fingerprint] for model in models]
+    path = run.path / f"speed-{hash_of([timed, config.speed.rounds, config.speed.compile])[:8]}.json"
+    if path.is_file():
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    used = samples[: config.speed.rounds]
+    device = conditions["device"]
+    loaders = {model.name: partial(load, model, conditions["dtype"], device) for model in models}
+    pipeline = loaders[ORIGINAL]()
+    call = complete_call(pipeline, settings)
+    latents = initial_latents(pipeline, call, [sample.seed for sample in used])
+    del pipeline
+    found = time_pipelines(
+        loaders,
+        [sample.prompt for sample in used],
+        latents.values,
+        call,
+        rounds=config.speed.rounds,
+        compiled=config.speed.compile,
+        progress=progress,
+    )
+    write_json(path, without_infinity(found))
+    return found
+
+
+def _sensitivity(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(quant.Sensitivity.from_json(path.read_text(encoding="utf-8")).to_json())
+    except OSError as error:
+        raise QuantError(f"{path}: cannot be read: {error.strerror}") from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise QuantError(f"{path}: not a file of `quant sensitivity`: {error}") from None
+    return dict(found)
+
+
+def _conditions(config: EvaluationConfig, original: Model) -> dict[str, Any]:
+    import torch
+
+    device = config.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    settings = quant.GenerationSettings.read(original.folder).merged(**config.settings.given())
+    return {
+        "model": config.model,
+        "fingerprint": original.fingerprint,
+        "settings": settings.given(),
+        "dtype": config.dtype or ("float32" if device == "cpu" else "bfloat16"),
+        "device": device,
+        "versions": {name: metadata.version(name) for name in _PACKAGES},
+    }
+
+
+def _key(conditions: Mapping[str, Any]) -> str:
+    """Of what decides how videos look; a model that only lies elsewhere is the same."""
+    kept = {name: value for name, value in conditions.items() if name != "model"}
+    return hash_of({**kept, "device": kept["device"].partition(":")[0]})
+
+
+def _machine(device: str) -> dict[str, Any]:
+    import torch
+
+    gpu = torch.cuda.get_device_name(device) if device.startswith("cuda") and torch.cuda.is_available() else None
+    return {"system": platform.system(), "python": platform.python_version(), "cpu": platform.machine(), "gpu": gpu}

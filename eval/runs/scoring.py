@@ -1,0 +1,141 @@
+"""Scores the videos of a model against the original's, from the 16-bit frames on disk.
+
+A video's features for set metrics are on disk before the record that it was scored: one whose record is there has all.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from quant.errors import QuantError
+from quant.eval.metrics.paired import Frames, paired_psnr
+from quant.eval.runs.config import ORIGINAL
+from quant.eval.runs.files import whole_file
+from quant.eval.runs.folder import SCORED, RunFolder
+from quant.eval.runs.generating import find_made
+from quant.eval.runs.inputs import Sample
+from quant.eval.runs.journal import Record
+from quant.eval.runs.models import Model
+from quant.eval.runs.networks import Networks
+from quant.eval.runs.video_files import read_words, to_frames
+
+Progress = Callable[[str, int, int], None]
+
+
+def score_videos(
+    run: RunFolder, model: Model, original: Model, samples: Sequence[Sample], networks: Networks, *, progress: Progress
+) -> None:
+    """Scores those of `samples` that are not scored with these networks yet, and records each.
+
+    Raises:
+        QuantError: the original and the candidate did not start from the same noise, or their shapes differ.
+    """
+    made, reference = find_made(run, model, samples), find_made(run, original, samples)
+    done = find_scores(run, model, samples, networks, made, reference)
+    waiting = [sample for sample in samples if sample.id not in done]
+    for count, sample in enumerate(waiting, start=1):
+        record = _score(run, model, sample, networks, made[sample.id], reference[sample.id])
+        run.append(SCORED, record)
+        progress(f"{model.name}, scores", count, len(waiting))
+
+
+def find_scores(
+    run: RunFolder,
+    model: Model,
+    samples: Sequence[Sample],
+    networks: Networks,
+    made: Mapping[str, Record],
+    reference: Mapping[str, Record],
+) -> dict[str, Record]:
+    """By id, the scores of the frames that are there now with these networks.
+
+    A candidate with the original's very weights has the original's fingerprint, but other scores: its name tells.
+    """
+    records = run.records(SCORED)
+    found = {}
+    for sample in samples:
+        fitting = [
+            record
+            for record in records.get((model.fingerprint, sample.id), [])
+            if record["scoring"] == networks.key
+            and (record["candidate"] == ORIGINAL) == (model.name == ORIGINAL)
+            and record["frames_sha256"] == made[sample.id]["frames_sha256"]
+            and record["original_sha256"] == reference[sample.id]["frames_sha256"]
+        ]
+        if fitting:
+            found[sample.id] = fitting[-1]
+    return found
+
+
+def _score(run: RunFolder, model: Model, sample: Sample, networks: Networks, made: Record, reference: Record) -> Record:
+    if made["latents_sha256"] != reference["latents_sha256"]:
+        raise QuantError(f"{model.name}: {sample.prompt!r} did not start from the original's noise")
+    video = _frames(run, made)
+    for name, extractor in networks.extractors.items():
+        with whole_file(run.features(name, model.fingerprint, sample.id)) as path, path.open("wb") as file:
+            np.save(file, np.asarray(extractor(video), dtype=np.float32))
+    record: Record = {
+        "candidate": model.name,
+        "model": model.fingerprint,
+        "sample": sample.id,
+        "scoring": networks.key,
+        "frames_sha256": made["frames_sha256"],
+        "original_sha256": reference["frames_sha256"],
+        **_alone(video, sample.prompt, networks),
+        "per_frame_psnr": [],
+    }
+    if model.name != ORIGINAL:
+        first = _frames(run, reference)
+        record["scores"] |= _paired(first, video, networks, model, sample)
+        record["per_frame_psnr"] = [_finite(value) for value in paired_psnr(first[:, None], video[:, None])]
+    return record
+
+
+def _frames(run: RunFolder, record: Record) -> Frames:
+    """The stored frames [F, H, W, 3] of a record, in 0..1."""
+    return to_frames(read_words(run.path / record["frames"]))
+
+
+def _alone(video: Frames, prompt: str, networks: Networks) -> dict[str, Any]:
+    """Scores that need no original, and whether the prompt was too long for CLIP."""
+    from quant.eval.shapes.judge import verdicts
+
+    scores: dict[str, Any] = {}
+    truncated = False
+    if networks.clip is not None:
+        from quant.eval.metrics.clip import frame_consistency, prompt_consistency
+
+        frames = networks.clip.frames(video)
+        text, truncated = networks.clip.text(prompt)
+        scores["clip_frame"] = _finite(frame_consistency(frames)) if len(frames) > 1 else None
+        scores["clip_prompt"] = _finite(prompt_consistency(frames, text))
+    judged = {name: bool(found[0]) for name, found in verdicts(video[None], [prompt]).items()}
+    if judged:
+        scores["judged"] = judged
+    return {"scores": scores, "truncated": bool(truncated)}
+
+
+def _paired(first: Frames, video: Frames, networks: Networks, model: Model, sample: Sample) -> dict[str, Any]:
+    from quant.eval.metrics.ssim import paired_ssim
+    from quant.eval.metrics.temporal import paired_temporal_psnr
+
+    if first.shape != video.shape:
+        raise QuantError(f"{model.name}: {sample.prompt!r} is of another size than the original's video")
+    one, other = first[None], video[None]
+    scores = {"psnr": _finite(paired_psnr(one, other)[0]), "ssim": _finite(paired_ssim(one, other)[0])}
+    if len(video) > 1:
+        scores["temporal_psnr"] = _finite(paired_temporal_psnr(one, other)[0])
+    for name, network in networks.lpips.items():
+        from quant.eval.metrics.perceptual import paired_lpips
+
+        scores[f"lpips_{name}"] = _finite(paired_lpips(network, one, other)[0])
+    return scores
+
+
+def _finite(value: float) -> float | None:
+    """JSON has no infinity, which is the PSNR of identical frames: None."""
+    return float(value) if math.isfinite(value) else None

@@ -1,0 +1,86 @@
+"""What measuring pipelines needs of a device, and how a call that fails leaves room for the others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple, TypeVar
+
+import torch
+
+from quant.eval.speed import device as devices
+from quant.eval.speed import memory, shares
+from quant.eval.speed.stages import Clock, cuda_clock, host_clock
+from quant.eval.speed.timing import first_line
+
+T = TypeVar("T")
+
+#: Called with what is being done, how many of its calls are done, and of how many.
+Progress = Callable[[str, int, int], None]
+
+
+class Tools(NamedTuple):
+    """What measuring needs of a device; tests give others.
+
+    Attributes:
+        clock: marks the borders of stages.
+        compile: makes a pipeline's denoisers quick, in place.
+        peak_memory: bytes at most, see `memory.peak_memory`; None where that cannot be measured.
+        kernels: see `shares.step_shares`.
+        read: clocks and power now.
+    """
+
+    clock: Clock
+    compile: Callable[[Any], None]
+    peak_memory: Callable[[Callable[[], Any], Callable[[Any], object]], int] | None
+    kernels: Callable[..., list[dict[str, Any]]]
+    read: Callable[[torch.device], devices.Reading | None]
+
+
+def tools_for(device: torch.device) -> Tools:
+    """What is used on this kind of device."""
+    cuda = device.type == "cuda"
+    return Tools(
+        clock=cuda_clock() if cuda else host_clock(),
+        compile=compile_denoisers,
+        peak_memory=memory.peak_memory if cuda else None,
+        kernels=lambda *call: shares.step_shares(*call, cuda=cuda),
+        read=devices.read_gpu,
+    )
+
+
+#: What diffusers' video pipelines call in every denoising step, where they have it.
+_DENOISERS = ("transformer", "transformer_2", "unet")
+
+
+def compile_denoisers(pipeline: Any) -> None:
+    """`torch.compile` on whatever runs at every step, in place; text encoder and VAE stay as they are."""
+    for name in _DENOISERS:
+        denoiser = getattr(pipeline, name, None)
+        if denoiser is not None:
+            denoiser.compile()
+
+
+def attempted(run: Callable[[], T]) -> T:
+    """Runs it; where it raises, what it held is given back before anything else runs."""
+    try:
+        return run()
+    except Exception as error:
+        error.__traceback__ = None  # its frames hold the tensors of the call
+        memory.release()
+        raise
+
+
+def reason_of(run: Callable[[], object]) -> str | None:
+    """Why it failed, in a line; None where it did not."""
+    try:
+        attempted(run)
+    except Exception as error:
+        return first_line(error)
+    return None
+
+
+def told(what: str, names: Sequence[str], progress: Progress) -> Iterator[str]:
+    """The names one after the other, each told when it is done."""
+    for index, name in enumerate(names):
+        yield name
+        progress(f"{what} {name}", index + 1, len(names))

@@ -1,0 +1,78 @@
+"""Where a denoising step's time goes, kernel by kernel: torch.profiler between the ends of two steps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from quant.eval.speed.stages import run_call
+
+#: How many kernels are named; the others are one entry.
+TOP = 12
+REST = "all others"
+ON_GPU = "share of the device's busy time in the second denoising step, by kernel"
+ON_CPU = "share of the second denoising step by operation on a CPU, without those that it calls: no kernels"
+
+
+def shares(seconds: Mapping[str, float], top: int = TOP) -> list[dict[str, Any]]:
+    """The `top` names with the most time, the most first, and the rest as one entry; shares add up to 1."""
+    whole = sum(seconds.values())
+    if whole <= 0:
+        return []
+    ordered = sorted(seconds.items(), key=lambda item: (-item[1], item[0]))
+    found = [{"name": name, "share": value / whole} for name, value in ordered[:top]]
+    if ordered[top:]:
+        found.append({"name": REST, "share": sum(value for _, value in ordered[top:]) / whole})
+    return found
+
+
+def seconds_by_name(averages: Iterable[Any], *, cuda: bool) -> dict[str, float]:
+    """Seconds by kernel, or on a CPU by operation without what it calls.
+
+    Args:
+        averages: torch.profiler's `key_averages()`, whose times are microseconds.
+        cuda: of the GPU's events; otherwise of the CPU's.
+    """
+    wanted = "CUDA" if cuda else "CPU"
+    found: dict[str, float] = {}
+    for each in averages:
+        spent = each.self_device_time_total if cuda else each.self_cpu_time_total
+        if each.device_type.name == wanted and spent > 0:
+            found[each.key] = found.get(each.key, 0.0) + spent / 1e6
+    return found
+
+
+def step_shares(
+    pipeline: Any, prompt: str, latents: Tensor, call: Mapping[str, Any], *, cuda: bool
+) -> list[dict[str, Any]]:
+    """The kernels of one denoising step as `shares`, from a call of two steps, of which the second is looked at.
+
+    Text encoder and VAE are not in it: with few steps they would hide what quantization changes.
+    """
+    from torch.profiler import ProfilerActivity, profile
+
+    activities = [ProfilerActivity.CUDA] if cuda else [ProfilerActivity.CPU]
+    wait: Callable[[], None] = torch.cuda.synchronize if cuda else lambda: None
+    profiler = profile(activities=activities)
+    running = False
+
+    def on_step(pipe: Any, step: int, timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
+        nonlocal running
+        wait()
+        if step == 0:
+            profiler.start()
+            running = True
+        elif running:
+            profiler.stop()
+            running = False
+        return {}
+
+    try:
+        run_call(pipeline, prompt, latents, call, num_inference_steps=2, callback_on_step_end=on_step)
+    finally:
+        if running:
+            profiler.stop()
+    return shares(seconds_by_name(profiler.key_averages(), cuda=cuda))

@@ -1,0 +1,168 @@
+"""`quant eval`."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from quant.cli.eval_fetch import fetch
+from quant.cli.options import generation_options, given_settings
+from quant.errors import QuantError
+
+if TYPE_CHECKING:
+    from quant.eval.runs.config import EvaluationConfig
+
+
+@click.group(name="eval")
+def evaluate() -> None:
+    """Compare quantized models with their original: videos, scores with intervals, speed, a report."""
+
+
+evaluate.add_command(fetch)
+
+
+@evaluate.command()
+@click.argument("model")
+@click.argument("candidates", nargs=-1, metavar="[CANDIDATE]...")
+@click.option("--prompts", metavar="FILE", help="Prompts: a file, a folder, or a data set's id.")
+@click.option("--samples", type=click.IntRange(1), metavar="N", help="The first N prompts.  [default: all]")
+@click.option("--seed", type=click.IntRange(0), help="Of the first prompt; each next one adds 1.  [default: 0]")
+@generation_options
+@click.option("--dtype", type=click.Choice(["float32", "bfloat16", "float16"]), help="What models compute in.")
+@click.option("--device", metavar="NAME", help="Where it runs.  [default: cuda where there is one, else cpu]")
+@click.option("--references", metavar="DIR", help="Real clips, for distances to real videos.")
+@click.option("--name", metavar="NAME", help="Of the run's folder.  [default: the model's or the config file's]")
+@click.option("--no-speed", is_flag=True, help="Time nothing.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("evaluations"),
+    show_default=True,
+    metavar="DIR",
+    help="The folder of runs; each is a folder in it.",
+)
+@click.option("--quiet", is_flag=True, help="No progress bars.")
+def run(model: str, candidates: tuple[str, ...], out: Path, quiet: bool, **options: Any) -> None:
+    """Make the same videos with MODEL and each CANDIDATE, and score them; or do what CONFIG.yaml says.
+
+    \b
+    quant eval run CONFIG.yaml
+    quant eval run MODEL CANDIDATE... --prompts FILE
+
+    Same prompts, seeds and initial latents for all. It may be interrupted at any moment: the same command, or
+    `quant eval resume`, goes on where it was. Under torchrun its processes share the videos.
+    """
+    from quant.eval.runs.running import run_evaluation
+
+    config, source = _config(model, candidates, options)
+    command = shlex.join(["quant", *sys.argv[1:]])
+    with _Bars(quiet) as bars:
+        folder = run_evaluation(config, out, command=command, source=source, progress=bars.show)
+    _finish(folder)
+
+
+@evaluate.command()
+@click.argument("folder", type=click.Path(path_type=Path, file_okay=False, exists=True), metavar="RUN")
+@click.option("--quiet", is_flag=True, help="No progress bars.")
+def resume(folder: Path, quiet: bool) -> None:
+    """Finish the run in the folder RUN."""
+    from quant.eval.runs import running
+
+    with _Bars(quiet) as bars:
+        running.resume(folder, progress=bars.show)
+    _finish(folder)
+
+
+@evaluate.command()
+@click.argument("first", type=click.Path(path_type=Path, exists=True), metavar="A")
+@click.argument("second", type=click.Path(path_type=Path, exists=True), metavar="B")
+def compare(first: Path, second: Path) -> None:
+    """Compare the candidates of two runs of the same original, on the samples that both have."""
+    from quant.cli.tables import aligned
+    from quant.eval.runs.compare import comparison
+    from quant.eval.runs.schema import read_results
+
+    rows, note = comparison(read_results(first), read_results(second), str(first), str(second))
+    click.echo("\n".join(aligned(rows, figures=range(3, 8))))
+    click.echo(f"\n{note}")
+
+
+def _config(model: str, candidates: tuple[str, ...], options: Mapping[str, Any]) -> tuple[EvaluationConfig, str | None]:
+    """The configuration, and the text of its file where there is one."""
+    from quant.eval.runs.config import from_dict, named, read_config
+
+    generation = ("height", "width", "num_frames", "num_inference_steps", "guidance_scale")
+    settings = given_settings({name: options[name] for name in generation}).given()
+    if Path(model).suffix.lower() in (".yaml", ".yml"):
+        given = [name for name, value in options.items() if value not in (None, False)]
+        if candidates or given:
+            what = f"candidate {candidates[0]}" if candidates else f"option '{given[0]}'"
+            raise QuantError(f"{model}: says all there is to do; move {what} into it")
+        return read_config(Path(model)), Path(model).read_text(encoding="utf-8")
+    if not candidates or options["prompts"] is None:
+        raise QuantError("give MODEL, one CANDIDATE or more, and --prompts FILE; or one CONFIG.yaml")
+    body = {
+        "name": options["name"],
+        "model": model,
+        "candidates": named(candidates),
+        "prompts": options["prompts"],
+        "samples": options["samples"],
+        "seeds": [options["seed"] or 0],
+        "settings": settings,
+        "dtype": options["dtype"],
+        "device": options["device"],
+        "references": options["references"],
+        "speed": False if options["no_speed"] else None,
+    }
+    return from_dict(body, source="command line", base=Path.cwd(), name=Path(model).resolve().name), None
+
+
+def _finish(folder: Path) -> None:
+    """The table of a finished run, and where its files are; renders the report where that is installed.
+
+    Of several processes the first does it.
+    """
+    if os.environ.get("RANK", "0") != "0":
+        return
+    from quant.cli.eval_table import score_table
+    from quant.eval.runs.schema import read_results
+
+    results = read_results(folder)
+    click.echo(score_table(results))
+    for lacking in results["missing"]:
+        click.echo(f"no {lacking['metric']}: {lacking['why']}")
+    click.echo(f"\nresults  {(folder / 'results.json').resolve()}\nvideos   {(folder / 'videos').resolve()}")
+    try:
+        from quant.eval.report.notebook import render
+
+        page = render(folder)
+    except (ImportError, QuantError) as error:
+        click.echo(f"report   none: {error}; make it with `quant report {folder}`")
+    else:
+        click.echo(f"report   {page.resolve()}")
+
+
+class _Bars:
+    """Progress bars, or none; of several processes, only the first has any."""
+
+    def __init__(self, quiet: bool) -> None:
+        from quant.cli.progress import StepBars
+
+        self._bars = None if quiet or os.environ.get("RANK", "0") != "0" else StepBars()
+
+    def show(self, what: str, done: int, total: int) -> None:
+        if self._bars is not None:
+            self._bars.show(what, done, total)
+
+    def __enter__(self) -> _Bars:
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        if self._bars is not None:
+            self._bars.__exit__(*error)

@@ -1,0 +1,29 @@
+"""The real networks, fetched once into this machine's cache: tests of them fail where that is not possible."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from quant.eval.metrics.paired import Frames
+from quant.eval.networks import cache, fetching
+
+
+@pytest.fixture(scope="session")
+def fetched() -> Path:
+    """The cache's folder with every network and the clips in it. `fetch` itself lets one process at a time in."""
+    fetching.fetch([*fetching.NETWORKS, fetching.CLIPS])
+    return cache.folder()
+
+
+@pytest.fixture(scope="session")
+def big_buck_bunny(fetched: Path) -> Frames:
+    """The square middle of every fourth frame of the clip's start, [16, 720, 720, 3] in 0..1: a rabbit leaves its
+    burrow and stretches."""
+    with av.open(str(fetched / "clips" / "bigbuckbunny.mp4")) as file:
+        frames = [frame.to_ndarray(format="rgb24") for _, frame in zip(range(64), file.decode(video=0), strict=False)]
+    video = np.stack(frames[::4])
+    return np.ascontiguousarray(video[:, :, 280:1000], dtype=np.float32) / np.float32(255)

@@ -1,0 +1,138 @@
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+import quant
+from quant.errors import QuantError
+from quant.eval.report.card_files import base_license, loading_code, write_card
+from quant.eval.report.model_card import MARK, model_card
+from quant.eval.report.recorded import Recorded
+from tests.eval.report.small_run import fingerprint, results
+from tests.tiny_pipeline import save_pipeline
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_pipeline(tmp_path_factory.mktemp("card") / "tiny")
+
+
+@pytest.fixture(scope="module")
+def checkpoint(base: Path) -> Path:
+    out = base.parent / "tiny-fp8"
+    quant.calibrate(base, "fp8-dynamic", out=out, progress=False)
+    return out
+
+
+@pytest.fixture
+def recorded(base: Path, checkpoint: Path) -> Recorded:
+    import numpy as np
+
+    drawn = np.random.default_rng(0).random((3, 4, 2, 2, 2, 3))
+    body: dict[str, Any] = results(dict(zip(("original", "w8a8", "w4a8 edges"), map(list, drawn), strict=True)))
+    body["conditions"]["model"] = str(base)
+    body["models"][1]["source"] = str(checkpoint)
+    return Recorded(Path("run"), body)
+
+
+def front_matter(card: str) -> dict[str, Any]:
+    found = yaml.safe_load(card.split("---\n")[1])
+    assert isinstance(found, dict)
+    return found
+
+
+def test_the_card_has_what_a_hub_reads_and_what_was_measured(recorded: Recorded, checkpoint: Path) -> None:
+    card = model_card(recorded, checkpoint)
+    assert front_matter(card) == {
+        "library_name": "diffusers",
+        "pipeline_tag": "text-to-video",
+        "tags": ["quantized", "quant-video", "fp8_dynamic"],
+    }
+    assert re.findall("^## (.*)$", card, re.M) == ["Load it", "Quality", "Speed", "Layers", "Limits"]
+    summary = recorded.candidates[0]["summary"]["psnr"]
+    line = next(line for line in card.splitlines() if line.startswith("| PSNR"))
+    assert f"| {summary['value']:.1f} dB | {summary['low']:.1f} – {summary['high']:.1f} |" in line
+    assert line.endswith("| pass | not enough samples |")
+    assert "| FVD (i3d) to the original’s videos | too few samples: N=4, D=400 |" in card
+    assert "12.3 |" not in card  # the distance that is none
+    assert "| a CPU | one denoising step | 600 ms | 0.67× | reference arithmetic on a CPU" in card
+    assert "| H100 SXM | one denoising step | 500 ms | 1.80× | estimated: roofline" in card
+    assert "| `blocks.*.attn1.to_q` | 64×64 | FP8_DYNAMIC | 2 |" in card
+    assert "lpips_vgg was not taken: its network is not fetched" in card
+
+
+def test_a_base_on_a_hub_is_named(recorded: Recorded, checkpoint: Path) -> None:
+    recorded.body["conditions"]["model"] = "Wan-AI/Wan2.1-T2V-1.3B-Diffusers"
+    assert front_matter(model_card(recorded, checkpoint))["base_model"] == "Wan-AI/Wan2.1-T2V-1.3B-Diffusers"
+    assert (
+        'DiffusionPipeline.from_pretrained("Wan-AI/Wan2.1-T2V-1.3B-Diffusers", transformer=transformer'
+        in model_card(recorded, checkpoint)
+    )
+
+
+def test_the_license_is_the_bases_and_is_not_guessed(tmp_path: Path) -> None:
+    assert base_license(str(tmp_path)) is None
+    (tmp_path / "README.md").write_text("# no front matter\nlicense: mit\n")
+    assert base_license(str(tmp_path)) is None
+    (tmp_path / "README.md").write_text("---\nlicense: apache-2.0\ntags: [a]\n---\n# Wan\n")
+    assert base_license(str(tmp_path)) == "apache-2.0"
+
+
+def test_the_code_is_the_readmes(tmp_path: Path) -> None:
+    """With the names of the README's example, to the letter."""
+    folder, wan = tmp_path / "wan-int8", tmp_path / "Wan2.1-T2V-1.3B-Diffusers"
+    (folder / "transformer").mkdir(parents=True)
+    (folder / "transformer" / "config.json").write_text(json.dumps({"_class_name": "WanTransformer3DModel"}))
+    wan.mkdir()
+    (wan / "model_index.json").write_text(json.dumps({"_class_name": "WanPipeline"}))
+    code = loading_code(folder, str(wan)).replace(str(wan), "./Wan2.1-T2V-1.3B-Diffusers")
+    assert f"```python\n{code}```" in (ROOT / "README.md").read_text()
+
+
+def test_the_code_runs(base: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(checkpoint.parent)
+    names: dict[str, Any] = {}
+    exec(loading_code(checkpoint, str(base)), names)
+    assert type(names["pipe"]).__name__ == "WanPipeline"
+    assert type(names["pipe"].transformer.blocks[0].attn1.to_q).__module__.startswith("quant.")
+
+
+def test_the_candidate_is_the_one_made_from_the_folder(recorded: Recorded, checkpoint: Path) -> None:
+    named = model_card(recorded, checkpoint, "w4a8 edges")
+    assert named != model_card(recorded, checkpoint)
+    with pytest.raises(QuantError, match="no candidate 'w3'; it has w8a8, w4a8 edges"):
+        model_card(recorded, checkpoint, "w3")
+    recorded.body["models"][1]["source"] = "elsewhere"
+    with pytest.raises(QuantError, match=r"no candidate made from .*--candidate"):
+        model_card(recorded, checkpoint)
+
+
+def test_a_card_of_someone_else_is_not_replaced(tmp_path: Path) -> None:
+    (tmp_path / "README.md").write_text("by hand")
+    with pytest.raises(QuantError, match="--force"):
+        write_card(tmp_path, MARK, mark=MARK)
+    assert (tmp_path / "README.md").read_text() == "by hand"
+    write_card(tmp_path, f"{MARK} 1", mark=MARK, force=True)
+    write_card(tmp_path, f"{MARK} 2", mark=MARK)
+    assert (tmp_path / "README.md").read_text() == f"{MARK} 2"
+
+
+def test_a_checkpoint_still_verifies_with_its_new_card(base: Path, tmp_path: Path) -> None:
+    """A whole pipeline copies the original's README.md, whose hash the manifest then holds."""
+    (base / "README.md").write_text("the original's\n")
+    out = tmp_path / "full"
+    quant.calibrate(base, "fp8-dynamic", out=out, full=True, progress=False)
+    (base / "README.md").unlink()
+    listed = "README.md" in json.loads((out / "quant_manifest.json").read_text())["files"]
+    write_card(out, f"{MARK} new", mark=MARK, force=True)
+    quant.load(out)  # checks sizes and hashes
+    files = json.loads((out / "quant_manifest.json").read_text())["files"]
+    assert ("README.md" in files) == listed
+    assert fingerprint(f"{MARK} new") == files["README.md"]["sha256"] if listed else True

@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from quant.errors import QuantError
+from quant.eval.runs.config import from_dict, read_config
+
+GOOD = "model: ./wan\ncandidates: {w8a8: ./wan-w8a8}\nprompts: prompts.txt\n"
+
+
+def test_a_file_reads_back_from_its_dictionary(tmp_path: Path) -> None:
+    path = tmp_path / "fast.yaml"
+    path.write_text(GOOD + "settings: {height: 32}\nspeed: {rounds: 2}\nmetrics: {clip: a/hub-id, fvd: [i3d]}\n")
+    config = read_config(path)
+    assert config.name == "fast"
+    assert config.model == str(tmp_path / "wan")
+    assert config.candidates == {"w8a8": str(tmp_path / "wan-w8a8")}
+    assert (config.seeds, config.metrics.clip, config.metrics.lpips) == ((0,), "a/hub-id", None)
+    assert from_dict(config.to_dict(), source="x", base=tmp_path / "elsewhere") == config
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[1]", r"c\.yaml: must be a mapping"),
+        ("model: ./wan\nprompts: p.txt\ncandidates: 3", "'candidates' must be a mapping of names to paths, got 3"),
+        (GOOD + "modle: x", "unknown key 'modle'; known: candidates, "),
+        (GOOD + "samples: 0", "'samples' must be a whole number of at least 1, got 0"),
+        (GOOD + "seeds: [1, 1]", "'seeds' must be different whole numbers"),
+        (GOOD + "settings: {hight: 3}", "'settings': got an unexpected keyword argument 'hight'"),
+        (GOOD + "settings: {height: -3}", "'settings': generation setting 'height': must be a positive whole"),
+        (GOOD + "metrics: {lpips: [squeeze]}", "'metrics.lpips' must be alex or vgg, got 'squeeze'"),
+        (GOOD + "speed: {round: 3}", "unknown key 'speed.round'; known: compile, rounds"),
+        (GOOD + "dtype: int8", "'dtype' must be one of float32, bfloat16, float16, got 'int8'"),
+        (GOOD + "sensitivity: {other: s.json}", r"'sensitivity' must name candidates \(w8a8\), got 'other'"),
+        (GOOD + "version: 2", "'version' this program reads version 1, got 2"),
+        (GOOD + "model: ./b", "key 'model' is given twice"),
+        ("candidates: {original: x}\nmodel: y\nprompts: z", "'candidates' must be named like folders"),
+        (GOOD + "x: !!python/object:os.system {}", "not readable as YAML"),
+    ],
+)
+def test_mistakes_name_the_key(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text(text)
+    with pytest.raises(QuantError, match=message):
+        read_config(path)

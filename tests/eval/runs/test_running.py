@@ -1,0 +1,150 @@
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from filelock import FileLock
+
+from quant.errors import QuantError
+from quant.eval.metrics.paired import paired_psnr
+from quant.eval.runs.models import Model, load_pipeline
+from quant.eval.runs.running import resume, run_evaluation
+from quant.eval.runs.schema import read_results
+from quant.eval.runs.video_files import read_words, to_frames
+from tests.eval.runs.conftest import tiny
+
+
+def counted(loaded: list[str]) -> Any:
+    def load(model: Model, dtype: str, device: str) -> Any:
+        loaded.append(model.name)
+        return load_pipeline(model, dtype, device)
+
+    return load
+
+
+def without_time(folder: Path) -> dict[str, Any]:
+    body = read_results(folder)
+    del body["created"]
+    return body
+
+
+def test_scores_are_of_the_frames_on_disk_and_a_finished_run_loads_nothing(models: Path, tmp_path: Path) -> None:
+    folder = run_evaluation(tiny(models), tmp_path)
+    found = without_time(folder)
+    original, candidate = found["models"]
+    assert [model["name"] for model in found["models"]] == ["original", "fp8"]
+    for sample in found["samples"]:
+        one, other = (
+            to_frames(read_words(folder / "frames" / model["fingerprint"] / f"{sample['id']}.mkv"))[None]
+            for model in found["models"]
+        )
+        assert candidate["scores"][sample["id"]]["psnr"] == paired_psnr(one, other)[0]
+        assert np.isfinite(candidate["scores"][sample["id"]]["psnr"])
+    assert original["verdicts"] == [] and candidate["verdicts"]
+    assert candidate["step_error"]["steps"] == [1, 2]
+    loaded: list[str] = []
+    assert resume(folder, load=counted(loaded)) == folder
+    assert loaded == [] and without_time(folder) == found
+
+
+def test_samples_and_candidates_are_added_to_the_run_that_is_there(models: Path, tmp_path: Path) -> None:
+    loaded: list[str] = []
+    first = run_evaluation(tiny(models, samples=2), tmp_path, load=counted(loaded))
+    both = {"fp8": str(models / "fp8"), "part": str(models / "part")}
+    second = run_evaluation(tiny(models, candidates=both), tmp_path, load=counted(loaded))
+    assert first == second
+    assert loaded == ["original", "fp8", "original", "fp8", "part"]
+    assert len((first / "journal" / "generated-0.jsonl").read_text().splitlines()) == 2 * 2 + 2 + 3
+    found = read_results(first)
+    assert found["models"][1]["scores"] == found["models"][2]["scores"]  # the same weights, in a folder of their own
+
+
+def test_a_changed_setting_is_another_run(models: Path, tmp_path: Path) -> None:
+    first = run_evaluation(tiny(models, samples=1), tmp_path)
+    second = run_evaluation(tiny(models, samples=1, settings={"num_inference_steps": 3}), tmp_path)
+    assert first != second
+    assert read_results(first)["key"] != read_results(second)["key"]
+
+
+def test_damaged_frames_are_made_again(models: Path, tmp_path: Path) -> None:
+    folder = run_evaluation(tiny(models), tmp_path)
+    whole = without_time(folder)
+    path = sorted((folder / "frames").rglob("*.mkv"))[0]
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    loaded: list[str] = []
+    resume(folder, load=counted(loaded))
+    assert len(loaded) == 1 and path.read_bytes() != data
+    assert without_time(folder) == whole
+
+
+def test_a_run_of_another_original_is_not_resumed(models: Path, tmp_path: Path) -> None:
+    shutil.copytree(models / "model", tmp_path / "model")
+    folder = run_evaluation(tiny(models, model=str(tmp_path / "model"), samples=1), tmp_path)
+    (tmp_path / "model" / "more").write_text("x")
+    with pytest.raises(QuantError, match=r"begun under other conditions \(fingerprint \w+ was \w+\)"):
+        resume(folder)
+
+
+def test_two_processes_do_not_work_on_one_run(models: Path, tmp_path: Path) -> None:
+    folder = run_evaluation(tiny(models, samples=1), tmp_path)
+    with FileLock(folder / ".lock-0"), pytest.raises(QuantError, match="another process works on this run"):
+        resume(folder)
+
+
+RANKS = """
+import os, sys, traceback
+from pathlib import Path
+import torch, diffusers
+torch.set_num_threads(1)
+from quant.eval.runs.config import read_config
+from quant.eval.runs.running import run_evaluation
+for world in (2, 3):
+    children = []
+    for rank in range(world):
+        child = os.fork()
+        if child == 0:
+            port = int(sys.argv[3]) + world
+            os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(world), "LOCAL_RANK": str(rank)}
+            os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+            try:
+                run_evaluation(read_config(Path(sys.argv[1])), Path(sys.argv[2]) / str(world))
+                os._exit(0)
+            except BaseException:
+                traceback.print_exc()
+                os._exit(1)
+        children.append(child)
+    for child in children:
+        assert os.waitpid(child, 0)[1] == 0
+"""
+
+
+def test_figures_do_not_depend_on_the_number_of_processes(models: Path, tmp_path: Path) -> None:
+    config = tiny(models)
+    file = tmp_path / "config.yaml"
+    file.write_text(yaml.safe_dump(config.to_dict()))
+    alone = without_time(run_evaluation(config, tmp_path / "1"))
+    port = 20000 + os.getpid() % 20000
+    ran = subprocess.run(
+        [sys.executable, "-c", RANKS, str(file), str(tmp_path), str(port)],
+        env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stderr
+    for world in (2, 3):
+        (folder,) = (tmp_path / str(world)).iterdir()
+        assert without_time(folder) == alone
+        assert len(list((folder / "journal").glob("generated-*.jsonl"))) == world
+    assert json.dumps(alone, allow_nan=False)
