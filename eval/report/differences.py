@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from quant.eval.report.sprites import to_bytes
+from quant.eval.report.amplification import to_bytes
 from quant.eval.runs.video_files import read_words, to_frames, write_preview
 
 

@@ -14,10 +14,10 @@ import numpy as np
 import numpy.typing as npt
 
 from quant.errors import QuantError
+from quant.eval.report.amplification import amplification
 from quant.eval.report.differences import difference_video, stored_frames
 from quant.eval.report.markup import Piece, note, swatch
 from quant.eval.report.recorded import Recorded, by_worst_candidate, sample_score
-from quant.eval.report.sprites import amplification
 from quant.eval.report.words import figure, metric
 
 

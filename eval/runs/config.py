@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import yaml
 import quant
 from quant.errors import QuantError
 from quant.eval.runs.fields import Fields
+from quant.eval.speed.gpus import gpus
 
 VERSION = 1
 DTYPES = ("float32", "bfloat16", "float16")
@@ -29,10 +30,17 @@ class MetricNetworks:
 
 @dataclass(frozen=True)
 class SpeedSettings:
-    """How pipelines are timed: calls of each, and whether the transformer is compiled."""
+    """How pipelines are timed.
+
+    Attributes:
+        rounds: calls of each.
+        compile: whether the transformer is compiled.
+        gpu: predict a step on this GPU, too, by the roofline model of `quant bench block`.
+    """
 
     rounds: int = 5
     compile: bool = False
+    gpu: str | None = None
 
 
 @dataclass(frozen=True)
@@ -76,7 +84,7 @@ class EvaluationConfig:
             "fvd": None if self.metrics.fvd is None else list(self.metrics.fvd),
             "clip": self.metrics.clip,
         }
-        speed = False if self.speed is None else {"rounds": self.speed.rounds, "compile": self.speed.compile}
+        speed = False if self.speed is None else {k: v for k, v in asdict(self.speed).items() if v is not None}
         body = {
             "version": VERSION,
             "name": self.name,
@@ -216,7 +224,8 @@ def _speed(fields: Fields) -> SpeedSettings | None:
         fields.take_raw("speed")
         return None
     section = fields.section("speed")
-    found = SpeedSettings(section.integer("rounds", 5, least=1) or 5, section.boolean("compile", False))
+    rounds, compiled = section.integer("rounds", 5, least=1) or 5, section.boolean("compile", False)
+    found = SpeedSettings(rounds, compiled, section.choice("gpu", tuple(gpus())))
     section.refuse_unknown()
     return found
 

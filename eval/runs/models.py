@@ -33,9 +33,9 @@ Loader = Callable[[Model, str, str], Any]
 
 
 def find_models(config: EvaluationConfig) -> tuple[Model, ...]:
-    """The original, then the candidates by name. Raises QuantError where one cannot be found."""
+    """The original, then the candidates in their order. Raises QuantError where one cannot be found."""
     original = _model(ORIGINAL, config.model, None)
-    return (original, *(_model(name, source, original) for name, source in sorted(config.candidates.items())))
+    return (original, *(_model(name, source, original) for name, source in config.candidates.items()))
 
 
 def load_pipeline(model: Model, dtype: str, device: str) -> Any:
@@ -59,21 +59,24 @@ def load_pipeline(model: Model, dtype: str, device: str) -> Any:
 
 
 def describe(model: Model) -> dict[str, Any]:
-    """Scheme, recipe and sizes for the results; None where the folder does not say.
+    """Scheme, recipe, prompts it was calibrated on and sizes for the results; None where the folder does not say.
 
     Sizes are those of the quantized components, `bf16_bytes` what the same components take in bfloat16. For the
     original, and for a candidate that nothing is quantized in, they are those of the denoiser.
     """
     if model.name == ORIGINAL:
-        return {"scheme": "bf16", "recipe": None, **_denoiser_sizes(model.folder)}
+        return {"scheme": "bf16", "recipe": None, "calibration_prompts": None, **_denoiser_sizes(model.folder)}
     try:
         found = quant.inspect(model.folder)
     except QuantError:  # a candidate need not be quantized: another precision, another finetune
-        return {"scheme": "", "recipe": None, **_denoiser_sizes(model.folder)}
+        return {"scheme": "", "recipe": None, "calibration_prompts": None, **_denoiser_sizes(model.folder)}
+    made = found.provenance or {}
+    prompts = (made.get("calibration") or {}).get("prompts")
     schemes = {layer.scheme for part in found.components for layer in part.layers if layer.scheme}
     return {
         "scheme": ", ".join(sorted(schemes)),
-        "recipe": (found.provenance or {}).get("recipe", {}).get("name"),
+        "recipe": made.get("recipe", {}).get("name"),
+        "calibration_prompts": None if prompts is None else len(prompts),
         "stored_bytes": sum(part.nbytes for part in found.components),
         "bf16_bytes": sum(part.bf16_nbytes for part in found.components),
     }

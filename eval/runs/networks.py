@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from quant.errors import QuantError
-from quant.eval.runs.config import EvaluationConfig
+from quant.eval.runs.config import EvaluationConfig, MetricNetworks
 from quant.eval.runs.files import hash_of
 
 #: Raised when a score is computed in another way: old scores then do not count.
@@ -35,18 +35,19 @@ def load_networks(config: EvaluationConfig, model: Path, shape: tuple[int, int, 
     """Loads what videos of `shape` [F, H, W] can be scored with.
 
     A network that the configuration names must load; one that is only taken where it is there is noted as missing,
-    with the reason. `model` is the original's folder: networks beside it, in `metric_networks`, are made for it.
+    with the reason. `model` is the original's folder: networks beside it, in `metric_networks`, are made for what it
+    shows, and serve in the place of those that know the real world.
     """
-    beside = model.parent / "metric_networks"
-    wanted = config.metrics
-    clip = wanted.clip or (str(beside / "clip") if (beside / "clip").is_dir() else None)
-    fvd = wanted.fvd
+    wanted, own = config.metrics, _own_networks(model)
+    clip, fvd, lpips_names = wanted.clip or own.clip, wanted.fvd, wanted.lpips
     if fvd is None:
-        fvd = ("i3d", f"videomae:{beside / 'videomae'}") if (beside / "videomae").is_dir() else ("i3d",)
+        fvd = own.fvd or ("i3d",)
+    if lpips_names is None:
+        lpips_names = () if own.fvd else ("alex", "vgg")
     collector = _Collector()
     lpips = {
         name: found
-        for name in wanted.lpips or (("alex", "vgg") if wanted.lpips is None else ())
+        for name in lpips_names
         if (found := collector.lpips(name, shape, device, required=wanted.lpips is not None)) is not None
     }
     extractors = {}
@@ -60,6 +61,14 @@ def load_networks(config: EvaluationConfig, model: Path, shape: tuple[int, int, 
     else:
         loaded_clip = collector.clip(clip, device)
     return Networks(lpips, extractors, loaded_clip, tuple(collector.described), tuple(collector.missing))
+
+
+def _own_networks(model: Path) -> MetricNetworks:
+    """Those that lie beside a model's folder."""
+    clip, videomae = (model.parent / "metric_networks" / name for name in ("clip", "videomae"))
+    return MetricNetworks(
+        fvd=(f"videomae:{videomae}",) if videomae.is_dir() else None, clip=str(clip) if clip.is_dir() else None
+    )
 
 
 class _Collector:

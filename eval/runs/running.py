@@ -15,22 +15,22 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 import quant
 from quant.errors import QuantError
 from quant.eval.runs.config import ORIGINAL, EvaluationConfig, from_dict
-from quant.eval.runs.files import file_sha256, hash_of, remove_unfinished, whole_file, write_json, write_text
+from quant.eval.runs.files import hash_of, remove_unfinished, write_json, write_text
 from quant.eval.runs.folder import RunFolder
-from quant.eval.runs.generating import complete_call, find_made, make_videos, write_viewable
+from quant.eval.runs.generating import find_made, make_videos, write_viewable
 from quant.eval.runs.inputs import Sample, find_clips, make_samples, read_prompts
 from quant.eval.runs.models import Loader, Model, find_models, load_pipeline
 from quant.eval.runs.networks import Networks, load_networks
 from quant.eval.runs.ranks import Ranks, ranks
+from quant.eval.runs.references import features_path, keep_features
 from quant.eval.runs.results import FORMAT_VERSION, KIND, model_results, without_infinity
 from quant.eval.runs.schema import validate
 from quant.eval.runs.scoring import find_scores, score_videos
-from quant.eval.runs.video_files import read_video
+from quant.eval.runs.timing import timed
 
 #: Called with what is being done, how much of it is done, and of how much.
 Progress = Callable[[str, int, int], None]
@@ -149,10 +149,12 @@ def _work(
             score_videos(run, model, models[0], mine, networks, progress=progress)
         clips = find_clips(config.references) if config.references else []
         for clip in these.share(clips):
-            _reference_features(run, clip, frames, networks)
+            keep_features(run, clip, frames, networks)
         these.wait()
         if these.first:
-            speed = _speed(run, config, models, samples, settings, conditions, load, progress)
+            speed = None
+            if config.speed is not None:
+                speed = timed(run, config.speed, models, samples, settings, conditions, load, progress)
             results = _assemble(run, config, models, samples, networks, clips, frames, kept, speed)
             validate(results, str(run.results))
             write_json(run.results, results)
@@ -175,7 +177,7 @@ def _assemble(
         model.name: find_scores(run, model, samples, networks, made[model.name], made[ORIGINAL]) for model in models
     }
     references = {
-        name: np.stack([np.load(_reference_path(run, name, clip, frames)) for clip in clips])
+        name: np.stack([np.load(features_path(run, name, clip, frames)) for clip in clips])
         for name in networks.extractors
         if clips
     }
@@ -202,61 +204,6 @@ def _assemble(
         "models": model_results(run, models, samples, scored, networks.extractors, references, sensitivity),
         "speed": without_infinity(speed),
     }
-
-
-def _reference_path(run: RunFolder, name: str, clip: Path, frames: int) -> Path:
-    return run.features(name, "references", f"{(file_sha256(clip) or '')[:16]}-{frames}")
-
-
-def _reference_features(run: RunFolder, clip: Path, frames: int, networks: Networks) -> None:
-    """Features of the first `frames` of a real clip. None are skipped or repeated: a shorter clip is an error."""
-    missing = [name for name in networks.extractors if not _reference_path(run, name, clip, frames).is_file()]
-    if not missing:
-        return
-    video: npt.NDArray[np.float32] = (read_video(clip, frames) / 255).astype(np.float32)
-    for name in missing:
-        with whole_file(_reference_path(run, name, clip, frames)) as path, path.open("wb") as file:
-            np.save(file, np.asarray(networks.extractors[name](video), dtype=np.float32))
-
-
-def _speed(
-    run: RunFolder,
-    config: EvaluationConfig,
-    models: Sequence[Model],
-    samples: Sequence[Sample],
-    settings: quant.GenerationSettings,
-    conditions: Mapping[str, Any],
-    load: Loader,
-    progress: Progress,
-) -> dict[str, Any] | None:
-    """Times all models, or reads what was timed of the very same ones. None where it was not asked for."""
-    if config.speed is None:
-        return None
-    from quant.eval.generation import initial_latents
-    from quant.eval.speed.pipelines import time_pipelines
-
-    timed = [[model.name, model.fingerprint] for model in models]
-    path = run.path / f"speed-{hash_of([timed, config.speed.rounds, config.speed.compile])[:8]}.json"
-    if path.is_file():
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-    used = samples[: config.speed.rounds]
-    device = conditions["device"]
-    loaders = {model.name: partial(load, model, conditions["dtype"], device) for model in models}
-    pipeline = loaders[ORIGINAL]()
-    call = complete_call(pipeline, settings)
-    latents = initial_latents(pipeline, call, [sample.seed for sample in used])
-    del pipeline
-    found = time_pipelines(
-        loaders,
-        [sample.prompt for sample in used],
-        latents.values,
-        call,
-        rounds=config.speed.rounds,
-        compiled=config.speed.compile,
-        progress=progress,
-    )
-    write_json(path, without_infinity(found))
-    return found
 
 
 def _sensitivity(path: Path) -> dict[str, Any]:

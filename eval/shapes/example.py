@@ -31,3 +31,14 @@ def shapes_example() -> Example:
             "clone it, or give --model, --prompts and --calibration"
         )
     return Example(folder / "model", folder / "prompts" / "judged.txt", folder / "prompts" / "calibration.txt")
+
+
+def read_lines(path: Path) -> list[str]:
+    """The lines of a prompt file that hold text. Raises QuantError where there are none."""
+    try:
+        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except OSError as error:
+        raise QuantError(f"{path}: cannot be read as a prompt file: {error.strerror}") from None
+    if not lines:
+        raise QuantError(f"{path}: no prompts in it; write one a line")
+    return lines

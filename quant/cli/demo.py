@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -32,7 +34,7 @@ from quant.cli.options import generation_options, given_settings
     "--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the first video; each next one adds 1."
 )
 @generation_options
-@click.option("--force", is_flag=True, help="Replace DIR if it exists.")
+@click.option("--force", is_flag=True, help="Replace DIR if it holds another demo.")
 def demo(
     model: Path | None,
     prompts: Path | None,
@@ -43,34 +45,35 @@ def demo(
     force: bool,
     **generation: float | None,
 ) -> None:
-    """Calibrate five recipes on a small model, make videos with each, and put them side by side in one HTML file.
+    """Calibrate five recipes on a small model, and evaluate each against the original: one HTML report.
 
-    Same prompts, seeds and initial latents for every model; runs on a CPU. Without options it needs a clone of the
-    repository, which holds the model and its prompts. Size, frames, steps and guidance are those of generation.json
-    in the model's folder where they are not given.
+    Same prompts, seeds and initial latents for every model; runs on a CPU. The same command goes on with a demo that
+    was killed. Without options it needs a clone of the repository, which holds the model and its prompts. Size,
+    frames, steps and guidance are those of generation.json in the model's folder where they are not given.
     """
-    from quant.checkpoint.folder import new_folder
     from quant.cli.progress import StepBars
-    from quant.eval.demo import PAGE, read_lines, run_demo
-    from quant.eval.report.table import summary
-    from quant.eval.shapes.example import shapes_example
+    from quant.eval.demo import PAGE, run_demo
+    from quant.eval.report.summary import notes, summary
+    from quant.eval.report.table import as_text
+    from quant.eval.shapes.example import read_lines, shapes_example
 
     if model is None or prompts is None or calibration is None:
         example = shapes_example()
         model, prompts = model or example.model, prompts or example.prompts
         calibration = calibration or example.calibration
-    texts = read_lines(prompts)
-    with StepBars() as bars, new_folder(out, force=force) as work:
+    with StepBars() as bars:
         results = run_demo(
             model,
-            work,
+            out,
             calibration=calibration,
-            prompts=_spread(texts, clips),
+            prompts=_spread(read_lines(prompts), clips),
             settings=given_settings(generation),
             seed=seed,
+            force=force,
+            command=shlex.join(["quant", *sys.argv[1:]]),
             progress=bars.show,
         )
-    click.echo(summary(results))
+    click.echo("\n".join([as_text(summary(results)), "", *notes(results)]))
     click.echo(f"\nopen {(out / PAGE).resolve()}")
 
 

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from quant.cli.eval_fetch import fetch
+from quant.cli.eval_vbench import vbench
 from quant.cli.options import generation_options, given_settings
+from quant.cli.progress import StepBars, silence_loading
 from quant.errors import QuantError
 
 if TYPE_CHECKING:
@@ -25,6 +27,7 @@ def evaluate() -> None:
 
 
 evaluate.add_command(fetch)
+evaluate.add_command(vbench)
 
 
 @evaluate.command()
@@ -37,7 +40,16 @@ evaluate.add_command(fetch)
 @click.option("--dtype", type=click.Choice(["float32", "bfloat16", "float16"]), help="What models compute in.")
 @click.option("--device", metavar="NAME", help="Where it runs.  [default: cuda where there is one, else cpu]")
 @click.option("--references", metavar="DIR", help="Real clips, for distances to real videos.")
+@click.option("--lpips", type=click.Choice(["alex", "vgg"]), multiple=True, help="May be given twice.")
+@click.option(
+    "--fvd",
+    multiple=True,
+    metavar="NETWORK",
+    help="i3d, i3d-google, torchscript:FILE, videomae:DIR or vjepa:DIR (or a hub id); may be given often.",
+)
+@click.option("--clip", metavar="DIR", help="A CLIP model, a folder or a hub id.")
 @click.option("--name", metavar="NAME", help="Of the run's folder.  [default: the model's or the config file's]")
+@click.option("--gpu", metavar="NAME", help="Predict a step on this GPU, too; names are `quant bench block`'s.")
 @click.option("--no-speed", is_flag=True, help="Time nothing.")
 @click.option(
     "--out",
@@ -54,6 +66,9 @@ def run(model: str, candidates: tuple[str, ...], out: Path, quiet: bool, **optio
     \b
     quant eval run CONFIG.yaml
     quant eval run MODEL CANDIDATE... --prompts FILE
+
+    Metric networks that are not named are those that `quant eval fetch` brought (I3D, LPIPS), or those in the folder
+    `metric_networks` beside MODEL.
 
     Same prompts, seeds and initial latents for all. It may be interrupted at any moment: the same command, or
     `quant eval resume`, goes on where it was. Under torchrun its processes share the videos.
@@ -100,7 +115,7 @@ def _config(model: str, candidates: tuple[str, ...], options: Mapping[str, Any])
     generation = ("height", "width", "num_frames", "num_inference_steps", "guidance_scale")
     settings = given_settings({name: options[name] for name in generation}).given()
     if Path(model).suffix.lower() in (".yaml", ".yml"):
-        given = [name for name, value in options.items() if value not in (None, False)]
+        given = [name for name, value in options.items() if value not in (None, False, ())]
         if candidates or given:
             what = f"candidate {candidates[0]}" if candidates else f"option '{given[0]}'"
             raise QuantError(f"{model}: says all there is to do; move {what} into it")
@@ -118,7 +133,11 @@ def _config(model: str, candidates: tuple[str, ...], options: Mapping[str, Any])
         "dtype": options["dtype"],
         "device": options["device"],
         "references": options["references"],
-        "speed": False if options["no_speed"] else None,
+        "metrics": {
+            **{name: list(options[name]) for name in ("lpips", "fvd") if options[name]},
+            **({"clip": options["clip"]} if options["clip"] else {}),
+        },
+        "speed": False if options["no_speed"] else {"gpu": options["gpu"]} if options["gpu"] else None,
     }
     return from_dict(body, source="command line", base=Path.cwd(), name=Path(model).resolve().name), None
 
@@ -130,11 +149,12 @@ def _finish(folder: Path) -> None:
     """
     if os.environ.get("RANK", "0") != "0":
         return
-    from quant.cli.eval_table import score_table
+    from quant.eval.report.summary import notes, summary
+    from quant.eval.report.table import as_text
     from quant.eval.runs.schema import read_results
 
     results = read_results(folder)
-    click.echo(score_table(results))
+    click.echo("\n".join([as_text(summary(results)), "", *notes(results)]))
     for lacking in results["missing"]:
         click.echo(f"no {lacking['metric']}: {lacking['why']}")
     click.echo(f"\nresults  {(folder / 'results.json').resolve()}\nvideos   {(folder / 'videos').resolve()}")
@@ -152,8 +172,6 @@ class _Bars:
     """Progress bars, or none; of several processes, only the first has any."""
 
     def __init__(self, quiet: bool) -> None:
-        from quant.cli.progress import StepBars
-
         self._bars = None if quiet or os.environ.get("RANK", "0") != "0" else StepBars()
 
     def show(self, what: str, done: int, total: int) -> None:
@@ -161,6 +179,7 @@ class _Bars:
             self._bars.show(what, done, total)
 
     def __enter__(self) -> _Bars:
+        silence_loading()
         return self
 
     def __exit__(self, *error: Any) -> None:

@@ -30,9 +30,19 @@ class StepBars:
         self._what, self._bar = "", None
 
     def __enter__(self) -> StepBars:
+        silence_loading()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._close()
+
+
+def silence_loading() -> None:
+    """diffusers and transformers draw bars for every part they load, in the middle of ours."""
+    from diffusers.utils import logging as diffusers_logging
+    from transformers.utils import logging as transformers_logging
+
+    diffusers_logging.disable_progress_bar()
+    transformers_logging.disable_progress_bar()

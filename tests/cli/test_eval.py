@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -41,6 +43,26 @@ def test_run_resume_and_compare(models: Path, tmp_path: Path, monkeypatch: pytes
     assert compared.exit_code == 0, compared.output
     line = next(line for line in compared.stdout.splitlines() if " ssim " in line)
     assert line.split()[-3:] == ["+0", "[+0,", "+0]"]
+
+
+def test_vbench_rates_every_model(models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """VBench itself is played: what is given to it, and what is made of its scores."""
+    ran = CliRunner().invoke(main, ["eval", "run", str(models / "c.yaml"), "--out", str(tmp_path), "--quiet"])
+    assert ran.exit_code == 0, ran.output
+    (folder,) = tmp_path.iterdir()
+    asked = []
+
+    def play(videos: Path, samples: list[str], **options: Any) -> dict[str, Any]:
+        assert all((videos / f"{sample}.mp4").is_file() for sample in samples)
+        asked.append((videos.name, len(samples), options["dimensions"]))
+        return {"dynamic_degree": {"score": 0.25 * len(asked), "videos": dict.fromkeys(samples, 0.5)}}
+
+    monkeypatch.setattr("quant.eval.vbench.running.run_vbench", play)
+    rated = CliRunner().invoke(main, ["eval", "vbench", str(folder), "--dimension", "dynamic_degree"])
+    assert rated.exit_code == 0, rated.output
+    assert asked == [("original", 2, ("dynamic_degree",)), ("fp8", 2, ("dynamic_degree",))]
+    assert [line.split()[-1] for line in rated.stdout.splitlines()[1:3]] == ["0.2500", "0.5000"]
+    assert json.loads((folder / "vbench.json").read_text())["fp8"]["dynamic_degree"]["score"] == 0.5
 
 
 @pytest.mark.parametrize(

@@ -9,9 +9,10 @@ from click.testing import CliRunner
 
 import quant
 from quant.cli import main
-from quant.eval.demo import RECIPES
-from quant.eval.results import read_results
-from quant.eval.shapes.example import shapes_example
+from quant.errors import QuantError
+from quant.eval.demo import RECIPES, run_demo
+from quant.eval.runs.schema import read_results
+from quant.eval.shapes.example import read_lines, shapes_example
 from tests.tiny_pipeline import save_pipeline
 
 
@@ -19,27 +20,57 @@ def test_the_demo_end_to_end(tmp_path: Path) -> None:
     model = save_pipeline(tmp_path / "model")
     prompts = tmp_path / "prompts.txt"
     prompts.write_text("a red fox\na blue bird\nsnow\n")
-    ran = CliRunner().invoke(
-        main,
-        [
-            *("demo", "--model", str(model), "--prompts", str(prompts), "--calibration", str(prompts)),
-            *("--clips", "2", "--out", str(tmp_path / "demo")),
-        ],
-    )
+    out = tmp_path / "demo"
+    command = ["demo", "--model", str(model), "--prompts", str(prompts), "--calibration", str(prompts)]
+    ran = CliRunner().invoke(main, [*command, "--clips", "2", "--out", str(out)])
     assert ran.exit_code == 0, ran.stderr
     assert "reference arithmetic on a CPU: not a kernel's time" in ran.stdout
-    assert f"open {tmp_path / 'demo' / 'index.html'}" in ran.stdout
-    results = read_results(tmp_path / "demo" / "results.json")
-    assert [sample.prompt for sample in results.samples] == ["a red fox", "a blue bird"]
-    assert [candidate.name for candidate in results.candidates] == list(RECIPES)
-    for candidate in results.candidates:
-        folder = tmp_path / "demo" / candidate.name
-        assert candidate.stored_bytes == quant.inspect(folder).components[0].nbytes
-        assert min(candidate.psnr) > 20
-    assert results.calibration_prompts == 3  # all there are; SAMPLES at most
-    assert "calibrated on 3 other prompts" in ran.stdout
-    page = (tmp_path / "demo" / "index.html").read_text()
-    assert page.count("<canvas") == 2 * (1 + 2 * 5)
+    assert f"open {out / 'index.html'}" in ran.stdout
+    results = read_results(out / "results.json")
+    assert {sample["prompt"] for sample in results["samples"]} == {"a red fox", "a blue bird"}
+    candidates = results["models"][1:]
+    assert sorted(candidate["name"] for candidate in candidates) == sorted(RECIPES)
+    for candidate in candidates:
+        folder = out / "checkpoints" / candidate["name"]
+        assert candidate["stored_bytes"] == quant.inspect(folder).components[0].nbytes
+        assert candidate["summary"]["psnr"]["value"] > 20
+        needs_data = candidate["name"] != "fp8-dynamic"
+        assert candidate["calibration_prompts"] == (3 if needs_data else None)  # all there are; SAMPLES at most
+        assert results["speed"]["models"][candidate["name"]]["stages"]["step"]["median"] > 0
+    page = (out / "index.html").read_text()
+    assert all(recipe in page for recipe in RECIPES)
+    begun = {path: path.stat().st_mtime_ns for path in out.rglob("*.mkv")}
+    again = CliRunner().invoke(main, [*command, "--clips", "2", "--out", str(out)])
+    assert again.exit_code == 0, again.stderr
+    assert {path: path.stat().st_mtime_ns for path in out.rglob("*.mkv")} == begun
+    other = CliRunner().invoke(main, [*command, "--clips", "1", "--out", str(out)])
+    assert (other.exit_code, "is not of this demo" in other.stderr) == (2, True)
+
+
+def test_what_no_demo_made_is_not_replaced(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("years of work")
+    for force in (False, True):
+        with pytest.raises(QuantError, match="choose another --out"):
+            run_demo(
+                tmp_path / "model",
+                tmp_path,
+                calibration=tmp_path / "c.txt",
+                prompts=["x"],
+                settings=quant.GenerationSettings(),
+                force=force,
+            )
+    assert (tmp_path / "thesis.tex").read_text() == "years of work"
+
+
+def test_lines_of_a_prompt_file(tmp_path: Path) -> None:
+    file = tmp_path / "prompts.txt"
+    file.write_text("a fox\n\n  snow \n")
+    assert read_lines(file) == ["a fox", "snow"]
+    file.write_text("\n")
+    with pytest.raises(QuantError, match="no prompts in it"):
+        read_lines(file)
+    with pytest.raises(QuantError, match="cannot be read as a prompt file"):
+        read_lines(tmp_path / "none.txt")
 
 
 def test_an_installation_without_the_repository_says_what_to_give(

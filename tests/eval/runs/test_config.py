@@ -32,7 +32,7 @@ def test_a_file_reads_back_from_its_dictionary(tmp_path: Path) -> None:
         (GOOD + "settings: {hight: 3}", "'settings': got an unexpected keyword argument 'hight'"),
         (GOOD + "settings: {height: -3}", "'settings': generation setting 'height': must be a positive whole"),
         (GOOD + "metrics: {lpips: [squeeze]}", "'metrics.lpips' must be alex or vgg, got 'squeeze'"),
-        (GOOD + "speed: {round: 3}", "unknown key 'speed.round'; known: compile, rounds"),
+        (GOOD + "speed: {round: 3}", "unknown key 'speed.round'; known: compile, gpu, rounds"),
         (GOOD + "dtype: int8", "'dtype' must be one of float32, bfloat16, float16, got 'int8'"),
         (GOOD + "sensitivity: {other: s.json}", r"'sensitivity' must name candidates \(w8a8\), got 'other'"),
         (GOOD + "version: 2", "'version' this program reads version 1, got 2"),

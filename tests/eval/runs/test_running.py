@@ -14,11 +14,14 @@ import yaml
 from filelock import FileLock
 
 from quant.errors import QuantError
+from quant.eval.metrics.frechet import frechet_distance
+from quant.eval.metrics.kernel_distance import polynomial_mmd
 from quant.eval.metrics.paired import paired_psnr
+from quant.eval.networks.features import extractor
 from quant.eval.runs.models import Model, load_pipeline
 from quant.eval.runs.running import resume, run_evaluation
 from quant.eval.runs.schema import read_results
-from quant.eval.runs.video_files import read_words, to_frames
+from quant.eval.runs.video_files import read_words, to_frames, write_bytes
 from tests.eval.runs.conftest import tiny
 
 
@@ -148,3 +151,58 @@ def test_figures_do_not_depend_on_the_number_of_processes(models: Path, tmp_path
         assert without_time(folder) == alone
         assert len(list((folder / "journal").glob("generated-*.jsonl"))) == world
     assert json.dumps(alone, allow_nan=False)
+
+
+VIDEOMAE = Path(__file__).parents[3] / "examples" / "shapes" / "metric_networks" / "videomae"
+SENSITIVITY = Path(__file__).parents[3] / "benchmarks" / "results" / "sensitivity_fp8-dynamic.json"
+
+
+def test_sets_are_compared_with_the_originals_and_with_the_first_frames_of_real_clips(
+    models: Path, tmp_path: Path
+) -> None:
+    clips = tmp_path / "clips"
+    clips.mkdir()
+    generator = np.random.default_rng(0)
+    videos = [generator.integers(0, 256, (7, 16, 16, 3), dtype=np.uint8) for _ in range(3)]
+    for number, video in enumerate(videos):
+        write_bytes(clips / f"{number}.mp4", video, fps=8)
+    asked = {"metrics": {"lpips": [], "fvd": [f"videomae:{VIDEOMAE}"]}, "references": str(clips)}
+    folder = run_evaluation(tiny(models, **asked, sensitivity={"fp8": str(SENSITIVITY)}), tmp_path)
+    found = read_results(folder)
+    ((name, sets),) = found["models"][1]["sets"].items()
+    network = extractor(f"videomae:{VIDEOMAE}")
+    assert name == f"fvd:{network.name}"
+    features = {
+        model["name"]: np.stack(
+            [
+                network(to_frames(read_words(folder / "frames" / model["fingerprint"] / f"{sample['id']}.mkv")))
+                for sample in found["samples"]
+            ]
+        )
+        for model in found["models"]
+    }
+    real = np.stack([network((video[:5] / 255).astype(np.float32)) for video in videos])
+    assert sets["to_real"]["value"] == pytest.approx(frechet_distance(features["fp8"], real))
+    assert sets["to_original"]["value"] == pytest.approx(frechet_distance(features["fp8"], features["original"]))
+    assert sets["mmd_to_real"] == pytest.approx(polynomial_mmd(features["fp8"], real))
+    assert sets["to_real"]["enough"] is False
+    assert sets["to_real"]["warning"]
+    assert found["models"][0]["sets"][name]["to_original"] is None
+    assert found["models"][1]["sensitivity"]["recipe"] == "general/fp8-dynamic"
+    write_bytes(clips / "short.mp4", videos[0][:4], fps=8)
+    with pytest.raises(QuantError, match=r"short\.mp4"):
+        run_evaluation(tiny(models, **asked), tmp_path)
+
+
+def test_times_are_taken_once_for_the_same_models(models: Path, tmp_path: Path) -> None:
+    config = tiny(models, speed={"rounds": 1, "gpu": "h100-sxm"})
+    folder = run_evaluation(config, tmp_path)
+    speed = read_results(folder)["speed"]
+    assert set(speed["models"]) == {"original", "fp8"}
+    assert speed["models"]["fp8"]["stages"]["step"]["n"] == 2
+    predicted = speed["estimated"]["models"]
+    assert predicted["fp8"]["step_s"] > 0 and predicted["original"]["step_s"] > 0
+    assert speed["estimated"]["gpu"] == "h100-sxm"
+    assert speed["label"] == "reference arithmetic on a CPU: not a kernel's time"
+    run_evaluation(config, tmp_path)
+    assert read_results(folder)["speed"] == speed

@@ -1,0 +1,86 @@
+"""The results of an evaluation in one table, a line a model: what terminals and READMEs show."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from quant.eval.report.table import Table, decibels, megabytes
+
+#: metric, heading, digits after the point, whether its interval is shown
+_COLUMNS = (
+    ("psnr", "PSNR dB", 1, True),
+    ("ssim", "SSIM", 3, True),
+    ("temporal_psnr", "temporal", 1, False),
+    ("lpips_alex", "LPIPS alex", 3, False),
+    ("lpips_vgg", "LPIPS vgg", 3, False),
+    ("judged", "as asked", 3, False),
+    ("clip_frame", "CLIP frame", 3, False),
+    ("clip_prompt", "CLIP prompt", 3, False),
+)
+_LEVELS = ((0.01, "within 1%"), (0.001, "within 0.1%"))
+
+
+def summary(results: Mapping[str, Any]) -> Table:
+    """The original first; columns that no model has a figure for are left out.
+
+    Args:
+        results: those of `results.json`.
+    """
+    models = results["models"]
+    columns = [column for column in _COLUMNS if any(column[0] in model["summary"] for model in models)]
+    headings = ["model", "scheme", *(heading for _, heading in _LEVELS), "stored", "of bf16"]
+    headings += [heading for _, heading, _, _ in columns]
+    if results["speed"] is not None:
+        headings.append("s/step")
+    return Table(tuple(headings), tuple(_row(model, columns, results["speed"]) for model in models), words=4)
+
+
+def notes(results: Mapping[str, Any]) -> list[str]:
+    """What the figures of the table mean, a sentence a line."""
+    count = len(results["samples"])
+    lines = [
+        f"{count} samples, same seeds and initial latents; in brackets the 95% interval over them. PSNR, SSIM, "
+        "temporal PSNR and LPIPS are of each video against the original's.",
+        "within: all metrics' losses to the original are below that, with the interval taken into account.",
+    ]
+    if results["speed"] is not None:
+        lines.append(f"s/step: one denoising step of one video, {results['speed']['label']}.")
+    return lines
+
+
+def overall(model: Mapping[str, Any], level: float) -> str:
+    """`pass` where every metric passes; else how many fail, or have too few samples."""
+    found = [each["verdict"] for each in model["verdicts"] if each["level"] == level]
+    if not found:
+        return "-"
+    for verdict, words in (("fail", "fail"), ("not enough samples", "few samples")):
+        if count := found.count(verdict):
+            return f"{words} ({count} of {len(found)})"
+    return "pass"
+
+
+def _row(
+    model: Mapping[str, Any], columns: list[tuple[str, str, int, bool]], speed: Mapping[str, Any] | None
+) -> tuple[str, ...]:
+    stored, whole = model["stored_bytes"], model["bf16_bytes"]
+    cells = [model["name"], model["scheme"], *(overall(model, level) for level, _ in _LEVELS)]
+    cells += ["-", "-"] if stored is None else [megabytes(stored), f"{stored / whole:.0%}" if whole else "-"]
+    cells += [_cell(model["summary"].get(metric), digits, interval) for metric, _, digits, interval in columns]
+    if speed is not None:
+        stages = speed["models"].get(model["name"], {}).get("stages") or {}
+        median = (stages.get("step") or {}).get("median")
+        cells.append("-" if median is None else f"{median:.3f}")
+    return tuple(cells)
+
+
+def _cell(estimate: Mapping[str, Any] | None, digits: int, interval: bool) -> str:
+    if estimate is None:
+        return "-"
+    identical = estimate.get("identical", 0)
+    if estimate["value"] is None:
+        return decibels(float("inf")) if identical else "-"
+    text = f"{estimate['value']:.{digits}f}"
+    if interval and estimate["low"] is not None:
+        text += f" [{estimate['low']:.{digits}f}, {estimate['high']:.{digits}f}]"
+    return f"{text}, {identical} identical" if identical else text

@@ -1,0 +1,80 @@
+"""The times of a run's models, taken once, and beside them what a roofline model predicts for a named GPU."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import quant
+from quant.eval.generation import initial_latents
+from quant.eval.runs.config import ORIGINAL, SpeedSettings
+from quant.eval.runs.files import hash_of, write_json
+from quant.eval.runs.folder import RunFolder
+from quant.eval.runs.generating import complete_call
+from quant.eval.runs.inputs import Sample
+from quant.eval.runs.models import Loader, Model
+from quant.eval.runs.results import without_infinity
+
+#: Text tokens of the pipelines whose call has no argument for them.
+_TEXT_TOKENS = 512
+
+
+def timed(
+    run: RunFolder,
+    how: SpeedSettings,
+    models: Sequence[Model],
+    samples: Sequence[Sample],
+    settings: quant.GenerationSettings,
+    conditions: Mapping[str, Any],
+    load: Loader,
+    progress: Callable[[str, int, int], None],
+) -> dict[str, Any]:
+    """The "speed" of the results: read, where the very same models were timed in the same way before."""
+    from quant.eval.speed.pipelines import time_pipelines
+
+    which = [[model.name, model.fingerprint] for model in models]
+    path = run.path / f"speed-{hash_of([which, how.rounds, how.compile, how.gpu])[:8]}.json"
+    if path.is_file():
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    used = samples[: how.rounds]
+    loaders = {model.name: partial(load, model, conditions["dtype"], conditions["device"]) for model in models}
+    pipeline = loaders[ORIGINAL]()
+    call = complete_call(pipeline, settings)
+    latents = initial_latents(pipeline, call, [sample.seed for sample in used]).values
+    estimated = None if how.gpu is None else _estimated(how.gpu, pipeline, models, call, latents.shape[1:])
+    del pipeline
+    prompts = [sample.prompt for sample in used]
+    found = time_pipelines(loaders, prompts, latents, call, rounds=how.rounds, compiled=how.compile, progress=progress)
+    body = dict(without_infinity({**found, "estimated": estimated}))
+    write_json(path, body)
+    return body
+
+
+def _estimated(
+    gpu: str, pipeline: Any, models: Sequence[Model], call: Mapping[str, Any], latents: Sequence[int]
+) -> dict[str, Any] | None:
+    """Of the original and of the candidates that hold their recipe; None where nothing can be predicted."""
+    from quant.eval.speed.estimating import estimates
+
+    recipes: dict[str, quant.Recipe | None] = {ORIGINAL: None}
+    for model in models[1:]:
+        file = model.folder / "recipe.yaml"
+        if file.is_file():
+            recipes[model.name] = quant.Recipe.from_yaml(file.read_text(encoding="utf-8"))
+    parameters = inspect.signature(type(pipeline).__call__).parameters
+
+    def value(name: str, default: float) -> float:
+        found = call.get(name, parameters[name].default if name in parameters else default)
+        return float(found) if isinstance(found, int | float) else default
+
+    return estimates(
+        models[0].folder,
+        recipes,
+        gpu,
+        latents=latents,
+        text_tokens=int(value("max_sequence_length", _TEXT_TOKENS)),
+        guidance=value("guidance_scale", 1.0) > 1,
+    )
