@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from quant.eval.metrics.feature_sets import checked
+
 Features = npt.NDArray[np.floating]
 _Array = npt.NDArray[np.float64]
 _LEVEL = 0.95
@@ -28,7 +30,7 @@ def frechet_distance(a: Features, b: Features, *, ddof: int = 1) -> float:
     fewer samples than dimensions, where a matrix square root is not. All in float64. `ddof` 1 divides by N - 1.
     Raises ValueError for other shapes, fewer than two vectors and values that are not finite.
     """
-    one, other = _checked(a, b)
+    one, other = checked(a, b)
     shift = one.mean(axis=0) - other.mean(axis=0)
     left, right = _root(one, ddof), _root(other, ddof)
     spread = np.sum(left**2) + np.sum(right**2)
@@ -61,7 +63,7 @@ def fvd(a: Features, b: Features, *, paired: bool, repeats: int = 100, seed: int
     value plus the middle 95% of the halves' deviations from their mean, cut at 0; none for fewer than four vectors.
     Extrapolation (Chong & Forsyth 2020, arXiv 1911.07023): a straight line in 1/N, only for N > D.
     """
-    one, other = _checked(a, b)
+    one, other = checked(a, b)
     if paired and len(one) != len(other):
         raise ValueError(f"{len(one)} and {len(other)} feature vectors are no pairs")
     n, dimension = min(len(one), len(other)), one.shape[1]
@@ -100,14 +102,3 @@ def _root(features: _Array, ddof: int) -> _Array:
     """A matrix R of min(N, D) rows with R'R the covariance."""
     centred = (features - features.mean(axis=0)) / np.sqrt(len(features) - ddof)
     return np.asarray(np.linalg.qr(centred, mode="r")) if len(centred) > centred.shape[1] else centred
-
-
-def _checked(a: Features, b: Features) -> tuple[_Array, _Array]:
-    one, other = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
-    if one.ndim != 2 or other.ndim != 2 or one.shape[1] != other.shape[1]:
-        raise ValueError(f"features of shape {one.shape} and {other.shape} cannot be compared")
-    if min(len(one), len(other)) < 2:
-        raise ValueError("a set of one video has no covariance: two or more are needed")
-    if not (np.isfinite(one).all() and np.isfinite(other).all()):
-        raise ValueError("the features hold values that are not finite")
-    return one, other

@@ -8,6 +8,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from quant.eval.metrics.feature_sets import checked
+
 
 def polynomial_mmd(a: npt.NDArray[np.floating], b: npt.NDArray[np.floating], *, paired: bool = False) -> float:
     """The unbiased estimate with the kernel (x·y / D + 1)³ of features [Na, D] and [Nb, D], in float64.
@@ -16,13 +18,7 @@ def polynomial_mmd(a: npt.NDArray[np.floating], b: npt.NDArray[np.floating], *, 
     estimate far below 0; it is left out, as a vector's product with itself is (Gretton et al. 2012, equation 4).
     Raises ValueError for other shapes, fewer than two vectors and values that are not finite.
     """
-    one, other = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
-    if one.ndim != 2 or other.ndim != 2 or one.shape[1] != other.shape[1]:
-        raise ValueError(f"features of shape {one.shape} and {other.shape} cannot be compared")
-    if min(len(one), len(other)) < 2:
-        raise ValueError("a set of one video cannot be compared: two or more are needed")
-    if not (np.isfinite(one).all() and np.isfinite(other).all()):
-        raise ValueError("the features hold values that are not finite")
+    one, other = checked(a, b)
     if paired and len(one) != len(other):
         raise ValueError(f"{len(one)} and {len(other)} feature vectors are no pairs")
     across = _kernel(one, other)
