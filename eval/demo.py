@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from quant.errors import QuantError
 from quant.eval.report.notebook import render
 from quant.eval.runs.config import EvaluationConfig, SpeedSettings
 from quant.eval.runs.files import write_json
+from quant.eval.runs.progress import Progress, silent
 from quant.eval.runs.running import run_evaluation
 from quant.eval.runs.schema import read_results
 
@@ -24,9 +25,6 @@ ROUNDS = 3
 PAGE, RESULTS = "index.html", "results.json"
 #: Says what a folder is the demo of, so that the same one goes on in it and another does not.
 _REQUEST = "demo.json"
-
-#: Called with what is being done, how much of it is done, and of how much.
-Progress = Callable[[str, int, int], None]
 
 
 def run_demo(
@@ -40,7 +38,7 @@ def run_demo(
     seed: int = 0,
     force: bool = False,
     command: str = "",
-    progress: Progress = lambda what, done, total: None,
+    progress: Progress = silent,
 ) -> dict[str, Any]:
     """Calibrates `recipes`, makes every prompt's video with the original and each of them, and returns the results.
 

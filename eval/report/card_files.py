@@ -8,9 +8,25 @@ from pathlib import Path
 from typing import Any
 
 from quant.errors import QuantError
+from quant.eval.runs.config import ORIGINAL, shown
+from quant.eval.runs.folder import RunFolder
 
 CARD = "README.md"
 _MANIFEST = "quant_manifest.json"
+
+
+def sources(run: Path) -> dict[str, str]:
+    """By name, where the models of a run lie: its results only say the last parts of that.
+
+    Raises:
+        QuantError: the folder has no config.json.
+    """
+    file = RunFolder(run).config
+    try:
+        config = json.loads(file.read_text(encoding="utf-8"))["config"]
+        return {ORIGINAL: config["model"], **config["candidates"]}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise QuantError(f"{file}: does not say where the models of the run lie: {error}") from None
 
 
 def loading_code(checkpoint: Path, base: str) -> str:
@@ -18,7 +34,7 @@ def loading_code(checkpoint: Path, base: str) -> str:
 
     Args:
         checkpoint: a whole pipeline, a folder of components, or one component.
-        base: the pipeline that a checkpoint of components belongs to.
+        base: the pipeline that a checkpoint of components belongs to, a folder or a hub id.
     """
     name = checkpoint.resolve().name
     head = "import torch\nimport quant.diffusers  # teaches diffusers these checkpoints\n"
@@ -34,7 +50,7 @@ def loading_code(checkpoint: Path, base: str) -> str:
         place = name if single else f"{name}/{part}"
         lines.append(f'{part} = {kind}.from_pretrained("{place}", torch_dtype=torch.bfloat16)')
     given = ", ".join(f"{part}={part}" for part in classes)
-    lines.append(f'pipe = {pipeline}.from_pretrained("{base}", {given}, torch_dtype=torch.bfloat16)')
+    lines.append(f'pipe = {pipeline}.from_pretrained("{shown(base)}", {given}, torch_dtype=torch.bfloat16)')
     return head + "\n".join(lines) + "\n"
 
 

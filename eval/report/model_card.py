@@ -10,10 +10,10 @@ from typing import Any
 import quant
 from quant.errors import QuantError
 from quant.eval.report import speedup
-from quant.eval.report.card_files import base_license, loading_code
+from quant.eval.report.card_files import base_license, loading_code, sources
 from quant.eval.report.headline import levels
-from quant.eval.report.recorded import Recorded
-from quant.eval.report.words import duration, figure, interval, number, ordered, set_title, size
+from quant.eval.report.recorded import Recorded, stored_share
+from quant.eval.report.words import duration, figure, interval, level_text, number, ordered, set_title, share, size
 
 #: Stands in every card, so that one that was written by hand is not replaced.
 MARK = "<!-- written by `quant report --model-card` -->"
@@ -25,22 +25,22 @@ def model_card(recorded: Recorded, checkpoint: Path, candidate: str | None = Non
     Args:
         recorded: a run with the checkpoint as a candidate.
         checkpoint: its folder.
-        candidate: its name in the run; by default the one whose source is `checkpoint`.
+        candidate: its name in the run; by default the one that was made from `checkpoint`.
 
     Raises:
         QuantError: the run has no such candidate, or `checkpoint` is none.
     """
-    model = find_candidate(recorded, checkpoint, candidate)
+    places = sources(recorded.folder)
+    model = find_candidate(recorded, places, checkpoint, candidate)
     found = quant.inspect(checkpoint)
-    base = str(recorded.body["conditions"]["model"])
+    base = places[recorded.original["name"]]
     schemes = sorted({layer.scheme for part in found.components for layer in part.layers if layer.scheme is not None})
     title = checkpoint.resolve().name
     parts = [
         _front_matter(base, schemes),
         MARK,
         f"# {title}",
-        f"`{Path(base).name}` in {', '.join(f'`{scheme}`' for scheme in schemes)}: {size(model['stored_bytes'])} "
-        f"instead of {size(model['bf16_bytes'])} in bf16, {model['stored_bytes'] / model['bf16_bytes']:.0%}.",
+        f"`{Path(base).name}` in {', '.join(f'`{scheme}`' for scheme in schemes)}{_sizes(model)}.",
         "## Load it",
         f"```python\n{loading_code(checkpoint, base)}```",
         "## Quality",
@@ -55,8 +55,10 @@ def model_card(recorded: Recorded, checkpoint: Path, candidate: str | None = Non
     return "\n\n".join(parts) + "\n"
 
 
-def find_candidate(recorded: Recorded, checkpoint: Path, name: str | None) -> Mapping[str, Any]:
-    """The run's candidate that the checkpoint is."""
+def find_candidate(
+    recorded: Recorded, places: Mapping[str, str], checkpoint: Path, name: str | None
+) -> Mapping[str, Any]:
+    """The run's candidate that the checkpoint is; `places` are the models' folders by name."""
     names = ", ".join(model["name"] for model in recorded.candidates) or "none"
     if name is not None:
         found = [model for model in recorded.candidates if model["name"] == name]
@@ -64,7 +66,7 @@ def find_candidate(recorded: Recorded, checkpoint: Path, name: str | None) -> Ma
             raise QuantError(f"{recorded.folder}: has no candidate {name!r}; it has {names}")
         return found[0]
     place = checkpoint.resolve()
-    found = [model for model in recorded.candidates if Path(model["source"]).resolve() == place]
+    found = [each for each in recorded.candidates if Path(places.get(each["name"], "")).resolve() == place]
     if len(found) != 1:
         many = "no candidate" if not found else "several candidates"
         raise QuantError(f"{recorded.folder}: {many} made from {checkpoint}; name one with --candidate: {names}")
@@ -86,6 +88,13 @@ def _front_matter(base: str, schemes: list[str]) -> str:
     return f"---\n{yaml.safe_dump(body, sort_keys=False)}---"
 
 
+def _sizes(model: Mapping[str, Any]) -> str:
+    part = stored_share(model)
+    if part is None:
+        return ""
+    return f": {size(model['stored_bytes'])} instead of {size(model['bf16_bytes'])} in bf16, {share(part)}"
+
+
 def _quality(recorded: Recorded, model: Mapping[str, Any]) -> list[str]:
     judged = levels(recorded)
     rows = []
@@ -105,7 +114,7 @@ def _quality(recorded: Recorded, model: Mapping[str, Any]) -> list[str]:
             value = f"{distance['value']:.3g}" if distance["enough"] else _few(distance)
             told = interval(distance, 2) if distance["enough"] else ""
             rows.append((f"{set_title(key)} to the original’s videos", value, told, "", *("" for _ in judged)))
-    heads = ("metric", "value", "95% interval", "original", *(f"within {level * 100:g}%" for level in judged))
+    heads = ("metric", "value", "95% interval", "original", *(f"within {level_text(level)}" for level in judged))
     settings = ", ".join(f"{key} {value}" for key, value in recorded.body["conditions"]["settings"].items())
     about = (
         f"Against the unquantized model on {number(len(recorded.samples), 'sample')}: the same prompts, seeds and "
@@ -152,7 +161,7 @@ def _layers(components: Any) -> str:
 
 def _limits(recorded: Recorded, model: Mapping[str, Any]) -> str:
     said = [f"Measured on {number(len(recorded.samples), 'sample')} of one setting; other prompts may differ."]
-    unsure = {f"{v['level'] * 100:g}%" for v in model["verdicts"] if v["verdict"] == "not enough samples"}
+    unsure = {level_text(v["level"]) for v in model["verdicts"] if v["verdict"] == "not enough samples"}
     if unsure:
         said.append(f"Too few samples for some verdicts within {' and '.join(sorted(unsure))}.")
     for key, entry in (model.get("sets") or {}).items():

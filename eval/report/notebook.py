@@ -14,6 +14,7 @@ from typing import Any
 
 from quant.errors import QuantError
 from quant.eval.report.recorded import read
+from quant.eval.runs.files import write_text
 
 #: A link to notebooks/quality_vs_latency.py: not a module, so nothing imports it and runs its cells.
 SOURCE = "quality_vs_latency.jupytext"
@@ -45,10 +46,10 @@ def render(run: Path, *, out: Path | None = None) -> Path:
 
     text = resources.files("quant.eval.report").joinpath(SOURCE).read_text(encoding="utf-8")
     notebook = _executed(jupytext.reads(text, fmt="py:percent"), run)
-    notebook.metadata["title"] = f"{Path(recorded.body['conditions']['model']).name}: quality against latency"
-    _replace(folder / "report.ipynb", nbformat.writes(notebook))
+    notebook.metadata["title"] = f"{recorded.body['conditions']['model']}: quality against latency"
+    write_text(folder / "report.ipynb", nbformat.writes(notebook))
     page = folder / "report.html"
-    _replace(page, to_html(notebook))
+    write_text(page, to_html(notebook))
     return page
 
 
@@ -123,10 +124,3 @@ def _environment(values: Mapping[str, str]) -> Iterator[None]:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
-
-
-def _replace(path: Path, text: str) -> None:
-    """The file is the old one or the whole new one."""
-    part = path.with_name(f".{path.name}.part")
-    part.write_text(text, encoding="utf-8")
-    part.replace(path)

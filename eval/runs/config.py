@@ -157,6 +157,15 @@ def place(value: str, base: Path) -> str:
     return str(path.resolve()) if looks_like_a_path else value
 
 
+def shown(where: str) -> str:
+    """How results name a place: the last two parts of a path, anything else (a hub id) as it is.
+
+    Results are passed on: whose disk a folder lies on, and where, is not for their readers.
+    """
+    path = Path(where)
+    return "/".join(path.parts[-2:]).lstrip("/") if path.is_absolute() else where
+
+
 def named(folders: tuple[str, ...] | list[str]) -> dict[str, str]:
     """Candidates by name, the last part of each. Raises QuantError where two have the same."""
     found: dict[str, str] = {}

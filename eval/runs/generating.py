@@ -22,9 +22,9 @@ from quant.eval.runs.folder import GENERATED, RunFolder
 from quant.eval.runs.inputs import Sample
 from quant.eval.runs.journal import Record
 from quant.eval.runs.models import Model
+from quant.eval.runs.progress import Progress
 from quant.eval.runs.video_files import read_words, to_bytes, to_words, write_bytes, write_preview, write_words
 
-Progress = Callable[[str, int, int], None]
 #: Entries of the latents that are kept of every step: all of them would be larger than the videos.
 PROBED = 64
 

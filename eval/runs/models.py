@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -28,6 +29,8 @@ class Model:
     base: Path | None = None
 
 
+#: Folders of what diffusers' video pipelines call in every denoising step; Wan2.2 has two.
+_DENOISERS = ("transformer*", "unet*")
 #: Makes a pipeline: (model, dtype's name, device).
 Loader = Callable[[Model, str, str], Any]
 
@@ -39,20 +42,19 @@ def find_models(config: EvaluationConfig) -> tuple[Model, ...]:
 
 
 def load_pipeline(model: Model, dtype: str, device: str) -> Any:
-    """A pipeline as stock diffusers loads it."""
+    """A pipeline as stock diffusers loads it; of the original only what the model does not have itself."""
     import torch
     from diffusers import DiffusionPipeline
 
     import quant.diffusers
 
     kind = getattr(torch, dtype)
-    parts = {}
-    if model.base is not None:
-        folders = sorted(path.parent for path in model.folder.glob("*/config.json"))
-        parts = {part.name: quant.load(model.folder, component=part.name, dtype=kind) for part in folders}
-    pipeline = DiffusionPipeline.from_pretrained(model.base or model.folder, dtype=kind)
-    # Given as arguments to the general class, diffusers 0.42 leaves them out without a word.
-    pipeline.register_modules(**parts)
+    if model.base is None:
+        pipeline = DiffusionPipeline.from_pretrained(model.folder, dtype=kind)
+    else:
+        names = sorted(path.parent.name for path in model.folder.glob("*/config.json"))
+        parts = {name: quant.load(model.folder, component=name, dtype=kind) for name in names}
+        pipeline = _pipeline_class(model.base).from_pretrained(model.base, dtype=kind, **parts)
     pipeline.to(device)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
@@ -87,11 +89,22 @@ def _denoiser_sizes(folder: Path) -> dict[str, int | None]:
     from safetensors import safe_open
 
     stored = values = 0
-    for path in sorted(folder.glob("transformer*/*.safetensors")):
+    for path in sorted(path for part in _DENOISERS for path in folder.glob(f"{part}/*.safetensors")):
         stored += path.stat().st_size
         with safe_open(path, framework="pt") as file:
             values += sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118
     return {"stored_bytes": stored or None, "bf16_bytes": 2 * values or None}
+
+
+def _pipeline_class(folder: Path) -> Any:
+    """The class that a pipeline's folder names: the general one leaves parts that it is given out without a word."""
+    import diffusers
+
+    name = json.loads((folder / "model_index.json").read_text(encoding="utf-8")).get("_class_name")
+    found = getattr(diffusers, name, None) if isinstance(name, str) else None
+    if found is None:
+        raise QuantError(f"{folder}: diffusers has no pipeline {name}: calibrate with --full, and compare that folder")
+    return found
 
 
 def _model(name: str, source: str, original: Model | None) -> Model:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from quant.errors import QuantError
-from quant.eval.runs.config import EvaluationConfig, MetricNetworks
+from quant.eval.runs.config import EvaluationConfig, MetricNetworks, shown
 from quant.eval.runs.files import hash_of
 
 #: Raised when a score is computed in another way: old scores then do not count.
@@ -27,8 +27,15 @@ class Networks:
 
     @property
     def key(self) -> str:
-        """Says how videos are scored: scores of another key are not of this run."""
-        return hash_of([SCORING_VERSION, list(self.described)])[:16]
+        """Says how videos are scored: scores of another key are not of this run.
+
+        It holds the weights' hashes, and not where the networks lie.
+        """
+        ways = [
+            [each["metric"], {key: value for key, value in each["conventions"].items() if key != "source"}]
+            for each in self.described
+        ]
+        return hash_of([SCORING_VERSION, ways])[:16]
 
 
 def load_networks(config: EvaluationConfig, model: Path, shape: tuple[int, int, int], device: str) -> Networks:
@@ -96,7 +103,7 @@ class _Collector:
             conventions = {"range": "-1..1", "resize": "none", "frames": "the mean over all"}
             if stored is not None:
                 conventions["weights_sha256"] = stored.tensors_sha256
-            self.described.append({"metric": f"lpips_{name}", "name": f"LPIPS 0.1 {name}", "conventions": conventions})
+            self._describe(f"lpips_{name}", f"LPIPS 0.1 {name}", conventions)
         return found
 
     def extractor(self, spec: str, shape: tuple[int, int, int], device: str, *, required: bool) -> Any:
@@ -112,16 +119,20 @@ class _Collector:
         kind = f"fvd:{spec.partition(':')[0]}"
         found = self._attempt(kind, load, required)
         if found is not None:
-            conventions = dict(found.conventions)
-            self.described.append({"metric": f"fvd:{found.name}", "name": spec, "conventions": conventions})
+            name, colon, where = spec.partition(":")
+            self._describe(f"fvd:{found.name}", f"{name}{colon}{shown(where)}", found.conventions)
         return found
 
     def clip(self, where: str, device: str) -> Any:
         from quant.eval.networks.clip import load
 
         found = load(where, device=device)
-        self.described.append({"metric": "clip", "name": where, "conventions": dict(found.conventions)})
+        self._describe("clip", shown(where), found.conventions)
         return found
+
+    def _describe(self, metric: str, name: str, conventions: Mapping[str, Any]) -> None:
+        told = {key: shown(value) if key == "source" else value for key, value in conventions.items()}
+        self.described.append({"metric": metric, "name": name, "conventions": told})
 
     def _attempt(self, metric: str, load: Callable[[], Any], required: bool) -> Any:
         try:

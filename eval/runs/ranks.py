@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from quant.errors import QuantError
 
@@ -42,6 +42,24 @@ class Ranks:
             import torch.distributed
 
             torch.distributed.barrier()
+
+    def agree(self, value: Any) -> None:
+        """Returns when all processes have given the same plain value.
+
+        Raises:
+            QuantError: in all of them, where one has another.
+        """
+        if self.world > 1:
+            import torch.distributed
+
+            every: list[Any] = [None] * self.world
+            torch.distributed.all_gather_object(every, value)
+            other = next((rank for rank in range(self.world) if every[rank] != every[0]), None)
+            if other is not None:
+                raise QuantError(
+                    f"process {other} would make another run than process 0: all need the same models, prompts, "
+                    "settings, versions and kind of GPU"
+                )
 
     def device(self, device: str) -> str:
         """The device of this process: its own GPU where "cuda" was said."""

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from quant.eval.runs.config import ORIGINAL
+from quant.eval.runs.config import ORIGINAL, shown
 from quant.eval.runs.folder import RunFolder
 from quant.eval.runs.inputs import Sample
 from quant.eval.runs.journal import Record
@@ -47,7 +47,8 @@ def model_results(
     for model in models:
         records = scored[model.name]
         values = values_of(records, samples)
-        entry = {"name": model.name, "source": model.source, "fingerprint": model.fingerprint, **describe(model)}
+        entry: dict[str, Any] = {"name": model.name, "source": shown(model.source), "fingerprint": model.fingerprint}
+        entry |= describe(model)
         entry["scores"] = {sample.id: records[sample.id]["scores"] for sample in samples}
         entry["per_frame_psnr"] = {sample.id: records[sample.id]["per_frame_psnr"] for sample in samples}
         entry["summary"] = {metric: _summary(metric, found) for metric, found in values.items()}

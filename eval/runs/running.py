@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from importlib import metadata
@@ -18,13 +18,14 @@ import numpy as np
 
 import quant
 from quant.errors import QuantError
-from quant.eval.runs.config import ORIGINAL, EvaluationConfig, from_dict
+from quant.eval.runs.config import ORIGINAL, EvaluationConfig, from_dict, shown
 from quant.eval.runs.files import hash_of, remove_unfinished, write_json, write_text
 from quant.eval.runs.folder import RunFolder
 from quant.eval.runs.generating import find_made, make_videos, write_viewable
 from quant.eval.runs.inputs import Sample, find_clips, make_samples, read_prompts
 from quant.eval.runs.models import Loader, Model, find_models, load_pipeline
 from quant.eval.runs.networks import Networks, load_networks
+from quant.eval.runs.progress import Progress, silent
 from quant.eval.runs.ranks import Ranks, ranks
 from quant.eval.runs.references import features_path, keep_features
 from quant.eval.runs.results import FORMAT_VERSION, KIND, model_results, without_infinity
@@ -32,13 +33,7 @@ from quant.eval.runs.schema import validate
 from quant.eval.runs.scoring import find_scores, score_videos
 from quant.eval.runs.timing import timed
 
-#: Called with what is being done, how much of it is done, and of how much.
-Progress = Callable[[str, int, int], None]
 _PACKAGES = ("torch", "diffusers", "quant-video")
-
-
-def _silent(what: str, done: int, total: int) -> None:
-    pass
 
 
 def run_evaluation(
@@ -47,7 +42,7 @@ def run_evaluation(
     *,
     command: str = "",
     source: str | None = None,
-    progress: Progress = _silent,
+    progress: Progress = silent,
     load: Loader = load_pipeline,
 ) -> Path:
     """Makes or continues the run of `config` below `out`, and returns its folder.
@@ -63,47 +58,50 @@ def run_evaluation(
         load: makes pipelines.
 
     Raises:
-        QuantError: prompts, models or settings that cannot be used; another process works on the same run.
+        QuantError: prompts, models or settings that cannot be used; another process works on the same run; the
+            processes of this one have different models, versions or GPUs.
     """
     samples = make_samples(read_prompts(config.prompts, config.samples), config.seeds)
     models = find_models(config)
     conditions = _conditions(config, models[0])
     key = _key(conditions)
-    folder = out / f"{config.name}-{key[:8]}"
+    run = RunFolder(out / f"{config.name}-{key[:8]}")
     kept = {
         "config": config.to_dict(),
         "samples": [[sample.prompt, sample.seed] for sample in samples],
         "conditions": conditions,
-        "provenance": {"command": command, "machine": _machine(conditions["device"]), "fps": config.fps},
+        "provenance": {"command": command, "machine": _machine(), "fps": config.fps},
     }
     with ranks() as these:
+        these.agree([key, [model.fingerprint for model in models], [sample.id for sample in samples]])
         if these.first:
-            folder.mkdir(parents=True, exist_ok=True)
             if source is not None:
-                write_text(folder / "config.yaml", source)
-            write_json(folder / "config.json", kept)
+                write_text(run.path / "config.yaml", source)
+            write_json(run.config, kept)
         these.wait()
-        _work(folder, config, samples, models, kept, these, progress, load)
-    return folder
+        _work(run.path, config, samples, models, kept, these, progress, load)
+    return run.path
 
 
-def resume(folder: Path, *, progress: Progress = _silent, load: Loader = load_pipeline) -> Path:
+def resume(folder: Path, *, progress: Progress = silent, load: Loader = load_pipeline) -> Path:
     """Finishes the run in `folder`, from what is in it alone.
 
     Raises:
         QuantError: it is no run, or the original or the installed versions are not those it was begun with.
     """
+    file = RunFolder(folder).config
     try:
-        kept = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        kept = json.loads(file.read_text(encoding="utf-8"))
+        samples = [Sample(prompt, seed) for prompt, seed in kept["samples"]]
+        begun = kept["conditions"]
+        config = from_dict(kept["config"], source=str(file), base=folder)
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise QuantError(f"{folder}: not the folder of a run: its config.json cannot be read: {error}") from None
-    config = from_dict(kept["config"], source=str(folder / "config.json"), base=folder)
-    samples = [Sample(prompt, seed) for prompt, seed in kept["samples"]]
     models = find_models(config)
     conditions = _conditions(config, models[0])
-    if _key(conditions) != _key(kept["conditions"]):
-        changed = [name for name in conditions if name != "model" and conditions[name] != kept["conditions"][name]]
-        what = ", ".join(f"{name} {conditions[name]} was {kept['conditions'][name]}" for name in changed)
+    if _key(conditions) != _key(begun):
+        changed = [name for name in conditions if name != "model" and conditions[name] != begun.get(name)]
+        what = ", ".join(f"{name} {conditions[name]} was {begun.get(name)}" for name in changed)
         raise QuantError(f"{folder}: was begun under other conditions ({what}): begin another with `quant eval run`")
     with ranks() as these:
         _work(folder, config, samples, models, kept, these, progress, load)
@@ -220,13 +218,15 @@ def _conditions(config: EvaluationConfig, original: Model) -> dict[str, Any]:
     import torch
 
     device = config.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    gpu = torch.cuda.get_device_name(device) if device.startswith("cuda") and torch.cuda.is_available() else None
     settings = quant.GenerationSettings.read(original.folder).merged(**config.settings.given())
     return {
-        "model": config.model,
+        "model": shown(config.model),
         "fingerprint": original.fingerprint,
         "settings": settings.given(),
         "dtype": config.dtype or ("float32" if device == "cpu" else "bfloat16"),
         "device": device,
+        "gpu": gpu,
         "versions": {name: metadata.version(name) for name in _PACKAGES},
     }
 
@@ -237,8 +237,5 @@ def _key(conditions: Mapping[str, Any]) -> str:
     return hash_of({**kept, "device": kept["device"].partition(":")[0]})
 
 
-def _machine(device: str) -> dict[str, Any]:
-    import torch
-
-    gpu = torch.cuda.get_device_name(device) if device.startswith("cuda") and torch.cuda.is_available() else None
-    return {"system": platform.system(), "python": platform.python_version(), "cpu": platform.machine(), "gpu": gpu}
+def _machine() -> dict[str, str]:
+    return {"system": platform.system(), "python": platform.python_version(), "cpu": platform.machine()}

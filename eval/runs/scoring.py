@@ -6,7 +6,7 @@ A video's features for set metrics are on disk before the record that it was sco
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,9 +21,8 @@ from quant.eval.runs.inputs import Sample
 from quant.eval.runs.journal import Record
 from quant.eval.runs.models import Model
 from quant.eval.runs.networks import Networks
+from quant.eval.runs.progress import Progress
 from quant.eval.runs.video_files import read_words, to_frames
-
-Progress = Callable[[str, int, int], None]
 
 
 def score_videos(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -16,6 +16,7 @@ from quant.eval.runs.folder import RunFolder
 from quant.eval.runs.generating import complete_call
 from quant.eval.runs.inputs import Sample
 from quant.eval.runs.models import Loader, Model
+from quant.eval.runs.progress import Progress
 from quant.eval.runs.results import without_infinity
 
 #: Text tokens of the pipelines whose call has no argument for them.
@@ -30,7 +31,7 @@ def timed(
     settings: quant.GenerationSettings,
     conditions: Mapping[str, Any],
     load: Loader,
-    progress: Callable[[str, int, int], None],
+    progress: Progress,
 ) -> dict[str, Any]:
     """The "speed" of the results: read, where the very same models were timed in the same way before."""
     from quant.eval.speed.pipelines import time_pipelines

@@ -115,7 +115,7 @@ def _config(model: str, candidates: tuple[str, ...], options: Mapping[str, Any])
     generation = ("height", "width", "num_frames", "num_inference_steps", "guidance_scale")
     settings = given_settings({name: options[name] for name in generation}).given()
     if Path(model).suffix.lower() in (".yaml", ".yml"):
-        given = [name for name, value in options.items() if value not in (None, False, ())]
+        given = [name for name, value in options.items() if value is not None and value is not False and value != ()]
         if candidates or given:
             what = f"candidate {candidates[0]}" if candidates else f"option '{given[0]}'"
             raise QuantError(f"{model}: says all there is to do; move {what} into it")

@@ -78,6 +78,7 @@ def results(frames: dict[str, list[npt.NDArray[np.float64]]]) -> dict[str, Any]:
             "settings": {"height": SHAPE[1], "num_frames": SHAPE[0], "num_inference_steps": 4, "guidance_scale": 3.0},
             "dtype": "float32",
             "device": "cpu",
+            "gpu": None,
             "versions": {"python": "3.11.7", "torch": "2.13.0+cpu", "quant-video": "0.1.0"},
         },
         "provenance": {"command": "quant eval run config.yaml --out runs", "machine": {"cpu": "made up"}, "fps": FPS},

@@ -32,14 +32,18 @@ def checkpoint(base: Path) -> Path:
 
 
 @pytest.fixture
-def recorded(base: Path, checkpoint: Path) -> Recorded:
+def recorded(base: Path, checkpoint: Path, tmp_path: Path) -> Recorded:
     import numpy as np
 
     drawn = np.random.default_rng(0).random((3, 4, 2, 2, 2, 3))
     body: dict[str, Any] = results(dict(zip(("original", "w8a8", "w4a8 edges"), map(list, drawn), strict=True)))
-    body["conditions"]["model"] = str(base)
-    body["models"][1]["source"] = str(checkpoint)
-    return Recorded(Path("run"), body)
+    say_sources(tmp_path, str(base), str(checkpoint))
+    return Recorded(tmp_path, body)
+
+
+def say_sources(run: Path, base: str, checkpoint: str) -> None:
+    config = {"model": base, "candidates": {"w8a8": checkpoint, "w4a8 edges": "/elsewhere"}}
+    (run / "config.json").write_text(json.dumps({"config": config}))
 
 
 def front_matter(card: str) -> dict[str, Any]:
@@ -69,7 +73,7 @@ def test_the_card_has_what_a_hub_reads_and_what_was_measured(recorded: Recorded,
 
 
 def test_a_base_on_a_hub_is_named(recorded: Recorded, checkpoint: Path) -> None:
-    recorded.body["conditions"]["model"] = "Wan-AI/Wan2.1-T2V-1.3B-Diffusers"
+    say_sources(recorded.folder, "Wan-AI/Wan2.1-T2V-1.3B-Diffusers", str(checkpoint))
     assert front_matter(model_card(recorded, checkpoint))["base_model"] == "Wan-AI/Wan2.1-T2V-1.3B-Diffusers"
     assert (
         'DiffusionPipeline.from_pretrained("Wan-AI/Wan2.1-T2V-1.3B-Diffusers", transformer=transformer'
@@ -92,12 +96,13 @@ def test_the_code_is_the_readmes(tmp_path: Path) -> None:
     (folder / "transformer" / "config.json").write_text(json.dumps({"_class_name": "WanTransformer3DModel"}))
     wan.mkdir()
     (wan / "model_index.json").write_text(json.dumps({"_class_name": "WanPipeline"}))
-    code = loading_code(folder, str(wan)).replace(str(wan), "./Wan2.1-T2V-1.3B-Diffusers")
+    code = loading_code(folder, str(wan)).replace(f"{tmp_path.name}/{wan.name}", f"./{wan.name}")
     assert f"```python\n{code}```" in (ROOT / "README.md").read_text()
 
 
 def test_the_code_runs(base: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(checkpoint.parent)
+    (checkpoint.parent / checkpoint.parent.name).symlink_to(".")  # the code names the last two parts of the base
     names: dict[str, Any] = {}
     exec(loading_code(checkpoint, str(base)), names)
     assert type(names["pipe"]).__name__ == "WanPipeline"
@@ -109,8 +114,14 @@ def test_the_candidate_is_the_one_made_from_the_folder(recorded: Recorded, check
     assert named != model_card(recorded, checkpoint)
     with pytest.raises(QuantError, match="no candidate 'w3'; it has w8a8, w4a8 edges"):
         model_card(recorded, checkpoint, "w3")
-    recorded.body["models"][1]["source"] = "elsewhere"
+    say_sources(recorded.folder, str(checkpoint), "elsewhere")
     with pytest.raises(QuantError, match=r"no candidate made from .*--candidate"):
+        model_card(recorded, checkpoint)
+
+
+def test_a_run_without_its_configuration_is_named(recorded: Recorded, checkpoint: Path) -> None:
+    (recorded.folder / "config.json").unlink()
+    with pytest.raises(QuantError, match=r"config\.json: does not say where the models of the run lie"):
         model_card(recorded, checkpoint)
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from quant.errors import QuantError
-from quant.eval.runs.config import from_dict, read_config
+from quant.eval.runs.config import from_dict, read_config, shown
 
 GOOD = "model: ./wan\ncandidates: {w8a8: ./wan-w8a8}\nprompts: prompts.txt\n"
 
@@ -19,6 +19,12 @@ def test_a_file_reads_back_from_its_dictionary(tmp_path: Path) -> None:
     assert config.candidates == {"w8a8": str(tmp_path / "wan-w8a8")}
     assert (config.seeds, config.metrics.clip, config.metrics.lpips) == ((0,), "a/hub-id", None)
     assert from_dict(config.to_dict(), source="x", base=tmp_path / "elsewhere") == config
+
+
+def test_results_name_the_last_two_parts_of_a_path_and_a_hub_id_whole() -> None:
+    assert shown("/home/me/secret/examples/shapes/model") == "shapes/model"
+    assert shown("/model") == "model"
+    assert shown("Wan-AI/Wan2.1-T2V-1.3B-Diffusers") == "Wan-AI/Wan2.1-T2V-1.3B-Diffusers"
 
 
 @pytest.mark.parametrize(

@@ -98,6 +98,23 @@ def test_a_run_of_another_original_is_not_resumed(models: Path, tmp_path: Path) 
         resume(folder)
 
 
+def test_a_folder_that_is_no_run_is_said_to_be_none(tmp_path: Path) -> None:
+    for text in ("{", "[]", "{}", '{"samples": [1]}'):
+        (tmp_path / "config.json").write_text(text)
+        with pytest.raises(QuantError, match=r"not the folder of a run: its config\.json cannot be read"):
+            resume(tmp_path)
+
+
+def test_a_run_on_another_gpu_is_another_run(models: Path, tmp_path: Path) -> None:
+    first = run_evaluation(tiny(models, samples=1), tmp_path)
+    path = first / "config.json"
+    body = json.loads(path.read_text())
+    body["conditions"]["gpu"] = "NVIDIA A100-SXM4-80GB"
+    path.write_text(json.dumps(body))
+    with pytest.raises(QuantError, match=r"begun under other conditions \(gpu None was NVIDIA A100-SXM4-80GB\)"):
+        resume(first)
+
+
 def test_two_processes_do_not_work_on_one_run(models: Path, tmp_path: Path) -> None:
     folder = run_evaluation(tiny(models, samples=1), tmp_path)
     with FileLock(folder / ".lock-0"), pytest.raises(QuantError, match="another process works on this run"):
@@ -185,6 +202,9 @@ def test_sets_are_compared_with_the_originals_and_with_the_first_frames_of_real_
     assert sets["to_real"]["value"] == pytest.approx(frechet_distance(features["fp8"], real))
     assert sets["to_original"]["value"] == pytest.approx(frechet_distance(features["fp8"], features["original"]))
     assert sets["mmd_to_real"] == pytest.approx(polynomial_mmd(features["fp8"], real))
+    assert str(tmp_path) not in (folder / "results.json").read_text() and str(VIDEOMAE) not in json.dumps(found)
+    assert found["networks"][0]["name"] == "videomae:metric_networks/videomae"
+    assert found["conditions"]["model"] == f"{models.name}/model"
     assert sets["to_real"]["enough"] is False
     assert sets["to_real"]["warning"]
     assert found["models"][0]["sets"][name]["to_original"] is None
