@@ -56,7 +56,8 @@ class EvaluationConfig:
         seeds: the i-th prompt is made with `seed + i` for each of them.
         settings: over the model's own.
         dtype, device: None for float32 on a CPU and bfloat16 elsewhere, and for a GPU where there is one.
-        references: a folder of real clips.
+        references: real clips: a folder of them, or a file, folder or id of a data set with a column "video".
+        reference_samples: how many of them, the first ones; None for all.
         speed: None where nothing is to be timed.
         sensitivity: a file of `quant sensitivity` by the candidate's name.
         fps: frames a second of the files that players show; no metric depends on it.
@@ -72,6 +73,7 @@ class EvaluationConfig:
     dtype: str | None = None
     device: str | None = None
     references: str | None = None
+    reference_samples: int | None = None
     metrics: MetricNetworks = field(default_factory=MetricNetworks)
     speed: SpeedSettings | None = field(default_factory=SpeedSettings)
     sensitivity: Mapping[str, str] = field(default_factory=dict)
@@ -97,6 +99,7 @@ class EvaluationConfig:
             "dtype": self.dtype,
             "device": self.device,
             "references": self.references,
+            "reference_samples": self.reference_samples,
             "metrics": {name: value for name, value in metrics.items() if value is not None},
             "speed": speed,
             "sensitivity": dict(self.sensitivity),
@@ -141,6 +144,7 @@ def from_dict(body: object, *, source: str, base: Path, name: str = "evaluation"
         dtype=fields.choice("dtype", DTYPES),
         device=fields.optional_text("device"),
         references=None if references is None else place(references, base),
+        reference_samples=fields.integer("reference_samples", None, least=2),
         metrics=_metrics(fields.section("metrics"), base),
         speed=_speed(fields),
         sensitivity=sensitivity,

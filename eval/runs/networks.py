@@ -38,8 +38,12 @@ class Networks:
         return hash_of([SCORING_VERSION, ways])[:16]
 
 
-def load_networks(config: EvaluationConfig, model: Path, shape: tuple[int, int, int], device: str) -> Networks:
-    """Loads what videos of `shape` [F, H, W] can be scored with.
+#: [F, H, W] of the videos; None where it is not known yet.
+Shape = tuple[int, int, int] | None
+
+
+def load_networks(config: EvaluationConfig, model: Path, shape: Shape, device: str) -> Networks:
+    """Loads what videos of `shape` can be scored with; without a shape, whatever can be loaded.
 
     A network that the configuration names must load; one that is only taken where it is there is noted as missing,
     with the reason. `model` is the original's folder: networks beside it, in `metric_networks`, are made for what it
@@ -85,7 +89,7 @@ class _Collector:
         self.described: list[dict[str, Any]] = []
         self.missing: list[dict[str, str]] = []
 
-    def lpips(self, name: str, shape: tuple[int, int, int], device: str, *, required: bool) -> Any:
+    def lpips(self, name: str, shape: Shape, device: str, *, required: bool) -> Any:
         import torch
 
         from quant.eval.networks import lpips
@@ -93,8 +97,9 @@ class _Collector:
 
         def load() -> Any:
             network = lpips.load(name, device)  # type: ignore[arg-type]
-            blank = torch.zeros(1, 3, *shape[1:], device=device)
-            network(blank, blank)  # refuses frames that are too small
+            if shape is not None:
+                blank = torch.zeros(1, 3, *shape[1:], device=device)
+                network(blank, blank)  # refuses frames that are too small
             return network
 
         found = self._attempt(f"lpips_{name}", load, required)
@@ -106,14 +111,15 @@ class _Collector:
             self._describe(f"lpips_{name}", f"LPIPS 0.1 {name}", conventions)
         return found
 
-    def extractor(self, spec: str, shape: tuple[int, int, int], device: str, *, required: bool) -> Any:
+    def extractor(self, spec: str, shape: Shape, device: str, *, required: bool) -> Any:
         import numpy as np
 
         def load() -> Any:
             from quant.eval.networks.features import extractor
 
             network = extractor(spec, device=device)
-            network(np.zeros((*shape, 3), dtype=np.float32))  # refuses videos that are too short or small
+            if shape is not None:
+                network(np.zeros((*shape, 3), dtype=np.float32))  # refuses videos that are too short or small
             return network
 
         kind = f"fvd:{spec.partition(':')[0]}"

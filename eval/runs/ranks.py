@@ -49,17 +49,23 @@ class Ranks:
         Raises:
             QuantError: in all of them, where one has another.
         """
-        if self.world > 1:
-            import torch.distributed
+        every = self.gather(value)
+        other = next((rank for rank, given in enumerate(every) if given != every[0]), None)
+        if other is not None:
+            raise QuantError(
+                f"process {other} would make another run than process 0: all need the same models, prompts, "
+                "settings, versions and kind of GPU"
+            )
 
-            every: list[Any] = [None] * self.world
-            torch.distributed.all_gather_object(every, value)
-            other = next((rank for rank in range(self.world) if every[rank] != every[0]), None)
-            if other is not None:
-                raise QuantError(
-                    f"process {other} would make another run than process 0: all need the same models, prompts, "
-                    "settings, versions and kind of GPU"
-                )
+    def gather(self, value: T) -> list[T]:
+        """The plain values of all processes, by rank, in each of them."""
+        if self.world == 1:
+            return [value]
+        import torch.distributed
+
+        every: list[Any] = [None] * self.world
+        torch.distributed.all_gather_object(every, value)
+        return every
 
     def device(self, device: str) -> str:
         """The device of this process: its own GPU where "cuda" was said."""

@@ -15,19 +15,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 import quant
 from quant.errors import QuantError
+from quant.eval.runs.clips import read_clips
 from quant.eval.runs.config import ORIGINAL, EvaluationConfig, from_dict, shown
 from quant.eval.runs.files import hash_of, remove_unfinished, write_json, write_text
 from quant.eval.runs.folder import RunFolder
 from quant.eval.runs.generating import find_made, make_videos, write_viewable
-from quant.eval.runs.inputs import Sample, find_clips, make_samples, read_prompts
+from quant.eval.runs.inputs import Sample, make_samples, read_prompts
 from quant.eval.runs.models import Loader, Model, find_models, load_pipeline
 from quant.eval.runs.networks import Networks, load_networks
 from quant.eval.runs.progress import Progress, silent
 from quant.eval.runs.ranks import Ranks, ranks
-from quant.eval.runs.references import features_path, keep_features
+from quant.eval.runs.references import keep_references
 from quant.eval.runs.results import FORMAT_VERSION, KIND, model_results, without_infinity
 from quant.eval.runs.schema import validate
 from quant.eval.runs.scoring import find_scores, score_videos
@@ -133,6 +135,8 @@ def _work(
             remove_unfinished(folder)
         these.wait()
         mine = these.share(samples)
+        if any(len(find_made(run, model, mine)) < len(mine) for model in models):
+            _check_inputs(config, models[0], device)
         for model in models:
             made = find_made(run, model, mine)
             waiting = [sample for sample in mine if sample.id not in made]
@@ -145,18 +149,24 @@ def _work(
         networks = load_networks(config, models[0].folder, (frames, height, width), device)
         for model in models:
             score_videos(run, model, models[0], mine, networks, progress=progress)
-        clips = find_clips(config.references) if config.references else []
-        for clip in these.share(clips):
-            keep_features(run, clip, frames, networks)
+        clips = read_clips(config.references, config.reference_samples) if config.references else ()
+        references = keep_references(run, clips, frames, networks, these)
         these.wait()
         if these.first:
             speed = None
             if config.speed is not None:
                 speed = timed(run, config.speed, models, samples, settings, conditions, load, progress)
-            results = _assemble(run, config, models, samples, networks, clips, frames, kept, speed)
+            results = _assemble(run, config, models, samples, networks, references, kept, speed)
             validate(results, str(run.results))
             write_json(run.results, results)
         these.wait()
+
+
+def _check_inputs(config: EvaluationConfig, original: Model, device: str) -> None:
+    """Raises what would otherwise be raised after hours, when all videos are made: no network, no clips."""
+    load_networks(config, original.folder, None, device)
+    if config.references:
+        next(read_clips(config.references))
 
 
 def _assemble(
@@ -165,19 +175,13 @@ def _assemble(
     models: Sequence[Model],
     samples: Sequence[Sample],
     networks: Networks,
-    clips: Sequence[Path],
-    frames: int,
+    references: Mapping[str, npt.NDArray[np.float32]],
     kept: Mapping[str, Any],
     speed: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
     made = {model.name: find_made(run, model, samples) for model in models}
     scored = {
         model.name: find_scores(run, model, samples, networks, made[model.name], made[ORIGINAL]) for model in models
-    }
-    references = {
-        name: np.stack([np.load(features_path(run, name, clip, frames)) for clip in clips])
-        for name in networks.extractors
-        if clips
     }
     sensitivity = {name: _sensitivity(Path(path)) for name, path in config.sensitivity.items()}
     return {

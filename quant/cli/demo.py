@@ -29,7 +29,7 @@ from quant.cli.options import generation_options, given_settings
     metavar="DIR",
     help="The folder to make.",
 )
-@click.option("--clips", type=click.IntRange(1), default=32, show_default=True, help="How many prompts to use.")
+@click.option("--clips", type=click.IntRange(1), default=16, show_default=True, help="How many prompts to use.")
 @click.option(
     "--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the first video; each next one adds 1."
 )

@@ -39,7 +39,12 @@ evaluate.add_command(vbench)
 @generation_options
 @click.option("--dtype", type=click.Choice(["float32", "bfloat16", "float16"]), help="What models compute in.")
 @click.option("--device", metavar="NAME", help="Where it runs.  [default: cuda where there is one, else cpu]")
-@click.option("--references", metavar="DIR", help="Real clips, for distances to real videos.")
+@click.option(
+    "--references",
+    metavar="SOURCE",
+    help="Real clips, for distances to real videos: a folder, or a data set (file, folder or id) with a column video.",
+)
+@click.option("--reference-samples", type=click.IntRange(2), metavar="N", help="The first N clips.  [default: all]")
 @click.option("--lpips", type=click.Choice(["alex", "vgg"]), multiple=True, help="May be given twice.")
 @click.option(
     "--fvd",
@@ -50,6 +55,8 @@ evaluate.add_command(vbench)
 @click.option("--clip", metavar="DIR", help="A CLIP model, a folder or a hub id.")
 @click.option("--name", metavar="NAME", help="Of the run's folder.  [default: the model's or the config file's]")
 @click.option("--gpu", metavar="NAME", help="Predict a step on this GPU, too; names are `quant bench block`'s.")
+@click.option("--rounds", type=click.IntRange(1), metavar="N", help="Videos each model is timed by.  [default: 5]")
+@click.option("--compile", is_flag=True, help="Time denoisers under torch.compile.")
 @click.option("--no-speed", is_flag=True, help="Time nothing.")
 @click.option(
     "--out",
@@ -64,8 +71,19 @@ def run(model: str, candidates: tuple[str, ...], out: Path, quiet: bool, **optio
     """Make the same videos with MODEL and each CANDIDATE, and score them; or do what CONFIG.yaml says.
 
     \b
+    quant eval run ./wan wan-w8a8 wan-w4a8 --prompts prompts.txt --samples 64
     quant eval run CONFIG.yaml
-    quant eval run MODEL CANDIDATE... --prompts FILE
+
+    \b
+    version: 1                            # CONFIG.yaml; its paths start from its folder
+    model: ./wan
+    candidates: {w8a8: ./wan-w8a8, w4a8: ./wan-w4a8}
+    prompts: prompts.txt
+    samples: 64
+    seeds: [0]
+    settings: {num_inference_steps: 20}
+    metrics: {lpips: [alex], fvd: [i3d], clip: openai/clip-vit-base-patch32}
+    speed: {rounds: 5, compile: false}    # or false
 
     Metric networks that are not named are those that `quant eval fetch` brought (I3D, LPIPS), or those in the folder
     `metric_networks` beside MODEL.
@@ -133,13 +151,21 @@ def _config(model: str, candidates: tuple[str, ...], options: Mapping[str, Any])
         "dtype": options["dtype"],
         "device": options["device"],
         "references": options["references"],
+        "reference_samples": options["reference_samples"],
         "metrics": {
             **{name: list(options[name]) for name in ("lpips", "fvd") if options[name]},
             **({"clip": options["clip"]} if options["clip"] else {}),
         },
-        "speed": False if options["no_speed"] else {"gpu": options["gpu"]} if options["gpu"] else None,
+        "speed": _speed(options),
     }
     return from_dict(body, source="command line", base=Path.cwd(), name=Path(model).resolve().name), None
+
+
+def _speed(options: Mapping[str, Any]) -> dict[str, Any] | bool:
+    given = {name: value for name in ("gpu", "rounds", "compile") if (value := options[name])}
+    if options["no_speed"] and given:
+        raise QuantError(f"--{next(iter(given))} says how to time, --no-speed that nothing is timed")
+    return False if options["no_speed"] else given
 
 
 def _finish(folder: Path) -> None:

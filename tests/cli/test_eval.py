@@ -70,6 +70,8 @@ def test_vbench_rates_every_model(models: Path, tmp_path: Path, monkeypatch: pyt
     [
         (["model"], "give MODEL, one CANDIDATE or more, and --prompts FILE"),
         (["c.yaml", "--samples", "3"], "says all there is to do; move option 'samples' into it"),
+        (["c.yaml", "--seed", "0"], "move option 'seed' into it"),
+        (["model", "fp8", "--prompts", "prompts.txt", "--no-speed", "--rounds", "3"], "--rounds says how to time"),
         (["model", "fp8", "--prompts", "none.txt"], "none.txt: "),
     ],
 )

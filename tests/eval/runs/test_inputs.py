@@ -9,7 +9,7 @@ import pytest
 from datasets import Dataset
 
 from quant.errors import QuantError
-from quant.eval.runs.inputs import Sample, find_clips, make_samples, read_prompts
+from quant.eval.runs.inputs import Sample, make_samples, read_prompts
 
 PROMPTS = ["a red fox", 'snow, "deep"', "ein Schiff, größer als der Hafen"]
 
@@ -68,7 +68,7 @@ def test_files_without_prompts_are_named(tmp_path: Path, name: str, text: str, m
     (tmp_path / name).write_text(text)
     with pytest.raises(QuantError, match=rf"{name}: .*{message}"):
         read_prompts(str(tmp_path / name))
-    with pytest.raises(QuantError, match="no such prompt file or folder"):
+    with pytest.raises(QuantError, match="no such file or folder of prompts"):
         read_prompts(str(tmp_path / "none.txt"))
 
 
@@ -82,15 +82,3 @@ def test_a_samples_id_depends_on_its_prompt_and_seed_alone() -> None:
     ]
     assert [sample.id for sample in many] == sorted(sample.id for sample in many)
     assert len({sample.id for sample in many}) == len(many)
-
-
-def test_clips_are_found_by_name(tmp_path: Path) -> None:
-    for name in ("b.mp4", "a/c.MKV", ".hidden.mp4", "notes.txt"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).touch()
-    assert find_clips(str(tmp_path)) == [tmp_path / "a/c.MKV", tmp_path / "b.mp4"]
-    with pytest.raises(QuantError, match="no such folder of reference clips"):
-        find_clips(str(tmp_path / "none"))
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(QuantError, match="no clips in it"):
-        find_clips(str(tmp_path / "empty"))

@@ -210,8 +210,26 @@ def test_sets_are_compared_with_the_originals_and_with_the_first_frames_of_real_
     assert found["models"][0]["sets"][name]["to_original"] is None
     assert found["models"][1]["sensitivity"]["recipe"] == "general/fp8-dynamic"
     write_bytes(clips / "short.mp4", videos[0][:4], fps=8)
+    limited = run_evaluation(tiny(models, **asked, reference_samples=3, name="limited"), tmp_path)
+    assert read_results(limited)["models"][1]["sets"][name] == sets  # "short" comes fourth
     with pytest.raises(QuantError, match=r"short\.mp4"):
         run_evaluation(tiny(models, **asked), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ({"metrics": {"fvd": ["videomae:/none"]}}, "/none"),
+        ({"metrics": {"fvd": []}, "references": "/none"}, "no such file or folder of clips"),
+    ],
+)
+def test_what_is_missing_is_said_before_any_video_is_made(
+    models: Path, tmp_path: Path, asked: dict[str, Any], message: str
+) -> None:
+    loaded: list[str] = []
+    with pytest.raises(QuantError, match=message):
+        run_evaluation(tiny(models, **asked), tmp_path, load=counted(loaded))
+    assert loaded == []
 
 
 def test_times_are_taken_once_for_the_same_models(models: Path, tmp_path: Path) -> None:
