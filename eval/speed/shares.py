@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -63,10 +66,12 @@ def step_shares(
         nonlocal running
         wait()
         if step == 0:
-            profiler.start()
+            with _unheard():
+                profiler.start()
             running = True
         elif running:
-            profiler.stop()
+            with _unheard():
+                profiler.stop()
             running = False
         return {}
 
@@ -74,5 +79,22 @@ def step_shares(
         run_call(pipeline, prompt, latents, call, num_inference_steps=2, callback_on_step_end=on_step)
     finally:
         if running:
-            profiler.stop()
+            with _unheard():
+                profiler.stop()
     return shares(seconds_by_name(profiler.key_averages(), cuda=cuda))
+
+
+@contextmanager
+def _unheard() -> Iterator[None]:
+    """What is written to the process's stderr within it is lost: torch 2.13's profiler notes each start and stop there,
+    between the lines of progress bars, and has no setting for it. Its errors are exceptions, and are raised.
+    """
+    sys.stderr.flush()
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)

@@ -208,6 +208,8 @@ class _Bars:
         silence_loading()
         return self
 
-    def __exit__(self, *error: Any) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *rest: Any) -> None:
         if self._bars is not None:
-            self._bars.__exit__(*error)
+            self._bars.__exit__(kind, *rest)
+        if kind is KeyboardInterrupt:
+            click.echo("\nstopped: the same command goes on after the last finished video", err=True)

@@ -45,6 +45,16 @@ def test_run_resume_and_compare(models: Path, tmp_path: Path, monkeypatch: pytes
     assert line.split()[-3:] == ["+0", "[+0,", "+0]"]
 
 
+def test_who_stops_a_run_is_told_how_it_goes_on(models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stopped(*given: Any, **named: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("quant.eval.runs.running.make_videos", stopped)
+    ran = CliRunner().invoke(main, ["eval", "run", str(models / "c.yaml"), "--out", str(tmp_path)])
+    assert ran.exit_code == 1
+    assert "stopped: the same command goes on after the last finished video" in ran.stderr
+
+
 def test_vbench_rates_every_model(models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """VBench itself is played: what is given to it, and what is made of its scores."""
     ran = CliRunner().invoke(main, ["eval", "run", str(models / "c.yaml"), "--out", str(tmp_path), "--quiet"])

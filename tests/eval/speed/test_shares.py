@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from types import SimpleNamespace
 from typing import Any
 
@@ -36,7 +37,7 @@ def test_each_device_has_its_own_events() -> None:
     assert seconds_by_name(events, cuda=False) == pytest.approx({"aten::mm": 40e-6, "cudaLaunchKernel": 30e-6})
 
 
-def test_only_a_denoising_step_is_looked_at() -> None:
+def test_only_a_denoising_step_is_looked_at(capfd: pytest.CaptureFixture[str]) -> None:
     pipeline = tiny_pipeline.pipeline()
     pipeline.set_progress_bar_config(disable=True)
     found = step_shares(pipeline, "snow", torch.randn(1, 4, 2, 4, 4), tiny_pipeline.SETTINGS, cuda=False)
@@ -44,3 +45,5 @@ def test_only_a_denoising_step_is_looked_at() -> None:
     assert sum(each["share"] for each in found) == pytest.approx(1)
     assert "aten::addmm" in names
     assert not names & {"aten::embedding", "aten::upsample_nearest2d"}  # of the text encoder and the VAE
+    os.write(2, b"heard")
+    assert capfd.readouterr().err == "heard"  # and none of the profiler's notes
