@@ -6,11 +6,9 @@ Everything is on disk before the next thing begins, so a run may be killed at an
 from __future__ import annotations
 
 import json
-import platform
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +18,9 @@ import numpy.typing as npt
 import quant
 from quant.errors import QuantError
 from quant.eval.runs.clips import read_clips
-from quant.eval.runs.config import ORIGINAL, EvaluationConfig, from_dict, shown
-from quant.eval.runs.files import hash_of, remove_unfinished, write_json, write_text
+from quant.eval.runs.conditions import conditions_of, key_of, machine
+from quant.eval.runs.config import ORIGINAL, EvaluationConfig, from_dict
+from quant.eval.runs.files import remove_unfinished, write_json, write_text
 from quant.eval.runs.folder import RunFolder
 from quant.eval.runs.generating import find_made, make_videos, write_viewable
 from quant.eval.runs.inputs import Sample, make_samples, read_prompts
@@ -34,8 +33,6 @@ from quant.eval.runs.results import FORMAT_VERSION, KIND, model_results, without
 from quant.eval.runs.schema import validate
 from quant.eval.runs.scoring import find_scores, score_videos
 from quant.eval.runs.timing import timed
-
-_PACKAGES = ("torch", "diffusers", "quant-video")
 
 
 def run_evaluation(
@@ -65,14 +62,14 @@ def run_evaluation(
     """
     samples = make_samples(read_prompts(config.prompts, config.samples), config.seeds)
     models = find_models(config)
-    conditions = _conditions(config, models[0])
-    key = _key(conditions)
+    conditions = conditions_of(config, models[0])
+    key = key_of(conditions)
     run = RunFolder(out / f"{config.name}-{key[:8]}")
     kept = {
         "config": config.to_dict(),
         "samples": [[sample.prompt, sample.seed] for sample in samples],
         "conditions": conditions,
-        "provenance": {"command": command, "machine": _machine(), "fps": config.fps},
+        "provenance": {"command": command, "machine": machine(), "fps": config.fps},
     }
     with ranks() as these:
         these.agree([key, [model.fingerprint for model in models], [sample.id for sample in samples]])
@@ -100,8 +97,8 @@ def resume(folder: Path, *, progress: Progress = silent, load: Loader = load_pip
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise QuantError(f"{folder}: not the folder of a run: its config.json cannot be read: {error}") from None
     models = find_models(config)
-    conditions = _conditions(config, models[0])
-    if _key(conditions) != _key(begun):
+    conditions = conditions_of(config, models[0])
+    if key_of(conditions) != key_of(begun):
         changed = [name for name in conditions if name != "model" and conditions[name] != begun.get(name)]
         what = ", ".join(f"{name} {conditions[name]} was {begun.get(name)}" for name in changed)
         raise QuantError(f"{folder}: was begun under other conditions ({what}): begin another with `quant eval run`")
@@ -188,7 +185,7 @@ def _assemble(
         "format_version": FORMAT_VERSION,
         "kind": KIND,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "key": _key(kept["conditions"]),
+        "key": key_of(kept["conditions"]),
         "conditions": kept["conditions"],
         "provenance": kept["provenance"],
         "networks": [dict(each) for each in networks.described],
@@ -216,30 +213,3 @@ def _sensitivity(path: Path) -> dict[str, Any]:
     except (ValueError, KeyError, TypeError) as error:
         raise QuantError(f"{path}: not a file of `quant sensitivity`: {error}") from None
     return dict(found)
-
-
-def _conditions(config: EvaluationConfig, original: Model) -> dict[str, Any]:
-    import torch
-
-    device = config.device or ("cuda" if torch.cuda.is_available() else "cpu")
-    gpu = torch.cuda.get_device_name(device) if device.startswith("cuda") and torch.cuda.is_available() else None
-    settings = quant.GenerationSettings.read(original.folder).merged(**config.settings.given())
-    return {
-        "model": shown(config.model),
-        "fingerprint": original.fingerprint,
-        "settings": settings.given(),
-        "dtype": config.dtype or ("float32" if device == "cpu" else "bfloat16"),
-        "device": device,
-        "gpu": gpu,
-        "versions": {name: metadata.version(name) for name in _PACKAGES},
-    }
-
-
-def _key(conditions: Mapping[str, Any]) -> str:
-    """Of what decides how videos look; a model that only lies elsewhere is the same."""
-    kept = {name: value for name, value in conditions.items() if name != "model"}
-    return hash_of({**kept, "device": kept["device"].partition(":")[0]})
-
-
-def _machine() -> dict[str, str]:
-    return {"system": platform.system(), "python": platform.python_version(), "cpu": platform.machine()}

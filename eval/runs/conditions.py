@@ -1,0 +1,66 @@
+"""What decides how the videos of a run look, beside the candidates: runs that differ in any of it are two runs."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping
+from importlib import metadata
+from typing import Any
+
+import quant
+from quant.errors import QuantError
+from quant.eval.runs.config import EvaluationConfig, shown
+from quant.eval.runs.files import hash_of
+from quant.eval.runs.models import Model
+
+_PACKAGES = ("torch", "diffusers", "quant-video")
+
+
+def conditions_of(config: EvaluationConfig, original: Model) -> dict[str, Any]:
+    """The "conditions" of the results: what was asked for, with the model's own settings and this machine filled in.
+
+    Raises:
+        QuantError: a device that is not here, or settings that the model's own do not go with.
+    """
+    import torch
+
+    device = config.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    gpu = _gpu(device)
+    settings = quant.GenerationSettings.read(original.folder).merged(**config.settings.given())
+    return {
+        "model": shown(config.model),
+        "fingerprint": original.fingerprint,
+        "settings": settings.given(),
+        "dtype": config.dtype or ("float32" if device == "cpu" else "bfloat16"),
+        "device": device,
+        "gpu": gpu,
+        "versions": {name: metadata.version(name) for name in _PACKAGES},
+    }
+
+
+def key_of(conditions: Mapping[str, Any]) -> str:
+    """A hash of the conditions; a model that only lies elsewhere is the same, and so is another GPU of one kind."""
+    kept = {name: value for name, value in conditions.items() if name != "model"}
+    return hash_of({**kept, "device": kept["device"].partition(":")[0]})
+
+
+def machine() -> dict[str, str]:
+    """What else there is to say of this machine; no video depends on it."""
+    return {"system": platform.system(), "python": platform.python_version(), "cpu": platform.machine()}
+
+
+def _gpu(device: str) -> str | None:
+    """The name of a GPU; None for the CPU. Raises QuantError where there is no such device."""
+    import torch
+
+    try:
+        found = torch.device(device)
+    except RuntimeError:
+        raise QuantError(f"device '{device}' is none that torch knows: say cpu, cuda or cuda:1") from None
+    if found.type == "cpu":
+        return None
+    if found.type != "cuda":
+        raise QuantError(f"device '{device}': videos are compared on cpu or cuda")
+    if (found.index or 0) >= torch.cuda.device_count():
+        raise QuantError(f"device '{device}' is not here: torch sees {torch.cuda.device_count()} CUDA GPUs")
+    return torch.cuda.get_device_name(found)
