@@ -9,6 +9,7 @@ from typing import Any
 
 from quant.errors import QuantError
 from quant.eval.runs.config import ORIGINAL, shown
+from quant.eval.runs.files import write_text
 from quant.eval.runs.folder import RunFolder
 
 CARD = "README.md"
@@ -83,11 +84,11 @@ def write_card(checkpoint: Path, text: str, *, mark: str, force: bool = False) -
         raise QuantError(f"{path}: exists and was not written by this command; give --force to replace it")
     manifest = checkpoint / _MANIFEST
     body = json.loads(manifest.read_text(encoding="utf-8")) if manifest.is_file() else {}
-    _replace(path, text)
+    write_text(path, text)
     if CARD in body.get("files", {}):
         data = text.encode()
         body["files"][CARD] = {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
-        _replace(manifest, json.dumps(body, indent=2) + "\n")
+        write_text(manifest, json.dumps(body, indent=2) + "\n")
     return path
 
 
@@ -101,9 +102,3 @@ def _class_of(path: Path) -> str | None:
     body: Any = json.loads(path.read_text(encoding="utf-8"))
     found = body.get("_class_name")
     return None if found is None else str(found)
-
-
-def _replace(path: Path, text: str) -> None:
-    part = path.with_name(f".{path.name}.part")
-    part.write_text(text, encoding="utf-8")
-    part.replace(path)

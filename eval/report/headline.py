@@ -7,8 +7,8 @@ from typing import Any
 
 from quant.eval.report import speedup
 from quant.eval.report.markup import Piece, chip, escape, swatch
-from quant.eval.report.recorded import Recorded
-from quant.eval.report.words import figure, interval, metric, number, size
+from quant.eval.report.recorded import Recorded, stored_share
+from quant.eval.report.words import also_identical, interval, level_text, mean, metric, number, share, size
 
 
 def headline(recorded: Recorded) -> Piece:
@@ -56,10 +56,8 @@ def _card(recorded: Recorded, model: Mapping[str, Any]) -> str:
     for level in levels(recorded):
         found = overall(model, level)
         if found is not None:
-            verdicts.append(
-                f"<li>{chip(found[0], f'{level:.1%}'.replace('.0%', '%'))}<small>{escape(found[1])}</small></li>"
-            )
-    facts = [_psnr(model), _size(recorded, model), *_speed(recorded, model)]
+            verdicts.append(f"<li>{chip(found[0], level_text(level))}<small>{escape(found[1])}</small></li>")
+    facts = [_psnr(model), _size(model), *_speed(recorded, model)]
     return (
         f'<section class="card model" data-model="{escape(model["name"])}">'
         f"<h3>{swatch(recorded.place(model))}{escape(model['name'])}<small>{escape(model['scheme'])}</small></h3>"
@@ -72,14 +70,17 @@ def _psnr(model: Mapping[str, Any]) -> str:
     summary = model["summary"].get("psnr") or {}
     if summary.get("value") is None and not summary.get("identical"):
         return ""
-    value = summary["value"] if summary.get("value") is not None else float("inf")
-    told = interval(summary, shown.digits)
-    return f"<div><dt>PSNR</dt><dd>{figure(value, shown)}<small>{told}</small></dd></div>"
+    told = ", ".join(text for text in (interval(summary, shown.digits), also_identical(summary)) if text)
+    return f"<div><dt>PSNR</dt><dd>{mean(summary, shown)}<small>{told}</small></dd></div>"
 
 
-def _size(recorded: Recorded, model: Mapping[str, Any]) -> str:
-    share = model["stored_bytes"] / model["bf16_bytes"]
-    return f"<div><dt>Stored</dt><dd>{share:.0%}<small>of bf16, {size(model['stored_bytes'])}</small></dd></div>"
+def _size(model: Mapping[str, Any]) -> str:
+    part, stored = stored_share(model), model["stored_bytes"]
+    if stored is None:
+        return ""
+    if part is None:
+        return f"<div><dt>Stored</dt><dd>{size(stored)}</dd></div>"
+    return f"<div><dt>Stored</dt><dd>{share(part)}<small>of bf16, {size(stored)}</small></dd></div>"
 
 
 def _speed(recorded: Recorded, model: Mapping[str, Any]) -> list[str]:

@@ -29,10 +29,11 @@ def heat_maps(recorded: Recorded) -> Piece:
                 f"{recorded.folder}: the sensitivity of {model['name']!r} cannot be read: {error}"
             ) from None
         parts.append(
-            f'<figure class="card chart paper" data-plot="heat">'
-            f"<figcaption>{swatch(recorded.place(model))}<b>{escape(model['name'])}</b></figcaption>"
+            f'<figure class="card chart heat" data-plot="heat">'
+            f"<figcaption>{swatch(recorded.place(model))}<b>{escape(model['name'])}</b>"
+            f"<small>The stronger the colour, the more the prediction changes.</small></figcaption>"
             f'<div class="scroll" tabindex="0" role="region" aria-label="Sensitivity of layers">'
-            f"{sensitivity_svg(found)}</div></figure>"
+            f"{sensitivity_svg(found, themed=True)}</div></figure>"
         )
     if not parts:
         told = "No sensitivity was recorded; name one under <code>sensitivity</code> in the run’s configuration."

@@ -7,10 +7,24 @@ from dataclasses import dataclass
 from html import escape
 from importlib import resources
 
-__all__ = ["Piece", "chip", "definitions", "escape", "note", "side_by_side", "styles", "swatch", "table"]
+__all__ = [
+    "Piece",
+    "chip",
+    "colour",
+    "definitions",
+    "escape",
+    "mark",
+    "note",
+    "side_by_side",
+    "styles",
+    "swatch",
+    "table",
+]
 
 #: Marks and words beside colours: a verdict is read without seeing colour.
 _VERDICTS = {"pass": ("pass", "✓"), "fail": ("fail", "✗"), "not enough samples": ("unsure", "?")}
+#: In a narrow column.
+_SHORT = {"not enough samples": "too few"}
 #: Candidates have colours 1..8 in turn.
 COLOURS = 8
 
@@ -64,11 +78,18 @@ def definitions(entries: Mapping[str, str]) -> str:
     return f'<dl class="card">{inner}</dl>'
 
 
-def chip(verdict: str, text: str = "") -> str:
-    """A verdict in colour, with its mark and in words; `text` stands before it."""
-    css, mark = _VERDICTS[verdict]
+def chip(verdict: str, text: str = "", *, short: bool = False) -> str:
+    """A verdict in colour, with its mark and in words; `text` stands before it.
+
+    Where `short`, a long verdict is shown in fewer words; a screen reader and the tooltip still have all of them.
+    """
+    css, sign = _VERDICTS[verdict]
     before = f"<span>{escape(text)}</span> " if text else ""
-    return f'<span class="chip {css}">{before}<i aria-hidden="true">{mark}</i> {escape(verdict)}</span>'
+    words, title = escape(verdict), ""
+    if short and verdict in _SHORT:
+        title = f' title="{escape(f"{text}: {verdict}" if text else verdict)}"'
+        words = f'<span class="unseen">{words}</span><b aria-hidden="true">{_SHORT[verdict]}</b>'
+    return f'<span class="chip {css}"{title}>{before}<i aria-hidden="true">{sign}</i> {words}</span>'
 
 
 def note(text: str) -> str:

@@ -13,7 +13,19 @@ from quant.eval.report import speedup
 from quant.eval.report.card_files import base_license, loading_code, sources
 from quant.eval.report.headline import levels
 from quant.eval.report.recorded import Recorded, stored_share
-from quant.eval.report.words import duration, figure, interval, level_text, number, ordered, set_title, share, size
+from quant.eval.report.table import Table, as_markdown
+from quant.eval.report.words import (
+    also_identical,
+    duration,
+    interval,
+    level_text,
+    mean,
+    number,
+    ordered,
+    set_title,
+    share,
+    size,
+)
 
 #: Stands in every card, so that one that was written by hand is not replaced.
 MARK = "<!-- written by `quant report --model-card` -->"
@@ -100,13 +112,12 @@ def _quality(recorded: Recorded, model: Mapping[str, Any]) -> list[str]:
     rows = []
     for shown in ordered(model["summary"]):
         summary, own = model["summary"][shown.key], recorded.original["summary"].get(shown.key)
-        infinite = summary.get("value") is None and summary.get("identical")
         verdicts = [
             next((v["verdict"] for v in model["verdicts"] if (v["metric"], v["level"]) == (shown.key, level)), "")
             for level in judged
         ]
-        value = figure(float("inf") if infinite else summary.get("value"), shown)
-        original = "" if own is None else figure(own.get("value"), shown)
+        value = " ".join(text for text in (mean(summary, shown), also_identical(summary)) if text)
+        original = "" if own is None else mean(own, shown)
         rows.append((shown.title, value, interval(summary, shown.digits), original, *verdicts))
     for key, entry in (model.get("sets") or {}).items():
         distance = entry.get("to_original")
@@ -181,6 +192,4 @@ def _few(distance: Mapping[str, Any]) -> str:
 
 
 def _markdown(heads: tuple[str, ...], rows: Sequence[tuple[str, ...]], words: int = 1) -> str:
-    rule = ["---" if column < words else "---:" for column in range(len(heads))]
-    lines = [heads, rule, *([cell.replace("|", "\\|") for cell in row] for row in rows)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return as_markdown(Table(heads, tuple(rows), words))

@@ -13,9 +13,11 @@ from quant.eval.report.markup import Piece, colour, escape, mark, note
 from quant.eval.report.recorded import Recorded
 from quant.eval.report.words import Metric, figure, interval, metric, size
 
-#: Room for a letter of a name, generous: a narrow screen has larger ones.
-_LETTER = 8.2
+#: Room for a letter of a name, generous: a narrow screen has larger ones. A longer name is shortened.
+_LETTER, _LETTERS = 8.2, 22
 _TITLES = {"step": "one denoising step", "end_to_end": "a whole video"}
+#: left, top, right, bottom
+Box = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,7 @@ class Point:
         name, place: of the model, and its number.
         x: speedup, or the share of the original's bytes.
         y, low, high: the mean of the metric and its interval; y infinite where all videos are identical.
-        memory: bytes that the area stands for.
+        memory: bytes that the area stands for; None where they are not known.
         estimated: x was predicted, not taken.
     """
 
@@ -36,7 +38,7 @@ class Point:
     y: float
     low: float | None
     high: float | None
-    memory: int
+    memory: int | None
     estimated: bool = False
 
 
@@ -48,7 +50,9 @@ def pareto(recorded: Recorded, key: str = "psnr", stage: str = "step") -> Piece:
     shown = metric(key)
     found = points(recorded, key, stage)
     if not found:
-        return Piece(note(f"No {shown.title} was taken, so there is nothing to plot."))
+        taken = any(_height(model["summary"].get(key)) is not None for model in recorded.candidates)
+        why = "neither a time nor a size of a candidate is known" if taken else f"no {shown.title} was taken"
+        return Piece(note(f"Nothing to plot: {why}."))
     by_size = not any(_timed(recorded, model, stage) for model in recorded.candidates)
     finite = [value for p in found for value in (p.y, p.low, p.high) if value is not None and math.isfinite(value)]
     y = vertical(*around(finite or [1.0], least=1.0 if shown.unit else 1e-3))
@@ -56,7 +60,8 @@ def pareto(recorded: Recorded, key: str = "psnr", stage: str = "step") -> Piece:
     inner = [_reference_line(x)] if x.low <= 1 <= x.high else []
     joining = _frontier(found, x, y, shown, by_size)
     inner.append(joining)
-    inner += [_point(point, x, y, max(p.memory for p in found), shown) for point in found]
+    largest = max(p.memory or 0 for p in found)
+    inner += [_point(point, x, y, largest, shown) for point in found]
     inner.append(_labels(found, x, y))
     arrow = "higher is closer" if shown.higher else "lower is closer"
     svg = frame(
@@ -75,7 +80,7 @@ def pareto(recorded: Recorded, key: str = "psnr", stage: str = "step") -> Piece:
 
 
 def points(recorded: Recorded, key: str, stage: str) -> list[Point]:
-    """What is plotted, measured before estimated. Candidates without the metric or without a time are left out."""
+    """What is plotted, measured before estimated. Candidates without the metric, or without an x, are left out."""
     by_size = not any(_timed(recorded, model, stage) for model in recorded.candidates)
     found = []
     for model in recorded.candidates:
@@ -86,8 +91,9 @@ def points(recorded: Recorded, key: str, stage: str) -> list[Point]:
         rest = (y, summary.get("low"), summary.get("high"), _memory(recorded, model))
         place = recorded.place(model)
         if by_size:
-            share = model["stored_bytes"] / recorded.original["stored_bytes"]
-            found.append(Point(model["name"], place, share, *rest))
+            stored, whole = model["stored_bytes"], recorded.original["stored_bytes"]
+            if stored is not None and whole:
+                found.append(Point(model["name"], place, stored / whole, *rest))
             continue
         if (taken := speedup.measured(recorded, model, stage)) is not None:
             found.append(Point(model["name"], place, taken, *rest))
@@ -126,11 +132,14 @@ def _height(summary: Mapping[str, Any] | None) -> float | None:
     return math.inf if summary.get("identical") else None
 
 
-def _memory(recorded: Recorded, model: Mapping[str, Any]) -> int:
-    """Peak memory where every candidate has one, else what is stored."""
-    if all(speedup.memory(recorded, other) for other in recorded.candidates):
-        return speedup.memory(recorded, model) or 0
-    return int(model["stored_bytes"])
+def _by_peak(recorded: Recorded) -> bool:
+    """Does the area stand for peak memory? So it does where every candidate has one; else for what is stored."""
+    return all(speedup.memory(recorded, model) for model in recorded.candidates)
+
+
+def _memory(recorded: Recorded, model: Mapping[str, Any]) -> int | None:
+    stored: int | None = model["stored_bytes"]
+    return speedup.memory(recorded, model) if _by_peak(recorded) else stored
 
 
 def _x_range(values: Sequence[float], by_size: bool) -> tuple[float, float]:
@@ -151,16 +160,19 @@ def _x_title(recorded: Recorded, stage: str, by_size: bool, found: Sequence[Poin
 
 
 def _reference_line(x: Scale) -> str:
-    at = x(1)
+    """Where the original is, with its name on the side that has room."""
+    at, name = x(1), "the original"
+    left = at + 5 + _LETTER * len(name) > x.end
+    css, place = ("tick end", at - 5) if left else ("tick", at + 5)
     return (
         f'<line class="original" x1="{at:.1f}" x2="{at:.1f}" y1="{TOP}" y2="{HEIGHT - BOTTOM}"/>'
-        f'<text class="tick" x="{at + 5:.1f}" y="{HEIGHT - BOTTOM - 8}">the original</text>'
+        f'<text class="{css}" x="{place:.1f}" y="{HEIGHT - BOTTOM - 8}">{name}</text>'
     )
 
 
-def _radius(memory: int, largest: int) -> float:
-    """Area in proportion to memory."""
-    return max(4.0, 11 * math.sqrt(memory / largest)) if largest else 7.0
+def _radius(memory: int | None, largest: int) -> float:
+    """Area in proportion to memory, but never too small to be seen."""
+    return max(4.0, 11 * math.sqrt(memory / largest)) if memory else 7.0
 
 
 def _at(point: Point, x: Scale, y: Scale) -> tuple[float, float]:
@@ -198,38 +210,45 @@ def _frontier(found: Sequence[Point], x: Scale, y: Scale, shown: Metric, by_size
 
 
 def _labels(found: Sequence[Point], x: Scale, y: Scale) -> str:
-    """Each name beside its point, where it lies on no other name and no point: right, left, above, below."""
+    """Each name beside its point, within the plot and where it lies on the fewest names and points, best on none.
+
+    Tried are right, left, above and below, in this order.
+    """
     places = [_at(point, x, y) for point in found]
     taken = [(a - 12.0, b - 10.0, a + 12.0, b + 10.0) for a, b in places]
     parts = []
     for point, (across, up) in zip(found, places, strict=True):
-        text = f"{point.name}{', estimated' if point.estimated else ''}{', identical' if math.isinf(point.y) else ''}"
+        text = _shortened(point.name) + (", estimated" if point.estimated else "")
+        text += ", identical" if math.isinf(point.y) else ""
         wide = _LETTER * len(text)
+        centred = max(min(across - wide / 2, x.end - wide), x.start)
         tries = (
             ("", across + 16, up + 5, across + 16),
             ("end", across - 16, up + 5, across - 16 - wide),
-            ("middle", across, up - 18, across - wide / 2),
-            ("middle", across, up + 28, across - wide / 2),
-            ("middle", across, up + 46, across - wide / 2),
+            *(("middle", centred + wide / 2, base, centred) for base in (up - 18, up + 28, up + 46)),
         )
         boxes = [(left, base - 12, left + wide, base + 4) for _, _, base, left in tries]
-        fits = [
-            index
-            for index, (left, top, right, bottom) in enumerate(boxes)
-            if left >= x.start - 60
-            and right <= x.end + 20
-            and not any(left < r and begin < right and top < b and t < bottom for begin, t, r, b in taken)
-        ]
-        chosen = fits[0] if fits else 0
+        inside = [index for index, box in enumerate(boxes) if box[0] >= x.start and box[2] <= x.end + 20]
+        chosen = min(inside or [0], key=lambda index: sum(_overlap(boxes[index], other) for other in taken))
         css, at, base, _ = tries[chosen]
         taken.append(boxes[chosen])
         parts.append(f'<text class="name {css}" x="{at:.1f}" y="{base:.1f}">{escape(text)}</text>')
     return "".join(parts)
 
 
+def _overlap(one: Box, other: Box) -> bool:
+    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
+
+
+def _shortened(name: str) -> str:
+    """Both ends of a long name, for what tells names apart may be at either."""
+    half = (_LETTERS - 1) // 2
+    return name if len(name) <= _LETTERS else f"{name[:half]}…{name[-half:]}"
+
+
 def _legend(recorded: Recorded, found: Sequence[Point], *, by_size: bool, joined: bool) -> str:
-    peak = all(speedup.memory(recorded, model) for model in recorded.candidates)
-    parts = [f"Bars: 95% intervals over samples. Area: {'peak memory' if peak else 'stored bytes'}."]
+    area = "peak memory" if _by_peak(recorded) else "stored bytes"
+    parts = [f"Bars: 95% intervals over samples. Area: {area}."]
     if joined:
         parts.append("Dashes join those that no other candidate beats in both ways.")
     if any(point.estimated for point in found) and recorded.estimated is not None:
@@ -238,4 +257,7 @@ def _legend(recorded: Recorded, found: Sequence[Point], *, by_size: bool, joined
         )
     if by_size:
         parts.append("Further left is smaller.")
+    shown = {point.name for point in found}
+    if lacking := [model["name"] for model in recorded.candidates if model["name"] not in shown]:
+        parts.append(f"Not shown, for want of a figure: {escape(', '.join(lacking))}.")
     return f"<figcaption>{' '.join(parts)}</figcaption>"

@@ -38,13 +38,17 @@ def players(recorded: Recorded) -> Piece:
     if not chosen:
         return Piece(note("No sample was scored against the original, so none is shown."))
     frames = _frames(recorded, chosen)
-    factor = amplification([np.abs(theirs - ours)[None] for ours, theirs in _pairs(recorded, chosen, frames)])
+    pairs = _pairs(recorded, chosen, frames)
+    factor = amplification([np.abs(theirs - ours)[None] for ours, theirs in pairs])
     rows = "".join(_row(recorded, shown, frames, factor) for shown in chosen)
     script = resources.files("quant.eval.report").joinpath("players.js").read_text(encoding="utf-8")
-    told = (
+    differences = (
         f"Differences are |candidate − original| of the stored frames, times {factor} in every row and clipped; black "
-        "is equal. Videos here are compressed for browsers; metrics were taken from the frames before that. "
-        "Space plays and stops, the arrow keys step."
+        "is equal. "
+    )
+    told = (
+        f"{differences if pairs else ''}Videos here are compressed for browsers; metrics were taken from the frames "
+        "before that. Space plays and stops, the arrow keys step."
     )
     return Piece(f'<div class="players">{rows}</div>{note(told)}<script>{script}</script>')
 

@@ -7,25 +7,26 @@ from typing import Any
 
 from quant.eval.report.markup import Piece, definitions, escape, note, swatch, table
 from quant.eval.report.recorded import FILE_NAME, Recorded
+from quant.eval.report.step_error import curves
 from quant.eval.report.words import number, ordered, set_title, short
 
 
 def measured_and_estimated(recorded: Recorded) -> Piece:
     """Two lists side by side, drawn from what the run recorded, and what is missing."""
-    paired = [m.title for m in ordered(key for model in recorded.models for key in model["summary"])]
+    metrics = [shown.title for shown in ordered(key for model in recorded.models for key in model["summary"])]
     sets = dict.fromkeys(set_title(key) for model in recorded.models for key in model.get("sets") or {})
     count = number(len(recorded.samples), "sample")
-    done = [f"{escape(', '.join(paired))}: of each of {count}, on stored 16-bit frames"] if paired else []
+    done = [f"{escape(', '.join(metrics))}: of each of {count}, on stored 16-bit frames"] if metrics else []
     done += [f"{escape(', '.join(sets))}: of the features of all videos together"] if sets else []
     done.append("Stored bytes: of all tensors of the quantized components, scales included")
     guessed = ["95% intervals: by resampling the samples"]
     if recorded.speed is not None:
-        text = f"Times: {escape(recorded.speed['label'])}, on {escape(recorded.speed['device']['name'])}"
-        done.append(text)
+        label, device = recorded.speed["label"], recorded.speed["device"]["name"]
+        done.append(f"Times: {escape(label)}" + ("" if label.endswith(device) else f", on {escape(device)}"))
     if recorded.estimated is not None:
         guessed.append(f"Time of a step on {escape(recorded.estimated['gpu'])}: {escape(recorded.estimated['what'])}")
-    if any(model.get("step_error") for model in recorded.candidates):
-        guessed.append("Difference of latents by step: on 64 fixed entries of the latents")
+    for how in dict.fromkeys(curve.how for curve in curves(recorded)):
+        guessed.append(f"Difference of latents by step: {escape(how)}")
     if any(_extrapolated(model) for model in recorded.models):
         guessed.append("Set distances of infinitely many samples: extrapolated in 1/N")
     lacking = [f"{escape(entry['metric'])}: {escape(entry['why'])}" for entry in recorded.body.get("missing") or ()]
@@ -57,10 +58,10 @@ def truncated_prompts(recorded: Recorded) -> Piece:
     if not prompts:
         return Piece(note("No prompt was cut off by a tokenizer."))
     entries = "".join(f"<li>{escape(prompt)}</li>" for prompt in prompts)
-    are = "prompt was" if len(cut) == 1 else "prompts were"
+    said = f"{number(len(prompts), 'prompt was', 'prompts were')} longer than CLIP reads"
     return Piece(
-        note(f"{len(cut)} {are} longer than CLIP reads; prompt consistency knows only the beginning.")
-        + f"<details><summary>Show {'it' if len(cut) == 1 else 'them'}</summary><ul>{entries}</ul></details>"
+        note(f"{said}; prompt consistency knows only the beginning.")
+        + f"<details><summary>Show {'it' if len(prompts) == 1 else 'them'}</summary><ul>{entries}</ul></details>"
     )
 
 
@@ -68,12 +69,13 @@ def provenance(recorded: Recorded) -> Piece:
     """Command, settings, versions, machine, seeds and hashes: enough to make the run again."""
     body, conditions = recorded.body, recorded.body["conditions"]
     made = body.get("provenance") or {}
+    where = " ".join(str(conditions[key]) for key in ("device", "gpu") if conditions.get(key))
     entries = {
         "command": f"<code>{escape(str(made.get('command', '–')))}</code>",
         "made": escape(str(body.get("created", "–"))),
         "original": f"{escape(conditions['model'])}, fingerprint <code>{escape(conditions['fingerprint'])}</code>",
         "settings": _pairs(conditions.get("settings") or {}),
-        "computed in": f"{escape(str(conditions['dtype']))} on {escape(str(conditions['device']))}",
+        "computed in": f"{escape(conditions['dtype'])} on {escape(where)}",
         "versions": _pairs(conditions.get("versions") or {}),
         "machine": _pairs(made.get("machine") or {}),
         "frames a second": escape(str(made.get("fps", "–"))),
@@ -82,31 +84,27 @@ def provenance(recorded: Recorded) -> Piece:
         "results": f"<code>{FILE_NAME}</code>, format {body['format_version']}",
     }
     models = table(
-        ("model", "source", "scheme", "fingerprint"),
+        ("model", "source", "scheme", "recipe", "calibrated on", "fingerprint"),
         [
             (
                 f"{swatch(recorded.place(model))}{escape(model['name'])}",
                 escape(str(model["source"])),
-                escape(model["scheme"]),
+                escape(model["scheme"] or "–"),
+                escape(model["recipe"] or "–"),
+                _calibrated(model),
                 f"<code>{escape(short(model['fingerprint']))}</code>",
             )
             for model in recorded.models
         ],
-        words=4,
+        words=6,
         label="Models",
     )
-    return Piece(definitions(entries) + models + _recipes(recorded) + _samples(recorded))
+    return Piece(definitions(entries) + models + _samples(recorded))
 
 
-def _recipes(recorded: Recorded) -> str:
-    parts = []
-    for model in recorded.candidates:
-        recipe = model.get("recipe")
-        if recipe:
-            text = recipe if isinstance(recipe, str) else _pairs(recipe) if isinstance(recipe, dict) else str(recipe)
-            inner = f"<pre>{escape(text)}</pre>" if isinstance(recipe, str) else text
-            parts.append(f"<details><summary>Recipe of {escape(model['name'])}</summary>{inner}</details>")
-    return "".join(parts)
+def _calibrated(model: Mapping[str, Any]) -> str:
+    count = model.get("calibration_prompts")
+    return "–" if count is None else number(count, "prompt")
 
 
 def _samples(recorded: Recorded) -> str:

@@ -86,6 +86,12 @@ def read(folder: str | Path) -> Recorded:
     return Recorded(Path(folder), body)
 
 
+def stored_share(model: Mapping[str, Any]) -> float | None:
+    """What a model stores, over what the same components take in bf16; None where its folder did not say."""
+    stored, whole = model["stored_bytes"], model["bf16_bytes"]
+    return stored / whole if stored is not None and whole else None
+
+
 def sample_score(model: Mapping[str, Any], sample: str, metric: str) -> float | None:
     """A metric of one video; infinite for the PSNR of an identical one, None where it was not taken."""
     scores = model["scores"].get(sample)

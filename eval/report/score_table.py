@@ -7,21 +7,35 @@ from typing import Any
 
 from quant.eval.report.headline import levels
 from quant.eval.report.markup import Piece, chip, escape, note, swatch
-from quant.eval.report.recorded import Recorded
-from quant.eval.report.words import GROUPS, Metric, figure, interval, number, ordered, set_title, size
+from quant.eval.report.recorded import Recorded, stored_share
+from quant.eval.report.words import (
+    GROUPS,
+    Metric,
+    also_identical,
+    interval,
+    level_text,
+    mean,
+    number,
+    ordered,
+    set_title,
+    share,
+    size,
+)
 
 _DISTANCES = {"to_original": "to the original’s videos", "to_real": "to real videos"}
 
 
 def score_table(recorded: Recorded) -> Piece:
-    """Metrics are rows, models columns. A distance of too few samples is said to be so before its raw value."""
+    """Metrics are rows, models columns; six candidates fit a page of the usual width, more are scrolled to.
+
+    A distance of too few samples is said to be so before its raw value.
+    """
     models = recorded.models
     heads = "".join(
-        f'<th scope="col">{swatch(recorded.place(model))}{escape(model["name"])}'
-        f"<small>{escape(model['scheme'])}</small></th>"
+        f'<th scope="col">{swatch(recorded.place(model))}{escape(model["name"])}{_small(escape(model["scheme"]))}</th>'
         for model in models
     )
-    rows = [_plain("Stored", [f"{size(m['stored_bytes'])}<small>{_share(m)} of bf16</small>" for m in models])]
+    rows = [_plain("Stored", [_stored(model) for model in models])]
     known = ordered(key for model in models for key in model["summary"])
     for group, title in GROUPS.items():
         members = [shown for shown in known if shown.group == group]
@@ -45,11 +59,9 @@ def distance(found: Mapping[str, Any] | None) -> str:
     if not found.get("enough"):
         said = f"too few samples: N={found['n']}, D={found['dimension']}"
         return f'<span class="few">{said}</span><small>raw value {raw}, not to be compared</small>'
-    told = interval(found, 2)
     beyond = found.get("extrapolated")
-    more = "" if beyond is None else f"<small>{beyond:.3g} extrapolated to many samples</small>"
-    warned = f"<small>{escape(found['warning'])}</small>" if found.get("warning") else ""
-    return f"{raw}<small>{told}</small>{more}{warned}"
+    more = "" if beyond is None else f"{beyond:.3g} extrapolated to many samples"
+    return f"{raw}{_interval(interval(found, 2))}{_small(more)}"
 
 
 def _metric_row(recorded: Recorded, shown: Metric) -> str:
@@ -62,17 +74,14 @@ def _cell(model: Mapping[str, Any], shown: Metric, judged: list[float]) -> str:
     summary = model["summary"].get(shown.key)
     if summary is None:
         return "–"
-    identical = summary.get("identical") or 0
-    value = summary.get("value")
-    parts = [figure(float("inf") if value is None and identical else value, shown)]
+    parts = [mean(summary, shown)]
     if told := interval(summary, shown.digits):
-        parts.append(f"<small>{told}</small>")
-    elif value is not None:
-        parts.append(f"<small>{number(summary['n'], 'sample')}: no interval</small>")
-    if identical and value is not None:
-        parts.append(f"<small>and {identical} identical</small>")
+        parts.append(_interval(told))
+    elif summary["value"] is not None:
+        parts.append(_small(f"{number(summary['n'], 'sample')}: no interval"))
+    parts.append(_small(also_identical(summary)))
     chips = [
-        chip(entry["verdict"], f"{level:.1%}".replace(".0%", "%"))
+        chip(entry["verdict"], level_text(level), short=True)
         for level in judged
         for entry in model["verdicts"]
         if entry["metric"] == shown.key and entry["level"] == level
@@ -101,11 +110,14 @@ def _set_rows(recorded: Recorded) -> list[str]:
 
 
 def _explained(recorded: Recorded) -> str:
-    judged = " and ".join(f"{level:.1%}".replace(".0%", "%") for level in levels(recorded))
+    judged = " and ".join(map(level_text, levels(recorded)))
+    said = f"Below each value: its 95% bootstrap interval over {number(len(recorded.samples), 'sample')}. "
+    if not judged:
+        return said
     return (
-        f"Below each value: its 95% bootstrap interval over {number(len(recorded.samples), 'sample')}. "
-        f"Verdicts ask whether the loss against the original is at most {judged}: <b>pass</b> if the whole interval "
-        "of the loss is below, <b>fail</b> if all of it is above, else there are <b>not enough samples</b> to say. "
+        f"{said}Verdicts ask whether the loss against the original is at most {judged}: <b>pass</b> if the whole "
+        "interval of the loss is below, <b>fail</b> if all of it is above, else <b>too few</b>: not enough samples to "
+        "say. "
         "The loss is 1 − SSIM, LPIPS itself, the root mean square error in units of the range for PSNR (1% is 40 dB, "
         "0.1% is 60 dB), and what is lacking to the original’s own value otherwise."
     )
@@ -119,5 +131,15 @@ def _heading(text: str, columns: int) -> str:
     return f'<tr class="group"><th scope="colgroup" colspan="{columns}" class="word">{escape(text)}</th></tr>'
 
 
-def _share(model: Mapping[str, Any]) -> str:
-    return f"{model['stored_bytes'] / model['bf16_bytes']:.0%}"
+def _stored(model: Mapping[str, Any]) -> str:
+    part = stored_share(model)
+    return size(model["stored_bytes"]) + _small("" if part is None else f"{share(part)} of bf16")
+
+
+def _interval(text: str) -> str:
+    """On a line of its own, in one piece."""
+    return f'<small class="interval">{text}</small>' if text else ""
+
+
+def _small(text: str) -> str:
+    return f"<small>{text}</small>" if text else ""

@@ -2,7 +2,8 @@
 
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from html import escape
 
 import quant
@@ -10,29 +11,40 @@ import quant
 _CELL_W, _CELL_H, _LEFT, _TOP, _GAP = 46, 20, 190, 56, 46
 #: How many of the most sensitive are shown by step.
 _WORST = 12
+#: Room for a letter of a name, and of the title.
+_LETTER, _TITLE_LETTER = 6.6, 8.2
+_LIGHT, _DEEP = (240, 244, 250), (140, 22, 60)
+PAPER = "<rect width='100%' height='100%' fill='white'/>"
 _FONT = "font-family='system-ui, sans-serif' font-size='11'"
 
 
-def sensitivity_svg(found: quant.Sensitivity) -> str:
-    """One SVG file. Darker is worse within a table, by the error's logarithm; the figure is the error itself."""
+def sensitivity_svg(found: quant.Sensitivity, *, themed: bool = False) -> str:
+    """One SVG file. Darker is worse within a table, by the error's logarithm; the figure is the error itself.
+
+    It is on white, and so alone looks the same everywhere. `themed` is for the page of a report: no ground, and
+    classes instead of colours; of each cell `--strength`, 0 to 1, for its style sheet to mix a colour by.
+    """
+    longest = max((len(unit.name) for unit in found.units), default=0)
+    draw = _Drawing(themed, max(_LEFT, 20 + math.ceil(_LETTER * longest)))
+    title = f"{found.recipe} on {found.model}"
     parts: list[str] = []
-    bottom, right = _TOP + 10, _LEFT
+    bottom, right = _TOP + 10, draw.left
     for component in dict.fromkeys(unit.component for unit in found.units):
         rows, columns, cells = _by_block([unit for unit in found.units if unit.component == component])
-        parts.append(_grid(f"{component}: by block", bottom, rows, columns, cells))
+        parts.append(draw.grid(f"{component}: by block", bottom, rows, columns, cells))
         bottom += _TOP // 2 + _CELL_H * len(rows) + _GAP
-        right = max(right, _LEFT + _CELL_W * len(columns))
+        right = max(right, draw.left + _CELL_W * len(columns))
     worst = found.ranked[:_WORST]
     steps = [f"{step + 1}" for step in found.steps]
     values = {(i, j): value for i, unit in enumerate(worst) for j, value in enumerate(unit.by_step)}
-    parts.append(_grid("the most sensitive, by denoising step", bottom, [u.name for u in worst], steps, values))
+    parts.append(draw.grid("the most sensitive, by denoising step", bottom, [u.name for u in worst], steps, values))
     bottom += _TOP // 2 + _CELL_H * len(worst) + _GAP
-    right = max(right, _LEFT + _CELL_W * len(steps), 460)
+    right = max(right, draw.left + _CELL_W * len(steps), 460, 12 + math.ceil(_TITLE_LETTER * len(title)))
     return (
         f"<svg xmlns='http://www.w3.org/2000/svg' width='{right + 20}' height='{bottom}' {_FONT}>"
-        f"<rect width='100%' height='100%' fill='white'/>"
-        f"<text x='12' y='24' font-size='14' font-weight='600'>{escape(f'{found.recipe} on {found.model}')}</text>"
-        f"<text x='12' y='42' fill='#555'>Change of the prediction when one part alone is quantized</text>"
+        f"{'' if themed else PAPER}"
+        f"<text x='12' y='24' font-size='14' font-weight='600'>{escape(title)}</text>"
+        f"<text x='12' y='42' {draw.soft}>Change of the prediction when one part alone is quantized</text>"
         f"{''.join(parts)}</svg>\n"
     )
 
@@ -52,37 +64,51 @@ def _by_block(units: Sequence[quant.SensitivityUnit]) -> tuple[list[str], list[s
     return rows, columns, cells
 
 
-def _grid(
-    title: str,
-    top: int,
-    rows: Sequence[str],
-    columns: Sequence[str],
-    cells: dict[tuple[int, int], float],
-) -> str:
-    y = top + _TOP // 2
-    shade = _shades(list(cells.values()))
-    parts = [f"<text x='12' y='{top + 4}' font-weight='600'>{escape(title)}</text>"]
-    for j, name in enumerate(columns):
-        x = _LEFT + j * _CELL_W + _CELL_W / 2
-        parts.append(f"<text x='{x}' y='{y - 5}' text-anchor='middle' fill='#555'>{escape(name)}</text>")
-    for i, name in enumerate(rows):
-        parts.append(f"<text x='{_LEFT - 8}' y='{y + i * _CELL_H + 14}' text-anchor='end'>{escape(name)}</text>")
-    for (i, j), value in cells.items():
-        parts.append(_cell(_LEFT + j * _CELL_W, y + i * _CELL_H, value, shade(value)))
-    return "".join(parts)
+@dataclass(frozen=True)
+class _Drawing:
+    """How a table is drawn: `left` is the room for the names of its rows."""
 
+    themed: bool
+    left: int
 
-def _cell(x: int, y: int, value: float, dark: float) -> str:
-    red, green, blue = (round(light + (deep - light) * dark) for light, deep in zip(_LIGHT, _DEEP, strict=True))
-    ink = "white" if dark > 0.55 else "#222"
-    return (
-        f"<rect x='{x}' y='{y}' width='{_CELL_W - 1}' height='{_CELL_H - 1}' fill='rgb({red},{green},{blue})'/>"
-        f"<text x='{x + _CELL_W / 2 - 0.5}' y='{y + 14}' text-anchor='middle' fill='{ink}' font-size='10'>"
-        f"{percent(value)}</text>"
-    )
+    @property
+    def soft(self) -> str:
+        return "class='soft'" if self.themed else "fill='#555'"
 
+    def grid(
+        self,
+        title: str,
+        top: int,
+        rows: Sequence[str],
+        columns: Sequence[str],
+        cells: Mapping[tuple[int, int], float],
+    ) -> str:
+        y = top + _TOP // 2
+        shade = _shades(list(cells.values()))
+        parts = [f"<text x='12' y='{top + 4}' font-weight='600'>{escape(title)}</text>"]
+        for j, name in enumerate(columns):
+            x = self.left + j * _CELL_W + _CELL_W / 2
+            parts.append(f"<text x='{x}' y='{y - 5}' text-anchor='middle' {self.soft}>{escape(name)}</text>")
+        for i, name in enumerate(rows):
+            parts.append(
+                f"<text x='{self.left - 8}' y='{y + i * _CELL_H + 14}' text-anchor='end'>{escape(name)}</text>"
+            )
+        for (i, j), value in cells.items():
+            parts.append(self._cell(self.left + j * _CELL_W, y + i * _CELL_H, value, shade(value)))
+        return "".join(parts)
 
-_LIGHT, _DEEP = (240, 244, 250), (140, 22, 60)
+    def _cell(self, x: int, y: int, value: float, dark: float) -> str:
+        deep = dark > 0.55
+        if self.themed:
+            paint, ink = f"class='cell' style='--strength:{dark:.3f}'", f"class='{'on-deep' if deep else 'on-light'}'"
+        else:
+            mixed = (round(low + (high - low) * dark) for low, high in zip(_LIGHT, _DEEP, strict=True))
+            paint, ink = f"fill='rgb({','.join(map(str, mixed))})'", f"fill='{'white' if deep else '#222'}'"
+        return (
+            f"<rect x='{x}' y='{y}' width='{_CELL_W - 1}' height='{_CELL_H - 1}' {paint}/>"
+            f"<text x='{x + _CELL_W / 2 - 0.5}' y='{y + 14}' text-anchor='middle' {ink} font-size='10'>"
+            f"{percent(value)}</text>"
+        )
 
 
 def percent(value: float) -> str:

@@ -8,7 +8,10 @@ from typing import Any
 from quant.eval.report import speedup
 from quant.eval.report.markup import Piece, definitions, escape, note, swatch, table
 from quant.eval.report.recorded import Recorded
-from quant.eval.report.words import REFERENCE, duration, number, size
+from quant.eval.report.words import REFERENCE, duration, size
+
+#: What stands under the head of the column of times.
+_MEDIAN = {"measured": "median", REFERENCE: "not a kernel’s time, median"}
 
 
 def speed_table(recorded: Recorded) -> Piece:
@@ -22,56 +25,63 @@ def speed_table(recorded: Recorded) -> Piece:
         "what the times are": f"<b>{escape(speed['label'])}</b>",
         "attention": escape(str(speed.get("attention") or "–")),
         "compiled": "yes" if speed.get("compiled") else "no",
-        "rounds": f"{speed.get('rounds', '–')}, the original and the candidates in turn",
+        "rounds": f"{speed.get('rounds', '–')}, every model once in each, in an order that is shuffled anew",
         "settings": escape(settings or "–"),
     }
-    return Piece(_stages(recorded, speed) + _whole(recorded, speed) + _kernels(speed) + definitions(conditions))
+    tables = _stages(recorded, speed) + _whole(recorded, speed) + _kernels(recorded, speed)
+    return Piece(tables + definitions(conditions))
 
 
 def _stages(recorded: Recorded, speed: Mapping[str, Any]) -> str:
     kind = speedup.kind(speed)
-    kinds = [kind] if recorded.estimated is None else [kind, "estimated"]
-    rows, failed = [], []
+    rows = []
     for model in recorded.models:
-        timed = speed["models"].get(model["name"])
-        if timed is None or timed.get("failed"):
-            why = "was not timed" if timed is None else f"failed: {timed['failed']}"
-            failed.append(f"{escape(model['name'])} {escape(why)}.")
         for stage, title in speedup.STAGES.items():
-            row = _stage_row(recorded, model, stage, kinds)
+            row = _stage_row(recorded, speed, model, stage)
             if row is not None:
-                rows.append((f"{swatch(recorded.place(model))}{escape(model['name'])}", title, *row))
-    heads = [
-        "model",
-        "stage",
-        *(f"{kind}<small>{_of(recorded, kind)}</small>" for kind in kinds),
-        "p90",
-        "variation",
-        "n",
-    ]
-    return table(heads, rows, words=2, label="Times by stage") + (note(" ".join(failed)) if failed else "")
+                rows.append((_name(recorded, model), title, *row))
+    heads = ["model", "stage", f"{kind}<small>{_MEDIAN[kind]}</small>", "p90", "variation", "n"]
+    if recorded.estimated is not None:
+        heads.append(f"estimated<small>{escape(recorded.estimated['gpu'])}</small>")
+    told = _not_taken(recorded, speed)
+    return table(heads, rows, words=2, label="Times by stage") + (note(" ".join(told)) if told else "")
 
 
-def _of(recorded: Recorded, kind: str) -> str:
-    """What stands under the head of a column of times."""
-    if kind == "estimated" and recorded.estimated is not None:
-        return escape(str(recorded.estimated["gpu"]))
-    return "not a kernel’s time, median" if kind == REFERENCE else "median"
+def _not_taken(recorded: Recorded, speed: Mapping[str, Any]) -> list[str]:
+    """A sentence for each model that was not timed, and for each thing of one that could not be had."""
+    found = []
+    for model in recorded.models:
+        name, timed = escape(model["name"]), speed["models"].get(model["name"])
+        if timed is None:
+            found.append(f"{name} was not timed.")
+        elif timed.get("failed"):
+            found.append(f"{name} failed: {escape(timed['failed'])}.")
+        else:
+            found += [f"{name}, {escape(text)}." for text in timed.get("notes") or ()]
+    return found
 
 
-def _stage_row(recorded: Recorded, model: Mapping[str, Any], stage: str, kinds: list[str]) -> tuple[str, ...] | None:
-    timed = {} if recorded.speed is None else recorded.speed["models"].get(model["name"]) or {}
+def _stage_row(
+    recorded: Recorded, speed: Mapping[str, Any], model: Mapping[str, Any], stage: str
+) -> tuple[str, ...] | None:
+    """Measured time, p90, variation, count and, where any was estimated, the estimate; None where there is no time."""
+    timed = speed["models"].get(model["name"]) or {}
     stat = {} if timed.get("failed") else (timed.get("stages") or {}).get(stage) or {}
     predicted = None
     if stage == "step" and recorded.estimated is not None:
         predicted = (recorded.estimated["models"].get(model["name"]) or {}).get("step_s")
     if not stat and predicted is None:
         return None
-    cells = [_time(stat.get("median"), None if _first(recorded, model) else speedup.measured(recorded, model, stage))]
-    if "estimated" in kinds:
-        cells.append(_time(predicted, None if _first(recorded, model) else speedup.estimated(recorded, model)))
     variation = "–" if stat.get("cv") is None else f"{stat['cv']:.1%}"
-    return (*cells, duration(stat.get("p90")), variation, str(stat.get("n", "–")))
+    taken = _time(stat.get("median"), None if _first(recorded, model) else speedup.measured(recorded, model, stage))
+    cells = (taken, duration(stat.get("p90")), variation, str(stat.get("n", "–")))
+    if recorded.estimated is None:
+        return cells
+    return (*cells, _time(predicted, None if _first(recorded, model) else speedup.estimated(recorded, model)))
+
+
+def _name(recorded: Recorded, model: Mapping[str, Any]) -> str:
+    return f"{swatch(recorded.place(model))}{escape(model['name'])}"
 
 
 def _first(recorded: Recorded, model: Mapping[str, Any]) -> bool:
@@ -94,7 +104,7 @@ def _whole(recorded: Recorded, speed: Mapping[str, Any]) -> str:
         peak = timed.get("peak_memory_bytes")
         rows.append(
             (
-                f"{swatch(recorded.place(model))}{escape(model['name'])}",
+                _name(recorded, model),
                 duration(timed.get("first_call_s")),
                 duration(timed.get("compile_s")),
                 "not taken" if peak is None else size(peak),
@@ -105,28 +115,47 @@ def _whole(recorded: Recorded, speed: Mapping[str, Any]) -> str:
     return table(head, rows, label="First call and memory") if rows else ""
 
 
-def _kernels(speed: Mapping[str, Any]) -> str:
-    """Which kernels a step's time went to, the largest first."""
+def _kernels(recorded: Recorded, speed: Mapping[str, Any]) -> str:
+    """Which kernels a step's time went to, as recorded: the largest first, all others together last."""
+    one = "operation" if speed["device"]["type"] == "cpu" else "kernel"
     parts = []
-    for name, timed in speed["models"].items():
-        kernels = sorted(timed.get("kernels") or [], key=lambda kernel: -float(kernel["share"]))
+    for model in recorded.models:
+        kernels = (speed["models"].get(model["name"]) or {}).get("kernels")
         if kernels:
             bars = "".join(
                 f'<li><span class="bar" style="--share:{kernel["share"]:.4f}"></span><b>{kernel["share"]:.1%}</b>'
                 f"<code>{escape(kernel['name'])}</code></li>"
-                for kernel in kernels[:12]
+                for kernel in kernels
             )
             parts.append(
-                f"<details><summary>{escape(name)}: {number(len(kernels), 'kernel')}</summary>"
+                f"<details><summary>{escape(model['name'])}: time by {one}</summary>"
                 f'<ul class="kernels">{bars}</ul></details>'
             )
-    return "".join(parts) if parts else note("Kernels’ shares of the time were not recorded.")
+    if not parts:
+        return note("Kernels’ shares of the time were not recorded.")
+    what = (speed.get("what") or {}).get("kernels")
+    return (note(f"Time by {one}: {escape(what)}.") if what else "") + "".join(parts)
 
 
 def _device(device: Mapping[str, Any]) -> str:
-    parts = [str(device["name"])]
-    if device.get("clocks") is not None:
-        parts.append(f"clocks {device['clocks']}")
-    if device.get("power_w") is not None:
-        parts.append(f"{device['power_w']} W")
-    return ", ".join(parts)
+    """The name, and a GPU's clocks and power before the first and after the last call."""
+    clocks, power = device.get("clocks") or {}, device.get("power_w") or {}
+    parts = [
+        str(device["name"]),
+        _change("SM clock", clocks, "sm_mhz", "MHz", limit="max_sm_mhz"),
+        _change("memory clock", clocks, "memory_mhz", "MHz"),
+        _change("power", power, "draw", "W", limit="limit"),
+    ]
+    return "; ".join(part for part in parts if part)
+
+
+def _change(what: str, read: Mapping[str, Any], key: str, unit: str, limit: str = "") -> str:
+    """ "SM clock 210 MHz before, 1980 MHz after, of at most 1980 MHz"; empty where nothing was read."""
+    told = [f"{read[when][key]:g} {unit} {when}" for when in ("before", "after") if _known(read, when, key)]
+    if told and _known(read, "after", limit):
+        told.append(f"of at most {read['after'][limit]:g} {unit}")
+    return f"{what} {', '.join(told)}" if told else ""
+
+
+def _known(read: Mapping[str, Any], when: str, key: str) -> bool:
+    return (read.get(when) or {}).get(key) is not None

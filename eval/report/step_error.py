@@ -2,37 +2,39 @@
 
 from __future__ import annotations
 
-from quant.eval.report.axes import WIDTH, frame, horizontal, vertical
-from quant.eval.report.markup import Piece, colour, escape, mark, note
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from quant.eval.report.axes import Scale, frame, horizontal, vertical
+from quant.eval.report.markup import Piece, colour, escape, mark, note, swatch
 from quant.eval.report.recorded import Recorded
 from quant.eval.report.sensitivity import percent
 
 
+@dataclass(frozen=True)
+class Curve:
+    """`errors` of one candidate at `steps`, which count from 1; `how` says what they were estimated from."""
+
+    name: str
+    place: int
+    steps: Sequence[int]
+    errors: Sequence[float]
+    how: str
+
+
 def step_errors(recorded: Recorded) -> Piece:
     """A line a candidate: ||x_c - x_o|| / ||x_o|| by step on a logarithmic axis. Models without it are named."""
-    lines = {
-        model["name"]: (recorded.place(model), model["step_error"]["steps"], model["step_error"]["error"])
-        for model in recorded.candidates
-        if model.get("step_error")
-    }
-    lacking = [model["name"] for model in recorded.candidates if model["name"] not in lines]
-    positive = [value for _, _, errors in lines.values() for value in errors if value > 0]
+    found = curves(recorded)
+    lacking = [model["name"] for model in recorded.candidates if not model.get("step_error")]
+    positive = [value for curve in found for value in curve.errors if value > 0]
     if not positive:
-        why = "no latents were recorded" if not lines else "every latent is identical to the original’s"
+        why = "every latent is identical to the original’s" if found else "no latents were recorded"
         return Piece(note(f"No curve: {why}."))
-    y = vertical(min(positive) / 1.5, max(positive) * 1.5, log=True)
-    steps = [step for _, found, _ in lines.values() for step in found]
-    x = horizontal(min(steps) + 0.5, max(steps) + 1.5)
-    inner = []
-    for name, (place, numbers, errors) in lines.items():
-        places = [(x(step + 1), y(value)) for step, value in zip(numbers, errors, strict=True) if value > 0]
-        path = " ".join(f"{a:.1f},{b:.1f}" for a, b in places)
-        dots = "".join(mark(place, a, b, 3.4) for a, b in places)
-        inner.append(
-            f'<g class="c{colour(place)}" data-model="{escape(name)}"><polyline class="line" points="{path}"/>{dots}'
-            f"<title>{escape(name)}: {percent(errors[-1])} at the last step</title></g>"
-        )
-    inner.append(_names({name: (place, y(errors[-1])) for name, (place, _, errors) in lines.items() if errors[-1] > 0}))
+    # Wide enough that a 1, 2 or 5 is always in it.
+    y = vertical(min(positive) / 1.7, max(positive) * 1.7, log=True)
+    steps = [step for curve in found for step in curve.steps]
+    x = horizontal(min(steps) - 0.5, max(steps) + 0.5)
     svg = frame(
         x,
         y,
@@ -40,19 +42,39 @@ def step_errors(recorded: Recorded) -> Piece:
         y_title="relative difference of the latents",
         x_text=lambda v: f"{v:g}" if v == int(v) else "",
         y_text=percent,
-        inner="".join(inner),
-        label="Relative difference of the latents from the original's by denoising step",
+        inner="".join(_line(curve, x, y) for curve in found),
+        label="Relative difference of the latents from the original’s by denoising step",
     )
-    caption = "Mean over samples, estimated on 64 fixed entries of the latents; logarithmic."
+    how = " and ".join(dict.fromkeys(curve.how for curve in found))
+    caption = f"Mean over samples, estimated {escape(how)}; logarithmic. Figures are those of the last step."
     if lacking:
         caption += f" Not recorded: {escape(', '.join(lacking))}."
-    return Piece(f'<figure class="card chart" data-plot="steps">{svg}<figcaption>{caption}</figcaption></figure>')
+    legend = f'<ul class="legend">{"".join(map(_entry, found))}</ul>'
+    return Piece(
+        f'<figure class="card chart" data-plot="steps">{svg}{legend}<figcaption>{caption}</figcaption></figure>'
+    )
 
 
-def _names(ends: dict[str, tuple[int, float]]) -> str:
-    """Each name above the end of its line, moved down where it would lie on another."""
-    parts, last = [], -100.0
-    for name, (_, up) in sorted(ends.items(), key=lambda entry: entry[1][1]):
-        last = max(up - 12, last + 15)
-        parts.append(f'<text class="name end" x="{WIDTH - 26}" y="{last:.1f}">{escape(name)}</text>')
-    return "".join(parts)
+def curves(recorded: Recorded) -> list[Curve]:
+    """Of the candidates that have one, in their order."""
+
+    def curve(model: Mapping[str, Any], body: Mapping[str, Any]) -> Curve:
+        return Curve(model["name"], recorded.place(model), body["steps"], body["error"], body["estimated"])
+
+    return [curve(model, model["step_error"]) for model in recorded.candidates if model.get("step_error")]
+
+
+def _line(curve: Curve, x: Scale, y: Scale) -> str:
+    """A logarithm has no place for 0: such steps are left out."""
+    places = [(x(step), y(value)) for step, value in zip(curve.steps, curve.errors, strict=True) if value > 0]
+    path = " ".join(f"{a:.1f},{b:.1f}" for a, b in places)
+    dots = "".join(mark(curve.place, a, b, 3.4) for a, b in places)
+    return (
+        f'<g class="c{colour(curve.place)}" data-model="{escape(curve.name)}">'
+        f'<polyline class="line" points="{path}"/>{dots}<title>{escape(curve.name)}</title></g>'
+    )
+
+
+def _entry(curve: Curve) -> str:
+    last = percent(curve.errors[-1]) if any(curve.errors) else "identical"
+    return f"<li>{swatch(curve.place)}{escape(curve.name)} <b>{last}</b></li>"

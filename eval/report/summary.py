@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from quant.eval.report.table import Table, decibels, megabytes
+from quant.eval.report.words import number
 
 #: metric, heading, digits after the point, whether its interval is shown
 _COLUMNS = (
@@ -38,9 +39,9 @@ def summary(results: Mapping[str, Any]) -> Table:
 
 def notes(results: Mapping[str, Any]) -> list[str]:
     """What the figures of the table mean, a sentence a line."""
-    count = len(results["samples"])
+    count = number(len(results["samples"]), "sample")
     lines = [
-        f"{count} samples, same seeds and initial latents; in brackets the 95% interval over them. PSNR, SSIM, "
+        f"{count}, same seeds and initial latents; in brackets the 95% interval over them. PSNR, SSIM, "
         "temporal PSNR and LPIPS are of each video against the original's.",
         "within: all metrics' losses to the original are below that, with the interval taken into account.",
     ]

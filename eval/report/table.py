@@ -25,7 +25,8 @@ def as_text(shown: Table) -> str:
 def as_markdown(shown: Table) -> str:
     """The table as GitHub draws it, figures aligned to the right."""
     rule = ["---" if column < shown.words else "---:" for column in range(len(shown.headings))]
-    return "\n".join(f"| {' | '.join(line)} |" for line in (shown.headings, rule, *shown.rows))
+    rows = ([cell.replace("|", "\\|") for cell in row] for row in shown.rows)
+    return "\n".join(f"| {' | '.join(line)} |" for line in (shown.headings, rule, *rows))
 
 
 def decibels(value: float) -> str:

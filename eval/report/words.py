@@ -53,11 +53,7 @@ GROUPS = {
 
 def metric(key: str) -> Metric:
     """The metric of a name in the results; an unknown one keeps its name."""
-    if key in _KNOWN:
-        return _KNOWN[key]
-    if key.startswith(("judged:", "judged_", "judged.")):
-        return Metric(key, f"Shows the {key[7:]} asked for", "", 3, group="own")
-    return Metric(key, key)
+    return _KNOWN.get(key) or Metric(key, key)
 
 
 def ordered(keys: Iterable[str]) -> list[Metric]:
@@ -77,6 +73,18 @@ def figure(value: float | None, shown: Metric) -> str:
     return f"{value:.{shown.digits}f}{shown.unit}"
 
 
+def mean(estimate: Mapping[str, Any], shown: Metric) -> str:
+    """The mean of a summary as `figure`; "identical" where no video differs, so that there is no finite one."""
+    value = estimate.get("value")
+    return figure(math.inf if value is None and estimate.get("identical") else value, shown)
+
+
+def also_identical(estimate: Mapping[str, Any]) -> str:
+    """ "and 2 identical": videos that a mean leaves out, for their PSNR is infinite; else empty."""
+    count = estimate.get("identical")
+    return f"and {count} identical" if count and estimate.get("value") is not None else ""
+
+
 def interval(estimate: Mapping[str, Any], digits: int) -> str:
     """ "38.1 – 42.0", or empty where no interval was taken."""
     if estimate.get("low") is None or estimate.get("high") is None:
@@ -90,8 +98,10 @@ def set_title(key: str) -> str:
     return f"{kind.upper()} ({extractor})" if extractor else kind.upper()
 
 
-def size(count: float) -> str:
-    """Bytes in decimal units: 12.3 MB, 28.6 GB."""
+def size(count: float | None) -> str:
+    """Bytes in decimal units: 12.3 MB, 28.6 GB; a dash where they are not known."""
+    if count is None:
+        return "–"
     for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
         if count >= scale:
             return f"{count / scale:.1f} {unit}"
@@ -105,6 +115,16 @@ def duration(seconds: float | None) -> str:
     value, unit = (seconds, "s") if seconds >= 1 else (seconds * 1e3, "ms")
     digits = 0 if value >= 100 else 1 if value >= 10 else 2
     return f"{value:.{digits}f} {unit}"
+
+
+def share(part: float | None) -> str:
+    """ "58%"; a dash where it is not known."""
+    return "–" if part is None else f"{part:.0%}"
+
+
+def level_text(level: float) -> str:
+    """The level of a verdict: 0.01 -> "1%", 0.001 -> "0.1%"."""
+    return f"{level * 100:g}%"
 
 
 def number(count: int, one: str, several: str = "") -> str:

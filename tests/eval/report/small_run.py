@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 import quant
+from quant.eval.report.recorded import Recorded
 
 #: Frames, height, width.
 SHAPE = (6, 24, 32)
@@ -31,9 +32,14 @@ def sample_id(prompt: str, seed: int) -> str:
     return hashlib.sha256(f"{seed}\n{prompt}".encode()).hexdigest()[:12]
 
 
+def recorded(**changes: Any) -> Recorded:
+    """What is read of the run, where neither videos nor frames are; `changes` as of `write_run`."""
+    return Recorded(Path("run"), {**results(_clips()), **changes})
+
+
 def write_run(folder: Path, **changes: Any) -> Path:
     """Writes the folder; `changes` replace top-level parts of results.json."""
-    frames = {name: [_frames(index, name) for index in range(len(PROMPTS))] for name in ("original", *NOISE)}
+    frames = _clips()
     for name, clips in frames.items():
         for index, clip in enumerate(clips):
             sample = sample_id(PROMPTS[index], index)
@@ -117,6 +123,7 @@ def speed() -> dict[str, Any]:
             "peak_memory_bytes": None,
             "kernels": [{"name": "aten::mm", "share": 0.6}, {"name": "aten::softmax", "share": 0.25}],
             "failed": None,
+            "notes": [],
         }
 
     return {
@@ -127,6 +134,7 @@ def speed() -> dict[str, Any]:
         "compiled": False,
         "rounds": 5,
         "settings": {"height": SHAPE[1]},
+        "what": {"kernels": "share of the second step by operation"},
         "models": {"original": model(1.0), "w8a8": model(1.5), "w4a8 edges": model(1.6)},
         "estimated": {
             "gpu": "H100 SXM",
@@ -147,6 +155,7 @@ def _model(name: str, scheme: str, stored: int, scores: list[dict[str, Any]], sa
         "fingerprint": fingerprint(name),
         "scheme": scheme,
         "recipe": None,
+        "calibration_prompts": None,
         "stored_bytes": stored,
         "bf16_bytes": 12_270_000,
         "scores": {sample["id"]: found for sample, found in zip(samples, scores, strict=True)},
@@ -198,8 +207,9 @@ def _candidate(name: str, clips: Any, originals: Any, samples: Any, stored: int)
     ]
     factor = 0.1 if small else 1.0
     model["step_error"] = {
-        "steps": [0, 1, 2, 3],
+        "steps": [1, 2, 3, 4],
         "error": [0.001 * factor, 0.004 * factor, 0.01 * factor, 0.03 * factor],
+        "estimated": "from 64 entries of each latent",
     }
     if not small:
         model["sensitivity"] = sensitivity()
@@ -221,6 +231,10 @@ def _estimate(values: list[float | None]) -> dict[str, Any]:
     finite = [value for value in values if value is not None]
     value = sum(finite) / len(finite)
     return {"value": value, "low": min(finite), "high": max(finite), "n": len(finite)}
+
+
+def _clips() -> dict[str, list[npt.NDArray[np.float64]]]:
+    return {name: [_frames(index, name) for index in range(len(PROMPTS))] for name in ("original", *NOISE)}
 
 
 def _frames(index: int, name: str) -> npt.NDArray[np.float64]:

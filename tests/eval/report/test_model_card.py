@@ -72,6 +72,18 @@ def test_the_card_has_what_a_hub_reads_and_what_was_measured(recorded: Recorded,
     assert "lpips_vgg was not taken: its network is not fetched" in card
 
 
+def test_sizes_and_identical_videos_are_said_as_far_as_they_are_known(recorded: Recorded, checkpoint: Path) -> None:
+    model: Any = recorded.candidates[0]
+    assert ": 7.1 MB instead of 12.3 MB in bf16, 58%." in model_card(recorded, checkpoint)
+    model |= {"stored_bytes": None, "bf16_bytes": None}
+    model["summary"]["psnr"] = {"value": 40.0, "low": None, "high": None, "n": 3, "identical": 1}
+    card = model_card(recorded, checkpoint)
+    assert "`tiny` in `FP8_DYNAMIC`.\n" in card
+    assert "| PSNR | 40.0 dB and 1 identical |" in card
+    model["summary"]["psnr"] = {"value": None, "low": None, "high": None, "n": 0, "identical": 4}
+    assert "| PSNR | identical |" in model_card(recorded, checkpoint)
+
+
 def test_a_base_on_a_hub_is_named(recorded: Recorded, checkpoint: Path) -> None:
     say_sources(recorded.folder, "Wan-AI/Wan2.1-T2V-1.3B-Diffusers", str(checkpoint))
     assert front_matter(model_card(recorded, checkpoint))["base_model"] == "Wan-AI/Wan2.1-T2V-1.3B-Diffusers"
@@ -141,9 +153,8 @@ def test_a_checkpoint_still_verifies_with_its_new_card(base: Path, tmp_path: Pat
     out = tmp_path / "full"
     quant.calibrate(base, "fp8-dynamic", out=out, full=True, progress=False)
     (base / "README.md").unlink()
-    listed = "README.md" in json.loads((out / "quant_manifest.json").read_text())["files"]
+    assert "README.md" in json.loads((out / "quant_manifest.json").read_text())["files"]
     write_card(out, f"{MARK} new", mark=MARK, force=True)
     quant.load(out)  # checks sizes and hashes
     files = json.loads((out / "quant_manifest.json").read_text())["files"]
-    assert ("README.md" in files) == listed
-    assert fingerprint(f"{MARK} new") == files["README.md"]["sha256"] if listed else True
+    assert files["README.md"]["sha256"] == fingerprint(f"{MARK} new")

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import re
-import shutil
-import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -13,14 +10,16 @@ import nbformat
 import pytest
 
 from quant.errors import QuantError
+from quant.eval.report import notebook as notebooks
 from quant.eval.report.notebook import render
+from tests.eval.report.pages import browsed
 from tests.eval.report.small_run import NOISE, PROMPTS, write_run
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 #: Put into a copy of the page: writes down what a browser made of it, once the videos have played.
 #: The browser's clock is virtual and jumps over waits, but decoding takes real time: so `until` spends some.
-PROBE = """<script>
+PROBE = """
 async function until(check) {
   for (let tries = 0; tries < 400 && !check(); tries += 1) {
     for (let spin = 0, sum = 0; spin < 4e6; spin += 1) sum += spin;
@@ -61,7 +60,7 @@ addEventListener("load", async () => {
   seen.wide = document.documentElement.scrollWidth - innerWidth;
   document.documentElement.dataset.seen = JSON.stringify(seen);
 });
-</script>"""
+"""
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +70,12 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def page(run: Path) -> str:
-    path = render(run)
+    """The one rendering that the tests share: its kernel takes seconds to start. HOME is no folder meanwhile."""
+    home = run.parent / "home"
+    home.write_text("a file, so no folder can be made below it")
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("HOME", str(home))
+        path = render(run)
     assert path == run / "report.html"
     return path.read_text(encoding="utf-8")
 
@@ -150,14 +154,20 @@ def test_the_notebook_is_kept_with_its_outputs_and_opens_anywhere(run: Path, pag
     assert sum(bool(cell.get("outputs")) for cell in notebook.cells) >= 10
 
 
-def test_it_can_be_written_elsewhere_with_a_home_that_is_not_writable(
-    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    home = tmp_path / "home"
-    home.write_text("a file, so no folder can be made below it")
-    monkeypatch.setenv("HOME", str(home))
-    assert render(run, out=tmp_path / "new" / "place") == tmp_path / "new" / "place" / "report.html"
-    assert {path.name for path in (tmp_path / "new" / "place").iterdir()} == {"report.html", "report.ipynb"}
+def test_it_can_be_written_elsewhere(run: Path, page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    done = nbformat.read(run / "report.ipynb", as_version=4)
+    ran: list[Path] = []
+
+    def executed(notebook: object, folder: Path) -> nbformat.NotebookNode:
+        ran.append(folder)
+        return done
+
+    monkeypatch.setattr(notebooks, "_executed", executed)
+    place = tmp_path / "new" / "place"
+    assert render(run, out=place) == place / "report.html"
+    assert ran == [run]
+    assert {path.name for path in place.iterdir()} == {"report.html", "report.ipynb"}
+    assert (place / "report.html").read_text(encoding="utf-8") == page
 
 
 def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
@@ -170,22 +180,7 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("width", [1280, 500])
 def test_a_browser_draws_plots_and_plays_videos_together(page: str, tmp_path: Path, width: int) -> None:
-    browser = shutil.which("chromium") or shutil.which("chromium-browser")
-    if browser is None:
-        pytest.skip("chromium is not installed: what a browser makes of the page is not checked")
-    (tmp_path / "page.html").write_text(page.replace("</body>", PROBE + "</body>"), encoding="utf-8")
-    options = [
-        *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
-        *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
-        *("--host-resolver-rules=MAP * ~NOTFOUND", f"--user-data-dir={tmp_path / 'profile'}"),
-        *("--autoplay-policy=no-user-gesture-required", f"--window-size={width},1000"),
-        *("--virtual-time-budget=60000", "--dump-dom"),
-    ]
-    command = [browser, *options, (tmp_path / "page.html").as_uri()]
-    ran = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
-    found = next((a["data-seen"] for _, a in Tags(ran.stdout).tags if "data-seen" in a), None)
-    assert found is not None, ran.stderr[-2000:]
-    seen = json.loads(found)
+    seen = browsed(page, PROBE, tmp_path, width=width)
     # 3 rows of the original, two candidates and two differences; 6 frames at 8 a second
     assert len(seen["ready"]) == 3 * 5
     for state, duration, wide, high in seen["ready"]:

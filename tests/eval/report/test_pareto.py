@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from quant.eval.report.axes import Scale, round_step
+from quant.eval.report.axes import LEFT, RIGHT, WIDTH, Scale, round_step
 from quant.eval.report.pareto import Point, frontier, pareto, points
 from quant.eval.report.recorded import Recorded
 from quant.eval.report.words import metric
@@ -23,6 +24,19 @@ def recorded(timed: dict[str, Any] | None, models: list[dict[str, Any]] | None =
     names = list(NOISE)
     models = models or [model("original", 100), model(names[0], 58, 50.0), model(names[1], 35, 32.0)]
     return Recorded(Path("run"), {"models": models, "speed": timed, "samples": [{}]})
+
+
+def labels(html: str) -> list[tuple[str, str, float, float]]:
+    """Name, side, x and y of each."""
+    found = re.findall(r'<text class="name ([a-z]*)" x="([\d.]+)" y="([\d.]+)">([^<]*)<', html)
+    return [(name, side, float(x), float(y)) for side, x, y, name in found]
+
+
+def point_of(html: str) -> float:
+    """Where the first candidate's circle lies."""
+    found = re.search(r'<circle class="mark" cx="([\d.]+)"', html)
+    assert found is not None
+    return float(found[1])
 
 
 def test_speedups_are_ratios_and_estimates_stay_apart() -> None:
@@ -67,7 +81,75 @@ def test_identical_videos_are_drawn_and_named() -> None:
     (point,) = points(recorded(None, models), "psnr", "step")
     assert math.isinf(point.y)
     assert "w8a8, identical" in pareto(recorded(None, models)).html
-    assert "nothing to plot" in pareto(recorded(None, [model("original", 100), model("w8a8", 58)])).html
+    nothing = pareto(recorded(None, [model("original", 100), model("w8a8", 58)]))
+    assert "Nothing to plot: no PSNR was taken." in nothing.html
+
+
+def test_a_size_that_is_not_known_has_an_area_of_its_own_and_no_figure() -> None:
+    models = [model("original", 100), model("w8a8", 58, 50.0), model("w4a8 edges", 35, 32.0)]
+    models[1]["stored_bytes"] = None
+    found = recorded(speed() | {"estimated": None}, models)
+    assert [point.memory for point in points(found, "psnr", "step")] == [None, 35]
+    html = pareto(found).html
+    assert "w8a8: 50.0 dB, x 0.667, –" in html
+    assert 'r="7.0"' in html  # neither the smallest nor the largest
+    by_size = pareto(recorded(None, models)).html
+    assert "Not shown, for want of a figure: w8a8." in by_size
+    models[0]["stored_bytes"] = None
+    assert "neither a time nor a size of a candidate is known" in pareto(recorded(None, models)).html
+
+
+def test_peak_memory_is_the_area_only_where_every_candidate_has_one() -> None:
+    timed = speed() | {"estimated": None}
+    timed["models"]["w8a8"]["peak_memory_bytes"] = 4_000
+    assert [point.memory for point in points(recorded(timed), "psnr", "step")] == [58, 35]
+    assert "Area: stored bytes." in pareto(recorded(timed)).html
+    timed["models"]["w4a8 edges"]["peak_memory_bytes"] = 1_000
+    assert [point.memory for point in points(recorded(timed), "psnr", "step")] == [4_000, 1_000]
+    html = pareto(recorded(timed)).html
+    assert "Area: peak memory." in html
+    assert 'r="11.0"' in html  # a circle; the square beside it has a quarter of that area
+    assert f'width="{2 * 5.5 * 0.89:.1f}"' in html
+
+
+def test_a_long_name_is_shortened_in_the_middle_and_whole_in_its_title() -> None:
+    name = "wan2_1_t2v_1_3b_w8a8_smoothquant"
+    html = pareto(recorded(None, [model("original", 100), model(name, 58, 50.0), model("a" * 22, 35, 32.0)])).html
+    assert ">wan2_1_t2v…moothquant<" in html
+    assert f"<title>{name}: 50.0 dB" in html
+    assert f">{'a' * 22}</text>" in html
+
+
+def test_names_lie_on_no_other_where_there_is_room() -> None:
+    """Four at nearly one place: each is written on another side of its point."""
+    many = [model(f"candidate {number}", 50, 40 + number / 100) for number in range(4)]
+    html = pareto(recorded(None, [model("original", 100), *many, model("small", 10, 30.0)])).html
+    places = {(side, x, y) for _, side, x, y in labels(html)}
+    assert len(places) == 5
+    assert {side for side, _, _ in places} == {"", "end", "middle"}
+
+
+@pytest.mark.parametrize("stored", [34, 300])
+def test_a_name_at_the_edge_is_moved_into_the_plot_but_not_from_its_point(stored: int) -> None:
+    names = ["candidate one at edge", "candidate two at edge", "candidate 3 at edge"]
+    found = recorded(None, [model("original", 100), *(model(name, stored, 40.0) for name in names)])
+    shown = labels(pareto(found).html)
+    assert [name for name, _, _, _ in shown] == names
+    assert len({(side, x, y) for _, side, x, y in shown}) == 3
+    for name, side, at, _ in shown:
+        wide = 8.2 * len(name)
+        left = at - {"": 0.0, "middle": wide / 2, "end": wide}[side]
+        assert LEFT - 0.1 <= left <= left + wide <= WIDTH - RIGHT + 0.1, name
+        assert left - 17 <= point_of(pareto(found).html) <= left + wide + 17, name
+
+
+@pytest.mark.parametrize(("slow", "side"), [(4.0, "tick end"), (0.25, "tick")])
+def test_the_originals_line_is_named_on_the_side_that_has_room(slow: float, side: str) -> None:
+    """Where all are slower the line is at the right edge, where all are faster at the left one."""
+    timed = speed() | {"estimated": None}
+    for name in NOISE:
+        timed["models"][name]["stages"]["step"]["median"] = 0.4 * slow
+    assert re.findall('<text class="([a-z ]*)" [^>]*>the original<', pareto(recorded(timed)).html) == [side]
 
 
 def test_the_frontier_holds_what_nothing_beats() -> None:

@@ -79,6 +79,7 @@ def test_videos_in_the_page_are_the_previews_and_the_differences(run: Path) -> N
     expected = np.clip(np.abs(ours - theirs) * int(factor), 0, 1).mean()
     assert decoded(videos[2]).mean() == pytest.approx(expected, abs=0.01)
     assert html.count(f'data-fps="{FPS}"') == 3
+    assert f"times {factor} in every row and clipped" in html
     assert "&lt;b&gt;large&lt;/b&gt;" in html
 
 

@@ -43,6 +43,32 @@ def test_every_unit_is_a_cell_and_the_worst_are_shown_by_step() -> None:
     assert texts.index("blocks.1.attn1.to_q") < texts.index("blocks.0.ffn.net.2")
 
 
+def test_long_names_have_room_and_short_ones_no_more_than_before() -> None:
+    def left(name: str) -> tuple[float, float]:
+        """Where row names end, and the picture's width."""
+        found = sensitivity_svg(quant.Sensitivity("r", "0" * 64, "m", (), (0,), (1.0,), (unit(name, 0.1, 0.1),)))
+        (at,) = {float(x) for x in re.findall("<text x='([0-9.]+)' y='[0-9.]+' text-anchor='end'", found)}
+        return at, float(ElementTree.fromstring(found).attrib["width"])
+
+    assert left("blocks.0.attn1.to_q") == (182, 480)
+    at, width = left("condition_embedder.text_embedder.linear_1.a_long_name")
+    assert at >= 53 * 6.5
+    assert width >= at + 46
+    long = sensitivity_svg(quant.Sensitivity("r" * 50, "0" * 64, "m" * 50, (), (0,), (1.0,), (unit("a", 0.1, 0.1),)))
+    assert float(ElementTree.fromstring(long).attrib["width"]) >= 104 * 8
+
+
+def test_for_a_page_it_has_classes_instead_of_colours() -> None:
+    text = sensitivity_svg(FOUND, themed=True)
+    assert "white" not in text
+    assert "fill" not in text
+    strengths = [float(value) for value in re.findall("--strength:([0-9.]+)", text)]
+    assert len(strengths) == 4 + 8
+    # Of 1%, 10% and 2% by their logarithm; nothing at all has none.
+    assert strengths[:4] == pytest.approx([0, 1, 0.301, 0], abs=1e-3)
+    assert re.findall("class='(on-[a-z]+)'", text)[:4] == ["on-light", "on-deep", "on-light", "on-light"]
+
+
 def test_darker_is_worse() -> None:
     text = sensitivity_svg(FOUND)
     cells = re.findall(r"fill='rgb\((\d+),\d+,\d+\)'/><text[^>]*>([\d.]+)%", text)[:3]

@@ -49,7 +49,8 @@ def test_without_times_there_is_no_column_of_them() -> None:
     results = {**_results(), "speed": None}
     assert summary(results).headings[-1] == "CLIP frame"
     assert len(notes(results)) == 2
-    assert "9 samples" in notes(results)[0]
+    assert notes(results)[0].startswith("9 samples, ")
+    assert notes({**results, "samples": [0]})[0].startswith("1 sample, ")
     assert notes(_results())[-1] == "s/step: one denoising step of one video, reference arithmetic."
 
 

@@ -26,6 +26,10 @@ def test_markdown_has_figures_on_the_right() -> None:
     ]
 
 
+def test_a_bar_in_a_name_does_not_end_its_cell() -> None:
+    assert as_markdown(Table(("a", "b"), (("x|y", "1"),), words=1)).split("\n")[2] == "| x\\|y | 1 |"
+
+
 @pytest.mark.parametrize(("value", "text"), [(30.04, "30.0"), (29.96, "30.0"), (math.inf, "identical"), (-1.0, "-1.0")])
 def test_decibels(value: float, text: str) -> None:
     assert decibels(value) == text
