@@ -7,15 +7,15 @@ from typing import Any
 
 from quant.eval.report import speedup
 from quant.eval.report.markup import Piece, chip, escape, swatch
+from quant.eval.report.overall import Overall, overall
 from quant.eval.report.recorded import Recorded, stored_share
 from quant.eval.report.words import also_identical, interval, level_text, mean, metric, number, share, size
 
 
 def headline(recorded: Recorded) -> Piece:
     """One sentence, and a card a candidate: verdicts, PSNR, size and speed."""
-    model = recorded.body["conditions"]["model"]
+    title = escape(recorded.body["conditions"]["model"])
     names = [escape(candidate["name"]) for candidate in recorded.candidates]
-    title = escape(str(model).rstrip("/").rsplit("/", 1)[-1])
     said = (
         f"{_listed([title, *names])} made "
         f"{number(len(recorded.samples), 'video')} each from the same prompts, seeds and "
@@ -25,20 +25,6 @@ def headline(recorded: Recorded) -> Piece:
     )
     cards = "".join(_card(recorded, candidate) for candidate in recorded.candidates)
     return Piece(f'<p class="lead">{said}</p><div class="cards">{cards}</div>')
-
-
-def overall(model: Mapping[str, Any], level: float) -> tuple[str, str] | None:
-    """The verdict of all metrics together at a level, and of which metrics it speaks; None without verdicts.
-
-    One that fails decides; else one that has too few samples; all must pass to pass.
-    """
-    found = [entry for entry in model["verdicts"] if entry["level"] == level]
-    for verdict in ("fail", "not enough samples", "pass"):
-        named = [metric(entry["metric"]).title for entry in found if entry["verdict"] == verdict]
-        if named:
-            every = len(named) == len(found)
-            return verdict, f"all {number(len(found), 'metric')}" if every and len(found) > 1 else ", ".join(named)
-    return None
 
 
 def levels(recorded: Recorded) -> list[float]:
@@ -56,13 +42,20 @@ def _card(recorded: Recorded, model: Mapping[str, Any]) -> str:
     for level in levels(recorded):
         found = overall(model, level)
         if found is not None:
-            verdicts.append(f"<li>{chip(found[0], level_text(level))}<small>{escape(found[1])}</small></li>")
+            verdicts.append(f"<li>{chip(found.verdict, level_text(level))}<small>{escape(_judged(found))}</small></li>")
     facts = [_psnr(model), _size(model), *_speed(recorded, model)]
     return (
         f'<section class="card model" data-model="{escape(model["name"])}">'
         f"<h3>{swatch(recorded.place(model))}{escape(model['name'])}<small>{escape(model['scheme'])}</small></h3>"
         f'<ul class="verdicts">{"".join(verdicts)}</ul><dl>{"".join(facts)}</dl></section>'
     )
+
+
+def _judged(found: Overall) -> str:
+    """Of which metrics a verdict speaks."""
+    if 1 < found.judged == len(found.metrics):
+        return f"all {number(found.judged, 'metric')}"
+    return ", ".join(metric(key).title for key in found.metrics)
 
 
 def _psnr(model: Mapping[str, Any]) -> str:

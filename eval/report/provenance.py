@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from quant.eval.report.markup import Piece, definitions, escape, note, swatch, table
-from quant.eval.report.recorded import FILE_NAME, Recorded
+from quant.eval.report.recorded import Recorded
 from quant.eval.report.step_error import curves
 from quant.eval.report.words import number, ordered, set_title, short
 
@@ -81,7 +81,7 @@ def provenance(recorded: Recorded) -> Piece:
         "frames a second": escape(str(made.get("fps", "–"))),
         "seeds": escape(", ".join(dict.fromkeys(str(sample["seed"]) for sample in recorded.samples))),
         "key of the run": f"<code>{escape(str(body.get('key', '–')))}</code>",
-        "results": f"<code>{FILE_NAME}</code>, format {body['format_version']}",
+        "results": f"<code>results.json</code>, format {body['format_version']}",
     }
     models = table(
         ("model", "source", "scheme", "recipe", "calibrated on", "fingerprint"),

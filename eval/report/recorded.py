@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from quant.errors import QuantError
-
-FILE_NAME = "results.json"
-FORMAT_VERSION = 2
+from quant.eval.runs.schema import read_results
 
 
 @dataclass(frozen=True)
@@ -66,24 +62,8 @@ class Recorded:
 
 
 def read(folder: str | Path) -> Recorded:
-    """Reads `folder`/results.json.
-
-    Raises:
-        QuantError: no such file, not JSON, of another version, or without an original.
-    """
-    path = Path(folder) / FILE_NAME
-    if not path.is_file():
-        raise QuantError(f"{path}: no such file; a run folder is what `quant eval run` makes")
-    try:
-        body = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise QuantError(f"{path}: damaged: {error}; `quant eval resume` writes it anew") from None
-    if not isinstance(body, dict) or body.get("format_version") != FORMAT_VERSION:
-        version = body.get("format_version") if isinstance(body, dict) else None
-        raise QuantError(f"{path}: format_version is {version!r}; this release reads {FORMAT_VERSION}")
-    if not body.get("models") or not body.get("samples"):
-        raise QuantError(f"{path}: holds no model or no sample; finish the run with `quant eval resume`")
-    return Recorded(Path(folder), body)
+    """The run in `folder`. Raises QuantError as `read_results` does."""
+    return Recorded(Path(folder), read_results(Path(folder)))
 
 
 def stored_share(model: Mapping[str, Any]) -> float | None:

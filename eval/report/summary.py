@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from quant.eval.metrics.verdicts import LEVELS
+from quant.eval.report.overall import Overall, overall
+from quant.eval.report.recorded import stored_share
 from quant.eval.report.table import Table, decibels, megabytes
-from quant.eval.report.words import number
+from quant.eval.report.words import level_text, number, share
 
 #: metric, heading, digits after the point, whether its interval is shown
 _COLUMNS = (
@@ -19,7 +22,6 @@ _COLUMNS = (
     ("clip_frame", "CLIP frame", 3, False),
     ("clip_prompt", "CLIP prompt", 3, False),
 )
-_LEVELS = ((0.01, "within 1%"), (0.001, "within 0.1%"))
 
 
 def summary(results: Mapping[str, Any]) -> Table:
@@ -30,7 +32,7 @@ def summary(results: Mapping[str, Any]) -> Table:
     """
     models = results["models"]
     columns = [column for column in _COLUMNS if any(column[0] in model["summary"] for model in models)]
-    headings = ["model", "scheme", *(heading for _, heading in _LEVELS), "stored", "of bf16"]
+    headings = ["model", "scheme", *(f"within {level_text(level)}" for level in LEVELS), "stored", "of bf16"]
     headings += [heading for _, heading, _, _ in columns]
     if results["speed"] is not None:
         headings.append("s/step")
@@ -50,29 +52,26 @@ def notes(results: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def overall(model: Mapping[str, Any], level: float) -> str:
-    """`pass` where every metric passes; else how many fail, or have too few samples."""
-    found = [each["verdict"] for each in model["verdicts"] if each["level"] == level]
-    if not found:
-        return "-"
-    for verdict, words in (("fail", "fail"), ("not enough samples", "few samples")):
-        if count := found.count(verdict):
-            return f"{words} ({count} of {len(found)})"
-    return "pass"
-
-
 def _row(
     model: Mapping[str, Any], columns: list[tuple[str, str, int, bool]], speed: Mapping[str, Any] | None
 ) -> tuple[str, ...]:
-    stored, whole = model["stored_bytes"], model["bf16_bytes"]
-    cells = [model["name"], model["scheme"], *(overall(model, level) for level, _ in _LEVELS)]
-    cells += ["-", "-"] if stored is None else [megabytes(stored), f"{stored / whole:.0%}" if whole else "-"]
+    stored, part = model["stored_bytes"], stored_share(model)
+    cells = [model["name"], model["scheme"], *(_verdict(overall(model, level)) for level in LEVELS)]
+    cells += ["-" if stored is None else megabytes(stored), "-" if part is None else share(part)]
     cells += [_cell(model["summary"].get(metric), digits, interval) for metric, _, digits, interval in columns]
     if speed is not None:
         stages = speed["models"].get(model["name"], {}).get("stages") or {}
         median = (stages.get("step") or {}).get("median")
         cells.append("-" if median is None else f"{median:.3f}")
     return tuple(cells)
+
+
+def _verdict(found: Overall | None) -> str:
+    """`pass` where every metric passes; else how many fail, or have too few samples."""
+    if found is None or found.verdict == "pass":
+        return "-" if found is None else "pass"
+    words = "few samples" if found.verdict == "not enough samples" else found.verdict
+    return f"{words} ({len(found.metrics)} of {found.judged})"
 
 
 def _cell(estimate: Mapping[str, Any] | None, digits: int, interval: bool) -> str:

@@ -33,8 +33,11 @@ def read_results(path: Path) -> dict[str, Any]:
     try:
         results = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        hint = f": finish it with `quant eval resume {path}`" if (path / "config.json").is_file() else ""
-        raise QuantError(f"{file}: no such results{hint}") from None
+        begun = (path / "config.json").is_file()
+        made = (
+            f": finish it with `quant eval resume {path}`" if begun else "; a run folder is what `quant eval run` makes"
+        )
+        raise QuantError(f"{file}: no such results{made}") from None
     except (OSError, ValueError) as error:
         raise QuantError(f"{file}: not readable as JSON: {error}") from None
     if not isinstance(results, dict) or results.get("kind") != KIND:

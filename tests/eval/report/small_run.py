@@ -79,7 +79,7 @@ def results(frames: dict[str, list[npt.NDArray[np.float64]]]) -> dict[str, Any]:
         "created": "2026-01-02T03:04:05+00:00",
         "key": fingerprint("key"),
         "conditions": {
-            "model": "./shapes <tiny>",
+            "model": "shapes <tiny>",
             "fingerprint": fingerprint("original"),
             "settings": {"height": SHAPE[1], "num_frames": SHAPE[0], "num_inference_steps": 4, "guidance_scale": 3.0},
             "dtype": "float32",

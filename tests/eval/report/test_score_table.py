@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from quant.eval.report.headline import headline, overall
+from quant.eval.report.headline import headline
 from quant.eval.report.markup import chip, mark
 from quant.eval.report.recorded import Recorded, by_worst_candidate, sample_score
 from quant.eval.report.score_table import distance, score_table
@@ -108,18 +108,6 @@ def test_on_a_narrow_screen_words_are_not_broken(tmp_path: Path) -> None:
     """
     seen = browsed(page(score_table(with_candidates(6))), probe, tmp_path, width=500)
     assert seen["lines"] == [1, 1]
-
-
-def test_the_worst_verdict_of_all_metrics_decides() -> None:
-    def model(*verdicts: str) -> dict[str, Any]:
-        keys = ("psnr", "ssim", "lpips_alex")
-        pairs = zip(keys, verdicts, strict=False)
-        return {"verdicts": [{"metric": key, "level": 0.01, "verdict": verdict} for key, verdict in pairs]}
-
-    assert overall(model("pass", "pass", "pass"), 0.01) == ("pass", "all 3 metrics")
-    assert overall(model("pass", "not enough samples", "pass"), 0.01) == ("not enough samples", "SSIM")
-    assert overall(model("fail", "not enough samples", "pass"), 0.01) == ("fail", "PSNR")
-    assert overall(model("pass"), 0.001) is None
 
 
 def test_without_verdicts_or_with_one_sample_nothing_is_said_of_them() -> None:

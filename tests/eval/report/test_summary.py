@@ -4,11 +4,15 @@ from typing import Any
 
 import pytest
 
-from quant.eval.report.summary import notes, overall, summary
+from quant.eval.report.summary import notes, summary
 
 
 def _model(name: str, summary: dict[str, Any], verdicts: dict[float, list[str]], **more: Any) -> dict[str, Any]:
-    found = [{"level": level, "verdict": each} for level, every in verdicts.items() for each in every]
+    found = [
+        {"level": level, "verdict": each, "metric": str(number)}
+        for level, every in verdicts.items()
+        for number, each in enumerate(every)
+    ]
     body = {"name": name, "scheme": "W8A8", "stored_bytes": 1_100_000, "bf16_bytes": 2_000_000}
     return {**body, "summary": summary, "verdicts": found, **more}
 
@@ -64,4 +68,6 @@ def test_without_times_there_is_no_column_of_them() -> None:
     ],
 )
 def test_one_failure_decides_then_what_is_undecided(found: list[str], words: str) -> None:
-    assert overall(_model("x", {}, {0.01: found, 0.001: ["fail"] if found else []}), 0.01) == words
+    results = {**_results(), "models": [_model("x", {}, {0.01: found, 0.001: ["fail"]})]}
+    row = dict(zip(summary(results).headings, summary(results).rows[0], strict=True))
+    assert (row["within 1%"], row["within 0.1%"]) == (words, "fail (1 of 1)")
