@@ -84,7 +84,7 @@ def test_all_that_a_run_needs_to_be_made_again() -> None:
     assert {term: words(text) for term, text in terms.items()} == {
         "command": "quant eval run config.yaml --out runs",
         "made": "2026-01-02T03:04:05+00:00",
-        "original": f"./shapes <tiny>, fingerprint {fingerprint('original')}",
+        "original": f"shapes <tiny>, fingerprint {fingerprint('original')}",
         "settings": "height 24 num_frames 6 num_inference_steps 4 guidance_scale 3.0",
         "computed in": "float32 on cpu",
         "versions": "python 3.11.7 torch 2.13.0+cpu quant-video 0.1.0",
@@ -94,7 +94,7 @@ def test_all_that_a_run_needs_to_be_made_again() -> None:
         "key of the run": fingerprint("key"),
         "results": "results.json, format 2",
     }
-    assert "./shapes &lt;tiny&gt;" in html
+    assert "shapes &lt;tiny&gt;" in html
     samples = rows(html, "Samples")
     assert samples[0] == ["prompt", "seed", "id", "initial latents, SHA-256"]
     assert samples[2] == [PROMPTS[1], "1", sample_id(PROMPTS[1], 1), fingerprint(PROMPTS[1])[:12]]
