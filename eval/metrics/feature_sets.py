@@ -14,7 +14,7 @@ def checked(
     Raises ValueError for other shapes, fewer than two vectors and values that are not finite.
     """
     one, other = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
-    if one.ndim != 2 or other.ndim != 2 or one.shape[1] != other.shape[1]:
+    if one.ndim != 2 or other.ndim != 2 or one.shape[1] != other.shape[1] or not one.shape[1]:
         raise ValueError(f"features of shape {one.shape} and {other.shape} cannot be compared")
     if min(len(one), len(other)) < 2:
         raise ValueError("a set of one video cannot be compared: two or more are needed")

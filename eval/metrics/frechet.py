@@ -61,7 +61,9 @@ def fvd(a: Features, b: Features, *, paired: bool, repeats: int = 100, seed: int
 
     `paired`: row i of both comes from the same prompt and noise, so halves keep pairs together. The interval is the
     value plus the middle 95% of the halves' deviations from their mean, cut at 0; none for fewer than four vectors.
-    Extrapolation (Chong & Forsyth 2020, arXiv 1911.07023): a straight line in 1/N, only for N > D.
+    Extrapolation (Chong & Forsyth 2020, arXiv 1911.07023): a straight line in 1/N, which holds above D vectors only,
+    so it is done where the halves have more than that. Raises ValueError as `frechet_distance` does and for pairs of
+    sets of different lengths.
     """
     one, other = checked(a, b)
     if paired and len(one) != len(other):
@@ -78,8 +80,9 @@ def fvd(a: Features, b: Features, *, paired: bool, repeats: int = 100, seed: int
     if n >= 4:
         halves = parts(0.5, repeats)
         below, above = np.quantile(halves - halves.mean(), [(1 - _LEVEL) / 2, (1 + _LEVEL) / 2])
-        low, high = max(value + float(below), 0.0), value + float(above)
-        if n > dimension:
+        # Halves at one distance: the rounding of their mean must not put the value outside its own interval.
+        low, high = min(max(value + float(below), 0.0), value), max(value + float(above), value)
+        if min(_SHARES) * n > dimension:
             means = [halves.mean(), *(parts(share, max(repeats // 4, 1)).mean() for share in _SHARES[1:]), value]
             extrapolated = float(np.polyfit([1 / share for share in (*_SHARES, 1.0)], means, 1)[1])
     enough = n > (_ENOUGH_PAIRED if paired else _ENOUGH) * dimension

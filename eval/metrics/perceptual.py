@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
-from quant.eval.metrics.paired import Frames
+from quant.eval.metrics.paired import Frames, check_pair
 
 if TYPE_CHECKING:
     from quant.eval.networks.lpips import Lpips
@@ -19,29 +18,24 @@ def paired_lpips(network: Lpips, reference: Frames, candidate: Frames, *, batch:
     """The mean learned distance of each candidate's frames from the reference's; 0 where identical.
 
     Both are [N, F, H, W, 3] in 0..1; `batch` frames at a time go through the network, on its own device, scaled to
-    -1..1 and not resized. Raises ValueError for shapes that differ and for values that are not finite, QuantError
-    (from the network) for frames that are too small for it.
+    -1..1 and not resized. Raises ValueError as `check_pair` does, QuantError (from the network) for frames that are
+    too small for it.
     """
-    if reference.shape != candidate.shape:
-        raise ValueError(f"videos of shape {reference.shape} and {candidate.shape} cannot be compared")
-    if reference.ndim != 5 or reference.shape[-1] != 3 or 0 in reference.shape[1:]:
+    check_pair(reference, candidate)
+    if reference.ndim != 5 or reference.shape[-1] != 3:
         raise ValueError(f"videos are [N, F, H, W, 3], not {reference.shape}")
     pairs = zip(reference, candidate, strict=True)
     return tuple(_video_lpips(network, one, other, batch) for one, other in pairs)
 
 
 def _video_lpips(network: Lpips, reference: Frames, candidate: Frames, batch: int) -> float:
-    device = next(itertools.chain(network.parameters(), network.buffers()), torch.empty(0)).device
     distances: list[float] = []
     with torch.inference_mode():
         for start in range(0, len(reference), batch):
             parts = (video[start : start + batch] for video in (reference, candidate))
-            one, other = (_signed(part).to(device) for part in parts)
+            one, other = (_signed(part).to(network.shift.device) for part in parts)
             distances += network(one, other).tolist()
-    mean = math.fsum(distances) / len(distances)
-    if not math.isfinite(mean):
-        raise ValueError("the videos hold values that are not finite")
-    return mean
+    return math.fsum(distances) / len(distances)
 
 
 def _signed(frames: Frames) -> torch.Tensor:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from quant.eval.metrics.paired import Frames
+from quant.eval.metrics.paired import Frames, check_pair
 
 #: Pixels on each side of the window's middle: 3.5 σ, rounded.
 RADIUS = 5
@@ -23,12 +23,11 @@ _Image = npt.NDArray[np.float64]
 def paired_ssim(reference: Frames, candidate: Frames) -> tuple[float, ...]:
     """The mean SSIM over the frames and channels of each candidate video; 1 where identical.
 
-    Both are [N, F, H, W, C] in 0..1; one frame at a time is held in float64. Raises ValueError for shapes that
-    differ, for frames smaller than the window of 11x11 pixels, and for values that are not finite.
+    Both are [N, F, H, W, C] in 0..1; one frame at a time is held in float64. Raises ValueError as `check_pair` does
+    and for frames smaller than the window of 11x11 pixels.
     """
-    if reference.shape != candidate.shape:
-        raise ValueError(f"videos of shape {reference.shape} and {candidate.shape} cannot be compared")
-    if reference.ndim != 5 or 0 in reference.shape[1:]:
+    check_pair(reference, candidate)
+    if reference.ndim != 5:
         raise ValueError(f"videos are [N, F, H, W, C], not {reference.shape}")
     height, width = reference.shape[2:4]
     if min(height, width) < WINDOW:
@@ -41,8 +40,6 @@ def paired_ssim(reference: Frames, candidate: Frames) -> tuple[float, ...]:
 
 def _frame_ssim(reference: npt.NDArray[np.float32], candidate: npt.NDArray[np.float32]) -> float:
     x, y = reference.astype(np.float64), candidate.astype(np.float64)
-    if not (np.isfinite(x).all() and np.isfinite(y).all()):
-        raise ValueError("the videos hold values that are not finite")
     mean_x, mean_y = _blurred(x), _blurred(y)
     variance_x = _blurred(x * x) - mean_x * mean_x
     variance_y = _blurred(y * y) - mean_y * mean_y

@@ -9,18 +9,16 @@ from __future__ import annotations
 
 import numpy as np
 
-from quant.eval.metrics.paired import Frames, paired_psnr
+from quant.eval.metrics.paired import Frames, check_pair, paired_psnr
 
 
 def paired_temporal_psnr(reference: Frames, candidate: Frames) -> tuple[float, ...]:
     """The PSNR in dB of each candidate's frame differences against its reference's; `inf` where they are equal.
 
     Both are [N, F, H, W, C] in 0..1 with F of 2 or more. The peak is 1, as for frames, so that errors of both are in
-    the same units. Raises ValueError for shapes that differ, for fewer than two frames and for values that are not
-    finite.
+    the same units. Raises ValueError as `check_pair` does and for fewer than two frames.
     """
-    if reference.shape != candidate.shape:
-        raise ValueError(f"videos of shape {reference.shape} and {candidate.shape} cannot be compared")
+    check_pair(reference, candidate)
     if reference.ndim != 5 or reference.shape[1] < 2:
         raise ValueError(f"frame differences need [N, F, H, W, C] with two frames or more, not {reference.shape}")
     pairs = zip(reference, candidate, strict=True)
@@ -29,6 +27,4 @@ def paired_temporal_psnr(reference: Frames, candidate: Frames) -> tuple[float, .
 
 def _differences(video: Frames) -> Frames:
     """[F, H, W, C] -> [1, F - 1, H, W, C]. The subtraction in float32 costs less than 2^-24."""
-    if not np.isfinite(video).all():
-        raise ValueError("the videos hold values that are not finite")
     return np.diff(video, axis=0)[None]

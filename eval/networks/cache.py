@@ -16,14 +16,20 @@ from torch import Tensor
 from quant.errors import QuantError
 
 VARIABLE = "QUANT_CACHE_DIR"
+_UNFINISHED = ".part"
 
 
 def folder() -> Path:
-    """Where compiled kernels lie too: `$QUANT_CACHE_DIR`, else `$XDG_CACHE_HOME/quant`, else ~/.cache/quant."""
+    """Where compiled kernels lie too: `$QUANT_CACHE_DIR`, else `$XDG_CACHE_HOME/quant`, else ~/.cache/quant.
+
+    Raises QuantError where none of them can be told.
+    """
     if chosen := os.environ.get(VARIABLE):
-        return Path(chosen).expanduser()
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "quant"
+        return Path(chosen)
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "quant"
+    except RuntimeError as error:
+        raise QuantError(f"no home folder to keep networks in: set {VARIABLE}") from error
 
 
 def network_path(name: str) -> Path:
@@ -49,7 +55,7 @@ def tensors_sha256(tensors: Mapping[str, Tensor]) -> str:
 def write(path: Path, data: bytes) -> None:
     """Writes `data` to `path`: under another name first, so that a reader sees the whole file or none."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=_UNFINISHED)
     try:
         with os.fdopen(handle, "wb") as stream:
             stream.write(data)
@@ -59,6 +65,13 @@ def write(path: Path, data: bytes) -> None:
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
+
+
+def remove_unfinished() -> None:
+    """Deletes what killed writers left, which is as large as what they wrote. For who alone may write."""
+    for room in (folder() / "networks", clips_folder()):
+        for path in room.glob(f".*{_UNFINISHED}"):
+            path.unlink(missing_ok=True)
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:

@@ -6,10 +6,8 @@ torchvision. Prompts are cut by the tokenizer, which keeps the end token that CL
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,6 +18,8 @@ from PIL import Image
 from quant.errors import QuantError
 from quant.eval.metrics.paired import Frames
 from quant.eval.networks import cache
+from quant.eval.networks.frames import check_video
+from quant.eval.networks.pretrained import load_config, load_model, load_tokenizer, read_preprocessor
 
 _BATCH = 16
 _FILTERS = {2: "bilinear", 3: "bicubic"}
@@ -61,11 +61,8 @@ class ClipScorer:
     device: str | torch.device
 
     def frames(self, video: Frames) -> npt.NDArray[np.float32]:
-        """[F, H, W, 3] in 0..1 -> [F, E], of length 1. Raises ValueError for values that are not finite."""
-        if video.ndim != 4 or video.shape[3] != 3 or 0 in video.shape:
-            raise ValueError(f"a video is [F, H, W, 3], not {video.shape}")
-        if not np.isfinite(video).all():
-            raise ValueError("the video holds values that are not finite")
+        """[F, H, W, 3] in 0..1 -> [F, E], of length 1. Raises ValueError as `check_video` does."""
+        check_video(video)
         found = []
         with torch.inference_mode():
             for start in range(0, len(video), _BATCH):
@@ -99,20 +96,10 @@ def load(path_or_id: str, *, device: str | torch.device = "cpu") -> ClipScorer:
     """The CLIP in a folder or under a hub id, in float32. Raises QuantError where it cannot be loaded."""
     import transformers
 
-    try:
-        config = transformers.AutoConfig.from_pretrained(path_or_id)
-        if config.model_type != "clip":
-            raise QuantError(f"{path_or_id} is a {config.model_type}, not a clip")
-        model, report = transformers.CLIPModel.from_pretrained(
-            path_or_id, dtype=torch.float32, output_loading_info=True
-        )
-        tokenizer = transformers.AutoTokenizer.from_pretrained(path_or_id)
-    except (OSError, ValueError, RuntimeError) as error:
-        raise QuantError(f"{path_or_id} cannot be loaded as a CLIP: {str(error).strip().splitlines()[0]}") from error
-    if report["missing_keys"]:
-        raise QuantError(f"{path_or_id} lacks weights of a CLIP: {', '.join(sorted(report['missing_keys'])[:3])}")
-    model = model.eval().requires_grad_(False).to(device)
-    images = _preprocessing(path_or_id)
+    load_config(path_or_id, "clip")
+    model = load_model(transformers.CLIPModel, path_or_id, device)
+    tokenizer = load_tokenizer(path_or_id)
+    images = read_preprocessing(path_or_id)
     conventions = {
         "resize": f"shorter side to {images.edge}, PIL {_FILTERS[images.filter]}, {images.crop[1]}x{images.crop[0]} "
         "from the centre",
@@ -126,12 +113,13 @@ def load(path_or_id: str, *, device: str | torch.device = "cpu") -> ClipScorer:
     return ClipScorer(model, tokenizer, images, conventions, device)
 
 
-def _preprocessing(where: str) -> ImagePreprocessing:
-    from transformers.utils import cached_file
-
+def read_preprocessing(where: str) -> ImagePreprocessing:
+    """The preprocessing in the folder or under the hub id `where`. Raises QuantError for what is not done here."""
+    what, config = read_preprocessor(where, ("preprocessor_config.json",))
+    for step in ("do_resize", "do_center_crop", "do_normalize"):
+        if not config.get(step, True):
+            raise QuantError(f"{what} says {step}: false; a CLIP's pictures are resized, cropped and normalized here")
     try:
-        file = cached_file(where, "preprocessor_config.json")
-        config = json.loads(Path(str(file)).read_text(encoding="utf-8"))
         size, crop = config["size"], config["crop_size"]
         found = ImagePreprocessing(
             edge=size["shortest_edge"] if isinstance(size, dict) else size,
@@ -140,12 +128,12 @@ def _preprocessing(where: str) -> ImagePreprocessing:
             mean=tuple(config["image_mean"]),
             std=tuple(config["image_std"]),
         )
-    except (OSError, ValueError) as error:
-        raise QuantError(f"{where} has no readable preprocessor_config.json: {error}") from error
     except KeyError as error:
-        raise QuantError(f"the preprocessor_config.json of {where} has no {error}") from error
+        raise QuantError(f"{what} has no {error}") from error
+    except TypeError as error:
+        raise QuantError(f"{what} is not understood: {error}") from error
     if found.filter not in _FILTERS:
-        raise QuantError(f"{where} wants the resampling filter {found.filter}; bilinear (2) and bicubic (3) are known")
+        raise QuantError(f"{what} wants the resampling filter {found.filter}; bilinear (2) and bicubic (3) are known")
     return found
 
 

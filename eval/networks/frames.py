@@ -17,12 +17,17 @@ from quant.eval.metrics.paired import Frames
 
 
 def as_tensor(video: Frames, device: str | torch.device = "cpu") -> Tensor:
-    """[F, H, W, 3] float32 in 0..1 -> [F, 3, H, W] on `device`. Raises ValueError for another shape or no number."""
+    """[F, H, W, 3] float32 in 0..1 -> [F, 3, H, W] on `device`. Raises ValueError as `check_video` does."""
+    check_video(video)
+    return torch.from_numpy(np.ascontiguousarray(video, dtype=np.float32)).permute(0, 3, 1, 2).to(device)
+
+
+def check_video(video: Frames) -> None:
+    """Raises ValueError unless `video` is [F, H, W, 3], with something in it, and finite."""
     if video.ndim != 4 or video.shape[3] != 3 or 0 in video.shape:
         raise ValueError(f"a video is [F, H, W, 3], not {video.shape}")
     if not np.isfinite(video).all():
         raise ValueError("the video holds values that are not finite")
-    return torch.from_numpy(np.ascontiguousarray(video, dtype=np.float32)).permute(0, 3, 1, 2).to(device)
 
 
 def frame_indices(available: int, wanted: int) -> list[int]:

@@ -1,14 +1,16 @@
 """Reads a pickle of nested dictionaries of NumPy arrays, and nothing else that a pickle can hold.
 
-A pickle names functions and calls them. This reader lets it name three, which together rebuild an array; any
-other name is refused before it is looked up, so nothing of the file's choosing is imported or run.
+A pickle names functions and calls them. This reader lets it name the three that rebuild an array, and hands it others
+in their place, which only keep what they are given: NumPy's own would believe a dtype that hides objects, and follow
+addresses that the file chose. Any other name is refused before it is looked up, so nothing is imported or run.
 """
 
 from __future__ import annotations
 
 import io
+import math
 import pickle
-from collections.abc import Mapping
+import re
 from typing import Any
 
 import numpy as np
@@ -16,24 +18,19 @@ import numpy.typing as npt
 
 from quant.errors import QuantError
 
-# What NumPy itself names when it pickles an array.
-_RECONSTRUCT = np.empty(0).__reduce__()[0]
-# NumPy 1 wrote "numpy.core", NumPy 2 writes "numpy._core": the same function.
-ALLOWED: Mapping[tuple[str, str], Any] = {
-    ("numpy", "ndarray"): np.ndarray,
-    ("numpy", "dtype"): np.dtype,
-    ("numpy.core.multiarray", "_reconstruct"): _RECONSTRUCT,
-    ("numpy._core.multiarray", "_reconstruct"): _RECONSTRUCT,
-}
-
 Array = npt.NDArray[Any]
+
+#: Floats, signed and unsigned integers, with their bytes.
+_NUMBERS = re.compile("f[248]|[iu][1248]")
+#: As many as every NumPy takes.
+_DIMENSIONS = 32
 
 
 def load(data: bytes, source: str) -> dict[str, Array]:
-    """The arrays in `data`, keyed by their path: `{"a": {"b": x}}` becomes `{"a|b": x}`.
+    """The arrays in `data`, keyed by their path: `{"a": {"b": x}}` becomes `{"a|b": x}`. They cannot be written to.
 
-    Raises QuantError, naming `source`, where the pickle names anything outside `ALLOWED`, is damaged, or holds
-    something other than dictionaries of arrays of numbers.
+    Raises QuantError, naming `source`, where the pickle names anything else than `find_class` knows, is damaged, holds
+    something other than dictionaries of arrays of numbers, or puts two arrays at one path.
     """
     try:
         tree = _Unpickler(io.BytesIO(data)).load()
@@ -41,29 +38,80 @@ def load(data: bytes, source: str) -> dict[str, Array]:
         raise QuantError(f"{source}: {error}") from None
     except Exception as error:  # a damaged pickle can raise almost anything
         raise QuantError(f"{source} is no pickle of arrays: {type(error).__name__}: {error}") from error
-    arrays: dict[str, Array] = {}
-    _flatten(tree, "", arrays, source)
-    return arrays
+    return _flatten(tree, source)
 
 
 class _Unpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in ALLOWED:
-            raise QuantError(f"the pickle asks for {module}.{name}; only arrays are read")
-        return ALLOWED[module, name]
+        # Made anew at each look-up: a pickle can set attributes of what it holds, and must not reach the next one.
+        match module, name:
+            case "numpy", "ndarray":
+                return None  # only ever the first argument of _reconstruct
+            case "numpy", "dtype":
+                return lambda code, *rest: _Dtype(code)
+            # NumPy 1 wrote "numpy.core", NumPy 2 writes "numpy._core".
+            case (("numpy.core.multiarray" | "numpy._core.multiarray"), "_reconstruct"):
+                return lambda *rest: _Stored()
+        raise QuantError(f"the pickle asks for {module}.{name}; only arrays are read")
 
     def persistent_load(self, pid: Any) -> Any:
         raise QuantError("the pickle asks for an object outside of it; only arrays are read")
 
 
-def _flatten(tree: object, path: str, arrays: dict[str, Array], source: str) -> None:
-    if isinstance(tree, dict):
-        for name, value in tree.items():
-            if not isinstance(name, str):
-                raise QuantError(f"{source}: the key {name!r} is no name of an array")
-            _flatten(value, f"{path}|{name}" if path else name, arrays, source)
-    elif isinstance(tree, np.ndarray) and tree.dtype.kind in "fiu":
-        arrays[path] = tree
-    else:
-        kind = f"an array of {tree.dtype}" if isinstance(tree, np.ndarray) else f"a {type(tree).__name__}"
-        raise QuantError(f"{source}: {path or 'the top'} is {kind}, not an array of numbers")
+class _Dtype:
+    """What a pickle says of a dtype: its code, such as "f4", and then, in the state, its byte order."""
+
+    def __init__(self, code: object) -> None:
+        self.code = code
+        self.order: object = "|"
+
+    def __setstate__(self, state: Any) -> None:
+        self.order = state[1]
+
+
+class _Stored:
+    """What a pickle says of an array: its shape, its dtype, whether it is in Fortran's order, and its bytes."""
+
+    def __init__(self) -> None:
+        self.state: Any = None
+
+    def __setstate__(self, state: Any) -> None:
+        self.state = state
+
+
+def _flatten(tree: object, source: str) -> dict[str, Array]:
+    arrays: dict[str, Array] = {}
+    waiting, seen = [("", tree)], set[int]()
+    while waiting:
+        path, value = waiting.pop()
+        if isinstance(value, dict):
+            # One inside itself has no end, and twenty that each hold the next one twice are a million.
+            if id(value) in seen:
+                raise QuantError(f"{source}: the dictionary at {path} stands elsewhere too")
+            seen.add(id(value))
+            for name in value:
+                if not isinstance(name, str) or not name:
+                    raise QuantError(f"{source}: the key {name!r} is no name of an array")
+            waiting += [(f"{path}|{name}" if path else name, inner) for name, inner in reversed(value.items())]
+        elif path in arrays:
+            raise QuantError(f"{source}: two arrays are called {path}")
+        else:
+            arrays[path] = _array(value, f"{source}: {path or 'the top'}")
+    return arrays
+
+
+def _array(value: object, where: str) -> Array:
+    if not isinstance(value, _Stored):
+        raise QuantError(f"{where} is a {type(value).__name__}, not an array of numbers")
+    try:
+        _, shape, dtype, fortran, data = value.state
+        code, order, sizes = dtype.code, dtype.order, [int(size) for size in shape]
+    except (TypeError, ValueError, OverflowError, AttributeError) as error:
+        raise QuantError(f"{where} is a damaged array: {error}") from None
+    if not isinstance(code, str) or not _NUMBERS.fullmatch(code) or order not in ("<", ">", "|"):
+        raise QuantError(f"{where} is an array of {code!r}, not of numbers")
+    kind = np.dtype(f"{order}{code}")
+    whole = isinstance(data, bytes) and len(data) == math.prod(sizes) * kind.itemsize
+    if not whole or len(sizes) > _DIMENSIONS or min(sizes, default=0) < 0:
+        raise QuantError(f"{where} is a damaged array: its bytes do not fill the shape {tuple(sizes)}")
+    return np.frombuffer(data, kind).reshape(sizes, order="F" if fortran else "C")

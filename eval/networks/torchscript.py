@@ -23,13 +23,15 @@ def torchscript(path: str, device: Device = "cpu") -> Extractor:
     """The extractor in the file `path`, whose forward takes one [1, 3, F, H, W] and gives [1, D].
 
     A forward with the switches rescale, resize and return_features is called as StyleGAN-V calls its I3D: frames of
-    any size in 0..255. Any other gets frames squashed to 224x224 in -1..1. Raises QuantError where there is no such
-    file or it is no TorchScript.
+    any size in 0..255. Any other gets frames squashed to 224x224 in -1..1. Such a file is a program that is run: use
+    only one that you trust. Raises QuantError where there is no such file, or it is no TorchScript of a network.
     """
     file = Path(path)
     if not file.is_file():
         raise QuantError(f"{path} is no file: torchscript: wants the path of a TorchScript file")
     module = _load(file, device)
+    if not hasattr(module, "forward"):
+        raise QuantError(f"{path} has no forward to call: torchscript: wants the file of a network")
     names = {argument.name for argument in module.forward.schema.arguments}
     own = set(_SWITCHES) <= names
 

@@ -7,10 +7,8 @@ Ge et al. 2024, arXiv 2404.12391).
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,6 +18,7 @@ from quant.errors import QuantError
 from quant.eval.networks import cache
 from quant.eval.networks.extraction import SAMPLE, Device, Extractor
 from quant.eval.networks.frames import centre_crop, frame_indices, normalize, shortest_edge, stretch
+from quant.eval.networks.pretrained import load_config, load_model, read_preprocessor
 
 _FILES = ("video_preprocessor_config.json", "preprocessor_config.json")
 _BILINEAR = 2  # as PIL numbers its filters
@@ -58,15 +57,18 @@ def video_transformer(kind: str, where: str, device: Device = "cpu") -> Extracto
     """The "videomae" or "vjepa" in the folder or under the hub id `where`, in float32.
 
     Exactly as many frames go in as the model was made for: others are resampled by `frame_indices`. Raises QuantError
-    where it cannot be loaded or is of another kind.
+    where it cannot be loaded or is of another kind; the extractor does where its preprocessing leaves frames of
+    another size than the model takes.
     """
-    found, pool, count, feature = (_videomae if kind == "videomae" else _vjepa)(where)
+    model, pool, count, side, feature = (_videomae if kind == "videomae" else _vjepa)(where, device)
     preprocessing = read_preprocessing(where)
-    model = found.eval().requires_grad_(False).to(device)
 
     def embed(frames: Tensor) -> Tensor:
-        chosen = frames[frame_indices(len(frames), count)]
-        return pool(preprocessing(chosen)[None])[0]
+        ready = preprocessing(frames[frame_indices(len(frames), count)])
+        height, width = ready.shape[2:]
+        if (height, width) != (side, side):  # V-JEPA would take them, with the positions of other places
+            raise QuantError(f"{where}: its preprocessing leaves {width}x{height}, its model takes {side}x{side}")
+        return pool(ready[None])[0]
 
     digest = cache.tensors_sha256(model.state_dict())
     conventions = {
@@ -82,95 +84,69 @@ def video_transformer(kind: str, where: str, device: Device = "cpu") -> Extracto
 
 
 def read_preprocessing(where: str) -> Preprocessing:
-    """The preprocessing in the folder or under the hub id `where`. Raises QuantError for what is not supported."""
-    config = _preprocessor_config(where)
-    if config.get("do_resize", True) and config.get("resample", _BILINEAR) != _BILINEAR:
-        raise QuantError(f"{where} wants the resampling filter {config['resample']}; only bilinear (2) is supported")
-    size = config.get("size", {}) if config.get("do_resize", True) else {}
-    size = {"shortest_edge": size} if isinstance(size, int) else size
-    crop = config.get("crop_size") if config.get("do_center_crop", False) else None
-    crop = {"height": crop, "width": crop} if isinstance(crop, int) else crop
-    normal = config.get("do_normalize", True)
+    """The preprocessing in the folder or under the hub id `where`, each step done unless the file says no, as there.
+
+    Raises QuantError for what is not supported, and where a step has no size: it is not guessed.
+    """
+    what, config = read_preprocessor(where, _FILES)
+    resize, cut, normal = (config.get(step, True) for step in ("do_resize", "do_center_crop", "do_normalize"))
+    if resize and config.get("resample", _BILINEAR) != _BILINEAR:
+        raise QuantError(f"{what} wants the resampling filter {config['resample']}; only bilinear (2) is supported")
     try:
+        size = _sides(config["size"], "shortest_edge") if resize else {}
+        crop = _sides(config["crop_size"], "height", "width") if cut else None
+        edge = size.get("shortest_edge")
         return Preprocessing(
-            edge=size.get("shortest_edge"),
-            size=(size["height"], size["width"]) if "height" in size else None,
+            edge=edge,
+            size=(size["height"], size["width"]) if resize and edge is None else None,
             crop=(crop["height"], crop["width"]) if crop else None,
             mean=tuple(config["image_mean"]) if normal else (0.0, 0.0, 0.0),
             std=tuple(config["image_std"]) if normal else (1.0, 1.0, 1.0),
         )
     except KeyError as error:
-        raise QuantError(f"the preprocessor config of {where} has no {error}") from error
+        raise QuantError(f"{what} has no {error}") from error
+    except (TypeError, AttributeError) as error:
+        raise QuantError(f"{what} is not understood: {error}") from error
 
 
-_Loaded = tuple[Any, Callable[[Tensor], Tensor], int, str]
+def _sides(size: Any, *names: str) -> Mapping[str, int]:
+    """Old files have one number where new ones have named sides."""
+    return dict.fromkeys(names, size) if isinstance(size, int) else size
 
 
-def _videomae(where: str) -> _Loaded:
+# The model, from [1, F, 3, H, W] to a feature [1, D], how many frames, of how many pixels a side, and the words.
+_Loaded = tuple[Any, Callable[[Tensor], Tensor], int, int, str]
+
+
+def _videomae(where: str, device: Device) -> _Loaded:
     import transformers
 
-    config = _config(where, "videomae")
+    config = load_config(where, "videomae")
     if "VideoMAEForVideoClassification" not in (config.architectures or []):
-        model = _model(transformers.VideoMAEModel, where)
-        return model, lambda x: model(x).last_hidden_state.mean(dim=1), config.num_frames, _MEAN
-    whole = _model(transformers.VideoMAEForVideoClassification, where)
+        model = load_model(transformers.VideoMAEModel, where, device)
+        return model, lambda x: model(x).last_hidden_state.mean(dim=1), config.num_frames, config.image_size, _MEAN
+    whole = load_model(transformers.VideoMAEForVideoClassification, where, device)
     norm = whole.fc_norm if whole.fc_norm is not None else torch.nn.Identity()
     feature = _MEAN if whole.fc_norm is None else f"{_MEAN}, after the layer norm of the classifier"
-    return whole, lambda x: norm(whole.videomae(x).last_hidden_state.mean(dim=1)), config.num_frames, feature
+
+    def pool(x: Tensor) -> Tensor:
+        pooled: Tensor = norm(whole.videomae(x).last_hidden_state.mean(dim=1))
+        return pooled
+
+    return whole, pool, config.num_frames, config.image_size, feature
 
 
-def _vjepa(where: str) -> _Loaded:
+def _vjepa(where: str, device: Device) -> _Loaded:
     import transformers
 
-    config = _config(where, "vjepa2")
-    model = _model(transformers.VJEPA2Model, where)
+    config = load_config(where, "vjepa2")
+    model = load_model(transformers.VJEPA2Model, where, device)
 
     def pool(x: Tensor) -> Tensor:
         hidden: Tensor = model(pixel_values_videos=x, skip_predictor=True).last_hidden_state
         return hidden.mean(dim=1)
 
-    return model, pool, config.frames_per_clip, f"{_MEAN} of the encoder"
+    return model, pool, config.frames_per_clip, config.crop_size, f"{_MEAN} of the encoder"
 
 
 _MEAN = "mean over the tokens of the last hidden state"
-
-
-def _config(where: str, wanted: str) -> Any:
-    import transformers
-
-    try:
-        config = transformers.AutoConfig.from_pretrained(where)
-    except (OSError, ValueError) as error:
-        raise QuantError(f"{where} cannot be loaded: {_first_line(error)}") from error
-    if config.model_type != wanted:
-        raise QuantError(f"{where} is a {config.model_type}, not a {wanted}")
-    return config
-
-
-def _model(kind: Any, where: str) -> Any:
-    try:
-        model, report = kind.from_pretrained(where, dtype=torch.float32, output_loading_info=True)
-    except (OSError, ValueError, RuntimeError) as error:
-        raise QuantError(f"{where} cannot be loaded: {_first_line(error)}") from error
-    if report["missing_keys"]:
-        raise QuantError(f"{where} lacks weights of a {kind.__name__}: {', '.join(sorted(report['missing_keys'])[:3])}")
-    return model
-
-
-def _preprocessor_config(where: str) -> Mapping[str, Any]:
-    from transformers.utils import cached_file
-
-    for name in _FILES:
-        try:
-            file = cached_file(where, name, _raise_exceptions_for_missing_entries=False)
-        except OSError as error:
-            raise QuantError(f"{where} cannot be loaded: {_first_line(error)}") from error
-        if file is not None:
-            config: Mapping[str, Any] = json.loads(Path(file).read_text(encoding="utf-8"))
-            return config
-    raise QuantError(f"{where} has neither {' nor '.join(_FILES)}: how it wants its frames is not known")
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__

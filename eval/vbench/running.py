@@ -36,8 +36,8 @@ Execute = Callable[[Sequence[str]], tuple[int, str]]
 
 def execute(command: Sequence[str]) -> tuple[int, str]:
     """Runs a program to its end; its exit status, and its output with its errors."""
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
-    return done.returncode, done.stdout
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
+    return done.returncode, done.stdout.decode(errors="replace")
 
 
 def run_vbench(
@@ -56,7 +56,7 @@ def run_vbench(
     Args:
         videos: a folder with ID.mp4 for each sample.
         samples: their ids.
-        dimensions: of `DIMENSIONS`; VBench is started once for each.
+        dimensions: of `DIMENSIONS`; VBench is started once for each, also where one is named twice.
         command: how VBench is started, up to "evaluate".
         execute: runs it; tests give another.
         progress: told of every dimension that is done.
@@ -64,6 +64,7 @@ def run_vbench(
     Raises:
         QuantError: no program, no video, an unknown dimension, or VBench failed or wrote something else.
     """
+    dimensions = list(dict.fromkeys(dimensions))
     unknown = [each for each in dimensions if each not in DIMENSIONS]
     if unknown or not dimensions:
         raise QuantError(f"VBench's dimensions {unknown}: choose from {', '.join(DIMENSIONS)}")

@@ -18,6 +18,7 @@ def test_features_come_back_in_float64() -> None:
     [
         (np.ones((2, 3)), np.ones((2, 4)), "cannot be compared"),
         (np.ones(3), np.ones((2, 3)), "cannot be compared"),
+        (np.ones((2, 0)), np.ones((2, 0)), "cannot be compared"),
         (np.ones((2, 3)), np.ones((1, 3)), "two or more are needed"),
         (np.ones((2, 3)), np.full((2, 3), np.nan), "not finite"),
     ],

@@ -4,6 +4,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from quant.eval.metrics import frechet
 from quant.eval.metrics.frechet import frechet_distance, fvd
 
 
@@ -70,13 +71,55 @@ def test_extrapolation_takes_the_bias_away() -> None:
     assert abs(extrapolated) < 0.2 * biased
 
 
+def test_halves_smaller_than_the_dimension_are_on_no_line() -> None:
+    """At N = 33 and D = 32 such a line would end at a fourth of the value, where the truth is 0."""
+    assert fvd(_normal(64, 32, 0), _normal(64, 32, 1), paired=False, repeats=4).extrapolated is None
+    assert fvd(_normal(66, 32, 0), _normal(66, 32, 1), paired=False, repeats=4).extrapolated is not None
+
+
+def test_intervals_and_extrapolation_are_of_parts_without_repetitions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The whole sets are at distance 10; their 100 halves at 0, 1, ... 99, and larger parts where halves are on the
+    mean: 49.5."""
+    asked: list[tuple[int, int, int]] = []
+
+    def distance(a: npt.NDArray[np.float64], b: npt.NDArray[np.float64], *, ddof: int = 1) -> float:
+        assert len(set(a[:, 0])) == len(a) and len(set(b[:, 0])) == len(b)
+        asked.append((len(a), len(b), ddof))
+        return 10.0 if len(a) == 20 else float(len(asked) - 2) if len(a) == 10 else 49.5
+
+    monkeypatch.setattr(frechet, "frechet_distance", distance)
+    found = fvd(_normal(20, 3, 0), _normal(40, 3, 1), paired=False, ddof=0)
+    assert asked == [(20, 40, 0), *[(10, 20, 0)] * 100, *[(12, 24, 0)] * 25, *[(15, 30, 0)] * 25]
+    assert (found.value, found.n, found.dimension) == (10, 20, 3)
+    # The middle 95 of 99 lie within 47.025 of their mean; a distance is not below 0.
+    assert (found.low, found.high) == pytest.approx((0, 10 + 47.025))
+    line = np.polyfit([2, 1 / 0.6, 1 / 0.75, 1], [49.5, 49.5, 49.5, 10], 1)
+    assert found.extrapolated == pytest.approx(line[1])
+
+
+def test_the_seed_decides_on_the_parts() -> None:
+    sets = _normal(20, 4, 0), _normal(20, 4, 1)
+    first = fvd(*sets, paired=False, repeats=4)
+    assert first == fvd(*sets, paired=False, repeats=4, seed=0)
+    assert first.low != fvd(*sets, paired=False, repeats=4, seed=1).low
+
+
+def test_how_many_videos_have_an_interval_and_are_enough() -> None:
+    def few(n: int, paired: bool, dimension: int = 12) -> frechet.SetDistance:
+        return fvd(_normal(n, dimension, 0), _normal(n, dimension, 1), paired=paired, repeats=4)
+
+    assert few(3, paired=True).low is few(3, paired=True).high is None
+    assert few(4, paired=True).low is not None
+    assert few(4, paired=True).enough and not few(3, paired=True).enough  # 0.3 D = 3.6
+    assert few(13, paired=False).enough and not few(12, paired=False).enough
+
+
 def test_few_videos_are_warned_of_and_not_extrapolated() -> None:
     found = fvd(_normal(32, 400, 0), _normal(32, 400, 1), paired=False, repeats=4)
     assert found.extrapolated is None
     assert not found.enough
     assert found.warning.startswith("N = 32 videos in D = 400 dimensions: ")
     assert found.warning.endswith("read paired metrics")
-    assert fvd(_normal(9, 8, 0), _normal(9, 8, 1), paired=False, repeats=4).enough
     assert fvd(_normal(9, 8, 0), _normal(9, 8, 1), paired=False, repeats=4).warning == ""
 
 
@@ -86,6 +129,10 @@ def test_pairs_stay_pairs() -> None:
     together = fvd(x, x + 2, paired=True, repeats=20)
     apart = fvd(x, x + 2, paired=False, repeats=20)
     assert (together.low, together.high) == pytest.approx((16, 16))
+    # Where all halves are at one distance, rounding decides on which side of it the value is.
+    for found in (fvd(x, x + 2 + shift, paired=True, repeats=20) for shift in np.linspace(0, 3, 30)):
+        assert found.low is not None and found.high is not None
+        assert found.low <= found.value <= found.high
     assert apart.high is not None
     assert apart.high > 16.1
     with pytest.raises(ValueError, match="no pairs"):

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import math
+from statistics import NormalDist
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from quant.eval.metrics import intervals
 from quant.eval.metrics.intervals import Estimate, mean_estimate, paired_ratio
 
 _VALUES = st.lists(st.floats(-1e6, 1e6), min_size=2, max_size=30)
@@ -48,6 +50,37 @@ def test_pairs_make_the_ratio_narrower() -> None:
     assert _width(together) * 5 < _width(apart)
 
 
+@pytest.mark.parametrize("held", [1, 7 * 40, 1 << 20])
+def test_an_interval_does_not_depend_on_how_much_is_held_at_a_time(held: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    values = list(np.random.default_rng(0).normal(size=40))
+    expected = mean_estimate(values, resamples=50), paired_ratio(values, [2.0] * 40, resamples=50)
+    monkeypatch.setattr(intervals, "_CHUNK", held)
+    assert (mean_estimate(values, resamples=50), paired_ratio(values, [2.0] * 40, resamples=50)) == expected
+
+
+@pytest.mark.parametrize("level", [0.5, 0.8, 0.95])
+def test_the_interval_holds_as_much_as_its_level_says(level: float) -> None:
+    """Of a normal law's mean by its own quantiles; here of 2,000 resampled means of 400 values."""
+    values = list(np.random.default_rng(0).normal(size=400))
+    half = NormalDist().inv_cdf((1 + level) / 2) * np.std(values) / math.sqrt(400)
+    found = mean_estimate(values, level=level)
+    assert found.low is not None and found.high is not None and found.value is not None
+    assert (found.low, found.high) == pytest.approx((found.value - half, found.value + half), abs=0.15 * half)
+
+
+def test_a_level_that_is_no_share_is_refused() -> None:
+    for level in (0.0, 1.0, 95.0):
+        with pytest.raises(ValueError, match="between 0 and 1"):
+            mean_estimate([1.0, 2.0], level=level)
+
+
+def test_equal_values_lie_in_their_interval_whatever_the_rounding() -> None:
+    for count in range(2, 20):
+        for found in (mean_estimate([0.7] * count), paired_ratio([0.7] * count, [0.3] * count)):
+            assert found.low is not None and found.value is not None and found.high is not None
+            assert found.low <= found.value <= found.high
+
+
 def test_too_few_samples_have_no_interval() -> None:
     assert mean_estimate([]) == Estimate(None, None, None, 0)
     assert mean_estimate([2.5]).to_dict() == {"value": 2.5, "low": None, "high": None, "n": 1}
@@ -56,7 +89,9 @@ def test_too_few_samples_have_no_interval() -> None:
 
 def test_a_ratio_to_nothing_has_no_value() -> None:
     assert paired_ratio([1.0, 2.0], [0.0, 0.0]) == Estimate(None, None, None, 2)
+    assert paired_ratio([1.0, 2.0], [1.0, -2.0]) == Estimate(None, None, None, 2)
     assert paired_ratio([1.0, 2.0], [0.0, 1.0]) == Estimate(3.0, None, None, 2)
+    assert paired_ratio([], []) == Estimate(None, None, None, 0)
 
 
 def test_what_is_no_number_or_no_pair_is_refused() -> None:

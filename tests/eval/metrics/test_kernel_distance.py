@@ -12,6 +12,12 @@ def test_a_small_case_by_hand() -> None:
     assert found == pytest.approx(1 + 343 - 2 * 93 / 4)
 
 
+def test_products_are_divided_by_the_dimension() -> None:
+    """D = 2. Within {(0, 0), (2, 0)}: 1. Within {(0, 2), (2, 2)}: (4 / 2 + 1)³. Across: 1, 1, 1, (4 / 2 + 1)³."""
+    found = polynomial_mmd(np.array([[0.0, 0], [2, 0]]), np.array([[0.0, 2], [2, 2]]))
+    assert found == pytest.approx(1 + 27 - 2 * (3 + 27) / 4)
+
+
 @pytest.mark.parametrize("n", [8, 32, 128])
 def test_sets_of_the_same_law_are_at_no_distance_at_any_size(n: int) -> None:
     generator = np.random.default_rng(n)

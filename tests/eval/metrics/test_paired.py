@@ -57,6 +57,14 @@ def test_videos_of_different_shapes_cannot_be_compared() -> None:
         paired_psnr(_full(0), _full(0)[:1])
 
 
+@pytest.mark.parametrize("shape", [(2, 0, 4, 5, 3), (2, 3, 4, 0, 3)])
+def test_videos_without_a_pixel_cannot_be_compared(shape: tuple[int, ...]) -> None:
+    empty = np.zeros(shape, dtype=np.float32)
+    with pytest.raises(ValueError, match="have no pixel to compare"):
+        paired_psnr(empty, empty)
+    assert paired_psnr(_full(0)[:0], _full(0)[:0]) == ()
+
+
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 @pytest.mark.parametrize("broken", ["reference", "candidate"])
 def test_a_broken_video_is_no_average(value: float, broken: str) -> None:

@@ -12,7 +12,7 @@ class _SquaredError(Lpips):
     """A distance in closed form, that keeps the sizes of its batches."""
 
     def __init__(self) -> None:
-        torch.nn.Module.__init__(self)
+        super().__init__("alex")
         self.batches: list[int] = []
 
     def forward(self, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
@@ -41,9 +41,27 @@ def test_a_real_architecture_sees_no_difference_of_the_same_and_some_of_others()
     assert paired_lpips(network, video, 1 - video)[0] > 0
 
 
+def test_the_network_is_asked_on_its_own_device() -> None:
+    network = _SquaredError().to("meta")
+    video = np.zeros((1, 1, 32, 32, 3), dtype=np.float32)
+    with pytest.raises(RuntimeError, match="meta"):  # which holds no values to read
+        paired_lpips(network, video, video)
+
+
 def test_what_cannot_be_compared_is_refused() -> None:
     video = np.zeros((1, 2, 4, 4, 3), dtype=np.float32)
     with pytest.raises(ValueError, match="cannot be compared"):
         paired_lpips(_SquaredError(), video, video[:, :1])
     with pytest.raises(ValueError, match="not finite"):
         paired_lpips(_SquaredError(), video, video + np.float32("inf"))
+    with pytest.raises(ValueError, match=r"videos are \[N, F, H, W, 3\], not \(1, 2, 4, 4, 1\)"):
+        paired_lpips(_SquaredError(), video[..., :1], video[..., :1])
+
+
+def test_what_is_no_number_is_found_where_the_network_does_not_look() -> None:
+    """Steps of four pixels leave the last column of 34 out of the first convolution."""
+    video = np.zeros((1, 1, 34, 34, 3), dtype=np.float32)
+    broken = video.copy()
+    broken[..., 33, :] = np.nan
+    with pytest.raises(ValueError, match="not finite"):
+        paired_lpips(Lpips("alex"), video, broken)

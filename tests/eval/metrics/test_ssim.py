@@ -45,11 +45,15 @@ def test_frames_smaller_than_the_window_are_refused() -> None:
     small = np.zeros((1, 2, 10, 32, 3), dtype=np.float32)
     with pytest.raises(ValueError, match="11x11 pixels or more, not 32x10"):
         paired_ssim(small, small)
+    with pytest.raises(ValueError, match="11x11 pixels or more, not 10x32"):
+        paired_ssim(small.swapaxes(2, 3), small.swapaxes(2, 3))
 
 
-def test_what_is_no_number_is_refused() -> None:
+def test_what_cannot_be_compared_is_refused() -> None:
     video = np.zeros((1, 1, 11, 11, 3), dtype=np.float32)
     with pytest.raises(ValueError, match="not finite"):
         paired_ssim(video, np.full_like(video, np.nan))
     with pytest.raises(ValueError, match="cannot be compared"):
         paired_ssim(video, video[:, :, :, :10])
+    with pytest.raises(ValueError, match=r"\[N, F, H, W, C\], not \(1, 11, 11, 3\)"):
+        paired_ssim(video[0], video[0])

@@ -40,6 +40,8 @@ def test_one_frame_has_no_motion() -> None:
         paired_temporal_psnr(_moving()[:, :1], _moving()[:, :1])
 
 
-def test_what_is_no_number_is_refused() -> None:
+def test_what_cannot_be_compared_is_refused() -> None:
+    with pytest.raises(ValueError, match="cannot be compared"):
+        paired_temporal_psnr(_moving(), _moving()[:, 1:])
     with pytest.raises(ValueError, match="not finite"):
         paired_temporal_psnr(_moving(), np.full_like(_moving(), np.nan))

@@ -21,6 +21,10 @@ def test_only_the_whole_interval_decides(low: float | None, high: float | None, 
     assert verdict(Estimate(0.01, low, high, MIN_SAMPLES), LEVELS[0]) == expected
 
 
+def test_the_gates_are_99_and_99_9_percent_of_eight_samples_or_more() -> None:
+    assert (LEVELS, MIN_SAMPLES) == ((0.01, 0.001), 8)
+
+
 def test_few_samples_decide_nothing_however_alike_they_are() -> None:
     for low in (0.0, 0.5):
         assert verdict(Estimate(low, low, low, MIN_SAMPLES - 1), LEVELS[0]) == "not enough samples"

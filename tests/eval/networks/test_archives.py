@@ -36,6 +36,9 @@ def _archive(path: Path, kind: Literal["sdist", "wheel"], payload: bytes = PAYLO
             link = tarfile.TarInfo("room/link")
             link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
             tar.addfile(link)
+            inner = tarfile.TarInfo("room/inner")
+            inner.type = tarfile.DIRTYPE
+            tar.addfile(inner)
     package = Package("some-package", "1.0", kind, _sha256(path.read_bytes()), path.stat().st_size)
     return Member(package, "room/weights.bin", _sha256(PAYLOAD), len(PAYLOAD))
 
@@ -67,7 +70,10 @@ def test_another_package_is_refused_before_it_is_opened(tmp_path: Path, kind: Li
         read_member(tmp_path / "package", member)
 
 
-@pytest.mark.parametrize(("kind", "path"), [("sdist", "room/gone"), ("wheel", "room/gone"), ("sdist", "room/link")])
+@pytest.mark.parametrize(
+    ("kind", "path"),
+    [("sdist", "room/gone"), ("wheel", "room/gone"), ("sdist", "room/link"), ("sdist", "room/inner")],
+)
 def test_a_file_that_is_not_there_or_not_plain(tmp_path: Path, kind: Literal["sdist", "wheel"], path: str) -> None:
     member = replace(_archive(tmp_path / "package", kind), path=path)
     with pytest.raises(QuantError, match=f"package holds no {path}"):

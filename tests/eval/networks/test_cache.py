@@ -7,6 +7,7 @@ import torch
 
 from quant.errors import QuantError
 from quant.eval.networks import cache
+from quant.kernels.runtime.cubins import cache_dir
 
 TENSORS = {"a": torch.arange(6.0).reshape(2, 3), "b": torch.tensor(1.5)}
 
@@ -16,7 +17,36 @@ def test_the_folder_is_the_users_or_the_named_one(monkeypatch: pytest.MonkeyPatc
     assert cache.network_path("i3d") == tmp_path / "here" / "networks" / "i3d.safetensors"
     monkeypatch.delenv("QUANT_CACHE_DIR")
     monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     assert cache.folder() == tmp_path / ".cache" / "quant"
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {"QUANT_CACHE_DIR": "/here", "XDG_CACHE_HOME": "/there"},
+        {"QUANT_CACHE_DIR": "~/here"},
+        {"QUANT_CACHE_DIR": "", "XDG_CACHE_HOME": "/there"},
+        {"XDG_CACHE_HOME": ""},
+    ],
+)
+def test_it_is_where_kernels_lie(monkeypatch: pytest.MonkeyPatch, variables: dict[str, str]) -> None:
+    for name in ("QUANT_CACHE_DIR", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert cache.folder() == cache_dir()
+
+
+def test_without_a_home_the_variable_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    for name in ("QUANT_CACHE_DIR", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(Path, "home", fail)
+    with pytest.raises(QuantError, match="no home folder to keep networks in: set QUANT_CACHE_DIR"):
+        cache.folder()
 
 
 def test_the_hash_follows_names_shapes_and_values_and_nothing_else() -> None:
@@ -37,6 +67,7 @@ def test_what_is_written_is_read_back(tmp_path: Path) -> None:
     found = cache.read_tensors(path, cache.tensors_sha256(TENSORS))
     assert all(torch.equal(found[name], TENSORS[name]) for name in TENSORS)
     assert [file.name for file in path.parent.iterdir()] == ["x.safetensors"]
+    assert path.stat().st_mode & 0o777 == 0o644, "others cannot read a shared cache"
 
 
 def test_a_write_that_fails_leaves_the_old_file_and_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

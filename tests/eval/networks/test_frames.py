@@ -100,7 +100,8 @@ def test_stretching_is_what_pil_does(size: tuple[int, int]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("height", "width", "result"), [(20, 30, (10, 15)), (30, 20, (15, 10)), (21, 32, (10, 15)), (10, 10, (10, 10))]
+    ("height", "width", "result"),
+    [(20, 30, (10, 15)), (30, 20, (15, 10)), (21, 32, (10, 15)), (20, 39, (10, 19)), (10, 10, (10, 10))],
 )
 def test_the_shorter_side_sets_the_size(height: int, width: int, result: tuple[int, int]) -> None:
     assert shortest_edge(torch.zeros(1, 3, height, width), 10).shape[2:] == result
@@ -112,6 +113,9 @@ def test_the_middle_is_cut_out_and_what_is_missing_is_black() -> None:
     padded = centre_crop(frames, (6, 7))
     assert padded[..., 1:5, :].equal(frames)
     assert padded[..., (0, 5), :].abs().sum() == 0
+    # Where the rest is odd, the larger half is behind, as in torchvision.
+    assert centre_crop(_ramp(5, 8), (2, 3)).equal(_ramp(5, 8)[..., 1:3, 2:5])
+    assert centre_crop(frames + 1, (7, 8))[..., 1:5, 0:7].equal(frames + 1)
 
 
 def test_channels_are_normalized_one_by_one() -> None:

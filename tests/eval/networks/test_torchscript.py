@@ -34,6 +34,21 @@ class Detector(nn.Module):
         return torch.cat([x.mean().view(1), x.max().view(1), switches, torch.tensor(x.shape).float()])[None]
 
 
+class WithoutForward(nn.Module):
+    """Something that TorchScript can keep, and that is no network."""
+
+    @torch.jit.export
+    def twice(self, x: Tensor) -> Tensor:
+        return x * 2
+
+
+class OfEachChannel(nn.Module):
+    """Three vectors of one video."""
+
+    def forward(self, video: Tensor) -> Tensor:
+        return video[0].flatten(1)
+
+
 def _save(module: nn.Module, path: Path, example: Tensor | None = None) -> str:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
@@ -72,9 +87,15 @@ def test_files_that_are_no_extractors(tmp_path: Path) -> None:
     (tmp_path / "junk.pt").write_bytes(b"junk")
     with pytest.raises(QuantError, match=r"junk.pt is no TorchScript file"):
         extractor(f"torchscript:{tmp_path / 'junk.pt'}")
+    _save(WithoutForward(), tmp_path / "odd.pt")
+    with pytest.raises(QuantError, match=r"odd.pt has no forward to call"):
+        extractor(f"torchscript:{tmp_path / 'odd.pt'}")
     _save(Plain(), tmp_path / "plain.pt")
     with pytest.raises(QuantError, match=r"plain.pt cannot take a video of shape \(1, 3, 1, 224, 224\)"):
         extractor(f"torchscript:{tmp_path / 'plain.pt'}")(np.zeros((1, 8, 8, 3), dtype=np.float32))
+    _save(OfEachChannel(), tmp_path / "three.pt")
+    with pytest.raises(QuantError, match=r"three.pt does not make one vector of one video"):
+        extractor(f"torchscript:{tmp_path / 'three.pt'}")(np.zeros((1, 8, 8, 3), dtype=np.float32))
     _save(nn.Identity(), tmp_path / "whole.pt")
     found = extractor(f"torchscript:{tmp_path / 'whole.pt'}")(np.zeros((1, 8, 8, 3), dtype=np.float32))
     assert found.shape == (3 * 224 * 224,)

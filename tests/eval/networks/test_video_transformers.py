@@ -120,17 +120,48 @@ def test_v_jepa_gives_the_mean_of_its_encoders_tokens(vjepa: Path) -> None:
 @pytest.mark.parametrize(
     ("config", "expected"),
     [
-        ({"size": 40}, Preprocessing(40, None, None, (0.5,), (2.0,))),
-        ({"size": {"height": 4, "width": 6}}, Preprocessing(None, (4, 6), None, (0.5,), (2.0,))),
-        ({"size": {"shortest_edge": 40}, "do_resize": False}, Preprocessing(None, None, None, (0.5,), (2.0,))),
-        ({"do_center_crop": True, "crop_size": 8}, Preprocessing(None, None, (8, 8), (0.5,), (2.0,))),
-        ({"do_normalize": False}, Preprocessing(None, None, None, (0.0,) * 3, (1.0,) * 3)),
+        ({}, Preprocessing(9, None, (8, 8), (0.5,), (2.0,))),
+        ({"size": {"shortest_edge": 40}, "do_center_crop": False}, Preprocessing(40, None, None, (0.5,), (2.0,))),
+        ({"size": {"height": 4, "width": 6}}, Preprocessing(None, (4, 6), (8, 8), (0.5,), (2.0,))),
+        ({"do_resize": False}, Preprocessing(None, None, (8, 8), (0.5,), (2.0,))),
+        ({"crop_size": {"height": 4, "width": 6}}, Preprocessing(9, None, (4, 6), (0.5,), (2.0,))),
+        ({"do_normalize": False, "do_rescale": None}, Preprocessing(9, None, (8, 8), (0.0,) * 3, (1.0,) * 3)),
     ],
 )
 def test_preprocessing_is_read_from_its_file(tmp_path: Path, config: dict[str, Any], expected: Preprocessing) -> None:
-    text = json.dumps({"image_mean": [0.5], "image_std": [2.0], **config})
+    text = json.dumps({"size": 9, "crop_size": 8, "image_mean": [0.5], "image_std": [2.0], **config})
     (tmp_path / "preprocessor_config.json").write_text(text)
     assert read_preprocessing(str(tmp_path)) == expected
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"size": None}, "has no 'size'"),
+        ({"size": {"longest_edge": 9}}, "has no 'height'"),
+        ({"crop_size": None}, "has no 'crop_size'"),
+        ({"crop_size": {"height": 8}}, "has no 'width'"),
+        ({"size": [9, 9]}, "is not understood: 'list' object has no"),
+        ({"image_std": 2.0}, "is not understood: 'float' object is not iterable"),
+    ],
+)
+def test_a_step_whose_size_the_file_does_not_say_is_not_guessed(
+    tmp_path: Path, config: dict[str, Any], message: str
+) -> None:
+    text = json.dumps({"size": 9, "crop_size": 8, "image_mean": [0.5], "image_std": [2.0], **config})
+    (tmp_path / "preprocessor_config.json").write_text(text)
+    with pytest.raises(QuantError, match=f"^preprocessor_config.json of {tmp_path} {message}"):
+        read_preprocessing(str(tmp_path))
+
+
+def test_frames_of_another_size_than_the_models_are_refused(tmp_path: Path, vjepa: Path) -> None:
+    shutil.copytree(VIDEOMAE, tmp_path / "videomae")
+    text = '{"size": 32, "do_center_crop": false, "image_mean": [0.5], "image_std": [0.5]}'
+    for kind, folder in (("videomae", tmp_path / "videomae"), ("vjepa", vjepa)):
+        (folder / "preprocessor_config.json").write_text(text)
+        (folder / "video_preprocessor_config.json").write_text(text)
+        with pytest.raises(QuantError, match=f"{folder}: its preprocessing leaves 48x32, its model takes 32x32"):
+            extractor(f"{kind}:{folder}")(_as_floats(_video(4, 32, 48)))
 
 
 def test_folders_that_are_no_extractors(tmp_path: Path) -> None:
@@ -142,20 +173,8 @@ def test_folders_that_are_no_extractors(tmp_path: Path) -> None:
         extractor(f"videomae:{tmp_path / 'gone'}")
     for name in ("config.json", "model.safetensors"):
         shutil.copy(Path(VIDEOMAE) / name, tmp_path)
-    with pytest.raises(QuantError, match=r"has neither video_preprocessor_config.json nor preprocessor_config.json"):
+    with pytest.raises(QuantError, match=r"has no video_preprocessor_config.json and no preprocessor_config.json"):
         extractor(f"videomae:{tmp_path}")
     (tmp_path / "preprocessor_config.json").write_text('{"resample": 3, "image_mean": [0.5], "image_std": [0.5]}')
     with pytest.raises(QuantError, match="resampling filter 3"):
-        extractor(f"videomae:{tmp_path}")
-
-
-def test_weights_that_are_missing_are_refused(tmp_path: Path) -> None:
-    """transformers would fill them with random numbers."""
-    from safetensors.torch import load_file, save_file
-
-    shutil.copytree(VIDEOMAE, tmp_path, dirs_exist_ok=True)
-    tensors = load_file(tmp_path / "model.safetensors")
-    del tensors["fc_norm.weight"]
-    save_file(tensors, tmp_path / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(QuantError, match=r"lacks weights of a VideoMAEForVideoClassification: fc_norm.weight"):
         extractor(f"videomae:{tmp_path}")

@@ -57,8 +57,9 @@ class Stand:
 def test_each_dimension_is_rated_on_the_samples_alone(videos: Path) -> None:
     stand, told = Stand(), list[tuple[str, int, int]]()
     chosen = ["subject_consistency", "motion_smoothness"]
+    twice = [*chosen, "subject_consistency"]
     found = run_vbench(
-        videos, SAMPLES, dimensions=chosen, command=HERE, execute=stand, progress=lambda *what: told.append(what)
+        videos, SAMPLES, dimensions=twice, command=HERE, execute=stand, progress=lambda *what: told.append(what)
     )
     assert found == {name: {"score": 0.375, "videos": {"0a": 0.25, "1b": 0.5}} for name in chosen}
     assert [each["--dimension"] for each in stand.asked] == chosen
@@ -89,6 +90,10 @@ def test_what_cannot_be_run(videos: Path) -> None:
         run_vbench(videos, SAMPLES, command=("no-such-uvx",), execute=Stand())
     with pytest.raises(QuantError, match=r"dimensions \['color'\]: choose from subject_consistency"):
         run_vbench(videos, SAMPLES, dimensions=["color"], command=HERE, execute=Stand())
+    with pytest.raises(QuantError, match=r"dimensions \[\]: choose from subject_consistency"):
+        run_vbench(videos, SAMPLES, dimensions=[], command=HERE, execute=Stand())
+    with pytest.raises(QuantError, match="0 of 0 videos are not there"):
+        run_vbench(videos, [], command=HERE, execute=Stand())
     with pytest.raises(QuantError, match="1 of 3 videos are not there"):
         run_vbench(videos, [*SAMPLES, "2c"], command=HERE, execute=Stand())
 
@@ -103,3 +108,4 @@ def test_a_folder_whose_name_a_shell_reads(videos: Path, monkeypatch: pytest.Mon
 
 def test_programs_are_run_to_their_end() -> None:
     assert execute(["sh", "-c", "echo out; echo err >&2; exit 3"]) == (3, "out\nerr\n")
+    assert execute(["printf", r"\377"]) == (0, "\ufffd")  # not every program writes UTF-8
