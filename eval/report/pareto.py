@@ -9,15 +9,12 @@ from typing import Any
 
 from quant.eval.report import speedup
 from quant.eval.report.axes import BOTTOM, HEIGHT, TOP, Scale, around, frame, horizontal, vertical
+from quant.eval.report.labels import LETTER, labels, shortened
 from quant.eval.report.markup import Piece, colour, escape, mark, note
 from quant.eval.report.recorded import Recorded
 from quant.eval.report.words import Metric, figure, interval, metric, size
 
-#: Room for a letter of a name, generous: a narrow screen has larger ones. A longer name is shortened.
-_LETTER, _LETTERS = 8.2, 22
 _TITLES = {"step": "one denoising step", "end_to_end": "a whole video"}
-#: left, top, right, bottom
-Box = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True)
@@ -62,7 +59,7 @@ def pareto(recorded: Recorded, key: str = "psnr", stage: str = "step") -> Piece:
     inner.append(joining)
     largest = max(p.memory or 0 for p in found)
     inner += [_point(point, x, y, largest, shown) for point in found]
-    inner.append(_labels(found, x, y))
+    inner.append(labels([_label(point) for point in found], [_at(point, x, y) for point in found], x))
     arrow = "higher is closer" if shown.higher else "lower is closer"
     svg = frame(
         x,
@@ -162,7 +159,7 @@ def _x_title(recorded: Recorded, stage: str, by_size: bool, found: Sequence[Poin
 def _reference_line(x: Scale) -> str:
     """Where the original is, with its name on the side that has room."""
     at, name = x(1), "the original"
-    left = at + 5 + _LETTER * len(name) > x.end
+    left = at + 5 + LETTER * len(name) > x.end
     css, place = ("tick end", at - 5) if left else ("tick", at + 5)
     return (
         f'<line class="original" x1="{at:.1f}" x2="{at:.1f}" y1="{TOP}" y2="{HEIGHT - BOTTOM}"/>'
@@ -209,41 +206,9 @@ def _frontier(found: Sequence[Point], x: Scale, y: Scale, shown: Metric, by_size
     return f'<polyline class="frontier" points="{path}"/>'
 
 
-def _labels(found: Sequence[Point], x: Scale, y: Scale) -> str:
-    """Each name beside its point, within the plot and where it lies on the fewest names and points, best on none.
-
-    Tried are right, left, above and below, in this order.
-    """
-    places = [_at(point, x, y) for point in found]
-    taken = [(a - 12.0, b - 10.0, a + 12.0, b + 10.0) for a, b in places]
-    parts = []
-    for point, (across, up) in zip(found, places, strict=True):
-        text = _shortened(point.name) + (", estimated" if point.estimated else "")
-        text += ", identical" if math.isinf(point.y) else ""
-        wide = _LETTER * len(text)
-        centred = max(min(across - wide / 2, x.end - wide), x.start)
-        tries = (
-            ("", across + 16, up + 5, across + 16),
-            ("end", across - 16, up + 5, across - 16 - wide),
-            *(("middle", centred + wide / 2, base, centred) for base in (up - 18, up + 28, up + 46)),
-        )
-        boxes = [(left, base - 12, left + wide, base + 4) for _, _, base, left in tries]
-        inside = [index for index, box in enumerate(boxes) if box[0] >= x.start and box[2] <= x.end + 20]
-        chosen = min(inside or [0], key=lambda index: sum(_overlap(boxes[index], other) for other in taken))
-        css, at, base, _ = tries[chosen]
-        taken.append(boxes[chosen])
-        parts.append(f'<text class="name {css}" x="{at:.1f}" y="{base:.1f}">{escape(text)}</text>')
-    return "".join(parts)
-
-
-def _overlap(one: Box, other: Box) -> bool:
-    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
-
-
-def _shortened(name: str) -> str:
-    """Both ends of a long name, for what tells names apart may be at either."""
-    half = (_LETTERS - 1) // 2
-    return name if len(name) <= _LETTERS else f"{name[:half]}…{name[-half:]}"
+def _label(point: Point) -> str:
+    text = shortened(point.name) + (", estimated" if point.estimated else "")
+    return text + (", identical" if math.isinf(point.y) else "")
 
 
 def _legend(recorded: Recorded, found: Sequence[Point], *, by_size: bool, joined: bool) -> str:

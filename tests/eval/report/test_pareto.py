@@ -120,15 +120,6 @@ def test_a_long_name_is_shortened_in_the_middle_and_whole_in_its_title() -> None
     assert f">{'a' * 22}</text>" in html
 
 
-def test_names_lie_on_no_other_where_there_is_room() -> None:
-    """Four at nearly one place: each is written on another side of its point."""
-    many = [model(f"candidate {number}", 50, 40 + number / 100) for number in range(4)]
-    html = pareto(recorded(None, [model("original", 100), *many, model("small", 10, 30.0)])).html
-    places = {(side, x, y) for _, side, x, y in labels(html)}
-    assert len(places) == 5
-    assert {side for side, _, _ in places} == {"", "end", "middle"}
-
-
 @pytest.mark.parametrize("stored", [34, 300])
 def test_a_name_at_the_edge_is_moved_into_the_plot_but_not_from_its_point(stored: int) -> None:
     names = ["candidate one at edge", "candidate two at edge", "candidate 3 at edge"]
