@@ -7,7 +7,7 @@ from typing import Any
 
 from quant.eval.report import speedup
 from quant.eval.report.markup import Piece, chip, escape, swatch
-from quant.eval.report.overall import Overall, overall
+from quant.eval.report.overall import Overall, levels, overall
 from quant.eval.report.recorded import Recorded, stored_share
 from quant.eval.report.words import also_identical, interval, level_text, mean, metric, number, share, size
 
@@ -25,11 +25,6 @@ def headline(recorded: Recorded) -> Piece:
     )
     cards = "".join(_card(recorded, candidate) for candidate in recorded.candidates)
     return Piece(f'<p class="lead">{said}</p><div class="cards">{cards}</div>')
-
-
-def levels(recorded: Recorded) -> list[float]:
-    """The levels that were judged, the coarsest first."""
-    return sorted({entry["level"] for model in recorded.candidates for entry in model["verdicts"]}, reverse=True)
 
 
 def _listed(names: list[str]) -> str:

@@ -11,7 +11,7 @@ import quant
 from quant.errors import QuantError
 from quant.eval.report import speedup
 from quant.eval.report.card_files import base_license, loading_code, sources
-from quant.eval.report.headline import levels
+from quant.eval.report.overall import levels
 from quant.eval.report.recorded import Recorded, stored_share
 from quant.eval.report.table import Table, as_markdown
 from quant.eval.report.words import (

@@ -1,9 +1,11 @@
-"""One verdict of all metrics together."""
+"""One verdict of all metrics together, and the levels that were judged."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
+
+from quant.eval.report.recorded import Recorded
 
 
 class Overall(NamedTuple):
@@ -22,3 +24,8 @@ def overall(model: Mapping[str, Any], level: float) -> Overall | None:
         if metrics:
             return Overall(verdict, metrics, len(found))
     return None
+
+
+def levels(recorded: Recorded) -> list[float]:
+    """The levels that were judged, the coarsest first."""
+    return sorted({entry["level"] for model in recorded.candidates for entry in model["verdicts"]}, reverse=True)

@@ -12,7 +12,7 @@ from quant.eval.report.words import number, ordered, set_title, short
 
 
 def measured_and_estimated(recorded: Recorded) -> Piece:
-    """Two lists side by side, drawn from what the run recorded, and what is missing."""
+    """Lists side by side, drawn from what the run recorded: what was measured, what was estimated, what is missing."""
     metrics = [shown.title for shown in ordered(key for model in recorded.models for key in model["summary"])]
     sets = dict.fromkeys(set_title(key) for model in recorded.models for key in model.get("sets") or {})
     count = number(len(recorded.samples), "sample")

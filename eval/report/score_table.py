@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from quant.eval.report.headline import levels
 from quant.eval.report.markup import Piece, chip, escape, note, swatch
+from quant.eval.report.overall import levels
 from quant.eval.report.recorded import Recorded, stored_share
 from quant.eval.report.words import (
     GROUPS,

@@ -104,10 +104,12 @@ class _Collector:
 
         found = self._attempt(f"lpips_{name}", load, required)
         if found is not None:
-            stored = networks().get(f"lpips-{name}") or networks().get(f"lpips_{name}")
-            conventions = {"range": "-1..1", "resize": "none", "frames": "the mean over all"}
-            if stored is not None:
-                conventions["weights_sha256"] = stored.tensors_sha256
+            conventions = {
+                "range": "-1..1",
+                "resize": "none",
+                "frames": "the mean over all",
+                "weights_sha256": networks()[f"lpips-{name}"].tensors_sha256,
+            }
             self._describe(f"lpips_{name}", f"LPIPS 0.1 {name}", conventions)
         return found
 
