@@ -51,11 +51,14 @@ def load_networks(config: EvaluationConfig, model: Path, shape: Shape, device: s
     """
     wanted, own = config.metrics, _own_networks(model)
     clip, fvd, lpips_names = wanted.clip or own.clip, wanted.fvd, wanted.lpips
+    collector = _Collector()
     if fvd is None:
         fvd = own.fvd or ("i3d",)
     if lpips_names is None:
         lpips_names = () if own.fvd else ("alex", "vgg")
-    collector = _Collector()
+        if own.fvd:
+            why = "not asked for: networks beside the model are made for what it shows, and LPIPS is not"
+            collector.missing.append({"metric": "lpips", "why": why})
     lpips = {
         name: found
         for name in lpips_names
