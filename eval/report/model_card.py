@@ -26,6 +26,7 @@ from quant.eval.report.words import (
     share,
     size,
 )
+from quant.eval.runs.config import shown
 
 #: Stands in every card, so that one that was written by hand is not replaced.
 MARK = "<!-- written by `quant report --model-card` -->"
@@ -52,7 +53,7 @@ def model_card(recorded: Recorded, checkpoint: Path, candidate: str | None = Non
         _front_matter(base, schemes),
         MARK,
         f"# {title}",
-        f"`{Path(base).name}` in {', '.join(f'`{scheme}`' for scheme in schemes)}{_sizes(model)}.",
+        f"`{shown(base)}` in {', '.join(f'`{scheme}`' for scheme in schemes)}{_sizes(model)}.",
         "## Load it",
         f"```python\n{loading_code(checkpoint, base)}```",
         "## Quality",
@@ -177,7 +178,7 @@ def _limits(recorded: Recorded, model: Mapping[str, Any]) -> str:
         said.append(f"Too few samples for some verdicts within {' and '.join(sorted(unsure))}.")
     for key, entry in (model.get("sets") or {}).items():
         if entry.get("to_original") and not entry["to_original"]["enough"]:
-            said.append(f"{set_title(key)} is {_few(entry['to_original'])}.")
+            said.append(f"{set_title(key)}: {_few(entry['to_original'])}.")
     said += [f"{entry['metric']} was not taken: {entry['why']}." for entry in recorded.body.get("missing") or ()]
     if recorded.speed is None:
         said.append("Speed was not measured.")
