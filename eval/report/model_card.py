@@ -111,15 +111,15 @@ def _sizes(model: Mapping[str, Any]) -> str:
 def _quality(recorded: Recorded, model: Mapping[str, Any]) -> list[str]:
     judged = levels(recorded)
     rows = []
-    for shown in ordered(model["summary"]):
-        summary, own = model["summary"][shown.key], recorded.original["summary"].get(shown.key)
+    for each in ordered(model["summary"]):
+        summary, own = model["summary"][each.key], recorded.original["summary"].get(each.key)
         verdicts = [
-            next((v["verdict"] for v in model["verdicts"] if (v["metric"], v["level"]) == (shown.key, level)), "")
+            next((v["verdict"] for v in model["verdicts"] if (v["metric"], v["level"]) == (each.key, level)), "")
             for level in judged
         ]
-        value = " ".join(text for text in (mean(summary, shown), also_identical(summary)) if text)
-        original = "" if own is None else mean(own, shown)
-        rows.append((shown.title, value, interval(summary, shown.digits), original, *verdicts))
+        value = " ".join(text for text in (mean(summary, each), also_identical(summary)) if text)
+        original = "" if own is None else mean(own, each)
+        rows.append((each.title, value, interval(summary, each.digits), original, *verdicts))
     for key, entry in (model.get("sets") or {}).items():
         distance = entry.get("to_original")
         if distance is not None:

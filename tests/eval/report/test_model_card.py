@@ -78,7 +78,7 @@ def test_sizes_and_identical_videos_are_said_as_far_as_they_are_known(recorded: 
     model |= {"stored_bytes": None, "bf16_bytes": None}
     model["summary"]["psnr"] = {"value": 40.0, "low": None, "high": None, "n": 3, "identical": 1}
     card = model_card(recorded, checkpoint)
-    assert "`tiny` in `FP8_DYNAMIC`.\n" in card
+    assert "/tiny` in `FP8_DYNAMIC`.\n" in card
     assert "| PSNR | 40.0 dB and 1 identical |" in card
     model["summary"]["psnr"] = {"value": None, "low": None, "high": None, "n": 0, "identical": 4}
     assert "| PSNR | identical |" in model_card(recorded, checkpoint)
