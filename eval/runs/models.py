@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, Protocol
 
 import quant
 from quant.errors import QuantError
@@ -31,8 +32,12 @@ class Model:
 
 #: Folders of what diffusers' video pipelines call in every denoising step; Wan2.2 has two.
 _DENOISERS = ("transformer*", "unet*")
-#: Makes a pipeline: (model, dtype's name, device).
-Loader = Callable[[Model, str, str], Any]
+
+
+class Loader(Protocol):
+    """Makes a pipeline, as `load_pipeline` does."""
+
+    def __call__(self, model: Model, dtype: str, device: str, shared: Mapping[str, Any] = ...) -> Any: ...
 
 
 def find_models(config: EvaluationConfig) -> tuple[Model, ...]:
@@ -41,8 +46,11 @@ def find_models(config: EvaluationConfig) -> tuple[Model, ...]:
     return (original, *(_model(name, source, original) for name, source in config.candidates.items()))
 
 
-def load_pipeline(model: Model, dtype: str, device: str) -> Any:
-    """A pipeline as stock diffusers loads it; of the original only what the model does not have itself."""
+def load_pipeline(model: Model, dtype: str, device: str, shared: Mapping[str, Any] = MappingProxyType({})) -> Any:
+    """A pipeline as stock diffusers loads it; of the original only what the model does not have itself.
+
+    `shared` are modules of the original that a model of components takes by name, instead of loading them again.
+    """
     import torch
     from diffusers import DiffusionPipeline
 
@@ -54,7 +62,7 @@ def load_pipeline(model: Model, dtype: str, device: str) -> Any:
     else:
         names = sorted(path.parent.name for path in model.folder.glob("*/config.json"))
         parts = {name: quant.load(model.folder, component=name, dtype=kind) for name in names}
-        pipeline = _pipeline_class(model.base).from_pretrained(model.base, dtype=kind, **parts)
+        pipeline = _pipeline_class(model.base).from_pretrained(model.base, dtype=kind, **{**shared, **parts})
     pipeline.to(device)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline

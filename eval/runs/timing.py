@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Mapping, Sequence
+import weakref
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
+
+from torch import nn
 
 import quant
 from quant.eval.generation import initial_latents
@@ -41,7 +44,7 @@ def timed(
     if path.is_file():
         return dict(json.loads(path.read_text(encoding="utf-8")))
     used = samples[: how.rounds]
-    loaders = {model.name: partial(load, model, conditions["dtype"], conditions["device"]) for model in models}
+    loaders = pipeline_loaders(models, conditions["dtype"], conditions["device"], load)
     pipeline = loaders[ORIGINAL]()
     call = complete_call(pipeline, settings)
     latents = initial_latents(pipeline, call, [sample.seed for sample in used]).values
@@ -52,6 +55,30 @@ def timed(
     body = dict(without_infinity({**found, "estimated": estimated}))
     write_json(path, body)
     return body
+
+
+def pipeline_loaders(models: Sequence[Model], dtype: str, device: str, load: Loader) -> dict[str, Callable[[], Any]]:
+    """By name, what makes a model's pipeline; the original first.
+
+    As long as the original's pipeline is there, candidates of components take its text encoder and VAE: all pipelines
+    are on the device while they are timed, and a text encoder for each would leave no room for their denoisers.
+    """
+    first: weakref.ref[Any] | None = None
+
+    def original() -> Any:
+        nonlocal first
+        pipeline = load(models[0], dtype, device)
+        first = weakref.ref(pipeline)
+        return pipeline
+
+    def candidate(model: Model) -> Any:
+        pipeline = None if first is None else first()
+        if model.base is None or pipeline is None:
+            return load(model, dtype, device)
+        modules = {name: part for name, part in pipeline.components.items() if isinstance(part, nn.Module)}
+        return load(model, dtype, device, modules)
+
+    return {ORIGINAL: original, **{model.name: partial(candidate, model) for model in models[1:]}}
 
 
 def _estimated(

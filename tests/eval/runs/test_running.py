@@ -26,9 +26,9 @@ from tests.eval.runs.conftest import tiny
 
 
 def counted(loaded: list[str]) -> Any:
-    def load(model: Model, dtype: str, device: str) -> Any:
+    def load(model: Model, *given: Any) -> Any:
         loaded.append(model.name)
-        return load_pipeline(model, dtype, device)
+        return load_pipeline(model, *given)
 
     return load
 
