@@ -30,7 +30,8 @@ def rows(source: str, what: str, *, videos: tuple[str, ...] = ()) -> Iterator[Ma
     path = Path(source)
     if path.is_file() and path.suffix.lower() not in _READERS:
         raise QuantError(f"{path}: {what} are read from {', '.join(_READERS)} files")
-    if path.is_absolute() and not path.exists():
+    # A file's name is not asked for on a hub, which takes half a minute to say no without a network.
+    if (path.is_absolute() or path.suffix.lower() in _READERS) and not path.exists():
         raise QuantError(f"{path}: no such file or folder of {what}")
     if path.is_file() and path.stat().st_size == 0:
         return

@@ -82,7 +82,7 @@ def test_vbench_rates_every_model(models: Path, tmp_path: Path, monkeypatch: pyt
         (["c.yaml", "--samples", "3"], "says all there is to do; move option 'samples' into it"),
         (["c.yaml", "--seed", "0"], "move option 'seed' into it"),
         (["model", "fp8", "--prompts", "prompts.txt", "--no-speed", "--rounds", "3"], "--rounds says how to time"),
-        (["model", "fp8", "--prompts", "none.txt"], "none.txt: "),
+        (["model", "fp8", "--prompts", "none.txt"], "none.txt: no such file or folder of prompts"),
     ],
 )
 def test_mistakes(models: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], message: str) -> None:
