@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from quant.errors import QuantError
-from quant.eval.runs.config import ORIGINAL, shown
+from quant.eval.runs.config import ORIGINAL
 from quant.eval.runs.files import write_text
 from quant.eval.runs.folder import RunFolder
 
@@ -51,7 +51,9 @@ def loading_code(checkpoint: Path, base: str) -> str:
         place = name if single else f"{name}/{part}"
         lines.append(f'{part} = {kind}.from_pretrained("{place}", torch_dtype=torch.bfloat16)')
     given = ", ".join(f"{part}={part}" for part in classes)
-    lines.append(f'pipe = {pipeline}.from_pretrained("{shown(base)}", {given}, torch_dtype=torch.bfloat16)')
+    # With its last two parts a folder would look like the id of someone else's model on a hub.
+    original = f"./{Path(base).name}" if Path(base).is_absolute() else base
+    lines.append(f'pipe = {pipeline}.from_pretrained("{original}", {given}, torch_dtype=torch.bfloat16)')
     return head + "\n".join(lines) + "\n"
 
 

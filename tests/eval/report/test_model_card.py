@@ -108,13 +108,12 @@ def test_the_code_is_the_readmes(tmp_path: Path) -> None:
     (folder / "transformer" / "config.json").write_text(json.dumps({"_class_name": "WanTransformer3DModel"}))
     wan.mkdir()
     (wan / "model_index.json").write_text(json.dumps({"_class_name": "WanPipeline"}))
-    code = loading_code(folder, str(wan)).replace(f"{tmp_path.name}/{wan.name}", f"./{wan.name}")
+    code = loading_code(folder, str(wan))
     assert f"```python\n{code}```" in (ROOT / "README.md").read_text()
 
 
 def test_the_code_runs(base: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(checkpoint.parent)
-    (checkpoint.parent / checkpoint.parent.name).symlink_to(".")  # the code names the last two parts of the base
     names: dict[str, Any] = {}
     exec(loading_code(checkpoint, str(base)), names)
     assert type(names["pipe"]).__name__ == "WanPipeline"
