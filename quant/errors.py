@@ -4,9 +4,17 @@ Each message is one line that names the file, layer or key and says what would b
 prints it and exits with status 2; anything else that escapes is a defect of this library.
 """
 
+from quant.text import MESSAGE, cut, printable
+
 
 class QuantError(Exception):
-    """Base of every error that a user's input, model or file can cause."""
+    """Base of every error that a user's input, model or file can cause.
+
+    The message is one printable line of at most 2,000 characters, whatever a file put into it.
+    """
+
+    def __init__(self, message: object = "") -> None:
+        super().__init__(printable(cut(str(message), MESSAGE)))
 
 
 class RecipeError(QuantError):

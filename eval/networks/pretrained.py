@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from quant.errors import QuantError
+from quant.text import first_line
 
 #: What a picture is scaled by, from 0..255 to 0..1; networks here are given 0..1.
 _RESCALE = 1 / 255
@@ -66,12 +67,6 @@ def read_preprocessor(where: str, names: Sequence[str]) -> tuple[str, Mapping[st
             raise QuantError(f"{what} wants pictures in another range than 0..1, which is not supported")
         return what, config
     raise QuantError(f"{where} has no {' and no '.join(names)}: how it wants its pictures is not known")
-
-
-def first_line(error: Exception) -> str:
-    """What an error says first; transformers' go on for a page."""
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
 
 
 def _loaded(where: str, load: Callable[[], Any]) -> Any:

@@ -14,6 +14,7 @@ import quant
 from quant.errors import QuantError
 from quant.eval.runs.config import ORIGINAL, EvaluationConfig
 from quant.eval.runs.files import fingerprint
+from quant.text import first_line
 
 
 @dataclass(frozen=True)
@@ -134,5 +135,5 @@ def _download(source: str) -> Path:
     try:
         return Path(DiffusionPipeline.download(source))
     except Exception as error:  # of many kinds, by hub and network
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         raise QuantError(f"{source}: no such folder, and not to be had from the model hub: {reason}") from None

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from quant.errors import QuantError
+from quant.text import first_line
 
 _READERS = {".txt": "text", ".jsonl": "json", ".json": "json", ".parquet": "parquet", ".csv": "csv"}
 
@@ -55,5 +56,4 @@ def rows(source: str, what: str, *, videos: tuple[str, ...] = ()) -> Iterator[Ma
     except QuantError:
         raise
     except Exception as error:  # datasets raises what its readers raise, of many kinds
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise QuantError(f"{source}: {what} cannot be read: {reason}") from None
+        raise QuantError(f"{source}: {what} cannot be read: {first_line(error)}") from None

@@ -11,6 +11,7 @@ import torch
 
 from quant.errors import CalibrationError, QuantError
 from quant.models.generation import GenerationSettings
+from quant.text import first_line, shown
 
 
 def run_prompts(
@@ -81,8 +82,8 @@ def run_prompts(
             except QuantError:
                 raise
             except (TypeError, ValueError, RuntimeError) as error:
-                reason = (str(error).splitlines() or [type(error).__name__])[0]
-                raise CalibrationError(f"{type(pipe).__name__} fails on {prompt!r}: {reason}") from error
+                said_of = f"{type(pipe).__name__} fails on {shown(prompt)}"
+                raise CalibrationError(f"{said_of}: {first_line(error)}") from error
             if not reports_steps:
                 bar.update()
             on_prompt(i + 1)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from quant.errors import CalibrationError
+from quant.text import first_line
 
 COLUMNS = ("prompt", "caption", "text")
 _READERS = {".txt": "text", ".jsonl": "json", ".json": "json", ".parquet": "parquet", ".csv": "csv"}
@@ -69,5 +70,4 @@ def _rows(path: Path, reader: str) -> list[dict[str, object]]:
         # for a pattern: "prompts[1].txt" would read "prompts1.txt".
         return list(load_dataset(reader, data_files=glob.escape(str(path)), split="train", streaming=True))
     except Exception as error:  # datasets raises what its readers raise, of many kinds
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise CalibrationError(f"{path}: not readable as {reader}: {reason}") from None
+        raise CalibrationError(f"{path}: not readable as {reader}: {first_line(error)}") from None

@@ -9,6 +9,7 @@ from typing import Any
 
 from quant.checkpoint.config import FORMAT_VERSION
 from quant.errors import CheckpointError
+from quant.json_files import read_object
 
 FILE_NAME = "quant_manifest.json"
 
@@ -57,11 +58,8 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
     path = folder / FILE_NAME
     if not path.is_file():
         return None
-    try:
-        body = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path}: damaged: {error}") from None
-    if not isinstance(body, dict) or not isinstance(body.get("files"), dict):
+    body = read_object(path)
+    if not isinstance(body.get("files"), dict):
         raise CheckpointError(f"{path}: damaged: no list of files")
     for name, entry in body["files"].items():
         if not isinstance(entry, dict) or not {"bytes", "sha256"} <= set(entry):

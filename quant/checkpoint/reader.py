@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from quant.checkpoint.config import CONFIG_KEY, METHODS, check_method
 from quant.checkpoint.manifest import read_manifest, verify_files
 from quant.checkpoint.shards import WEIGHTS
 from quant.errors import CheckpointError
+from quant.json_files import read_object
 
 
 @dataclass(frozen=True)
@@ -26,23 +26,6 @@ class StoredTensor:
     shape: tuple[int, ...]
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object from a file.
-
-    Raises:
-        CheckpointError: missing, or not a JSON object.
-    """
-    try:
-        body = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise CheckpointError(f"{path}: missing; is this a checkpoint folder?") from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path}: damaged: {error}") from None
-    if not isinstance(body, dict):
-        raise CheckpointError(f"{path}: damaged: not a JSON object")
-    return body
-
-
 def component_folders(folder: Path) -> dict[str, Path]:
     """The quantized components of a checkpoint by name; "" for a folder that is itself one.
 
@@ -51,13 +34,13 @@ def component_folders(folder: Path) -> dict[str, Path]:
     """
     if not folder.is_dir():
         raise CheckpointError(f"{folder}: no such checkpoint folder")
-    if (folder / "config.json").is_file() and CONFIG_KEY in read_json(folder / "config.json"):
+    if (folder / "config.json").is_file() and CONFIG_KEY in read_object(folder / "config.json"):
         return {"": folder}
     # Another library's components, such as a text encoder in bitsandbytes' format, are that library's to load.
     found = {
         path.parent.name: path.parent
         for path in sorted(folder.glob("*/config.json"))
-        if read_json(path).get(CONFIG_KEY, {}).get("quant_method") in METHODS
+        if read_object(path).get(CONFIG_KEY, {}).get("quant_method") in METHODS
     }
     if not found:
         raise CheckpointError(f"{folder}: holds no quantized component (a config.json with '{CONFIG_KEY}')")
@@ -71,7 +54,7 @@ def read_config(component: Path) -> dict[str, Any]:
         CheckpointError: missing, damaged, not ours, or of an unknown version.
     """
     path = component / "config.json"
-    body = read_json(path)
+    body = read_object(path)
     quantization = body.get(CONFIG_KEY)
     if not isinstance(quantization, dict):
         raise CheckpointError(f"{path}: has no '{CONFIG_KEY}'; the component is not quantized")
@@ -136,7 +119,7 @@ def stored_tensors(component: Path) -> dict[str, StoredTensor]:
     index = _main_file(component, ".safetensors.index.json")
     listed: dict[str, str] | None = None
     if index is not None:
-        weight_map = read_json(index).get("weight_map")
+        weight_map = read_object(index).get("weight_map")
         if not isinstance(weight_map, dict) or any(Path(str(f)).name != f for f in weight_map.values()):
             raise CheckpointError(f"{index}: damaged: weight_map must name files of its own folder")
         listed = weight_map

@@ -7,13 +7,13 @@ place for others, so a pipeline folder may hold `generation.json`, ready for `pi
 from __future__ import annotations
 
 import inspect
-import json
 import math
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from quant.errors import ModelError
+from quant.json_files import read_object
 
 FILE_NAME = "generation.json"
 
@@ -64,15 +64,11 @@ class GenerationSettings:
         path = Path(folder) / FILE_NAME
         if not path.is_file():
             return cls()
-        try:
-            body = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise ModelError(f"{path}: not readable as JSON: {error}") from None
+        body = read_object(path, ModelError)
         known = [field.name for field in fields(cls)]
-        if not isinstance(body, dict) or not set(body) <= set(known):
-            unknown = sorted(set(body) - set(known)) if isinstance(body, dict) else []
-            what = f"unknown setting '{unknown[0]}'" if unknown else "not a JSON object"
-            raise ModelError(f"{path}: {what}; known: {', '.join(known)}")
+        unknown = sorted(set(body) - set(known))
+        if unknown:
+            raise ModelError(f"{path}: unknown setting '{unknown[0]}'; known: {', '.join(known)}")
         return cls(**body)
 
     def for_pipeline(self, pipe: Any) -> dict[str, Any]:

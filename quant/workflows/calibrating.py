@@ -15,8 +15,8 @@ import torch
 from quant.calibration.journal import Journal
 from quant.checkpoint.folder import check_free, new_folder
 from quant.checkpoint.manifest import write_manifest
-from quant.checkpoint.reader import read_json
 from quant.checkpoint.shards import WEIGHTS, TensorPlan
+from quant.json_files import read_object
 from quant.models.generation import GenerationSettings
 from quant.recipe import Recipe
 from quant.recipe_parts import KeepBudget
@@ -164,7 +164,7 @@ def _write(
         errors: dict[str, float] = {}
         with _bar(f"scales of {name}", len(tensors[name]), how) as step:
             plans = plan_component(tensors[name], solved.fates[name], solved.solutions[name], errors, step)
-        config = read_json(source.component_folder(name) / "config.json")
+        config = read_object(source.component_folder(name) / "config.json")
         quantization = solved.config(name, how.dtype)
         with _bar(f"writing {name}", len(plans), how) as step:
             written = write_component(

@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from quant.checkpoint.config import CONFIG_KEY
-from quant.checkpoint.reader import read_json
 from quant.errors import ModelError
+from quant.json_files import read_object
 
 
 def model_class(component: Path) -> Any:
@@ -21,7 +21,7 @@ def model_class(component: Path) -> Any:
     """
     import diffusers
 
-    name = read_json(component / "config.json").get("_class_name")
+    name = read_object(component / "config.json").get("_class_name")
     cls = getattr(diffusers, str(name), None)
     if cls is None:
         raise ModelError(
@@ -32,7 +32,7 @@ def model_class(component: Path) -> Any:
 
 def skeleton(component: Path) -> nn.Module:
     """The model of a component's folder on the meta device, in eval mode. Raises ModelError as `model_class`."""
-    config = {key: value for key, value in read_json(component / "config.json").items() if key != CONFIG_KEY}
+    config = {key: value for key, value in read_object(component / "config.json").items() if key != CONFIG_KEY}
     with torch.device("meta"):
         model = model_class(component).from_config(config)
     assert isinstance(model, nn.Module)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,8 +10,10 @@ from typing import Any
 import torch
 
 from quant.errors import ModelError, RecipeError
+from quant.json_files import read_object
 from quant.models.table import DENOISERS
 from quant.recipe import Recipe
+from quant.text import first_line
 
 _INDEX = "model_index.json"
 _PICKLES = ("*.bin", "*.ckpt", "*.pt", "*.pth", "*.pkl")
@@ -130,18 +131,11 @@ def _downloaded(model: str) -> Path:
     try:
         return Path(DiffusionPipeline.download(model))
     except Exception as error:  # the hub client raises its own and its transport's errors
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ModelError(f"{model}: no such folder, and not available from the hub: {reason}") from None
+        raise ModelError(f"{model}: no such folder, and not available from the hub: {first_line(error)}") from None
 
 
 def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        body = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{path}: not readable as JSON: {error}") from None
-    if not isinstance(body, dict):
-        raise ModelError(f"{path}: not a JSON object")
-    return body
+    return read_object(path, ModelError, "missing; is this a model folder?")
 
 
 def _loaded(where: Path, load: Any) -> Any:
@@ -150,5 +144,4 @@ def _loaded(where: Path, load: Any) -> Any:
     try:
         return load()
     except (OSError, ValueError, SafetensorError, AttributeError, ImportError, RuntimeError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise ModelError(f"{where}: diffusers cannot load it: {reason}") from error
+        raise ModelError(f"{where}: diffusers cannot load it: {first_line(error)}") from error

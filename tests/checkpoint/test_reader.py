@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 
 from quant.checkpoint.config import CONFIG_KEY
 from quant.checkpoint.manifest import FILE_NAME, write_manifest
-from quant.checkpoint.reader import component_folders, read_config, read_json, read_tensors, stored_tensors, verify
+from quant.checkpoint.reader import component_folders, read_config, read_tensors, stored_tensors, verify
 from quant.errors import CheckpointError
 from tests.checkpoint.tiny import LAYERS, write_tiny
 
@@ -135,17 +135,6 @@ def test_without_an_index_there_is_one_file(tmp_path: Path, count: int) -> None:
     for i in range(count):
         save_file({"x": torch.zeros(1)}, tmp_path / f"{i}.safetensors")
     assert error_of(tmp_path) == f"{tmp_path}: {count} .safetensors files and no index; expected one"
-
-
-@pytest.mark.parametrize("text", [b"", b"{", b"\xff", b"[]", b"3", b"[" * 100_000])
-def test_damaged_json_is_named(tmp_path: Path, text: bytes) -> None:
-    path = tmp_path / "config.json"
-    path.write_bytes(text)
-    with pytest.raises(CheckpointError) as error:
-        read_json(path)
-    assert str(error.value).startswith(f"{path}: damaged: ")
-    with pytest.raises(CheckpointError, match=r"no\.json: missing; is this a checkpoint folder\?$"):
-        read_json(tmp_path / "no.json")
 
 
 def test_components_of_a_pipeline_and_of_a_lone_component(component: Path) -> None:

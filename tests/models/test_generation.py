@@ -48,10 +48,10 @@ def test_a_folder_without_the_file_gives_no_settings(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("{", "not readable as JSON"),
-        ("", "not readable as JSON"),
-        ("[1]", "not a JSON object"),
-        ('"height"', "not a JSON object"),
+        ("{", "damaged: "),
+        ("", "damaged: "),
+        ("[1]", "damaged: not a JSON object"),
+        ('"height"', "damaged: not a JSON object"),
         ('{"hieght": 3}', "unknown setting 'hieght'; known: height, width"),
     ],
 )
@@ -63,7 +63,7 @@ def test_a_file_that_is_no_settings_is_named(tmp_path: Path, text: str, message:
 
 def test_bytes_that_are_not_text_are_named(tmp_path: Path) -> None:
     (tmp_path / FILE_NAME).write_bytes(b"\xff\xfe{}")
-    with pytest.raises(ModelError, match="not readable as JSON"):
+    with pytest.raises(ModelError, match="damaged: "):
         GenerationSettings.read(tmp_path)
 
 

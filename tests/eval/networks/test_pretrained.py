@@ -11,7 +11,7 @@ import transformers
 from safetensors.torch import load_file, save_file
 
 from quant.errors import QuantError
-from quant.eval.networks.pretrained import first_line, load_config, load_model, load_tokenizer, read_preprocessor
+from quant.eval.networks.pretrained import load_config, load_model, load_tokenizer, read_preprocessor
 
 NETWORKS = Path(__file__).parents[3] / "examples" / "shapes" / "metric_networks"
 
@@ -74,8 +74,3 @@ def test_preprocessors_that_cannot_be_used_are_named(tmp_path: Path, text: str, 
     (tmp_path / "a.json").write_text(text)
     with pytest.raises(QuantError, match=f"^a.json of {tmp_path} .*{message}"):
         read_preprocessor(str(tmp_path), ("a.json",))
-
-
-def test_an_error_that_says_nothing_is_called_by_its_kind() -> None:
-    assert first_line(ValueError("\n one\ntwo")) == "one"
-    assert first_line(RuntimeError()) == "RuntimeError"

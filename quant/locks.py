@@ -1,0 +1,83 @@
+"""Locks on files, so that two processes never write the same output.
+
+The lock is the kernel's (flock(2)): it ends with the process that holds it, killed or not. It holds between containers
+of a machine, and between hosts on network file systems that pass locks on (NFSv4, Lustre and GPFS with `flock`). The
+number of a process says none of that: every container counts from 1. The file says who holds it, for messages only.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from quant.errors import QuantError
+from quant.text import cut
+
+#: What flock(2) says where a file system has no locks.
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL)
+
+
+@contextmanager
+def locked(path: Path, what: str, error: type[QuantError] = QuantError) -> Iterator[None]:
+    """Holds the lock file `path`, which is made here and removed afterwards.
+
+    Args:
+        path: in a folder that exists; by convention the hidden sibling `.NAME.lock` of what is written.
+        what: the output that it protects, for messages.
+        error: the class of what is raised.
+
+    Raises:
+        QuantError: of the class `error`: another process holds it (with its host, number and start), or the file
+            system refuses or has no locks.
+    """
+    handle = _acquired(path, what, error)
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)  # before it is released: whoever waits for this file sees that it is gone
+        os.close(handle)
+
+
+def _acquired(path: Path, what: str, error: type[QuantError]) -> int:
+    while True:
+        try:
+            handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        except OSError as cause:
+            raise error(f"{what}: cannot be written: {path}: {cause.strerror}") from None
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as cause:
+            holder = _holder(handle)
+            os.close(handle)
+            if cause.errno in _NO_LOCKS:
+                raise error(
+                    f"{what}: its file system has no file locks, which keep two runs from mixing their files; "
+                    "write to a local disk and copy the result"
+                ) from None
+            raise error(f"{what}: another process is writing it{holder}; wait for it or choose another") from None
+        if _is_current(handle, path):
+            os.truncate(handle, 0)
+            started = time.strftime("%Y-%m-%d %H:%M:%S")
+            os.pwrite(handle, f"process {os.getpid()} on {socket.gethostname()}, since {started}\n".encode(), 0)
+            return handle
+        os.close(handle)  # its holder removed the file between our opening and our locking it
+
+
+def _is_current(handle: int, path: Path) -> bool:
+    try:
+        there = path.stat()
+    except FileNotFoundError:
+        return False
+    mine = os.fstat(handle)
+    return (there.st_dev, there.st_ino) == (mine.st_dev, mine.st_ino)
+
+
+def _holder(handle: int) -> str:
+    text = os.pread(handle, 200, 0).decode("utf-8", "replace").strip()
+    return f" ({cut(text, 150)})" if text else ""

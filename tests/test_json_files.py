@@ -1,0 +1,33 @@
+"""The one reader of JSON files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from quant.errors import CheckpointError, ModelError
+from quant.json_files import parse_object, read_object
+
+
+@pytest.mark.parametrize("text", [b"", b"{", b"\xff", b"[]", b"3", b"null", b"[" * 100_000, b'{"a":' * 100_000])
+def test_a_damaged_file_is_named(tmp_path: Path, text: bytes) -> None:
+    path = tmp_path / "config.json"
+    path.write_bytes(text)
+    with pytest.raises(ModelError) as error:
+        read_object(path, ModelError)
+    assert str(error.value).startswith(f"{path}: damaged: ")
+
+
+def test_a_missing_file_is_no_damaged_one(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"no\.json: missing; is this a checkpoint folder\?$"):
+        read_object(tmp_path / "no.json")
+    with pytest.raises(CheckpointError, match=r"damaged: .*Is a directory"):
+        read_object(tmp_path)
+
+
+def test_an_object_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    path.write_text('{"a": [1, "é"]}', encoding="utf-8")
+    assert read_object(path) == {"a": [1, "é"]}
+    assert parse_object('{"b": 2}', "header") == {"b": 2}
