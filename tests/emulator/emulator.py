@@ -17,6 +17,7 @@ from quant.kernels.runtime.launch import Build, Launch
 from quant.kernels.runtime.sources import needed, shipped
 from tests.emulator.arguments import filled, start
 from tests.emulator.build import CompileError, runtime, shared_object
+from tests.emulator.placement import Placement
 from tests.emulator.places import with_places
 from tests.emulator.ranges import Range, disjoint, ranges
 
@@ -120,24 +121,30 @@ class Program:
             [run for index, (tensor, _) in enumerate(buffers) for run in ranges(tensor, index)],
             [writable for _, writable in buffers],
         )
-        arguments = filled(launch)
-        request = _Request(
-            start(arguments),
-            ctypes.sizeof(launch.arguments),
-            launch.grid,
-            launch.cluster,
-            *launch.block,
-            launch.shared_bytes,
-            seed,
-            _MOVES[copies],
-            len(buffers),
-            bytes(writable for _, writable in buffers),
-            (Range * len(runs))(*runs),
-            len(runs),
-        )
-        response = _Response()
-        kernel = ctypes.c_char.in_dll(self._library, "emulator_kernel")
-        self._launch(ctypes.byref(kernel), ctypes.byref(request), ctypes.byref(response))
+        placement = Placement([tensor for tensor, _ in buffers])
+        try:
+            arguments = filled(launch, placement.moved)
+            request = _Request(
+                start(arguments),
+                ctypes.sizeof(launch.arguments),
+                launch.grid,
+                launch.cluster,
+                *launch.block,
+                launch.shared_bytes,
+                seed,
+                _MOVES[copies],
+                len(buffers),
+                bytes(writable for _, writable in buffers),
+                (Range * len(runs))(*placement.copied_in(runs)),
+                len(runs),
+            )
+            response = _Response()
+            kernel = ctypes.c_char.in_dll(self._library, "emulator_kernel")
+            self._launch(ctypes.byref(kernel), ctypes.byref(request), ctypes.byref(response))
+            if not response.kind:
+                placement.copy_out(run for run in runs if buffers[run.buffer][1])
+        finally:
+            placement.close()
         if response.kind:
             message = response.message.decode(errors="replace")
             raise EmulatorError(response.kind.decode(), with_places(message, self._path, self._files))
