@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import socket
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -33,3 +36,12 @@ def tiny(models: Path, **changes: Any) -> EvaluationConfig:
         "device": "cpu",
     }
     return from_dict({**body, **changes}, source="test", base=models)
+
+
+def free_port() -> int:
+    """A port that nobody listens at, below those that Linux gives to whoever asks for any."""
+    for port in range(20000 + os.getpid() % 10000, 32768):
+        with socket.socket() as tried, suppress(OSError):
+            tried.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("no port is free")

@@ -8,6 +8,7 @@ import pytest
 
 from quant.errors import QuantError
 from quant.eval.runs.ranks import Ranks, ranks
+from tests.eval.runs.conftest import free_port
 
 #: Two processes that agree first, and then do not.
 TWO = """
@@ -22,7 +23,7 @@ with ranks() as these:
     try:
         these.agree(rank)
     except QuantError as error:
-        print(rank, error, flush=True)
+        os.write(1, f"{rank} {error}\\n".encode())  # one call: `print` may make several, and the other writes between
     these.wait()
 if rank:
     assert os.wait()[1] == 0
@@ -31,7 +32,7 @@ if rank:
 
 def test_processes_that_would_make_different_runs_are_stopped() -> None:
     ran = subprocess.run(
-        [sys.executable, "-c", TWO, str(20000 + os.getpid() % 20000)],
+        [sys.executable, "-c", TWO, str(free_port())],
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,

@@ -22,7 +22,7 @@ from quant.eval.runs.models import Model, load_pipeline
 from quant.eval.runs.running import resume, run_evaluation
 from quant.eval.runs.schema import read_results
 from quant.eval.runs.video_files import read_words, to_frames, write_bytes
-from tests.eval.runs.conftest import tiny
+from tests.eval.runs.conftest import free_port, tiny
 
 
 def counted(loaded: list[str]) -> Any:
@@ -153,7 +153,7 @@ def test_figures_do_not_depend_on_the_number_of_processes(models: Path, tmp_path
     file = tmp_path / "config.yaml"
     file.write_text(yaml.safe_dump(config.to_dict()))
     alone = without_time(run_evaluation(config, tmp_path / "1"))
-    port = 20000 + os.getpid() % 20000
+    port = free_port()
     ran = subprocess.run(
         [sys.executable, "-c", RANKS, str(file), str(tmp_path), str(port)],
         env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
