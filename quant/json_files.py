@@ -1,8 +1,10 @@
-"""The one reader of JSON files: every way in which a file can be wrong becomes one line that names it."""
+"""The one reader and the one writer of JSON files: what is wrong with one becomes a line that names it."""
 
 from __future__ import annotations
 
 import json
+import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -44,3 +46,36 @@ def parse_object(text: str, where: str, error: type[QuantError] = CheckpointErro
     if not isinstance(body, dict):
         raise error(f"{where}: damaged: not a JSON object")
     return body
+
+
+def text_of(body: object, where: str, error: type[QuantError] = CheckpointError, **layout: Any) -> str:
+    """A value as JSON that every reader takes: Python alone would also write NaN and Infinity, which JSON has not.
+
+    Args:
+        body: plain values.
+        where: names the file in errors.
+        error: what is raised.
+        layout: keywords of `json.dumps`.
+
+    Raises:
+        QuantError: of the class `error`: names the first number that is not finite.
+    """
+    try:
+        text = json.dumps(body, allow_nan=False, **layout)
+    except ValueError:
+        bad = next(_not_finite(body), "a number")
+        raise error(f"{where}: {bad} is not finite, which JSON cannot hold") from None
+    return text
+
+
+def _not_finite(value: object, key: str = "") -> Iterator[str]:
+    """The keys of the numbers that are not finite; an item of a list goes by its 'name' where it has one."""
+    if isinstance(value, float) and not math.isfinite(value):
+        yield key
+    elif isinstance(value, dict):
+        for name, each in value.items():
+            yield from _not_finite(each, f"{key}.{name}" if key else str(name))
+    elif isinstance(value, list | tuple):
+        for i, each in enumerate(value):
+            name = each.get("name", i) if isinstance(each, dict) else i
+            yield from _not_finite(each, f"{key}[{name}]")

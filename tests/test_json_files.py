@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pytest
 
 from quant.errors import CheckpointError, ModelError
-from quant.json_files import parse_object, read_object
+from quant.json_files import parse_object, read_object, text_of
 
 
 @pytest.mark.parametrize("text", [b"", b"{", b"\xff", b"[]", b"3", b"null", b"[" * 100_000, b'{"a":' * 100_000])
@@ -31,3 +32,14 @@ def test_an_object_is_read(tmp_path: Path) -> None:
     path.write_text('{"a": [1, "é"]}', encoding="utf-8")
     assert read_object(path) == {"a": [1, "é"]}
     assert parse_object('{"b": 2}', "header") == {"b": 2}
+
+
+def test_what_is_written_is_json_and_not_only_pythons(tmp_path: Path) -> None:
+    body = {"layers": {"transformer": [{"name": "blocks.0", "error": 0.5}, {"name": "blocks.1", "error": math.nan}]}}
+    with pytest.raises(CheckpointError) as error:
+        text_of(body, "m.json", indent=1)
+    assert str(error.value) == "m.json: layers.transformer[blocks.1].error is not finite, which JSON cannot hold"
+    with pytest.raises(ModelError, match=r"^m.json: a\[1\] is not finite"):
+        text_of({"a": (1.0, -math.inf)}, "m.json", ModelError)
+    del body["layers"]["transformer"][1]
+    assert parse_object(text_of(body, "m.json"), "m.json") == body

@@ -90,7 +90,7 @@ def write_card(checkpoint: Path, text: str, *, mark: str, force: bool = False) -
     if CARD in body.get("files", {}):
         data = text.encode()
         body["files"][CARD] = {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
-        write_text(manifest, json.dumps(body, indent=2) + "\n")
+        write_text(manifest, json.dumps(body, indent=2, allow_nan=False) + "\n")
     return path
 
 

@@ -7,6 +7,7 @@ layer is asked about the same inputs, and errors do not add up along a trajector
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -90,7 +91,7 @@ def watching(
         on_unit: called after each repetition.
 
     Raises:
-        CalibrationError: from the model's call, where it predicts no tensor.
+        CalibrationError: from the model's call, where it predicts no tensor, or one that is not finite.
     """
     read = timestep_of(model)
     assert read is not None
@@ -100,13 +101,15 @@ def watching(
         if step is None:
             return
         exact = _prediction(output)
-        power = float(exact.square().sum())
+        power = _finite(float(exact.square().sum()), "the original's prediction", step)
         for name, replacements in units.items():
             with replaced(module, replacements):
                 # Not module(...), which would come here again.
                 other = _prediction(module.forward(*args, **kwargs))
             sums = found.setdefault(name, {}).setdefault(step, Errors())
-            sums.error += float((other - exact).square().sum())
+            sums.error += _finite(
+                float((other - exact).square().sum()), f"the prediction with '{name}' quantized", step
+            )
             sums.power += power
             on_unit()
 
@@ -128,6 +131,12 @@ def replaced(model: nn.Module, replacements: Replacements) -> Iterator[None]:
     finally:
         for name, module in originals.items():
             model.set_submodule(name, module)
+
+
+def _finite(value: float, what: str, step: int) -> float:
+    if not math.isfinite(value):
+        raise CalibrationError(f"{what} holds NaN or Inf at step {step + 1}, so nothing can be compared with it")
+    return value
 
 
 def _prediction(output: Any) -> torch.Tensor:

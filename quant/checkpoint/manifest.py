@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from quant.checkpoint.config import FORMAT_VERSION
 from quant.errors import CheckpointError
-from quant.json_files import read_object
+from quant.json_files import read_object, text_of
 
 FILE_NAME = "quant_manifest.json"
 
@@ -31,7 +30,7 @@ def write_manifest(folder: Path, body: dict[str, Any], known: dict[str, str]) ->
         known: SHA-256 taken while writing, by path relative to the folder.
 
     Raises:
-        CheckpointError: a file does not read back as it was written.
+        CheckpointError: a file does not read back as it was written, or a figure of `body` is not finite.
     """
     files = {}
     for path in sorted(p for p in folder.rglob("*") if p.is_file()):
@@ -45,8 +44,9 @@ def write_manifest(folder: Path, body: dict[str, Any], known: dict[str, str]) ->
     lost = sorted(set(known) - set(files))
     if lost:
         raise CheckpointError(f"{folder / lost[0]}: was written and is gone; is the disk sound?")
-    text = json.dumps({"format_version": FORMAT_VERSION, **body, "files": files}, indent=2)
-    (folder / FILE_NAME).write_text(text + "\n", encoding="utf-8")
+    path = folder / FILE_NAME
+    text = text_of({"format_version": FORMAT_VERSION, **body, "files": files}, str(path), indent=2)
+    path.write_text(text + "\n", encoding="utf-8")
 
 
 def read_manifest(folder: Path) -> dict[str, Any] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +19,7 @@ from quant.scheme import Scheme
 #: Of a tensor: its dtype, None for that of everything not packed, and its shape.
 TensorForm = tuple[torch.dtype | None, tuple[int, ...]]
 Tensors = dict[str, torch.Tensor]
+_ROWS = 1024  # of a weight that are in float64 at once
 
 
 @dataclass(frozen=True)
@@ -161,10 +163,21 @@ def tensor_layout(form: LayerForm, n: int, k: int) -> dict[str, TensorForm]:
 
 
 def relative_error(weight: torch.Tensor, tensors: Mapping[str, torch.Tensor], scheme: Scheme) -> float:
-    """||W - W_stored|| / ||W|| in the Frobenius norm; 0 for an all-zero weight."""
-    reference = weight.float()
-    norm = reference.norm().item()
-    return 0.0 if norm == 0 else (unpack_linear(tensors, scheme) - reference).norm().item() / norm
+    """||W - W_stored|| / ||W|| in the Frobenius norm, in float64 and in units of the largest weight.
+
+    0 for an all-zero weight, 1 where nothing of a weight was left; no size of the weights overflows or vanishes.
+    """
+    sizes = (float(rows.double().abs().max()) for rows in torch.split(weight, _ROWS) if rows.numel())
+    largest = max(sizes, default=0.0)
+    if largest == 0:
+        return 0.0
+    lost = power = 0.0
+    parts = (torch.split(weight, _ROWS), torch.split(unpack_linear(tensors, scheme), _ROWS))
+    for rows, stored in zip(*parts, strict=True):
+        exact = rows.double() / largest
+        lost += float((stored.double() / largest - exact).square().sum())
+        power += float(exact.square().sum())
+    return math.sqrt(lost / power)
 
 
 def _divided(weight: torch.Tensor, pre_quant_scale: torch.Tensor | None) -> torch.Tensor:

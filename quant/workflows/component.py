@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -15,6 +14,7 @@ import torch
 from quant.checkpoint.config import CONFIG_KEY, build_config
 from quant.checkpoint.shards import TensorPlan, write_shards
 from quant.form import LayerForm
+from quant.json_files import text_of
 from quant.models.fate import Fate
 from quant.packing.linear import coded_weight, relative_error, small_tensors, tensor_layout, weight_leaf
 from quant.recipe import Recipe
@@ -114,7 +114,8 @@ def write_component(
         SHA-256 by file name.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    text = json.dumps({**config, CONFIG_KEY: quantization}, indent=2, sort_keys=True) + "\n"
-    (folder / "config.json").write_text(text, encoding="utf-8")
+    path = folder / "config.json"
+    text = text_of({**config, CONFIG_KEY: quantization}, str(path), indent=2, sort_keys=True) + "\n"
+    path.write_text(text, encoding="utf-8")
     hashes = write_shards(folder, plans, stem=stem, max_bytes=max_bytes, on_tensor=on_tensor)
     return {**hashes, "config.json": hashlib.sha256(text.encode()).hexdigest()}

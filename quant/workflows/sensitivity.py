@@ -16,6 +16,7 @@ from quant.calibration.pipeline_runs import run_prompts, step_count
 from quant.calibration.sensitivity import Errors, Replacements, Steps, evenly, watching
 from quant.calibration.timesteps import timestep_of
 from quant.errors import CalibrationError
+from quant.json_files import text_of
 from quant.models.generation import GenerationSettings
 from quant.models.table import family_of
 from quant.recipe import Recipe
@@ -77,8 +78,9 @@ class Sensitivity:
         return sorted(self.units, key=lambda unit: -unit.error)
 
     def to_json(self) -> str:
-        """A readable text that `from_json` reads back."""
-        return json.dumps({"format_version": FORMAT_VERSION, **asdict(self)}, indent=1) + "\n"
+        """A readable text that `from_json` reads back. Raises CalibrationError for a figure that is not finite."""
+        body = {"format_version": FORMAT_VERSION, **asdict(self)}
+        return text_of(body, f"sensitivity of {self.recipe}", CalibrationError, indent=1) + "\n"
 
     @classmethod
     def from_json(cls, text: str) -> Sensitivity:

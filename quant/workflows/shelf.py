@@ -17,6 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from quant.errors import CalibrationError, QuantError
+from quant.json_files import text_of
 from quant.packing.grid import Grid
 from quant.packing.linear import LowRank
 from quant.recipe_parts import Group
@@ -61,8 +62,8 @@ class Shelf:
         tensors: dict[str, torch.Tensor] = {}
         for i, solution in enumerate(solutions):  # copies: layers that read one input share a factor
             tensors.update({f"{i}.{name}": tensor.clone().contiguous() for name, tensor in _tensors(solution).items()})
-        notes = json.dumps([dict(solution.notes) for solution in solutions])
         path = self._path(number)
+        notes = text_of([dict(solution.notes) for solution in solutions], str(path), CalibrationError)
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             unfinished = path.with_suffix(".tmp")

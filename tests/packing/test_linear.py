@@ -166,3 +166,21 @@ def test_the_relative_error_of_exact_and_of_zero_weights() -> None:
     assert relative_error(zeros, pack(zeros, W8A8), W8A8) == 0.0
     nothing = {"weight": torch.zeros(1, 3, dtype=torch.int8), "weight_scale": torch.ones(1, 1)}
     assert relative_error(codes, nothing, W8A8) == 1.0
+
+
+@pytest.mark.parametrize("size", [1e-30, 1e-20, 1e19, 1e30, 1e36])
+@pytest.mark.parametrize("name", ["W4A16", "W8A8", "FP8_DYNAMIC"])
+def test_the_relative_error_is_that_of_the_weight_at_any_size(name: str, size: float) -> None:
+    """In float32 the squares of these vanish or overflow."""
+    weight, scheme = normal_weight(16, 256) * size, SCHEMES[name]
+    tensors = pack_linear(weight, scheme)
+    exact = weight.double()
+    expected = (unpack_linear(tensors, scheme).double() - exact).norm() / exact.norm()
+    assert 0 < expected < 0.2
+    assert relative_error(weight, tensors, scheme) == pytest.approx(expected.item(), rel=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_relative_error_of_a_weight_below_all_scales_is_one(dtype: torch.dtype) -> None:
+    weight = normal_weight(4, 128).to(dtype) * (1e-42 if dtype == torch.float32 else 1e-200)
+    assert relative_error(weight, pack_linear(weight, SCHEMES["W4A16"]), SCHEMES["W4A16"]) == 1.0
