@@ -43,7 +43,7 @@ class Kernel:
 
 
 def _ending(out: torch.dtype, activation: str, parts: int, blocks: int, aligned: bool) -> dict[str, int]:
-    one = torch.ones(1, 1)
+    one = torch.ones(1, 1, dtype=torch.float32, device="cpu")
     plain = Epilogue(one, one, activation=activation, out_dtype=out)
     return endings.defines(plain, parts=parts, blocks=blocks, aligned=aligned)
 

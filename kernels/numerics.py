@@ -13,6 +13,18 @@ LARGEST = {torch.int8: 127.0, torch.float8_e4m3fn: 448.0}
 SMALLEST_SCALE = 2.0**-126  # a subnormal scale would lose its own precision
 
 
+def exponent_of(values: torch.Tensor) -> torch.Tensor:
+    """The int32 scalar e for which 2^e is the least power of two above all absolute values; between -120 and 120.
+
+    `torch.ldexp(values, -e)` are the same values in a unit in which their squares neither overflow nor vanish, bit for
+    bit: within these bounds a power of two and its inverse are normal float32s.
+
+    Args:
+        values: float, finite, not empty.
+    """
+    return torch.frexp(values.float().abs().amax()).exponent.clamp(-120, 120)
+
+
 def scale_from_amax(amax: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     """The scale that maps `amax` to the largest code.
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from quant.calibration.input_error import InputError
 from quant.errors import CalibrationError, QuantError
 from quant.models.generation import GenerationSettings
 from quant.text import first_line, shown
@@ -38,7 +39,8 @@ def run_prompts(
         on_prompt: called with the number of prompts done after each.
 
     Raises:
-        CalibrationError: the pipeline needs more than a prompt, or fails on one.
+        CalibrationError: the pipeline needs more than a prompt, or fails on one; an input that is not finite is named
+            with its layer, its step and its prompt.
     """
     from tqdm import tqdm
 
@@ -67,18 +69,25 @@ def run_prompts(
             disable=not progress,
         ) as bar,
     ):
+        done = 0  # steps of the prompt that is run
 
         def on_step(_pipe: Any, _step: int, _timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
+            nonlocal done
+            done += 1
             bar.update()
             return tensors
 
         extra: dict[str, Any] = {"callback_on_step_end": on_step} if reports_steps else {}
         for i, prompt in enumerate(prompts[start:], start):
             # A CPU generator gives the same latents on every device.
-            generator = torch.Generator().manual_seed(seed + i)
+            generator = torch.Generator("cpu").manual_seed(seed + i)
+            done = 0
             call = {"generator": generator, "output_type": "latent", **settings.for_pipeline(pipe), **extra}
             try:
                 pipe(prompt=prompt, **call)  # by name: in an image-to-video pipeline the first argument is the image
+            except InputError as error:
+                at = f"at step {done + 1} of {steps}, " if reports_steps else ""
+                raise error.at(f"{at}prompt {i + 1} ({shown(prompt)})") from None
             except QuantError:
                 raise
             except (TypeError, ValueError, RuntimeError) as error:

@@ -17,9 +17,11 @@ import torch
 from torch import nn
 
 from quant.algorithms.table import Needs
+from quant.calibration.input_error import InputError
 from quant.calibration.journal import Journal, State
 from quant.calibration.timesteps import TimestepWeights
 from quant.errors import CalibrationError
+from quant.kernels.numerics import exponent_of
 
 
 @dataclass(frozen=True)
@@ -48,13 +50,14 @@ class RowSample:
 
     def __init__(self, size: int, seed: int) -> None:
         self.size = size
-        self._generator = torch.Generator().manual_seed(seed)
-        self._keys = torch.empty(0)
+        # On the CPU and in float32 whatever torch's defaults are: they are the program's around this, not ours.
+        self._generator = torch.Generator("cpu").manual_seed(seed)
+        self._keys = torch.empty(0, dtype=torch.float32, device="cpu")
         self._rows: torch.Tensor | None = None
 
     def add(self, rows: torch.Tensor) -> None:
         """Takes [R, K] into account. Costs a copy of at most `size` rows."""
-        keys = torch.rand(rows.shape[0], generator=self._generator)
+        keys = torch.rand(rows.shape[0], generator=self._generator, dtype=torch.float32, device="cpu")
         if rows.shape[0] > self.size:
             keys, chosen = keys.topk(self.size)
             rows = rows[chosen.to(rows.device)]
@@ -79,7 +82,11 @@ class RowSample:
 
 
 class SecondMoment:
-    """The sum of x x^T over a stream of rows, [K, K] in float64 on the rows' device: a long run adds up many."""
+    """The sum of x x^T over a stream of rows, [K, K] in float64 on the rows' device: a long run adds up many.
+
+    The products of one call are float32, of rows in units of a power of two next to the largest value: so inputs of any
+    size have squares, and no bit of the others' changes.
+    """
 
     def __init__(self) -> None:
         self.total: torch.Tensor | None = None
@@ -88,7 +95,9 @@ class SecondMoment:
     def add(self, rows: torch.Tensor, weight: float = 1.0) -> None:
         """Takes [R, K] into account, each row `weight` times."""
         values = rows.float()
-        part = (values.T @ values).double() * weight
+        exponent = exponent_of(values)
+        values = torch.ldexp(values, -exponent)
+        part = torch.ldexp((values.T @ values).double(), 2 * exponent) * weight
         self.total = part if self.total is None else self.total.to(part.device) + part
         self.count += weight * len(rows)
 
@@ -117,17 +126,18 @@ class _Probe:
         self.hessian = SecondMoment() if needs.hessian else None
         self.sizes = ChannelSizes() if needs.channel_mean else None
         self.seen_rows = 0
+        self._calls = 0
         self._weights = weights
         self._earlier: list[tuple[Any, torch.Tensor]] = []
 
     def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         given: torch.Tensor = args[0] if args else kwargs["input"]
+        self._calls += 1
+        if given.numel() == 0:  # an expert that no token was sent to
+            return
         rows = given.detach().reshape(-1, given.shape[-1])
         if not torch.isfinite(rows).all():
-            bad = "NaN" if torch.isnan(rows).any() else "Inf"
-            raise CalibrationError(
-                f"layer '{self.name}': its input holds {bad}; run the model in another --dtype or check its weights"
-            )
+            raise InputError(self.name, "NaN" if torch.isnan(rows).any() else "Inf", f"in its call {self._calls}")
         for calibrator, amax in self._earlier:  # a maximum is as good as all the values it is the maximum of
             calibrator.collect(amax.to(rows))
         self._earlier.clear()
@@ -149,10 +159,10 @@ class _Probe:
         found = self.result()
         ranges = {"amax": found.amax, "channel_amax": found.channel_amax}
         state = {name: value for name, value in ranges.items() if value is not None}
-        state["seen"] = torch.tensor(self.seen_rows)
+        state["seen"] = torch.tensor(self.seen_rows, device="cpu")
         if self.hessian is not None and self.hessian.total is not None:
             state["second_moment"] = self.hessian.total
-            state["second_moment_count"] = torch.tensor(self.hessian.count, dtype=torch.float64)
+            state["second_moment_count"] = torch.tensor(self.hessian.count, dtype=torch.float64, device="cpu")
         if self.sizes is not None and self.sizes.total is not None:
             state["sizes"] = self.sizes.total
         sampled = {} if self.sample is None else self.sample.state()

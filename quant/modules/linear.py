@@ -159,8 +159,9 @@ class QuantLinear(nn.Module):
         """What is no part of the weight, whatever order that is in."""
         return {name: self._buffers.get(name) for name in _BESIDE if name not in self._kind.leaves}
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """x [..., K] -> [..., N] in x's dtype."""
+    def forward(self, input: torch.Tensor) -> torch.Tensor:  # noqa: A002 - nn.Linear's name, by which some models call
+        """Input [..., K] -> [..., N] in its dtype."""
+        x = input
         if not 2 <= x.ndim <= 4:  # nn.Linear takes any rank, the ops 2 to 4
             return self.forward(x.reshape(-1, self.in_features)).reshape(*x.shape[:-1], self.out_features)
         a, a_scale = self._input(x)

@@ -121,7 +121,7 @@ def _tensors(solution: Solution) -> dict[str, torch.Tensor]:
         found |= {"up": solution.low_rank.up, "down": solution.low_rank.down}
     if solution.make_weight is not None:
         # What was solved no longer looks at the original.
-        weight = solution.make_weight(torch.empty(0))
+        weight = solution.make_weight(torch.empty(0, device="cpu"))
         if solution.grid is None:
             found["weight"] = weight
         else:

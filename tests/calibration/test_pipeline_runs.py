@@ -5,8 +5,11 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
+from quant.algorithms.table import Needs
 from quant.calibration.pipeline_runs import run_prompts
+from quant.calibration.statistics import collect
 from quant.errors import CalibrationError, ModelError
 from quant.models.generation import GenerationSettings
 
@@ -157,3 +160,62 @@ def test_errors_that_name_their_cause_already_pass_through() -> None:
 def test_a_setting_that_the_pipeline_does_not_take_is_an_error() -> None:
     with pytest.raises(ModelError, match="Pipe takes no 'num_frames'"):
         _run(Pipe(), ["a"], num_frames=5)
+
+
+class Denoiser(nn.Module):
+    """Gives its first layer NaN in one call of all."""
+
+    def __init__(self, bad: int) -> None:
+        super().__init__()
+        self.proj, self.calls, self.bad = nn.Linear(2, 2), 0, bad
+
+    def forward(self, x: torch.Tensor) -> None:
+        self.calls += 1
+        self.proj(x / 0 * 0 if self.calls == self.bad else x)
+
+
+class Denoising(Base):
+    """A pipeline that calls its denoiser."""
+
+    def __init__(self, bad: int) -> None:
+        super().__init__()
+        self.transformer = Denoiser(bad)
+
+
+class Stepwise(Denoising):
+    """Twice a step, as guidance does."""
+
+    def __call__(
+        self,
+        prompt: str,
+        num_inference_steps: int = 4,
+        generator: Any = None,
+        output_type: str = "pil",
+        callback_on_step_end: OnStep | None = None,
+    ) -> None:
+        for step in range(num_inference_steps):
+            for _ in range(2):
+                self.transformer(torch.ones(3, 2))
+            if callback_on_step_end is not None:
+                callback_on_step_end(self, step, 0, {})
+
+
+class Stepless(Denoising):
+    def __call__(self, prompt: str, generator: Any = None, output_type: str = "pil") -> None:
+        self.transformer(torch.ones(3, 2))
+
+
+@pytest.mark.parametrize(
+    ("pipe", "where"),
+    [
+        (Stepwise(bad=8 + 2 * 2 + 2), r"at step 3 of 4, prompt 2 \('a blue bird'\)"),
+        (Stepwise(bad=1), r"at step 1 of 4, prompt 1 \('a red fox'\)"),
+        (Stepless(bad=2), r"prompt 2 \('a blue bird'\)"),
+    ],
+)
+def test_an_input_that_is_not_finite_is_named_with_its_step_and_prompt(pipe: Denoising, where: str) -> None:
+    def forward() -> None:
+        _run(pipe, ["a red fox", "a blue bird"])
+
+    with pytest.raises(CalibrationError, match=f"^layer 'proj': its input holds NaN {where}; run the model in"):
+        collect(pipe.transformer, {"proj": Needs(amax=True)}, forward, rows=1, seed=0)

@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from quant.algorithms.table import Needs
 from quant.calibration.journal import Journal
-from quant.calibration.statistics import collect
+from quant.calibration.statistics import Statistics, collect
 from quant.errors import CalibrationError
 
 ALL = Needs(amax=True, channel_amax=True, channel_mean=True, rows=True, hessian=True)
@@ -110,7 +111,7 @@ def test_a_value_that_is_not_finite_is_named_with_its_layer(value: float, word: 
     model = Model()
     with torch.no_grad():
         model.first.bias[2] = value
-    with pytest.raises(CalibrationError, match=f"layer 'second': its input holds {word};"):
+    with pytest.raises(CalibrationError, match=f"layer 'second': its input holds {word} in its call 1;"):
         collect(model, {"first": ALL, "second": Needs(amax=True)}, _over(model, _batches()), rows=4, seed=0)
     assert _hooks(model) == 0
 
@@ -183,3 +184,67 @@ def test_sums_go_on_from_a_journal(tmp_path: Path) -> None:
     assert found.hessian is not None and found.channel_mean is not None
     torch.testing.assert_close(found.hessian, whole.hessian)
     torch.testing.assert_close(found.channel_mean, whole.channel_mean)
+
+
+def _equal(found: Statistics, expected: Statistics) -> bool:
+    pairs = [(getattr(found, name), getattr(expected, name)) for name in vars(ALL)]
+    return found.seen_rows == expected.seen_rows and all(torch.equal(one, other) for one, other in pairs)
+
+
+def test_a_call_without_rows_changes_nothing() -> None:
+    model, batches = Model(), _batches()
+    expected = collect(model, {"first": ALL, "second": ALL}, _over(model, batches), rows=4, seed=0)
+    empty = [torch.empty(0, 6), *batches[:1], torch.empty(2, 0, 6), *batches[1:]]
+    found = collect(model, {"first": ALL, "second": ALL}, _over(model, empty), rows=4, seed=0)
+    assert all(_equal(found[name], expected[name]) for name in expected)
+    with pytest.raises(CalibrationError, match="layer 'first' was never run"):
+        collect(model, {"first": ALL}, _over(model, empty[:1]), rows=4, seed=0)
+
+
+def _checkpointed(model: nn.Module, batch: torch.Tensor) -> object:
+    return checkpoint(model, batch, use_reentrant=False)
+
+
+def _by_name(model: Model, batch: torch.Tensor) -> object:
+    with torch.inference_mode():
+        return model.second(input=nn.functional.leaky_relu(model.first(input=batch)))
+
+
+@pytest.mark.parametrize("call", [_checkpointed, _by_name])
+def test_ways_to_call_a_layer_are_alike(call: Callable[[Model, torch.Tensor], object]) -> None:
+    model, batches = Model(), _batches()
+    expected = collect(model, {"first": ALL, "second": ALL}, _over(model, batches), rows=4, seed=0)
+    found = collect(
+        model, {"first": ALL, "second": ALL}, lambda: [call(model, batch) for batch in batches], rows=4, seed=0
+    )
+    assert all(_equal(found[name], expected[name]) for name in expected)
+    assert float(found["first"].hessian.trace()) > 0  # type: ignore[union-attr]
+
+
+def test_torchs_defaults_and_its_own_generator_play_no_part() -> None:
+    model, batches = Model(), _batches()
+    expected = collect(model, {"first": ALL}, _over(model, batches), rows=4, seed=0)["first"]
+    torch.manual_seed(17)
+    before = torch.get_default_dtype()
+    try:
+        torch.set_default_dtype(torch.float64)
+        with torch.device("meta"):
+            found = collect(model, {"first": ALL}, _over(model, batches), rows=4, seed=0)["first"]
+    finally:
+        torch.set_default_dtype(before)
+    assert _equal(found, expected)
+
+
+@pytest.mark.parametrize("size", [1e-43, 1e-30, 1.0, 1e19, 1e38])
+def test_a_hessian_of_inputs_of_any_size(size: float) -> None:
+    model, x = Model(), torch.randn(40, 6, generator=torch.Generator().manual_seed(2)) * size
+    found = collect(model, {"first": Needs(hessian=True)}, lambda: model.first(x), rows=1, seed=0)["first"].hessian
+    assert found is not None and found.trace() > 0
+    wide = x.double() / size
+    torch.testing.assert_close(found / size / size, wide.T @ wide / 40, rtol=1e-5, atol=1e-6)
+
+
+def test_a_hessian_of_ordinary_inputs_is_the_product_in_float32_bit_for_bit() -> None:
+    model, x = Model(), _batches()[0]
+    found = collect(model, {"first": Needs(hessian=True)}, lambda: model.first(x), rows=1, seed=0)["first"].hessian
+    assert found is not None and torch.equal(found, (x.T @ x).double() / len(x))
