@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import torch
 
 from quant.algorithms.gptq import output_error
-from quant.algorithms.smoothquant import Smoothing
+from quant.algorithms.smoothquant import Smoothing, least
 from quant.packing.linear import pack_linear, unpack_linear
 from quant.scheme import Scheme
 
@@ -63,6 +63,9 @@ def search(
 
     Returns:
         its errors are relative to the size of the output, with weights rounded to nearest and inputs as they are.
+
+    Raises:
+        ValueError: no error is finite.
     """
     form = schemes[0].weights
     assert form is not None
@@ -80,7 +83,7 @@ def search(
     without = error(None)
     found = {alpha: awq_factors(channel_mean, importance, alpha) for alpha in ALPHAS}
     errors = {alpha: error(factor) for alpha, factor in found.items()}
-    best = min(errors, key=lambda alpha: errors[alpha])
+    best = least(errors)
     if errors[best] >= without:
         return Smoothing(None, 0.0, without, without)
     return Smoothing(found[best].cpu(), best, errors[best], without)

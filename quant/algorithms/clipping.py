@@ -38,7 +38,7 @@ def clipped_grid(
         a grid, of each part that shares a scale the best one; of equal ones the widest.
     """
     values = weight.float()
-    count = torch.ones(values.shape[1], device=values.device) if importance is None else importance.float()
+    count = values.new_ones(values.shape[1]).double() if importance is None else importance.double()
     best = grid_of(values, form)
     least = _error_by_part(values, best, count)
     low, high = _reach(best)
@@ -82,14 +82,14 @@ def refit_scales(weight: torch.Tensor, codes: torch.Tensor, hessian: torch.Tenso
     ridge = 1e-9 * quadratic.diagonal(dim1=1, dim2=2).mean(dim=1).clamp(min=1e-30)
     eye = torch.eye(groups, dtype=torch.float64, device=weight.device)
     quadratic, linear = quadratic + ridge[:, None, None] * eye, linear + ridge[:, None] * grid.scale
-    scale = torch.linalg.solve(quadratic, linear)
+    scale, unsolved = torch.linalg.solve_ex(quadratic, linear)
     fitted = replace(grid, scale=scale.clamp(min=SMALLEST_SCALE).to(scale_dtype(grid.form)).float())
 
     def error(tried: Grid) -> torch.Tensor:
         change = tried.values(codes).double() - weight.double()
         return ((change @ h) * change).sum(dim=1, keepdim=True)
 
-    better = (error(fitted) < error(grid)) & (scale > 0).all(dim=1, keepdim=True)
+    better = (error(fitted) < error(grid)) & (scale > 0).all(dim=1, keepdim=True) & (unsolved == 0)[:, None]
     return _where(better.expand_as(grid.scale), fitted, grid)
 
 
@@ -111,7 +111,8 @@ def _reach(grid: Grid) -> tuple[torch.Tensor, torch.Tensor]:
 def _error_by_part(weight: torch.Tensor, grid: Grid, importance: torch.Tensor) -> torch.Tensor:
     """The weighted squared error of rounding to nearest, shaped as `grid.scale`."""
     n, k = weight.shape
-    error = (grid.values(grid.codes(weight)) - weight).square() * importance
+    # In float32 the squares of large or small weights would all be inf or 0.
+    error = (grid.values(grid.codes(weight)) - weight).double().square() * importance
     form = grid.form
     match form.strategy:
         case "tensor":

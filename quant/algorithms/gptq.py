@@ -13,6 +13,7 @@ from typing import Literal
 
 import torch
 
+from quant.algorithms.hessian import damp, inverse_factor
 from quant.packing.grid import Grid
 
 Order = Literal["activation", "natural"]
@@ -39,7 +40,8 @@ def solve(
         hessian: [K, K], sum x x^T of the layer's inputs in any unit; symmetric and finite.
         grid: where the values may lie.
         mask: bool [N, K], True where a weight is kept; the others become 0 and their loss is made up for too.
-        damping: added to the diagonal of H, times its mean: how far calibration data is trusted.
+        damping: added to the diagonal of H, times its mean: how far calibration data is trusted. Raised tenfold until
+            H is positive definite, where inputs span so few directions that rounding decides.
         order: "activation" takes the columns with the largest inputs first, when all others can still make up for
             them; "natural" goes from left to right.
         block: columns between two updates of all that follow; changes the speed and nothing else.
@@ -48,12 +50,11 @@ def solve(
         float32 [N, K], every value one of the grid's.
 
     Raises:
-        ValueError: a Hessian that is not finite, or not positive definite after damping.
+        ValueError: a Hessian that is not finite.
     """
-    damped = damp(hessian, damping)
-    by_size = torch.argsort(damped.diagonal(), descending=True, stable=True)
+    by_size = torch.argsort(damp(hessian, damping).diagonal(), descending=True, stable=True)
     chosen = by_size if order == "activation" else torch.arange(weight.shape[1], device=weight.device)
-    factor = _inverse_factor(damped[chosen][:, chosen]).float()
+    factor = inverse_factor(hessian.double()[chosen][:, chosen], damping).float()
     columns = grid.columns(*weight.shape)
 
     def rounded(values: torch.Tensor, column: int) -> torch.Tensor:
@@ -119,30 +120,6 @@ def output_error(change: torch.Tensor, hessian: torch.Tensor) -> torch.Tensor:
     change = change.double()
     error: torch.Tensor = ((change @ hessian.double()) * change).sum()
     return error
-
-
-def damp(hessian: torch.Tensor, damping: float) -> torch.Tensor:
-    """H in float64 with `damping` times the mean of its diagonal added to it; 1 on it for inputs never seen.
-
-    Raises:
-        ValueError: not finite.
-    """
-    h = hessian.double().clone()
-    if not torch.isfinite(h).all():
-        raise ValueError("the Hessian has values that are not finite")
-    diagonal = h.diagonal()
-    diagonal += damping * diagonal.mean()
-    diagonal[diagonal == 0] = 1
-    return h
-
-
-def _inverse_factor(damped: torch.Tensor) -> torch.Tensor:
-    """Upper U with H^-1 = U^T U, float64. Row j over U_jj is how open columns answer an error in column j."""
-    lower, info = torch.linalg.cholesky_ex(damped)
-    if info.any():
-        raise ValueError("the Hessian is not positive definite: more calibration data or more damping is needed")
-    upper: torch.Tensor = torch.linalg.cholesky(torch.cholesky_inverse(lower), upper=True)
-    return upper
 
 
 def _eliminate(

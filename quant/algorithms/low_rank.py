@@ -11,7 +11,8 @@ from collections.abc import Callable
 
 import torch
 
-from quant.algorithms.gptq import damp, output_error
+from quant.algorithms.gptq import output_error
+from quant.algorithms.hessian import lower_factor
 
 
 def branch(
@@ -23,7 +24,8 @@ def branch(
         residual: [N, K], float.
         hessian: [K, K], sum x x^T of the layer's inputs; None weighs all inputs alike.
         rank: at least 1, at most min(N, K).
-        damping: added to the diagonal of H, times its mean, so that inputs never seen do not divide by zero.
+        damping: added to the diagonal of H, times its mean, so that inputs never seen do not divide by zero. Raised
+            tenfold until H is positive definite, where inputs span so few directions that rounding decides.
 
     Returns:
         float32 (L1 [N, rank], L2 [rank, K]), of equal norms for each of the ranks.
@@ -36,7 +38,7 @@ def branch(
         raise ValueError(f"rank must be 1 to {min(n, k)} for a weight of {n} x {k}, got {rank}")
     root = torch.eye(k, dtype=torch.float64, device=residual.device)
     if hessian is not None:
-        root = torch.linalg.cholesky(damp(hessian, damping))
+        root = lower_factor(hessian, damping)
     left, values, right = torch.linalg.svd(residual.double() @ root, full_matrices=False)
     up = left[:, :rank] * values[:rank]
     down = torch.linalg.solve_triangular(root, right[:rank], upper=False, left=False)

@@ -53,5 +53,5 @@ def mse_range(rows: torch.Tensor, amax: torch.Tensor, dtype: torch.dtype) -> tor
     errors = []
     for shrink in SHRINKS:
         scale = scale_from_amax(amax * shrink, dtype)
-        errors.append(float((encode(values, scale, dtype).float() * scale - values).square().sum()))
+        errors.append(float((encode(values, scale, dtype).float() * scale - values).double().square().sum()))
     return amax * SHRINKS[errors.index(min(errors))]

@@ -7,12 +7,14 @@ A fixed alpha can hurt, so it is searched per input, "no smoothing" included, on
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 
 from quant.errors import RecipeError
+from quant.kernels.numerics import exponent_of
 from quant.packing.eight_bit import encode, scale_from_amax, storage_dtype
 from quant.packing.linear import pack_linear, unpack_linear
 from quant.scheme import Scheme
@@ -62,6 +64,18 @@ def smoothing_factors(input_amax: torch.Tensor, weight_amax: torch.Tensor, alpha
     return (w.pow(1 - alpha) / x.pow(alpha)).clamp(min=_SMALLEST, max=1 / _SMALLEST)
 
 
+def least(errors: Mapping[float, float]) -> float:
+    """The strength of least error; one that takes a weight out of float32 has none that is finite. The first of equals.
+
+    Raises:
+        ValueError: no error is finite.
+    """
+    finite = {strength: error for strength, error in errors.items() if math.isfinite(error)}
+    if not finite:
+        raise ValueError("no strength of smoothing has an error that is finite: inputs or weights are too large")
+    return min(finite, key=lambda strength: finite[strength])
+
+
 def smooth(
     weights: Sequence[torch.Tensor],
     schemes: Sequence[Scheme],
@@ -77,11 +91,16 @@ def smooth(
         rows: [R, K], a sample of the input.
         channel_amax: [K], over all of the input, so that static ranges cover what the sample missed.
         alpha: a fixed strength, or "search" for the one with the least summed squared output error.
+
+    Raises:
+        ValueError: no error is finite.
     """
     values = [weight.float() for weight in weights]
-    inputs = rows.float()
+    # Factors depend on the size of the inputs, errors do not: their squares would leave float32 where inputs are large.
+    exponent = exponent_of(channel_amax)
+    inputs, reach = torch.ldexp(rows.float(), -exponent), torch.ldexp(channel_amax.float(), -exponent)
     exact = [inputs @ weight.T for weight in values]
-    power = sum(output.square().sum().item() for output in exact) or 1.0
+    power = sum(output.double().square().sum().item() for output in exact) or 1.0
     weight_amax = torch.stack([weight.abs().amax(dim=0) for weight in values]).amax(dim=0)
 
     def factors(strength: float) -> torch.Tensor | None:
@@ -89,7 +108,7 @@ def smooth(
 
     def error(scale: torch.Tensor | None) -> float:
         total = sum(
-            (_simulate(inputs, weight, scheme, scale, channel_amax) - output).square().sum().item()
+            (_simulate(inputs, weight, scheme, scale, reach) - output).double().square().sum().item()
             for weight, scheme, output in zip(values, schemes, exact, strict=True)
         )
         return float((total / power) ** 0.5)
@@ -97,7 +116,7 @@ def smooth(
     without = error(None)
     candidates = ALPHAS if alpha == "search" else (float(alpha),)
     errors = {strength: error(factors(strength)) if strength else without for strength in candidates}
-    best = min(errors, key=lambda strength: errors[strength])
+    best = least(errors)
     return Smoothing(factors(best), best, errors[best], without)
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import torch
 
-from quant.algorithms.gptq import damp
+from quant.algorithms.hessian import damp, inverse_factor
 from quant.algorithms.survivors import refit
 
 GROUP = 4
@@ -65,7 +65,7 @@ def sparsegpt(
     Args:
         weight: [N, K], float, K a multiple of 4.
         hessian: [K, K], sum x x^T of the layer's inputs in any unit; symmetric and finite.
-        damping: added to the diagonal of H, times its mean.
+        damping: as in `gptq.solve`.
         block: columns between two updates of all that follow, a multiple of 4; changes the speed and nothing else.
 
     Returns:
@@ -76,9 +76,7 @@ def sparsegpt(
     """
     _check(weight.shape[1])
     work = weight.double().clone()
-    inverse = torch.cholesky_inverse(torch.linalg.cholesky(damp(hessian, damping)))
-    # Row j over its diagonal is how the columns still open answer an error in column j; see `quant.algorithms.gptq`.
-    factor = torch.linalg.cholesky(inverse, upper=True)
+    factor = inverse_factor(hessian, damping)
     mask = torch.zeros_like(work, dtype=torch.bool)
     for start in range(0, work.shape[1], block):
         end = min(start + block, work.shape[1])

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import torch
 
-from quant.algorithms.gptq import damp
+from quant.algorithms.hessian import damp
 
 
 def refit(
@@ -64,7 +64,9 @@ def _conjugate_gradients(
         if not going.any():
             break
         ahead = (step @ hessian) * mask
-        length = torch.where(going, size / (step * ahead).sum(dim=1, keepdim=True), 0)
+        curvature = (step * ahead).sum(dim=1, keepdim=True)
+        going &= curvature > 0  # rounding leaves no more where inputs span few directions
+        length = torch.where(going, size / curvature, 0)
         weight += length * step
         residual -= length * ahead
         downhill = residual * scale

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
@@ -12,6 +13,7 @@ from torch import nn
 
 from quant.algorithms import awq
 from quant.algorithms.compression import Compressed, compress, compresses, round_smoothed
+from quant.algorithms.hessian import in_unit
 from quant.algorithms.ranges import mse_range, percentile_range
 from quant.algorithms.smoothquant import Smoothing, smooth
 from quant.algorithms.table import RANGES, Needs, needs_of, rounds_smoothed
@@ -22,6 +24,7 @@ from quant.models.fate import Fate
 from quant.packing.eight_bit import scale_from_amax, storage_dtype
 from quant.recipe import Recipe
 from quant.recipe_parts import Group
+from quant.text import first_line
 from quant.workflows.shelf import Shelf
 from quant.workflows.solution import Solution
 
@@ -95,7 +98,7 @@ def solve(
             )
         for leader in wanted:
             # What was gathered goes as it is used.
-            solved = _solve_group(models, groups[leader], statistics.pop(leader, None))
+            solved = _solve_named(models, groups[leader], statistics.pop(leader, None))
             if shelf is not None and needs[leader]:
                 solved = shelf.store(numbers[leader], solved, _recipe_groups(groups[leader]))
             found[leader] = solved
@@ -162,6 +165,32 @@ def _need(members: list[_Member]) -> Needs:
     return merged
 
 
+def _solve_named(models: Mapping[str, nn.Module], members: list[_Member], seen: Statistics | None) -> list[Solution]:
+    """As `_solve_group`. Raises CalibrationError, which names the layers, where an algorithm cannot do it."""
+    try:
+        solutions = _solve_group(models, members, seen)
+    except (ValueError, torch.linalg.LinAlgError) as error:
+        names = ", ".join(f"'{component}.{fate.name}'" for component, fate in members)
+        which = f"layer {names}" if len(members) == 1 else f"layers {names}, which read one input"
+        raise CalibrationError(f"{which}: cannot be solved: {first_line(error)}") from error
+    for (component, fate), solution in zip(members, solutions, strict=True):
+        for name, value in solution.notes.items():
+            if isinstance(value, float) and not math.isfinite(value):
+                raise CalibrationError(
+                    f"layer '{component}.{fate.name}': cannot be solved: its {name} is not finite; its inputs reach "
+                    f"{_reach(seen)} and its weights {_weight(models[component], fate.name).abs().max().item():.3g}"
+                )
+    return solutions
+
+
+def _reach(seen: Statistics | None) -> str:
+    """The largest of a layer's inputs, in words, as far as it is known."""
+    if seen is not None and seen.hessian is not None:
+        return f"{seen.hessian.diagonal().max().sqrt().item():.3g} in the mean square"
+    known = None if seen is None else (seen.amax if seen.amax is not None else seen.channel_amax)
+    return "an unknown value" if known is None else f"{known.max().item():.3g}"
+
+
 def _solve_group(models: Mapping[str, nn.Module], members: list[_Member], seen: Statistics | None) -> list[Solution]:
     """Solutions for layers that read one input, in order."""
     smoothing = _smoothing(models, members, seen)
@@ -174,7 +203,7 @@ def _solve_group(models: Mapping[str, nn.Module], members: list[_Member], seen: 
             "output_error_unsmoothed": smoothing.error_without,
         }
     solutions = []
-    hessian = None if seen is None else seen.hessian
+    hessian = None if seen is None or seen.hessian is None else in_unit(seen.hessian)
     for component, fate in members:
         assert fate.group is not None
         scheme = fate.group.scheme
@@ -242,7 +271,7 @@ def _smoothing(models: Mapping[str, nn.Module], members: list[_Member], seen: St
     if group.algorithm.name == "awq":
         assert seen.channel_mean is not None and seen.hessian is not None
         at = weights[0].device
-        return awq.search(weights, schemes, seen.channel_mean.to(at), seen.hessian.to(at))
+        return awq.search(weights, schemes, seen.channel_mean.to(at), in_unit(seen.hessian).to(at))
     alpha = dict(group.algorithm.options).get("alpha", "search")
     assert seen.rows is not None and seen.channel_amax is not None
     return smooth([weight.cpu() for weight in weights], schemes, seen.rows, seen.channel_amax, alpha)

@@ -9,7 +9,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from quant.algorithms.gptq import ORDERS, Order, damp, output_error, refine, solve
+from quant.algorithms.gptq import ORDERS, Order, output_error, refine, solve
+from quant.algorithms.hessian import damp
 from quant.packing.grid import Grid, grid_of
 from quant.scheme import SCHEMES, TensorFormat
 
@@ -170,11 +171,15 @@ def test_a_hessian_that_is_not_finite_is_an_error(value: float) -> None:
         solve(weight, h, grid_of(weight, CHANNEL))
 
 
-def test_too_few_inputs_without_damping_are_an_error() -> None:
+def test_damping_that_is_too_small_is_raised_until_it_is_enough() -> None:
+    """A Hessian of three directions, made indefinite by more than rounding could."""
     weight, _ = _case(6)
     x = torch.randn(3, 64)
-    with pytest.raises(ValueError, match="not positive definite: more calibration data or more damping"):
-        solve(weight, x.T @ x - 0.1 * torch.eye(64), grid_of(weight, CHANNEL), damping=0)
+    h = x.T @ x - 1e-3 * torch.eye(64)
+    grid = grid_of(weight, CHANNEL)
+    assert torch.equal(solve(weight, h, grid, damping=1e-9), solve(weight, h, grid, damping=1e-3))
+    with pytest.raises(ValueError, match="not positive definite: more calibration data is needed"):
+        solve(weight, x.T @ x - 100 * torch.eye(64), grid, damping=1e-9)
 
 
 def test_output_error_is_that_of_the_outputs() -> None:

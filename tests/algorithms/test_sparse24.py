@@ -10,7 +10,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from quant.algorithms.gptq import damp, output_error
+from quant.algorithms.gptq import output_error
+from quant.algorithms.hessian import damp
 from quant.algorithms.sparse24 import admm_mask, magnitude_mask, prune, sparsegpt, wanda_mask
 from quant.algorithms.survivors import refit
 

@@ -7,7 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from quant.algorithms.gptq import damp, output_error
+from quant.algorithms.gptq import output_error
+from quant.algorithms.hessian import damp
 from quant.algorithms.survivors import refit
 
 
