@@ -13,7 +13,7 @@ from typing import Any
 
 from quant.errors import RecipeError
 from quant.fields import load_yaml, mapping, strings, typed
-from quant.patterns import check_pattern
+from quant.patterns import check_pattern, check_work
 from quant.recipe_parts import Calibration, Group, KeepBudget, read_calibration, read_group, read_keep_budget
 
 VERSION = 1
@@ -94,7 +94,7 @@ class Recipe:
         if isinstance(edge, bool) or not isinstance(edge, int | float) or not 0 <= edge <= 0.5:
             raise RecipeError(f"{name}: keep_edge_blocks is a share of the blocks from 0 to 0.5, got {edge!r}")
         components = fields.get("components")
-        return cls(
+        found = cls(
             groups=tuple(read_group(group, f"{name}: groups[{i}]") for i, group in enumerate(groups)),
             summary=typed(fields.get("summary", ""), str, f"{name}: summary"),
             components=None if components is None else strings(components, f"{name}: components"),
@@ -107,6 +107,8 @@ class Recipe:
             calibration=read_calibration(fields.get("calibration", {}), f"{name}: calibration"),
             name=name,
         )
+        check_work([*found.ignore, *(target for group in found.groups for target in group.targets)], name)
+        return found
 
     @classmethod
     def from_yaml(cls, text: str, name: str = "recipe") -> Recipe:

@@ -11,7 +11,7 @@ from typing import Any
 
 from quant.errors import CheckpointError, RecipeError
 from quant.form import SPARSITY, LayerForm, runs_sparse
-from quant.patterns import check_pattern, matches
+from quant.patterns import check_pattern, check_work, matches
 from quant.scheme import SCHEMES, Scheme, TensorFormat
 
 FORMAT_VERSION = 1
@@ -88,6 +88,10 @@ def stored_layers(config: Mapping[str, Any], linears: Iterable[str], where: str)
     sparse = set(_sparse(config, where))
     ranks = _ranks(config, where)
     ignore = _patterns(config, "ignore", f"{where}: ")
+    try:
+        check_work([*ignore, *(target for targets, _ in schemes for target in targets)], where)
+    except RecipeError as error:
+        raise CheckpointError(str(error)) from None
     stored = {}
     for name in names:
         ignored = any(matches(pattern, name, ("Linear",)) for pattern in ignore)
