@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any, NoReturn, TypeVar
@@ -16,6 +17,9 @@ _T = TypeVar("_T")
 #: Characters of a YAML file, and nodes in it, one used by several aliases counted each time: a recipe has some hundred.
 MOST_CHARACTERS, MOST_NODES = 1_000_000, 50_000
 _DIGITS = 100
+#: The largest count of anything, and the largest seed: torch takes 64 bits, and prompt i runs from `seed + i`.
+MOST, MOST_SEED = 2**31 - 1, 2**63 - 1
+_LARGEST = sys.float_info.max
 _NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
 #: What YAML 1.1 takes for numbers and no reader expects: 1:30 is 90, and 010 is 8.
 _ODD_NUMBER = re.compile(r"[-+]?([0-9_]+:[0-9_:.]+|0[0-9_]+)")
@@ -136,22 +140,30 @@ def mapping(value: object, where: str, keys: Sequence[str]) -> Mapping[str, Any]
         raise RecipeError(f"{where}: must be a mapping with the keys {', '.join(keys)}")
     unknown = [key for key in value if key not in keys]
     if unknown:
-        raise RecipeError(f"{where}: unknown key '{unknown[0]}'; known: {', '.join(keys)}")
+        raise RecipeError(f"{where}: unknown key {shown(unknown[0])}; known: {', '.join(keys)}")
     return value
 
 
 def typed(value: object, kind: type[_T], where: str) -> _T:
     if not isinstance(value, kind):
-        raise RecipeError(f"{where}: must be a {kind.__name__}, got {value!r}")
+        raise RecipeError(f"{where}: must be a {kind.__name__}, got {shown(value)}")
     return value
 
 
 def strings(value: object, where: str) -> tuple[str, ...]:
     if not isinstance(value, list) or not value or not all(isinstance(item, str) and item for item in value):
-        raise RecipeError(f"{where}: must be a non-empty list of names, got {value!r}")
+        raise RecipeError(f"{where}: must be a non-empty list of names, got {shown(value)}")
     return tuple(value)
 
 
-def check_count(number: object, least: int, where: str) -> None:
-    if isinstance(number, bool) or not isinstance(number, int) or number < least:
-        raise RecipeError(f"{where}: must be a whole number of at least {least}, got {number!r}")
+def check_count(number: object, least: int, where: str, most: int = MOST) -> None:
+    """Raises RecipeError unless the number is a whole one, from `least` to `most`; 4.0 and true are none."""
+    if type(number) is not int or number < least:
+        raise RecipeError(f"{where}: must be a whole number of at least {least}, got {shown(number)}")
+    if number > most:
+        raise RecipeError(f"{where}: must be a whole number of at most {most:,}, got {shown(number)}")
+
+
+def is_number(value: object) -> bool:
+    """Is the value a finite whole or decimal number? true is none, and neither is what no float can hold."""
+    return type(value) in (int, float) and -_LARGEST <= value <= _LARGEST  # type: ignore[operator]

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from quant.errors import RecipeError
-from quant.fields import load_yaml, mapping, strings, typed
+from quant.fields import is_number, load_yaml, mapping, strings, typed
 from quant.patterns import check_pattern, check_work
 from quant.recipe_parts import Calibration, Group, KeepBudget, read_calibration, read_group, read_keep_budget
+from quant.text import first_line, shown
 
 VERSION = 1
 _RECIPE_KEYS = (
@@ -85,14 +86,15 @@ class Recipe:
             RecipeError: names the key and says what would be right.
         """
         fields = mapping(body, name, _RECIPE_KEYS)
-        if fields.get("version") != VERSION:
-            raise RecipeError(f"{name}: version is {fields.get('version')!r}; this release reads {VERSION}")
+        version = fields.get("version")
+        if type(version) is not int or version != VERSION:
+            raise RecipeError(f"{name}: version is {shown(version)}; this release reads {VERSION}")
         groups = fields.get("groups")
         if not isinstance(groups, list) or not groups:
             raise RecipeError(f"{name}: 'groups' must be a non-empty list of {{targets, scheme}}")
         edge = fields.get("keep_edge_blocks", 0.0)
-        if isinstance(edge, bool) or not isinstance(edge, int | float) or not 0 <= edge <= 0.5:
-            raise RecipeError(f"{name}: keep_edge_blocks is a share of the blocks from 0 to 0.5, got {edge!r}")
+        if not is_number(edge) or not 0 <= edge <= 0.5:
+            raise RecipeError(f"{name}: keep_edge_blocks is a share of the blocks from 0 to 0.5, got {shown(edge)}")
         components = fields.get("components")
         found = cls(
             groups=tuple(read_group(group, f"{name}: groups[{i}]") for i, group in enumerate(groups)),
@@ -119,7 +121,9 @@ class Recipe:
     def from_file(cls, path: str | Path) -> Recipe:
         """Reads a YAML file. Raises RecipeError where it cannot be read."""
         try:
+            if not Path(path).is_file():  # a pipe or a device would be read without end
+                raise RecipeError(f"{path}: cannot be read as a recipe: no such file")
             text = Path(path).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise RecipeError(f"{path}: cannot be read as a recipe: {error}") from None
+        except (OSError, ValueError) as error:
+            raise RecipeError(f"{path}: cannot be read as a recipe: {first_line(error)}") from None
         return cls.from_yaml(text, str(path))
