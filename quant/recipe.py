@@ -13,9 +13,10 @@ from typing import Any
 
 from quant.errors import RecipeError
 from quant.fields import is_number, load_yaml, mapping, strings, typed
+from quant.files import is_file
 from quant.patterns import check_pattern, check_work
 from quant.recipe_parts import Calibration, Group, KeepBudget, read_calibration, read_group, read_keep_budget
-from quant.text import first_line, shown
+from quant.text import cut, first_line, shown
 
 VERSION = 1
 _RECIPE_KEYS = (
@@ -121,8 +122,8 @@ class Recipe:
     def from_file(cls, path: str | Path) -> Recipe:
         """Reads a YAML file. Raises RecipeError where it cannot be read."""
         try:
-            if not Path(path).is_file():  # a pipe or a device would be read without end
-                raise RecipeError(f"{path}: cannot be read as a recipe: no such file")
+            if not is_file(Path(path)):
+                raise RecipeError(f"{cut(str(path), 300)}: cannot be read as a recipe: no such file")
             text = Path(path).read_text(encoding="utf-8")
         except (OSError, ValueError) as error:
             raise RecipeError(f"{path}: cannot be read as a recipe: {first_line(error)}") from None
