@@ -22,7 +22,7 @@ from quant.cli.report import report
 from quant.cli.sensitivity import sensitivity
 from quant.errors import QuantError
 from quant.kernels.runtime.errors import KernelError
-from quant.text import cut, printable
+from quant.text import MESSAGE, cut, printable
 
 
 class _Failure(click.ClickException):
@@ -56,7 +56,7 @@ class _Group(click.Group):
         except KeyboardInterrupt as stop:
             raise _Interrupt(str(stop) or "interrupted") from None
         except (QuantError, KernelError) as error:
-            raise _Failure(str(error)) from error
+            raise _Failure(printable(cut(str(error), MESSAGE))) from error
         except OSError as error:
             if error.errno == errno.EPIPE or error.strerror is None:
                 raise  # click ends quietly where nobody reads on
