@@ -6,7 +6,7 @@ import re
 import sys
 from collections.abc import Mapping, Sequence
 from functools import cache
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn, TypeGuard, TypeVar
 
 from quant.errors import QuantError, RecipeError
 from quant.text import cut, first_line, shown
@@ -164,6 +164,6 @@ def check_count(number: object, least: int, where: str, most: int = MOST) -> Non
         raise RecipeError(f"{where}: must be a whole number of at most {most:,}, got {shown(number)}")
 
 
-def is_number(value: object) -> bool:
+def is_number(value: object) -> TypeGuard[int | float]:
     """Is the value a finite whole or decimal number? true is none, and neither is what no float can hold."""
     return type(value) in (int, float) and -_LARGEST <= value <= _LARGEST  # type: ignore[operator]

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from quant.errors import RecipeError
 from quant.expressions import expression
-from quant.text import shown
+from quant.text import VALUE, cut, shown
 
 #: Steps that all expressions of a file may take to match one long name; usual ones take some hundred each.
 MOST_WORK = 50_000
@@ -38,7 +38,7 @@ def check_pattern(pattern: object, where: str) -> str:
         try:
             expression(pattern[3:])
         except ValueError as error:
-            raise RecipeError(f"{where}: {shown(pattern)} is not a regular expression: {error}") from None
+            raise RecipeError(f"{where}: '{cut(pattern, VALUE)}' is not a regular expression: {error}") from None
     return pattern
 
 
@@ -56,6 +56,6 @@ def check_work(patterns: Iterable[str], where: str) -> None:
     if sum(work.values()) > MOST_WORK:
         worst = max(work, key=lambda pattern: work[pattern])
         raise RecipeError(
-            f"{where}: regular expressions that take too much work to match, most of all {shown(worst)}; "
+            f"{where}: regular expressions that take too much work to match, most of all '{cut(worst, VALUE)}'; "
             "write it with fewer repetitions within each other"
         )
