@@ -145,8 +145,11 @@ def read(path: Traversable) -> Table:
     """
     try:
         return parse(json.loads(path.read_text(encoding="utf-8")))
-    except (ValueError, KeyError, TypeError) as error:
-        raise KernelError(f"{path}: no tile table of version {FORMAT_VERSION} ({error}); remove it") from None
+    except RecursionError:
+        raise KernelError(f"{path}: no tile table: nested too deeply; remove it") from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        why = f"{type(error).__name__}: {str(error)[:200]}"
+        raise KernelError(f"{path}: no tile table of version {FORMAT_VERSION} ({why}); remove it") from None
 
 
 def user_table(architecture: str) -> Path:
@@ -156,13 +159,16 @@ def user_table(architecture: str) -> Path:
 
 def parse(body: Mapping[str, Any]) -> Table:
     """A table from its JSON. Raises ValueError, KeyError or TypeError where it is none."""
-    if body["format_version"] != FORMAT_VERSION:
-        raise ValueError(f"format_version is {body['format_version']}")
+    version = body["format_version"]
+    if type(version) is not int or version != FORMAT_VERSION:
+        raise ValueError(f"format_version is {str(version)[:50]}")
     entries = [Entry(e["kernel"], e["m"], e["n"], e["k"], _FAMILIES[e["kernel"]](*e["tile"])) for e in body["entries"]]
     for entry in entries:
         if not all(type(number) is int for number in (*entry[1:4], *entry.tile)):
-            raise TypeError(f"sizes are whole numbers, not those of {entry}")
-    return Table(str(body["gpu"]), tuple(entries))
+            raise TypeError(f"sizes are whole numbers, not those of {str(entry)[:100]}")
+    if not isinstance(body["gpu"], str):
+        raise TypeError("gpu is a name")
+    return Table(body["gpu"], tuple(entries))
 
 
 def to_json(table: Table) -> dict[str, Any]:

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from quant.errors import CheckpointError, QuantError
 from quant.text import first_line
+
+#: Levels of lists and objects within each other that no file of data needs.
+MOST_NESTED = 100
+#: A string, which never goes over the end of a line, or what opens and closes a level.
+_LEVELS = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{}]')
 
 
 def read_object(
@@ -79,3 +85,27 @@ def _not_finite(value: object, key: str = "") -> Iterator[str]:
         for i, each in enumerate(value):
             name = each.get("name", i) if isinstance(each, dict) else i
             yield from _not_finite(each, f"{key}[{name}]")
+
+
+def check_nesting(path: Path, error: type[QuantError] = CheckpointError) -> None:
+    """Checks that a file of JSON, of whatever kind, is not nested deeply.
+
+    For readers that are not Python's: Arrow's ends the whole process where a file is.
+
+    Args:
+        path: the file; read line by line.
+        error: what is raised.
+
+    Raises:
+        QuantError: of the class `error`: nested more than `MOST_NESTED` deep, or unreadable.
+    """
+    depth = 0
+    try:
+        with path.open("rb") as file:
+            for number, line in enumerate(file, 1):
+                for found in _LEVELS.finditer(line):
+                    depth += {b"[": 1, b"{": 1, b"]": -1, b"}": -1}.get(found.group(), 0)
+                    if depth > MOST_NESTED:
+                        raise error(f"{path}: line {number}: nested more than {MOST_NESTED} levels deep")
+    except OSError as cause:
+        raise error(f"{path}: cannot be read: {first_line(cause)}") from None

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 
 from quant.errors import RecipeError
+from quant.expressions import expression
+from quant.text import VALUE, cut, shown
+
+#: Steps that all expressions of a file may take to match one long name; usual ones take some hundred each.
+MOST_WORK = 50_000
 
 
 def matches(pattern: str, name: str, class_names: Iterable[str]) -> bool:
@@ -18,7 +22,7 @@ def matches(pattern: str, name: str, class_names: Iterable[str]) -> bool:
         class_names: names of the layer's class and its bases.
     """
     if pattern.startswith("re:"):
-        return re.fullmatch(pattern[3:], name) is not None
+        return expression(pattern[3:]).matches(name)
     return pattern == name or pattern in class_names
 
 
@@ -29,10 +33,29 @@ def check_pattern(pattern: object, where: str) -> str:
         RecipeError: not a string, empty, or not a regular expression.
     """
     if not isinstance(pattern, str) or not pattern:
-        raise RecipeError(f"{where}: a pattern must be a non-empty string, got {pattern!r}")
+        raise RecipeError(f"{where}: a pattern must be a non-empty string, got {shown(pattern)}")
     if pattern.startswith("re:"):
         try:
-            re.compile(pattern[3:])
-        except (re.error, OverflowError, RecursionError) as error:
-            raise RecipeError(f"{where}: '{pattern}' is not a regular expression: {error}") from None
+            expression(pattern[3:])
+        except ValueError as error:
+            raise RecipeError(f"{where}: '{cut(pattern, VALUE)}' is not a regular expression: {error}") from None
     return pattern
+
+
+def check_work(patterns: Iterable[str], where: str) -> None:
+    """Checks that all expressions of one file together are matched in a moment.
+
+    Args:
+        patterns: checked ones.
+        where: the file, for the error.
+
+    Raises:
+        RecipeError: they are not; names the one that takes most.
+    """
+    work = {pattern: expression(pattern[3:]).work for pattern in patterns if pattern.startswith("re:")}
+    if sum(work.values()) > MOST_WORK:
+        worst = max(work, key=lambda pattern: work[pattern])
+        raise RecipeError(
+            f"{where}: regular expressions that take too much work to match, most of all '{cut(worst, VALUE)}'; "
+            "write it with fewer repetitions within each other"
+        )

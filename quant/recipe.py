@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from quant.errors import RecipeError
-from quant.fields import mapping, strict_loader, strings, typed
-from quant.patterns import check_pattern
+from quant.fields import is_number, load_yaml, mapping, strings, typed
+from quant.files import is_file
+from quant.patterns import check_pattern, check_work
 from quant.recipe_parts import Calibration, Group, KeepBudget, read_calibration, read_group, read_keep_budget
+from quant.text import cut, first_line, shown
 
 VERSION = 1
 _RECIPE_KEYS = (
@@ -85,16 +87,17 @@ class Recipe:
             RecipeError: names the key and says what would be right.
         """
         fields = mapping(body, name, _RECIPE_KEYS)
-        if fields.get("version") != VERSION:
-            raise RecipeError(f"{name}: version is {fields.get('version')!r}; this release reads {VERSION}")
+        version = fields.get("version")
+        if type(version) is not int or version != VERSION:
+            raise RecipeError(f"{name}: version is {shown(version)}; this release reads {VERSION}")
         groups = fields.get("groups")
         if not isinstance(groups, list) or not groups:
             raise RecipeError(f"{name}: 'groups' must be a non-empty list of {{targets, scheme}}")
         edge = fields.get("keep_edge_blocks", 0.0)
-        if isinstance(edge, bool) or not isinstance(edge, int | float) or not 0 <= edge <= 0.5:
-            raise RecipeError(f"{name}: keep_edge_blocks is a share of the blocks from 0 to 0.5, got {edge!r}")
+        if not is_number(edge) or not 0 <= edge <= 0.5:
+            raise RecipeError(f"{name}: keep_edge_blocks is a share of the blocks from 0 to 0.5, got {shown(edge)}")
         components = fields.get("components")
-        return cls(
+        found = cls(
             groups=tuple(read_group(group, f"{name}: groups[{i}]") for i, group in enumerate(groups)),
             summary=typed(fields.get("summary", ""), str, f"{name}: summary"),
             components=None if components is None else strings(components, f"{name}: components"),
@@ -107,26 +110,21 @@ class Recipe:
             calibration=read_calibration(fields.get("calibration", {}), f"{name}: calibration"),
             name=name,
         )
+        check_work([*found.ignore, *(target for group in found.groups for target in group.targets)], name)
+        return found
 
     @classmethod
     def from_yaml(cls, text: str, name: str = "recipe") -> Recipe:
         """Parses YAML text. Raises RecipeError with the line where the text is not YAML."""
-        import yaml
-
-        try:
-            body = yaml.load(text, Loader=strict_loader())  # a subclass of SafeLoader
-        except yaml.YAMLError as error:
-            mark = getattr(error, "problem_mark", None)
-            line = f" line {mark.line + 1}:" if mark is not None else ""
-            problem = getattr(error, "problem", None) or str(error).splitlines()[0]
-            raise RecipeError(f"{name}:{line} not valid YAML: {problem}") from None
-        return cls.from_dict(body, name)
+        return cls.from_dict(load_yaml(text, name), name)
 
     @classmethod
     def from_file(cls, path: str | Path) -> Recipe:
         """Reads a YAML file. Raises RecipeError where it cannot be read."""
         try:
+            if not is_file(Path(path)):
+                raise RecipeError(f"{cut(str(path), 300)}: cannot be read as a recipe: no such file")
             text = Path(path).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise RecipeError(f"{path}: cannot be read as a recipe: {error}") from None
+        except (OSError, ValueError) as error:
+            raise RecipeError(f"{path}: cannot be read as a recipe: {first_line(error)}") from None
         return cls.from_yaml(text, str(path))

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import difflib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
 from quant.errors import RecipeError
 from quant.recipe import Recipe
+from quant.text import shown
 
 GENERAL = "general"
 
@@ -51,8 +54,21 @@ def recipe_text(recipe: str, family: str = GENERAL) -> tuple[str, str]:
     for name in (recipe, f"{family}/{recipe}", f"{GENERAL}/{recipe}"):
         if name in shipped:
             return name, shipped[name]
-    names = ", ".join(dict.fromkeys(name.partition("/")[2] for name in shipped))
-    raise RecipeError(f"unknown recipe '{recipe}'; known: {names}; or give the path of a .yaml file")
+    raise RecipeError(_unknown(recipe, family, list(shipped)))
+
+
+def _unknown(recipe: str, family: str, shipped: Sequence[str]) -> str:
+    """Why there is no such recipe for a family, and what would be right."""
+    of_others = [name for name in shipped if name.partition("/")[2] == recipe]
+    if of_others:
+        owners = ", ".join(name.partition("/")[0] for name in of_others)
+        this = "of no known family" if family == "generic" else family
+        model = "" if family == GENERAL else f", and this model is {this}"
+        return f"recipe {shown(recipe)} is for {owners}{model}; {of_others[0]} takes it anyway"
+    usable = [name.partition("/")[2] for name in shipped if name.partition("/")[0] in (GENERAL, family)]
+    close = difflib.get_close_matches(recipe[:100].lower(), [*usable, *shipped], n=1)
+    known = f"known: {', '.join(dict.fromkeys(usable))}; or give the path of a .yaml file"
+    return f"unknown recipe {shown(recipe)}; {f'did you mean {close[0]}? ' if close else ''}{known}"
 
 
 @dataclass(frozen=True)

@@ -5,16 +5,16 @@ Frozen and checked when made or read, each error with its place in the file.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from quant.errors import RecipeError
-from quant.fields import check_count, mapping, strings, typed
+from quant.fields import MOST_SEED, check_count, is_number, mapping, strings, typed
 from quant.form import SPARSITY, LayerForm, runs_sparse
 from quant.patterns import check_pattern
 from quant.scheme import UNQUANTIZED, Scheme
+from quant.text import shown
 
 SPARSITY_METHODS = ("magnitude", "wanda", "sparsegpt", "search")
 MISFITS = ("refuse", "keep")
@@ -92,6 +92,9 @@ class Calibration:
         hessian_gb: 10^9 bytes that the Hessians of one pass over the prompts may take; more layers are more passes.
         timestep_weights: what an input counts in Hessians, one number for each of as many equal parts of the noise
             schedule, the noisiest first; empty counts all alike.
+
+    Raises:
+        RecipeError: a number that is out of range or of another type.
     """
 
     samples: int = 32
@@ -100,6 +103,17 @@ class Calibration:
     rows: int = 512
     hessian_gb: float = 8.0
     timestep_weights: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        check_count(self.seed, 0, "calibration.seed", MOST_SEED)
+        for key in ("samples", "rows") if self.steps is None else ("samples", "rows", "steps"):
+            check_count(getattr(self, key), 1, f"calibration.{key}")
+        if not is_number(self.hessian_gb) or self.hessian_gb <= 0:
+            raise RecipeError(f"calibration.hessian_gb: must be a number above 0, got {shown(self.hessian_gb)}")
+        weights = self.timestep_weights
+        if not all(is_number(n) and n >= 0 for n in weights) or (weights and not any(weights)):
+            what = "must be a list of numbers of at least 0, not all 0"
+            raise RecipeError(f"calibration.timestep_weights: {what}, got {shown(weights)}")
 
     def to_dict(self) -> dict[str, Any]:
         body: dict[str, Any] = {"samples": self.samples, "steps": self.steps, "seed": self.seed, "rows": self.rows}
@@ -117,7 +131,7 @@ class KeepBudget:
     Calibration then measures each layer's sensitivity, and the recipe that it writes names the chosen layers instead.
 
     Attributes:
-        share: of the bytes that the quantized components take without this, above 0.
+        share: of the bytes that the quantized components take without this, above 0 and up to 1.
         scheme: what those layers become; None leaves them as they are. One that needs no data.
         runs: how many prompts are run to measure, and `steps`, how many denoising steps of each are measured.
     """
@@ -128,8 +142,10 @@ class KeepBudget:
     steps: int = 5
 
     def __post_init__(self) -> None:
-        if isinstance(self.share, bool) or not isinstance(self.share, int | float) or not 0 < self.share < math.inf:
-            raise RecipeError(f"keep_budget.share: must be a share above 0, such as 0.05, got {self.share!r}")
+        if not is_number(self.share) or not 0 < self.share <= 1:
+            raise RecipeError(
+                f"keep_budget.share: must be a share above 0, up to 1, such as 0.05 for 5%, got {shown(self.share)}"
+            )
         if self.scheme is not None and (self.scheme.weights is None or self.scheme.has_static_input):
             raise RecipeError(f"keep_budget.scheme: {self.scheme.name} is not a scheme that needs no data")
         for key in ("runs", "steps"):
@@ -149,13 +165,16 @@ def read_group(value: object, where: str) -> Group:
     targets = strings(fields["targets"], f"{where}.targets")
     spelled = fields.get("scheme", UNQUANTIZED)
     if not isinstance(spelled, str | Mapping):
-        raise RecipeError(f"{where}.scheme: must be a name or a mapping, got {spelled!r}")
+        raise RecipeError(f"{where}.scheme: must be a name or a mapping, got {shown(spelled)}")
     algorithm = None
     if fields.get("algorithm") is not None:
         body = fields["algorithm"]
         body = {"name": body} if isinstance(body, str) else typed(body, dict, f"{where}.algorithm")
         options = dict(body)
         name = typed(options.pop("name", None), str, f"{where}.algorithm.name")
+        wrong = next((key for key, option in options.items() if not isinstance(option, str | bool | int | float)), None)
+        if wrong is not None:
+            raise RecipeError(f"{where}.algorithm.{wrong}: must be a number, a word, true or false")
         algorithm = Algorithm(name, tuple(sorted((str(key), option) for key, option in options.items())))
     scheme = Scheme.parse(spelled, f"{where}.scheme")
     if scheme.weights is None and sparsity is None:
@@ -164,7 +183,7 @@ def read_group(value: object, where: str) -> Group:
         raise RecipeError(f"{where}.sparsity: no op runs {SPARSITY} with {scheme.name}; use an 8-bit one, or none")
     misfits = fields.get("misfits", MISFITS[0])
     if misfits not in MISFITS:
-        raise RecipeError(f"{where}.misfits: must be {' or '.join(MISFITS)}, got {misfits!r}")
+        raise RecipeError(f"{where}.misfits: must be {' or '.join(MISFITS)}, got {shown(misfits)}")
     return Group(
         targets=tuple(check_pattern(pattern, f"{where}.targets[{i}]") for i, pattern in enumerate(targets)),
         scheme=scheme,
@@ -181,34 +200,22 @@ def _sparsity(value: object, where: str) -> Sparsity | None:
     fields = mapping(value, where, ("structure", "method"))
     structure, method = fields.get("structure", SPARSITY), fields.get("method")
     if structure != SPARSITY:
-        raise RecipeError(f"{where}.structure: must be '{SPARSITY}', got {structure!r}")
+        raise RecipeError(f"{where}.structure: must be '{SPARSITY}', got {shown(structure)}")
     if method not in SPARSITY_METHODS:
-        raise RecipeError(f"{where}.method: must be one of {', '.join(SPARSITY_METHODS)}, got {method!r}")
+        raise RecipeError(f"{where}.method: must be one of {', '.join(SPARSITY_METHODS)}, got {shown(method)}")
     return Sparsity(method)
 
 
 def read_calibration(value: object, where: str) -> Calibration:
-    fields = mapping(value, where, ("samples", "steps", "seed", "rows", "hessian_gb", "timestep_weights"))
-    budget = fields.get("hessian_gb", Calibration.hessian_gb)
-    if isinstance(budget, bool) or not isinstance(budget, int | float) or not budget > 0:
-        raise RecipeError(f"{where}.hessian_gb: must be a number above 0, got {budget!r}")
-    for key, number in fields.items():
-        if key in ("hessian_gb", "timestep_weights"):
-            continue
-        least = 0 if key == "seed" else 1
-        if key == "steps" and number is None:
-            continue
-        check_count(number, least, f"{where}.{key}")
-    weights = _weights(fields.get("timestep_weights", []), f"{where}.timestep_weights")
-    return Calibration(**{**fields, "timestep_weights": weights})
-
-
-def _weights(value: object, where: str) -> tuple[float, ...]:
-    numbers: list[Any] = value if isinstance(value, list) else [None]
-    valid = all(isinstance(n, int | float) and not isinstance(n, bool) and 0 <= n < math.inf for n in numbers)
-    if not valid or (numbers and not any(numbers)):
-        raise RecipeError(f"{where}: must be a list of numbers of at least 0, not all 0, got {value!r}")
-    return tuple(float(number) for number in numbers)
+    fields = dict(mapping(value, where, ("samples", "steps", "seed", "rows", "hessian_gb", "timestep_weights")))
+    weights = fields.get("timestep_weights", [])
+    if not isinstance(weights, list):
+        raise RecipeError(f"{where}.timestep_weights: must be a list of numbers, got {shown(weights)}")
+    try:
+        found = Calibration(**{**fields, "timestep_weights": tuple(weights)})
+    except RecipeError as error:
+        raise RecipeError(f"{where.removesuffix('calibration')}{error}") from None
+    return replace(found, timestep_weights=tuple(map(float, weights)))
 
 
 def read_keep_budget(value: object, name: str) -> KeepBudget | None:

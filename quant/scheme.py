@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from quant.errors import RecipeError
+from quant.text import shown
 
 #: Rows and columns of a block that shares a scale, the only size kernels run.
 BLOCK = (128, 128)
@@ -68,13 +69,18 @@ class TensorFormat:
         given = {key: value for key, value in fields.items() if value is not None and key not in informative}
         unknown = [key for key in given if key not in known]
         if unknown:
-            raise RecipeError(f"{where}: unknown key '{unknown[0]}'; known: {', '.join(sorted(known))}")
+            raise RecipeError(f"{where}: unknown key {shown(unknown[0])}; known: {', '.join(sorted(known))}")
         missing = [key for key in ("num_bits", "type", "strategy") if key not in given]
         if missing:
             raise RecipeError(f"{where}: '{missing[0]}' is missing")
+        if type(given["num_bits"]) is not int:  # 4.0 equals 4, and no reader of the checkpoint takes it
+            raise RecipeError(f"{where}.num_bits: must be a whole number, got {shown(given['num_bits'])}")
+        for key in ("type", "strategy"):
+            if not isinstance(given[key], str):
+                raise RecipeError(f"{where}.{key}: must be a word, got {shown(given[key])}")
         for key in ("symmetric", "dynamic"):
             if not isinstance(given.get(key, False), bool):
-                raise RecipeError(f"{where}.{key}: must be true or false, got {given[key]!r}")
+                raise RecipeError(f"{where}.{key}: must be true or false, got {shown(given[key])}")
         if "block_structure" in given:
             given["block_structure"] = _block_structure(given["block_structure"], where)
         _check_group_size(given, where)
@@ -82,8 +88,8 @@ class TensorFormat:
 
 
 def _block_structure(value: object, where: str) -> tuple[int, int]:
-    if not isinstance(value, list | tuple) or tuple(value) != BLOCK:
-        raise RecipeError(f"{where}.block_structure: must be {list(BLOCK)}, got {value!r}")
+    if not isinstance(value, list | tuple) or tuple(value) != BLOCK or any(type(size) is not int for size in value):
+        raise RecipeError(f"{where}.block_structure: must be {list(BLOCK)}, got {shown(value)}")
     return BLOCK
 
 
@@ -91,8 +97,8 @@ def _check_group_size(given: Mapping[str, Any], where: str) -> None:
     size = given.get("group_size")
     if (given["strategy"] == "group") != (size is not None):
         raise RecipeError(f"{where}: group_size goes with strategy 'group' and only then")
-    if size is not None and (not isinstance(size, int) or size not in GROUP_SIZES):
-        raise RecipeError(f"{where}.group_size: must be one of {', '.join(map(str, GROUP_SIZES))}, got {size!r}")
+    if size is not None and (type(size) is not int or size not in GROUP_SIZES):
+        raise RecipeError(f"{where}.group_size: must be one of {', '.join(map(str, GROUP_SIZES))}, got {shown(size)}")
     if (given["strategy"] == "block") != ("block_structure" in given):
         raise RecipeError(f"{where}: block_structure goes with strategy 'block' and only then")
 
@@ -158,16 +164,16 @@ class Scheme:
         if isinstance(value, str):
             found = SCHEMES.get(_ALIASES.get(value.upper(), value.upper()))
             if found is None:
-                raise RecipeError(f"{where}: unknown scheme '{value}'; known: {', '.join(SCHEMES)}")
+                raise RecipeError(f"{where}: unknown scheme {shown(value)}; known: {', '.join(SCHEMES)}")
             return found
         unknown = [key for key in value if key not in ("weights", "input_activations")]
         if unknown:
-            raise RecipeError(f"{where}: unknown key '{unknown[0]}'; known: weights, input_activations")
+            raise RecipeError(f"{where}: unknown key {shown(unknown[0])}; known: weights, input_activations")
         if not isinstance(value.get("weights"), Mapping):
             raise RecipeError(f"{where}: 'weights' is missing")
         inputs = value.get("input_activations")
         if inputs is not None and not isinstance(inputs, Mapping):
-            raise RecipeError(f"{where}: 'input_activations' must be a mapping, got {inputs!r}")
+            raise RecipeError(f"{where}: 'input_activations' must be a mapping, got {shown(inputs)}")
         return _named(
             TensorFormat.from_dict(value["weights"], f"{where}.weights"),
             None if inputs is None else TensorFormat.from_dict(inputs, f"{where}.input_activations"),
@@ -192,7 +198,7 @@ def _eight_bit(weights: TensorFormat, inputs: TensorFormat, where: str) -> Schem
     if weights.type not in (_INT, _FLOAT) or not weights.symmetric:
         raise RecipeError(f"{where}.weights: supported are symmetric static 8-bit 'int' and 'float'")
     if weights.strategy not in ("channel", "tensor"):
-        raise RecipeError(f"{where}.weights: strategy '{weights.strategy}'; supported: channel, tensor")
+        raise RecipeError(f"{where}.weights: strategy {shown(weights.strategy)}; supported: channel, tensor")
     if (inputs.num_bits, inputs.type, inputs.symmetric) != (8, weights.type, True):
         raise RecipeError(f"{where}.input_activations: must be symmetric 8-bit '{weights.type}' as the weights")
     if (inputs.strategy, inputs.dynamic) not in (("token", True), ("tensor", False)):
@@ -206,7 +212,7 @@ def _packed(weights: TensorFormat, inputs: TensorFormat | None, where: str) -> S
     if weights.type != _INT or weights.num_bits not in (4, 8):
         raise RecipeError(f"{where}.weights: supported are 4- and 8-bit 'int' and 8-bit 'float' with 8-bit inputs")
     if weights.strategy not in ("group", "channel"):
-        raise RecipeError(f"{where}.weights: strategy '{weights.strategy}'; supported: group, channel")
+        raise RecipeError(f"{where}.weights: strategy {shown(weights.strategy)}; supported: group, channel")
     if not weights.symmetric and (weights.num_bits == 8 or inputs is not None):
         raise RecipeError(f"{where}.weights: asymmetric is supported for 4-bit weights of 16-bit inputs")
     if inputs is not None and (inputs.num_bits, inputs.symmetric, inputs.strategy, inputs.dynamic) != (

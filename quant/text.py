@@ -42,6 +42,8 @@ def printable(text: str) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    """What another library's exception says first, for a message of ours; its class where it says nothing."""
+    """What another library's exception says first, for a message of ours; its class where it says nothing or a key."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__
+    if not lines or isinstance(error, KeyError):
+        return ": ".join([type(error).__name__, *lines[:1]])
+    return lines[0]

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from quant.errors import RecipeError
-from quant.patterns import check_pattern, matches
+from quant.patterns import check_pattern, check_work, matches
+from quant.recipe import Recipe
 
 NAME = "blocks.10.attn1.to_q"
 
@@ -58,3 +59,13 @@ def test_check_refuses_what_is_no_name(pattern: object) -> None:
 def test_check_refuses_what_is_no_expression(pattern: str) -> None:
     with pytest.raises(RecipeError, match=r"^here: 're:.*' is not a regular expression: "):
         check_pattern(pattern, "here")
+
+
+def test_expressions_that_take_too_much_work_together_are_refused() -> None:
+    usual = [r"re:^blocks\.(0|29)\..*", "re:.*lm_head", "re:(.*)*!", "Linear"]
+    check_work(usual * 100, "here")  # counts each once
+    bomb = "re:((a{1000}){1000}){1000}"
+    with pytest.raises(RecipeError, match=r"^here: regular expressions that take too much work to match, most of all"):
+        check_work([*usual, check_pattern(bomb, "here")], "here")
+    with pytest.raises(RecipeError, match="too much work"):
+        Recipe.from_dict({"version": 1, "groups": [{"targets": ["Linear", bomb], "scheme": "W8A16"}]}, "here")

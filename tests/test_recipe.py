@@ -98,6 +98,14 @@ def test_a_recipe_is_frozen() -> None:
         ({"groups": SHORT["groups"]}, "here: version is None; this release reads 1"),
         ({**SHORT, "version": 2}, "here: version is 2; this release reads 1"),
         ({**SHORT, "version": "1"}, "here: version is '1'; this release reads 1"),
+        ({**SHORT, "version": 1.0}, "here: version is 1.0; this release reads 1"),
+        ({**SHORT, "version": True}, "here: version is True; this release reads 1"),
+        (with_group(algorithm={"name": "gptq", "damping": [0.1]}), "here: groups[0].algorithm.damping: must be a numb"),
+        ({**SHORT, "calibration": {"seed": 2**63}}, "here: calibration.seed: must be a whole number of at most"),
+        ({**SHORT, "calibration": {"rows": 2**31}}, "here: calibration.rows: must be a whole number of at most"),
+        ({**SHORT, "calibration": {"hessian_gb": float("inf")}}, "here: calibration.hessian_gb: must be a number abov"),
+        ({**SHORT, "calibration": {"hessian_gb": 10**400}}, "here: calibration.hessian_gb: must be a number above 0"),
+        ({**SHORT, "calibration": {"timestep_weights": [1, True]}}, "here: calibration.timestep_weights: must be a l"),
         ({**SHORT, "groups": []}, "here: 'groups' must be a non-empty list"),
         ({**SHORT, "groups": {}}, "here: 'groups' must be a non-empty list"),
         ({**SHORT, "groups": ["Linear"]}, "here: groups[0]: must be a mapping"),
@@ -137,6 +145,17 @@ def test_refuses_and_names_the_key(body: object, says: str) -> None:
     assert "\n" not in str(error.value)
 
 
+def test_a_value_of_any_size_makes_a_short_message() -> None:
+    """Aliases are shared while YAML is read; a message that wrote them out would be as long as what they stand for."""
+    levels = "&a [x,x,x,x,x,x,x,x,x,x]"
+    for this, before in zip("bcd", "abc", strict=True):
+        levels = f"&{this} [{levels},{','.join([f'*{before}'] * 9)}]"
+    for key in ("summary", "components", "ignore", "version", "keep_edge_blocks", "calibration", "keep_budget"):
+        with pytest.raises(RecipeError, match="here") as error:
+            Recipe.from_yaml(f"groups: [{{targets: [Linear], scheme: W8A16}}]\n{key}: {levels}\n", "here")
+        assert len(str(error.value)) < 400, key
+
+
 @pytest.mark.parametrize("edge", [-0.01, 0.51, True, False, "0.1", None, float("nan"), [0.1]])
 def test_refuses_a_share_of_edge_blocks_outside_its_range(edge: object) -> None:
     with pytest.raises(RecipeError, match=r"^here: keep_edge_blocks is a share of the blocks from 0 to 0\.5, got "):
@@ -164,9 +183,11 @@ def test_refuses_calibration_numbers(key: str, least: int, number: object) -> No
         ("? [a, b]\n: 1", "here: line 1: not valid YAML: a key must be a word"),
         ("? {a: b}\n: 1", "here: line 1: not valid YAML: a key must be a word"),
         ("version: !!python/object/apply:os.getcwd []", "here: line 1: not valid YAML: could not determine a construc"),
-        ("a: &a [*a]", "here: line 1: not valid YAML: found unconstructable recursive node"),
+        ("a: &a [*a]", "here: line 1: not valid YAML: an alias holds itself"),
         ("a: 1\n---\nb: 2", "here: line 2: not valid YAML: but found another document"),
         ("version: \x00", "here: not valid YAML: "),
+        ("version: 1\nsummary: !!int a", "here: line 2: not valid YAML: 'a' is no int"),
+        ("version: 1\nsummary: 2001-99-99", "here: 'groups' must be a non-empty list"),
         ("", "here: must be a mapping"),
     ],
 )
@@ -243,8 +264,10 @@ def test_a_keep_budget_is_read_and_written() -> None:
     ("budget", "says"),
     [
         ({}, "here: keep_budget: 'share' is missing"),
-        ({"share": 0}, "here: keep_budget.share: must be a share above 0, such as 0.05, got 0"),
-        ({"share": "5%"}, "here: keep_budget.share: must be a share above 0, such as 0.05, got '5%'"),
+        ({"share": 0}, "here: keep_budget.share: must be a share above 0, up to 1, such as 0.05 for 5%, got 0"),
+        ({"share": "5%"}, "here: keep_budget.share: must be a share above 0, up to 1, such as 0.05 for 5%, got '5%'"),
+        ({"share": 5}, "here: keep_budget.share: must be a share above 0, up to 1, such as 0.05 for 5%, got 5"),
+        ({"share": True}, "here: keep_budget.share: must be a share above 0, up to 1, such as 0.05 for 5%, got True"),
         ({"share": 0.1, "scheme": "FP8"}, "here: keep_budget.scheme: FP8 is not a scheme that needs no data"),
         ({"share": 0.1, "runs": 0}, "here: keep_budget.runs: must be a whole number of at least 1, got 0"),
         ({"share": 0.1, "layers": 3}, "here: keep_budget: unknown key 'layers'; known: share, scheme, runs, steps"),

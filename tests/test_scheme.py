@@ -138,7 +138,7 @@ def test_what_says_how_scales_were_found_is_no_part_of_a_format() -> None:
         ({"weights": INT8_CHANNEL, "input_activations": "int8"}, "here: 'input_activations' must be a mapping"),
         ({"weights": FP8_CHANNEL}, "here.weights: supported are 4- and 8-bit 'int'"),
         ({"weights": INT8_CHANNEL, "outputs": {}}, "here: unknown key 'outputs'"),
-        ({1: 2, "outputs": {}}, "here: unknown key '1'"),
+        ({1: 2, "outputs": {}}, "here: unknown key 1"),
     ],
 )
 def test_refuses_an_unknown_scheme(value: Any, says: str) -> None:
@@ -174,7 +174,13 @@ def test_refuses_a_part_without_a_key(key: str) -> None:
         ({"strategy": "group", "group_size": 64.0}, "here.weights.group_size: must be one of 32, 64, 128, got 64.0"),
         ({"block_structure": [128, 128]}, "here.weights: block_structure goes with strategy 'block'"),
         ({"strategy": "block", "block_structure": [64, 64]}, "here.weights.block_structure: must be [128, 128]"),
-        ({3: 4, "block": 1}, "here.weights: unknown key '3'"),
+        ({"num_bits": 8.0}, "here.weights.num_bits: must be a whole number, got 8.0"),
+        ({"num_bits": "8"}, "here.weights.num_bits: must be a whole number, got '8'"),
+        ({"type": ["int"]}, "here.weights.type: must be a word, got ['int']"),
+        ({"strategy": 5}, "here.weights.strategy: must be a word, got 5"),
+        ({"symmetric": 1}, "here.weights.symmetric: must be true or false, got 1"),
+        ({"strategy": "block", "block_structure": [128.0, 128]}, "here.weights.block_structure: must be [128, 128]"),
+        ({3: 4, "block": 1}, "here.weights: unknown key 3"),
     ],
 )
 def test_refuses_weights_that_no_kernel_runs(changes: dict[Any, Any], says: str) -> None:

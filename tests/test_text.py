@@ -41,7 +41,7 @@ def test_small_values_are_their_repr(value: object) -> None:
     assert shown(value) == repr(value)
 
 
-@given(st.text(), st.integers(4, 50))
+@given(st.text(), st.integers(5, 50))
 def test_a_cut_text_keeps_both_ends(text: str, limit: int) -> None:
     found = cut(text, limit)
     assert len(found) <= limit

@@ -8,6 +8,7 @@ from importlib import metadata
 from typing import Any
 
 import quant
+from quant.devices import find_device
 from quant.errors import QuantError
 from quant.eval.runs.config import EvaluationConfig, shown
 from quant.eval.runs.files import hash_of
@@ -22,9 +23,7 @@ def conditions_of(config: EvaluationConfig, original: Model) -> dict[str, Any]:
     Raises:
         QuantError: a device that is not here, or settings that the model's own do not go with.
     """
-    import torch
-
-    device = config.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    device = str(find_device(config.device))
     gpu = _gpu(device)
     settings = quant.GenerationSettings.read(original.folder).merged(**config.settings.given())
     return {
@@ -50,17 +49,12 @@ def machine() -> dict[str, str]:
 
 
 def _gpu(device: str) -> str | None:
-    """The name of a GPU; None for the CPU. Raises QuantError where there is no such device."""
+    """The name of a GPU; None for the CPU. Raises QuantError for a device of another kind."""
     import torch
 
-    try:
-        found = torch.device(device)
-    except RuntimeError:
-        raise QuantError(f"device '{device}' is none that torch knows: say cpu, cuda or cuda:1") from None
+    found = torch.device(device)
     if found.type == "cpu":
         return None
     if found.type != "cuda":
         raise QuantError(f"device '{device}': videos are compared on cpu or cuda")
-    if (found.index or 0) >= torch.cuda.device_count():
-        raise QuantError(f"device '{device}' is not here: torch sees {torch.cuda.device_count()} CUDA GPUs")
     return torch.cuda.get_device_name(found)

@@ -10,6 +10,7 @@ import torch
 
 from quant.errors import RecipeError
 from quant.kernels.numerics import encode, scale_from_amax
+from quant.text import shown
 
 PERCENTILE = 99.99
 #: Factors on the largest value that are tried, from all of it down to a fifth.
@@ -19,7 +20,7 @@ SHRINKS = tuple(1 - 0.02 * i for i in range(41))
 def check_percentile(value: object, where: str) -> None:
     """Raises RecipeError unless the value is a number above 50, up to 100."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not 50 < value <= 100:
-        raise RecipeError(f"{where}: must be a number above 50, up to 100, got {value!r}")
+        raise RecipeError(f"{where}: must be a number above 50, up to 100, got {shown(value)}")
 
 
 def percentile_range(rows: torch.Tensor, percentile: float = PERCENTILE) -> torch.Tensor:

@@ -18,6 +18,7 @@ from quant.kernels.numerics import exponent_of
 from quant.packing.eight_bit import encode, scale_from_amax, storage_dtype
 from quant.packing.linear import pack_linear, unpack_linear
 from quant.scheme import Scheme
+from quant.text import shown
 
 # 0 stands for no smoothing at all, the candidate that makes the search safe.
 ALPHAS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
@@ -45,7 +46,7 @@ def check_alpha(alpha: object, where: str) -> None:
     if alpha == "search":
         return
     if isinstance(alpha, bool) or not isinstance(alpha, int | float) or not 0 < alpha <= 1:
-        raise RecipeError(f"{where}.alpha: must be 'search' or a number above 0, up to 1, got {alpha!r}")
+        raise RecipeError(f"{where}.alpha: must be 'search' or a number above 0, up to 1, got {shown(alpha)}")
 
 
 def smoothing_factors(input_amax: torch.Tensor, weight_amax: torch.Tensor, alpha: float) -> torch.Tensor:

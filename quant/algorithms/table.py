@@ -9,8 +9,10 @@ from typing import Any
 from quant.algorithms.ranges import check_percentile
 from quant.algorithms.smoothquant import check_alpha
 from quant.errors import RecipeError
+from quant.fields import check_count, is_number
 from quant.recipe import Recipe
 from quant.recipe_parts import Algorithm, Group
+from quant.text import shown
 
 
 @dataclass(frozen=True)
@@ -39,18 +41,17 @@ class Needs:
 
 
 def _damping(value: object, where: str) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1:
-        raise RecipeError(f"{where}: must be a number between 0 and 1, got {value!r}")
+    if not is_number(value) or not 0 < value < 1:
+        raise RecipeError(f"{where}: must be a number between 0 and 1, got {shown(value)}")
 
 
 def _flag(value: object, where: str) -> None:
     if not isinstance(value, bool):
-        raise RecipeError(f"{where}: must be true or false, got {value!r}")
+        raise RecipeError(f"{where}: must be true or false, got {shown(value)}")
 
 
 def _rank(value: object, where: str) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise RecipeError(f"{where}: must be a whole number of at least 1, got {value!r}")
+    check_count(value, 1, where)
 
 
 def _alpha(value: object, where: str) -> None:
@@ -63,7 +64,7 @@ _ROUNDINGS = ("nearest", "gptq")
 
 def _rounding(value: object, where: str) -> None:
     if value not in _ROUNDINGS:
-        raise RecipeError(f"{where}: must be {' or '.join(_ROUNDINGS)}, got {value!r}")
+        raise RecipeError(f"{where}: must be {' or '.join(_ROUNDINGS)}, got {shown(value)}")
 
 
 _OPTIONS: dict[str, dict[str, Callable[[object, str], None]]] = {
@@ -118,12 +119,12 @@ def check_algorithms(recipe: Recipe) -> None:
 def _check(group: Group, algorithm: Algorithm, where: str) -> None:
     allowed = _OPTIONS.get(algorithm.name)
     if allowed is None:
-        raise RecipeError(f"{where}: unknown algorithm '{algorithm.name}'; known: {', '.join(_OPTIONS)}")
+        raise RecipeError(f"{where}: unknown algorithm {shown(algorithm.name)}; known: {', '.join(_OPTIONS)}")
     options: Mapping[str, Any] = dict(algorithm.options)
     unknown = [key for key in options if key not in allowed]
     if unknown:
         known = ", ".join(allowed) or "none"
-        raise RecipeError(f"{where}: unknown option '{unknown[0]}' of {algorithm.name}; known: {known}")
+        raise RecipeError(f"{where}: unknown option {shown(unknown[0])} of {algorithm.name}; known: {known}")
     for key, value in options.items():
         allowed[key](value, f"{where}.{key}")
     if algorithm.name in ("max", "percentile") and not group.scheme.has_static_input:

@@ -10,9 +10,11 @@ from typing import Any
 import torch
 
 from quant.calibration.input_error import InputError
+from quant.devices import memory_lacking
 from quant.errors import CalibrationError, QuantError
+from quant.kernels.runtime.errors import KernelError
 from quant.models.generation import GenerationSettings
-from quant.text import first_line, shown
+from quant.text import cut, first_line, shown
 
 
 def run_prompts(
@@ -88,14 +90,25 @@ def run_prompts(
             except InputError as error:
                 at = f"at step {done + 1} of {steps}, " if reports_steps else ""
                 raise error.at(f"{at}prompt {i + 1} ({shown(prompt)})") from None
-            except QuantError:
+            except (QuantError, KernelError):
                 raise
-            except (TypeError, ValueError, RuntimeError) as error:
+            except Exception as error:  # a pipeline raises what its parts raise, of many kinds
+                if _is_ours(error):
+                    raise
                 said_of = f"{type(pipe).__name__} fails on {shown(prompt)}"
-                raise CalibrationError(f"{said_of}: {first_line(error)}") from error
+                raise CalibrationError(f"{said_of}: {memory_lacking(error) or cut(first_line(error), 500)}") from error
             if not reports_steps:
                 bar.update()
             on_prompt(i + 1)
+
+
+def _is_ours(error: Exception) -> bool:
+    """Was an error raised in this library's own code, such as a hook? That is a defect; a lack of memory is none."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    module = "" if trace is None else str(trace.tb_frame.f_globals.get("__name__", ""))
+    return module.startswith("quant.") and module != __name__ and memory_lacking(error) is None
 
 
 def step_count(pipe: Any, settings: GenerationSettings) -> int:

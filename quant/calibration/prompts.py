@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import glob
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from quant.errors import CalibrationError
-from quant.text import first_line
+from quant.files import is_file
+from quant.json_files import check_nesting
+from quant.text import cut, first_line, shown
 
 COLUMNS = ("prompt", "caption", "text")
 _READERS = {".txt": "text", ".jsonl": "json", ".json": "json", ".parquet": "parquet", ".csv": "csv"}
@@ -28,15 +31,15 @@ def read_prompts(source: str | Path | Sequence[str], limit: int | None = None) -
     prompts = list(source)
     wrong = next((prompt for prompt in prompts if not isinstance(prompt, str)), None)
     if wrong is not None:
-        raise CalibrationError(f"prompts must be strings, got {wrong!r}")
+        raise CalibrationError(f"prompts must be strings, got {shown(wrong)}")
     if not prompts:
         raise CalibrationError("no prompts were given; calibration needs at least one")
     return prompts[:limit]
 
 
 def _from_file(path: Path, limit: int | None) -> list[str]:
-    if not path.is_file():
-        raise CalibrationError(f"{path}: no such prompt file")
+    if not is_file(path):
+        raise CalibrationError(f"{cut(str(path), 300)}: no such prompt file")
     reader = _READERS.get(path.suffix.lower())
     if reader is None:
         raise CalibrationError(f"{path}: prompts are read from {', '.join(_READERS)} files")
@@ -46,10 +49,11 @@ def _from_file(path: Path, limit: int | None) -> list[str]:
     for i, row in enumerate(_rows(path, reader)):
         column = next((name for name in COLUMNS if name in row), None)
         if column is None:
-            raise CalibrationError(f"{path}: no column named {', '.join(COLUMNS)}; it has {', '.join(map(str, row))}")
+            has = cut(", ".join(map(str, row)), 300)
+            raise CalibrationError(f"{path}: no column named {', '.join(COLUMNS)}; it has {has}")
         prompt = row[column]
         if not isinstance(prompt, str):
-            raise CalibrationError(f"{path}: row {i + 1}: '{column}' must be text, got {prompt!r}")
+            raise CalibrationError(f"{path}: row {i + 1}: '{column}' must be text, got {shown(prompt)}")
         prompt = prompt.removeprefix("\ufeff").strip()  # editors on Windows start a file with a byte order mark
         if prompt:
             prompts.append(prompt)
@@ -60,14 +64,22 @@ def _from_file(path: Path, limit: int | None) -> list[str]:
     return prompts
 
 
-def _rows(path: Path, reader: str) -> list[dict[str, object]]:
+def _rows(path: Path, reader: str) -> Iterator[dict[str, object]]:
+    """The rows of a file, read as they are asked for."""
     try:
         from datasets import load_dataset
     except ImportError:
         raise CalibrationError("reading prompt files needs Hugging Face datasets: pip install datasets") from None
+    if reader == "json":
+        check_nesting(path, CalibrationError)
+    logger = logging.getLogger("datasets")
+    before = logger.level
+    logger.setLevel(logging.CRITICAL)  # it logs what it raises, and what it raises is said below
     try:
         # Streaming, so that nothing is copied into the user's cache folder. Escaped, because datasets takes the name
         # for a pattern: "prompts[1].txt" would read "prompts1.txt".
-        return list(load_dataset(reader, data_files=glob.escape(str(path)), split="train", streaming=True))
+        yield from load_dataset(reader, data_files=glob.escape(str(path)), split="train", streaming=True)
     except Exception as error:  # datasets raises what its readers raise, of many kinds
-        raise CalibrationError(f"{path}: not readable as {reader}: {first_line(error)}") from None
+        raise CalibrationError(f"{path}: not readable as {reader}: {cut(first_line(error), 300)}") from None
+    finally:
+        logger.setLevel(before)

@@ -11,8 +11,9 @@ from typing import Any
 
 from quant.errors import CheckpointError, RecipeError
 from quant.form import SPARSITY, LayerForm, runs_sparse
-from quant.patterns import check_pattern, matches
+from quant.patterns import check_pattern, check_work, matches
 from quant.scheme import SCHEMES, Scheme, TensorFormat
+from quant.text import shown
 
 FORMAT_VERSION = 1
 COMPRESSED_TENSORS = "compressed-tensors"
@@ -88,6 +89,10 @@ def stored_layers(config: Mapping[str, Any], linears: Iterable[str], where: str)
     sparse = set(_sparse(config, where))
     ranks = _ranks(config, where)
     ignore = _patterns(config, "ignore", f"{where}: ")
+    try:
+        check_work([*ignore, *(target for targets, _ in schemes for target in targets)], where)
+    except RecipeError as error:
+        raise CheckpointError(str(error)) from None
     stored = {}
     for name in names:
         ignored = any(matches(pattern, name, ("Linear",)) for pattern in ignore)
@@ -100,7 +105,8 @@ def stored_layers(config: Mapping[str, Any], linears: Iterable[str], where: str)
     for what, listed in (("smoothed", smoothed), ("sparse", sparse), ("low_rank", set(ranks))):
         absent = sorted(listed - set(stored))
         if absent:
-            raise CheckpointError(f"{where}: '{absent[0]}' is listed as {what} but is no quantized layer of the model")
+            name = shown(absent[0])
+            raise CheckpointError(f"{where}: {name} is listed as {what} but is no quantized layer of the model")
     wrong = next((name for name, form in stored.items() if not runs_sparse(form)), None)
     if wrong is not None:
         raise CheckpointError(f"{where}: '{wrong}': no op runs {SPARSITY} with {stored[wrong].scheme.name}")
@@ -113,10 +119,10 @@ def check_method(config: Mapping[str, Any], where: str) -> None:
     """Raises CheckpointError unless this release reads the config's method and version."""
     method = config.get("quant_method")
     if method not in METHODS:
-        raise CheckpointError(f"{where}: quant_method is {method!r}; this library reads {' and '.join(METHODS)}")
+        raise CheckpointError(f"{where}: quant_method is {shown(method)}; this library reads {' and '.join(METHODS)}")
     version = config.get("format_version", FORMAT_VERSION if method == COMPRESSED_TENSORS else None)
-    if version != FORMAT_VERSION:
-        raise CheckpointError(f"{where}: format_version is {version!r}; this release reads {FORMAT_VERSION}")
+    if type(version) is not int or version != FORMAT_VERSION:
+        raise CheckpointError(f"{where}: format_version is {shown(version)}; this release reads {FORMAT_VERSION}")
 
 
 def _groups(config: Mapping[str, Any], where: str) -> Iterable[tuple[str, Mapping[str, Any]]]:
@@ -125,7 +131,7 @@ def _groups(config: Mapping[str, Any], where: str) -> Iterable[tuple[str, Mappin
         raise CheckpointError(f"{where}: config_groups is missing or empty")
     for key, group in groups.items():
         if not isinstance(group, Mapping):
-            raise CheckpointError(f"{where}: config_groups.{key}: must be a mapping, got {group!r}")
+            raise CheckpointError(f"{where}: config_groups.{key}: must be a mapping, got {shown(group)}")
         if group.get("output_activations") is not None:
             raise CheckpointError(f"{where}: config_groups.{key}: quantized outputs are not supported")
     return groups.items()
@@ -138,10 +144,10 @@ def _sparse(config: Mapping[str, Any], where: str) -> list[str]:
         return []
     place = f"{where}: sparsity_config"
     if not isinstance(found, Mapping):
-        raise CheckpointError(f"{place}: must be a mapping, got {found!r}")
+        raise CheckpointError(f"{place}: must be a mapping, got {shown(found)}")
     for key, value in (("format", "dense"), ("sparsity_structure", SPARSITY)):
         if found.get(key) != value:
-            raise CheckpointError(f"{place}.{key}: is {found.get(key)!r}; this release reads '{value}'")
+            raise CheckpointError(f"{place}.{key}: is {shown(found.get(key))}; this release reads '{value}'")
     return _patterns(found, "targets", f"{place}.")
 
 
@@ -149,10 +155,10 @@ def _ranks(config: Mapping[str, Any], where: str) -> dict[str, int]:
     """Ranks of low-rank branches by layer."""
     found = config.get("low_rank") or {}
     if not isinstance(found, Mapping):
-        raise CheckpointError(f"{where}: low_rank: must be a mapping of layers to ranks, got {found!r}")
+        raise CheckpointError(f"{where}: low_rank: must be a mapping of layers to ranks, got {shown(found)}")
     for name, rank in found.items():
-        if isinstance(rank, bool) or not isinstance(rank, int) or rank < 1:
-            raise CheckpointError(f"{where}: low_rank.{name}: must be a whole number of at least 1, got {rank!r}")
+        if type(rank) is not int or rank < 1:
+            raise CheckpointError(f"{where}: low_rank.{name}: must be a whole number of at least 1, got {shown(rank)}")
     return dict(found)
 
 
@@ -160,7 +166,7 @@ def _patterns(fields: Mapping[str, Any], key: str, where: str) -> list[str]:
     """A list of layer patterns; null and absent mean none."""
     value = fields.get(key)
     if not isinstance(value, list | None):
-        raise CheckpointError(f"{where}{key}: must be a list of layers, got {value!r}")
+        raise CheckpointError(f"{where}{key}: must be a list of layers, got {shown(value)}")
     try:
         return [check_pattern(pattern, f"{where}{key}") for pattern in value or []]
     except RecipeError as error:

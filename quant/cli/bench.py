@@ -6,6 +6,8 @@ import json
 
 import click
 
+from quant.cli.options import COUNT, NAME
+
 _MODELS = ("wan-14b", "wan-1.3b", "hunyuan", "ltx-13b")
 _GPUS = ("h100-sxm", "h200", "a100", "rtx4090")
 
@@ -21,9 +23,9 @@ def bench() -> None:
 
 @bench.command()
 @click.option("--model", "name", type=click.Choice(_MODELS), required=True, help="Whose transformer block.")
-@click.option("--recipe", required=True, help="A recipe's name, or the path of a YAML file.")
-@click.option("--tokens", type=click.IntRange(1), metavar="N", help="Of one video.  [default: the model's, see below]")
-@click.option("--batch", type=click.IntRange(1), default=1, show_default=True, help="Samples; 2 with guidance in one.")
+@click.option("--recipe", required=True, type=NAME, help="A recipe's name, or the path of a YAML file.")
+@click.option("--tokens", type=COUNT, metavar="N", help="Of one video.  [default: the model's, see below]")
+@click.option("--batch", type=COUNT, default=1, show_default=True, help="Samples; 2 with guidance in one.")
 @click.option("--gpu", type=click.Choice(_GPUS), help="Predict for this one, and measure nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Everything as JSON.")
 def block(name: str, recipe: str, tokens: int | None, batch: int, gpu: str | None, as_json: bool) -> None:

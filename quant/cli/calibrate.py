@@ -7,27 +7,37 @@ from typing import TYPE_CHECKING
 
 import click
 
-from quant.cli.options import generation_options, given_settings, share
+from quant.cli.options import (
+    COUNT,
+    NAME,
+    PATH,
+    SEED,
+    device_here,
+    generation_options,
+    gigabytes,
+    given_settings,
+    share,
+)
 
 if TYPE_CHECKING:
     from quant.recipe_parts import KeepBudget
 
 
 @click.command()
-@click.argument("model")
-@click.option("--recipe", required=True, metavar="NAME|FILE", help="A recipe of `quant recipes`, or a .yaml file.")
-@click.option("--out", required=True, type=click.Path(path_type=Path), metavar="DIR", help="The folder to make.")
+@click.argument("model", type=NAME)
+@click.option(
+    "--recipe", required=True, type=NAME, metavar="NAME|FILE", help="A recipe of `quant recipes`, or a .yaml file."
+)
+@click.option("--out", required=True, type=PATH, metavar="DIR", help="The folder to make.")
 @click.option(
     "--prompts",
-    type=click.Path(path_type=Path),
+    type=PATH,
     metavar="FILE",
     help="Prompts to calibrate on: .txt (one a line), .jsonl, .json, .parquet or .csv with a column prompt, caption "
     "or text. Recipes that need no data run without.",
 )
-@click.option(
-    "--samples", type=click.IntRange(1), metavar="N", help="Run the first N prompts.  [default: the recipe's]"
-)
-@click.option("--seed", type=click.IntRange(0), metavar="N", help="Of the initial latents.  [default: the recipe's]")
+@click.option("--samples", type=COUNT, metavar="N", help="Run the first N prompts.  [default: the recipe's]")
+@click.option("--seed", type=SEED, metavar="N", help="Of the initial latents.  [default: the recipe's]")
 @generation_options
 @click.option(
     "--keep-budget",
@@ -48,10 +58,16 @@ if TYPE_CHECKING:
     show_default=True,
     help="Of everything that is not packed, and of calibration runs.",
 )
-@click.option("--device", metavar="NAME", help="Where calibration runs.  [default: cuda where there is one, else cpu]")
+@click.option(
+    "--device",
+    callback=device_here,
+    metavar="NAME",
+    help="Where calibration runs.  [default: cuda where there is one, else cpu]",
+)
 @click.option(
     "--shard-size",
-    type=click.FloatRange(0, min_open=True),
+    type=float,
+    callback=gigabytes,
     default=10.0,
     show_default=True,
     metavar="GB",
@@ -71,7 +87,7 @@ def calibrate(
     force: bool,
     dtype: str,
     device: str | None,
-    shard_size: float,
+    shard_size: int,
     quiet: bool,
     **generation: float | None,
 ) -> None:
@@ -109,7 +125,7 @@ def calibrate(
         samples=samples,
         seed=seed,
         keep_budget=_keep(keep_budget, keep_as),
-        max_shard_bytes=int(shard_size * 1e9),
+        max_shard_bytes=shard_size,
         progress=not quiet,
     )
     if not quiet:

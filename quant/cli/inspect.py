@@ -7,9 +7,11 @@ from pathlib import Path
 
 import click
 
+from quant.cli.options import PATH
+
 
 @click.command()
-@click.argument("folder", type=click.Path(path_type=Path), metavar="DIR")
+@click.argument("folder", type=PATH, metavar="DIR")
 @click.option("--json", "as_json", is_flag=True, help="Everything as JSON, one entry a layer.")
 @click.option("--layers", "every_layer", is_flag=True, help="One line for every layer, blocks not merged.")
 def inspect(folder: Path, as_json: bool, every_layer: bool) -> None:

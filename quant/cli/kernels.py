@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from quant.cli.options import PATH
+
 if TYPE_CHECKING:
     from quant.kernels import tuning
     from quant.kernels.tile_tables import AnyTile
@@ -78,12 +80,12 @@ def explain(
 
 
 @kernels.command()
-@click.argument("folder", required=False, type=click.Path(path_type=Path), metavar="[DIR]")
+@click.argument("folder", required=False, type=PATH, metavar="[DIR]")
 @click.option("--m", "rows", type=_SIZE, multiple=True, help="Tokens of a batch; may be repeated, with DIR.")
 @click.option("--size", "given", nargs=3, type=_SIZE, multiple=True, metavar="M N K", help="A size; may be repeated.")
 @click.option("--scheme", help="Of the sizes given, such as W8A8, W4A16 or UNQUANTIZED with --sparse.")
 @click.option("--sparse", is_flag=True, help="The weights of the sizes given are 2:4 sparse.")
-@click.option("--out", type=click.Path(path_type=Path), help="The table to write.  [default: one in your cache]")
+@click.option("--out", type=PATH, help="The table to write.  [default: one in your cache]")
 def tune(
     folder: Path | None,
     rows: Sequence[int],

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import os
+import sys
 import warnings
-from typing import Any
+from typing import IO, Any
 
 import click
 
@@ -19,6 +22,7 @@ from quant.cli.report import report
 from quant.cli.sensitivity import sensitivity
 from quant.errors import QuantError
 from quant.kernels.runtime.errors import KernelError
+from quant.text import MESSAGE, cut, printable
 
 
 class _Failure(click.ClickException):
@@ -27,14 +31,50 @@ class _Failure(click.ClickException):
     exit_code = 2
 
 
+class _Interrupt(click.ClickException):
+    """Ctrl-C: one line on stderr, and the exit status that shells give it."""
+
+    exit_code = 130
+
+    def show(self, file: IO[Any] | None = None) -> None:
+        click.echo(f"\n{self.format_message()}", file=file, err=True)
+
+
 class _Group(click.Group):
     """Turns the library's errors into one line; anything else is a defect and keeps its traceback."""
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        # A console that cannot print a name must not end what went well.
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(errors="backslashreplace")
+        return super().main(*args, **kwargs)
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
+        except KeyboardInterrupt as stop:
+            raise _Interrupt(str(stop) or "interrupted") from None
         except (QuantError, KernelError) as error:
-            raise _Failure(str(error)) from error
+            raise _Failure(printable(cut(str(error), MESSAGE))) from error
+        except OSError as error:
+            if error.errno == errno.EPIPE or error.strerror is None:
+                raise  # click ends quietly where nobody reads on
+            where = "" if error.filename is None else f"{cut(str(error.filename), 300)}: "
+            raise _Failure(printable(f"{where}{error.strerror}")) from error
+        except Exception as error:
+            lacking = _memory_lacking(error)
+            if lacking is None:
+                raise
+            raise _Failure(lacking) from error
+
+
+def _memory_lacking(error: Exception) -> str | None:
+    if "torch" not in sys.modules and not isinstance(error, MemoryError):
+        return None
+    from quant.devices import memory_lacking
+
+    return memory_lacking(error)
 
 
 @click.group(

@@ -4,19 +4,47 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from quant.text import shown
+
 if TYPE_CHECKING:
     from quant.models.generation import GenerationSettings
 
+
+class _Path(click.Path):
+    """A path; an empty one, which would be the folder that one is in, is a slip."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if value == "":
+            self.fail("is empty", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+class _Name(click.types.StringParamType):
+    """A name, which is not empty."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if value == "":
+            self.fail("is empty", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+NAME, PATH, FILE = _Name(), _Path(path_type=Path), _Path(path_type=Path, dir_okay=False)
+#: A seed on the command line: torch takes 64 bits, and prompt i runs from `seed + i`.
+SEED = click.IntRange(0, 2**63 - 1)
+#: A count of anything.
+COUNT = click.IntRange(1, 2**31 - 1)
+
 # option, the pipeline's argument, type, help
 _GENERATION = (
-    ("--height", "height", click.IntRange(1), "Pixels."),
-    ("--width", "width", click.IntRange(1), "Pixels."),
-    ("--frames", "num_frames", click.IntRange(1), "Frames of a clip."),
-    ("--steps", "num_inference_steps", click.IntRange(1), "Denoising steps."),
+    ("--height", "height", COUNT, "Pixels."),
+    ("--width", "width", COUNT, "Pixels."),
+    ("--frames", "num_frames", COUNT, "Frames of a clip."),
+    ("--steps", "num_inference_steps", COUNT, "Denoising steps."),
     ("--guidance", "guidance_scale", click.FloatRange(0), "Classifier-free guidance."),
 )
 _DEFAULT = "  [default: the model's]"
@@ -33,7 +61,7 @@ def generation_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def share(ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:
-    """A click callback: "5%" or "0.05" as a share above 0."""
+    """A click callback: "5%" or "0.05" as a share above 0, up to 100%."""
     if value is None:
         return None
     text = value.strip()
@@ -42,8 +70,27 @@ def share(ctx: click.Context, param: click.Parameter, value: str | None) -> floa
     except ValueError:
         found = 0.0
     if not 0 < found < math.inf:
-        raise click.BadParameter(f"{value!r} is not a share above 0, such as 5% or 0.05")
+        raise click.BadParameter(f"{shown(value)} is not a share above 0, such as 5% or 0.05")
+    if found > 1:
+        meant = f": {text}% or {found / 100:g}" if not text.endswith("%") and found <= 100 else ", such as 5% or 0.05"
+        raise click.BadParameter(f"{shown(value)} is more than 100%; say what is meant{meant}")
     return found
+
+
+def device_here(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+    """A click callback: a device that is here. Raises QuantError for any other."""
+    if value is not None:
+        from quant.devices import find_device
+
+        find_device(value)
+    return value
+
+
+def gigabytes(ctx: click.Context, param: click.Parameter, value: float) -> int:
+    """A click callback: 10^9 bytes, as bytes."""
+    if not 1e-9 <= value <= 1e9:
+        raise click.BadParameter(f"{value} is not a size in GB, such as 10")
+    return int(value * 1e9)
 
 
 def given_settings(values: Mapping[str, Any]) -> GenerationSettings:

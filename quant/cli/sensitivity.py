@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from quant.cli.options import generation_options, given_settings
+from quant.cli.options import COUNT, FILE, NAME, PATH, device_here, generation_options, given_settings
 
 if TYPE_CHECKING:
     from quant.workflows.sensitivity import Sensitivity
@@ -16,18 +16,20 @@ _SHOWN = 20
 
 
 @click.command()
-@click.argument("model")
-@click.option("--recipe", required=True, metavar="NAME|FILE", help="How layers are quantized, each on its own.")
+@click.argument("model", type=NAME)
+@click.option(
+    "--recipe", required=True, type=NAME, metavar="NAME|FILE", help="How layers are quantized, each on its own."
+)
 @click.option(
     "--prompts",
     required=True,
-    type=click.Path(path_type=Path),
+    type=PATH,
     metavar="FILE",
     help="Prompts, as for `quant calibrate`.",
 )
 @click.option(
     "--out",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=FILE,
     default=Path("sensitivity.json"),
     show_default=True,
     metavar="FILE",
@@ -38,7 +40,7 @@ _SHOWN = 20
 )
 @click.option(
     "--runs",
-    type=click.IntRange(1),
+    type=COUNT,
     default=4,
     show_default=True,
     metavar="N",
@@ -46,15 +48,20 @@ _SHOWN = 20
 )
 @click.option(
     "--measured-steps",
-    type=click.IntRange(1),
+    type=COUNT,
     default=5,
     show_default=True,
     metavar="N",
     help="Denoising steps of each run that are measured, evenly from first to last.",
 )
-@click.option("--samples", type=click.IntRange(1), metavar="N", help="Prompts of the recipe's own calibration.")
+@click.option("--samples", type=COUNT, metavar="N", help="Prompts of the recipe's own calibration.")
 @generation_options
-@click.option("--device", metavar="NAME", help="Where it runs.  [default: cuda where there is one, else cpu]")
+@click.option(
+    "--device",
+    callback=device_here,
+    metavar="NAME",
+    help="Where it runs.  [default: cuda where there is one, else cpu]",
+)
 @click.option("--force", is_flag=True, help="Replace FILE if it exists.")
 @click.option("--quiet", is_flag=True, help="No progress bars.")
 def sensitivity(

@@ -19,6 +19,7 @@ from quant.models.table import family_of
 from quant.patterns import matches
 from quant.recipe import Recipe
 from quant.recipe_parts import Group
+from quant.text import VALUE, cut, shown
 
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 
@@ -100,7 +101,7 @@ def _kept(
         return "a convolution: no scheme here covers it"
     pattern = next((p for p in recipe.ignore if matches(p, name, _class_names(module))), None)
     if pattern is not None:
-        return f"ignored by the recipe ('{pattern}')"
+        return f"ignored by the recipe ('{cut(pattern, VALUE)}')"
     for pattern, why in family.keep:
         if re.search(pattern, name):
             return f"{family.name}: {why}"
@@ -156,9 +157,8 @@ def _check_patterns(recipe: Recipe, layers: Mapping[str, nn.Module], where: str)
     for key, pattern in [*named, *(("ignore", p) for p in recipe.ignore)]:
         if not any(matches(pattern, name, _class_names(module)) for name, module in layers.items()):
             example = next((name for name, m in layers.items() if isinstance(m, nn.Linear)), "none")
-            raise RecipeError(
-                f"{recipe.name}: {key}: '{pattern}' matches no layer of {where}; a Linear there is '{example}'"
-            )
+            what = f"{recipe.name}: {key}: '{cut(pattern, VALUE)}'"
+            raise RecipeError(f"{what} matches no layer of {where}; a Linear there is '{example}'")
 
 
 def _edge(recipe: Recipe, depth: int) -> int:
@@ -180,5 +180,5 @@ def _unused(group: Group, fates: list[Fate], recipe: Recipe, layers: Mapping[str
     mine = [f for f in fates if any(matches(t, f.name, _class_names(layers[f.name])) for t in group.targets)]
     kept = next((f for f in mine if f.group is None), None)
     if kept is not None:
-        return f"every layer that {list(group.targets)} matches is kept or taken ('{kept.name}': {kept.reason})"
-    return f"an earlier group takes every layer that {list(group.targets)} matches"
+        return f"every layer that {shown(list(group.targets))} matches is kept or taken ('{kept.name}': {kept.reason})"
+    return f"an earlier group takes every layer that {shown(list(group.targets))} matches"

@@ -7,13 +7,14 @@ place for others, so a pipeline folder may hold `generation.json`, ready for `pi
 from __future__ import annotations
 
 import inspect
-import math
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from quant.errors import ModelError
+from quant.fields import MOST, is_number
 from quant.json_files import read_object
+from quant.text import shown
 
 FILE_NAME = "generation.json"
 
@@ -40,11 +41,11 @@ class GenerationSettings:
     def __post_init__(self) -> None:
         for name, value in self.given().items():
             if name == "guidance_scale":
-                valid, kind = isinstance(value, int | float) and 0 <= value < math.inf, "number of at least 0"
+                valid, kind = is_number(value) and value >= 0, "number of at least 0"
             else:
-                valid, kind = isinstance(value, int) and value > 0, "positive whole number"
-            if not valid or isinstance(value, bool):
-                raise ModelError(f"generation setting '{name}': must be a {kind}, got {value!r}")
+                valid, kind = type(value) is int and 0 < value <= MOST, "positive whole number"
+            if not valid:
+                raise ModelError(f"generation setting '{name}': must be a {kind}, got {shown(value)}")
 
     def given(self) -> dict[str, Any]:
         """The settings that are not None."""
@@ -68,8 +69,11 @@ class GenerationSettings:
         known = [field.name for field in fields(cls)]
         unknown = sorted(set(body) - set(known))
         if unknown:
-            raise ModelError(f"{path}: unknown setting '{unknown[0]}'; known: {', '.join(known)}")
-        return cls(**body)
+            raise ModelError(f"{path}: unknown setting {shown(unknown[0])}; known: {', '.join(known)}")
+        try:
+            return cls(**body)
+        except ModelError as error:
+            raise ModelError(f"{path}: {error}") from None
 
     def for_pipeline(self, pipe: Any) -> dict[str, Any]:
         """Keyword arguments for `pipe(...)`.
@@ -88,7 +92,9 @@ class GenerationSettings:
         """Sizes must be whole patches of latents; a causal video autoencoder takes 1 + n frames for each step of n."""
         denoiser = getattr(pipe, "transformer", None)
         patch = getattr(getattr(denoiser, "config", None), "patch_size", 1)
-        spatial = getattr(pipe, "vae_scale_factor_spatial", 1) * (patch if isinstance(patch, int) else patch[-1])
+        if isinstance(patch, list | tuple) and patch:
+            patch = patch[-1]
+        spatial = getattr(pipe, "vae_scale_factor_spatial", 1) * (patch if type(patch) is int and patch > 0 else 1)
         for name in ("height", "width"):
             if (getattr(self, name) or 0) % spatial:
                 raise ModelError(

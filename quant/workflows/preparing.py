@@ -14,6 +14,7 @@ from quant.algorithms.table import check_algorithms
 from quant.calibration.journal import Journal
 from quant.calibration.pipeline_runs import run_prompts
 from quant.calibration.prompts import read_prompts
+from quant.devices import find_device
 from quant.errors import CalibrationError
 from quant.models.generation import GenerationSettings
 from quant.models.table import family_name
@@ -45,11 +46,12 @@ class Prepared:
 
     def load(self, dtype: torch.dtype, device: str | None) -> tuple[Any, dict[str, nn.Module]]:
         """The pipeline, on CUDA where there is one and no `device` is given, and its components to be quantized."""
+        where = find_device(device)
         pipe = self.source.load_pipeline(dtype)
         models = {name: getattr(pipe, name) for name in self.components}
         for name, module in models.items():
             check_finite_model(module, name)
-        pipe.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        pipe.to(where)
         return pipe, models
 
     def runner(self, pipe: Any, progress: bool, journal: Journal | None = None) -> Forward:

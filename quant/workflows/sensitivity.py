@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,11 +14,13 @@ from torch import nn
 from quant.calibration.pipeline_runs import run_prompts, step_count
 from quant.calibration.sensitivity import Errors, Replacements, Steps, evenly, watching
 from quant.calibration.timesteps import timestep_of
-from quant.errors import CalibrationError
-from quant.json_files import text_of
+from quant.errors import CalibrationError, QuantError
+from quant.fields import is_number
+from quant.json_files import parse_object, text_of
 from quant.models.generation import GenerationSettings
 from quant.models.table import family_of
 from quant.recipe import Recipe
+from quant.text import cut, first_line, shown
 from quant.workflows.preparing import prepare
 from quant.workflows.solved import Solved, solve_models
 
@@ -84,17 +85,44 @@ class Sensitivity:
 
     @classmethod
     def from_json(cls, text: str) -> Sensitivity:
-        """Raises ValueError for another format version."""
-        body = json.loads(text)
+        """What `to_json` wrote. Raises ValueError for another format version, and for anything it did not write."""
+        try:
+            body = parse_object(text, "sensitivity")
+        except QuantError as error:
+            raise ValueError(str(error)) from None
         version = body.pop("format_version", None)
-        if version != FORMAT_VERSION:
-            raise ValueError(f"format_version {version!r} is not read here, only {FORMAT_VERSION}")
-        units = tuple(
-            SensitivityUnit(**{**unit, "layers": tuple(unit["layers"]), "by_step": tuple(unit["by_step"])})
-            for unit in body.pop("units")
-        )
-        lists: dict[str, Any] = {name: tuple(body.pop(name)) for name in ("prompts", "steps", "timesteps")}
-        return cls(**body, **lists, units=units)
+        if type(version) is not int or version != FORMAT_VERSION:
+            raise ValueError(f"format_version {shown(version)} is not read here, only {FORMAT_VERSION}")
+        try:
+            units = tuple(
+                SensitivityUnit(**{**unit, "layers": tuple(unit["layers"]), "by_step": tuple(unit["by_step"])})
+                for unit in body.pop("units")
+            )
+            lists: dict[str, Any] = {name: tuple(body.pop(name)) for name in ("prompts", "steps", "timesteps")}
+            found = cls(**body, **lists, units=units)
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"a key is missing, unknown or of another kind: {cut(first_line(error), 200)}") from None
+        wrong = next((key for key, holds in _kinds(found) if not holds), None)
+        if wrong is not None:
+            raise ValueError(f"'{wrong}' is of another kind")
+        return found
+
+
+def _kinds(found: Sensitivity) -> Iterator[tuple[str, bool]]:
+    """Each key of a sensitivity, and whether its value is of the kind that it has to be."""
+    for key in ("recipe", "recipe_sha256", "model"):
+        yield key, isinstance(getattr(found, key), str)
+    yield "prompts", all(isinstance(prompt, str) for prompt in found.prompts)
+    yield "steps", all(type(step) is int and step >= 0 for step in found.steps)
+    yield "timesteps", all(map(is_number, found.timesteps)) and len(found.timesteps) == len(found.steps)
+    for unit in found.units:
+        for key in ("component", "name", "scheme"):
+            yield key, isinstance(getattr(unit, key), str)
+        yield "layers", all(isinstance(layer, str) for layer in unit.layers)
+        yield "error", is_number(unit.error) and unit.error >= 0
+        yield "by_step", all(map(is_number, unit.by_step)) and len(unit.by_step) == len(found.steps)
+        for key in ("stored_bytes", "original_bytes"):
+            yield key, type(getattr(unit, key)) is int
 
 
 def measure_sensitivity(
@@ -132,7 +160,7 @@ def measure_sensitivity(
     prepared = prepare(model, recipe, prompts=prompts, settings=settings, samples=samples, seed=seed, runs=True)
     assert prepared.prompts is not None
     if by not in UNITS:
-        raise CalibrationError(f"sensitivity is measured by {' or '.join(UNITS)}, not by {by!r}")
+        raise CalibrationError(f"sensitivity is measured by {' or '.join(UNITS)}, not by {shown(by)}")
     pipe, models = prepared.load(dtype, device)
     check_measurable(models)
     forward = prepared.runner(pipe, progress)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
@@ -69,6 +70,14 @@ def test_a_name_is_not_a_pattern(tmp_path: Path, name: str) -> None:
         ("p.jsonl", '{"prompt": 3}\n', "row 1: 'prompt' must be text, got 3"),
         ("p.jsonl", '{"prompt": "a"}\n{"prompt": null}\n', "row 2: 'prompt' must be text, got None"),
         ("p.json", '{"prompt": ["a", "b"]}', "row 1: 'prompt' must be text, got ['a', 'b']"),
+        ("p.json", '{"prompt": ' + "[" * 1000 + "]" * 1000 + "}", "line 1: nested more than 100 levels deep"),
+        ("p.jsonl", '{"prompt": "a"}\n{"a": "[", "prompt":' + "[{" * 60, "line 2: nested more than 100 levels deep"),
+        ("p.json", "[" * 200_000, "line 1: nested more than 100 levels deep"),
+        ("p.json", "3", "not readable as json: "),
+        ("p.jsonl", '{"prompt": 1, "' + "x" * 5000 + '": 1}', "row 1: 'prompt' must be text, got 1"),
+        ("p.jsonl", '{"' + "x" * 5000 + '": 1}', "no column named prompt, caption, text; it has xxxx"),
+        ("p.jsonl", '{"prompt": [' + "1," * 5000 + "1]}", "row 1: 'prompt' must be text, got [1, 1, 1, 1, ...]"),
+        ("p.jsonl", '\ufeff{"prompt"'.encode("utf-16"), "not readable as json: "),
         ("p.csv", "prompt\n1\n2\n", "row 1: 'prompt' must be text, got 1"),
     ],
 )
@@ -79,10 +88,16 @@ def test_a_file_without_prompts_is_named_in_one_line(
     with pytest.raises(CalibrationError) as caught:
         read_prompts(path)
     assert str(caught.value).startswith(f"{path}: {message}")
-    assert "\n" not in str(caught.value)
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 800
 
 
-@pytest.mark.parametrize("name", ["nowhere.txt", "."])
+def test_only_what_is_asked_for_is_read(tmp_path: Path) -> None:
+    rows = [{"prompt": "a ] cat"}, {"prompt": '[[{ \\" dog'}, {"prompt": "[{" * 200}, {"prompt": 3}]
+    path = _file(tmp_path, "p.jsonl", "\n".join(map(json.dumps, rows)))
+    assert read_prompts(path, 3) == [row["prompt"] for row in rows[:3]]
+
+
+@pytest.mark.parametrize("name", ["nowhere.txt", ".", "x" * 5000 + ".txt", "a\0b.txt"])
 def test_a_file_that_is_not_there(tmp_path: Path, name: str) -> None:
     with pytest.raises(CalibrationError, match="no such prompt file"):
         read_prompts(tmp_path / name)

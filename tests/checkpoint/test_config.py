@@ -7,12 +7,13 @@ from typing import Any
 
 import pytest
 from compressed_tensors.quantization import QuantizationConfig
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from quant.checkpoint.config import build_config, check_method, stored_layers
-from quant.errors import CheckpointError
+from quant.errors import CheckpointError, RecipeError
 from quant.form import LayerForm, misfit
+from quant.recipe import Recipe
 from quant.scheme import SCHEMES, Scheme
 from tests.checkpoint.tiny import KEPT, LAYERS, RECIPE, tiny_config
 
@@ -200,3 +201,37 @@ def test_refuses_a_sparse_layer_that_no_op_runs(scheme: str) -> None:
     config = build_config({"proj_out": LayerForm(SCHEMES[scheme], sparse=True)}, LAYERS, "float32", RECIPE)
     with pytest.raises(CheckpointError, match=f"'proj_out': no op runs 2:4 with {scheme}"):
         read(config)
+
+
+_PARTS = [{key: part for key, part in each.to_dict().items() if key != "format"} for each in SCHEMES.values()]
+_VALUES = [4, 8, 4.0, 8.0, True, False, 1, 0, "int", "float", "channel", "tensor", "token", "group", 32, 128.0, None]
+_KEYS = ["num_bits", "type", "strategy", "symmetric", "dynamic", "group_size"]
+
+
+@settings(max_examples=500, deadline=None)
+@given(
+    parts=st.sampled_from([part for part in _PARTS if part]),
+    changes=st.lists(
+        st.tuples(st.sampled_from(["weights", "input_activations"]), st.sampled_from(_KEYS), st.sampled_from(_VALUES)),
+        max_size=2,
+    ),
+)
+def test_every_scheme_that_a_recipe_may_have_is_read_back_from_its_config(
+    parts: dict[str, dict[str, Any]], changes: list[tuple[str, str, Any]]
+) -> None:
+    spelled = {name: dict(part) for name, part in parts.items()}
+    for name, key, value in changes:
+        spelled.setdefault(name, {})[key] = value
+    try:
+        recipe = Recipe.from_dict({"version": 1, "groups": [{"targets": ["Linear"], "scheme": spelled}]})
+    except RecipeError:
+        return
+    form = recipe.groups[0].form
+    written = json.loads(json.dumps(build_config({"a": form}, ["b"], "bfloat16", {"name": "mine", "sha256": "0"})))
+    assert stored_layers(written, ["a", "b"], "config.json") == {"a": form}
+
+
+@pytest.mark.parametrize("version", [1.0, True, "1"])
+def test_a_version_of_another_type_is_refused(version: object) -> None:
+    with pytest.raises(CheckpointError, match="format_version is"):
+        check_method({"quant_method": "quant", "format_version": version}, "config.json")

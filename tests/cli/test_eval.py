@@ -51,7 +51,7 @@ def test_who_stops_a_run_is_told_how_it_goes_on(models: Path, tmp_path: Path, mo
 
     monkeypatch.setattr("quant.eval.runs.running.make_videos", stopped)
     ran = CliRunner().invoke(main, ["eval", "run", str(models / "c.yaml"), "--out", str(tmp_path)])
-    assert ran.exit_code == 1
+    assert ran.exit_code == 130
     assert "stopped: the same command goes on after the last finished video" in ran.stderr
 
 

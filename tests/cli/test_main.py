@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -52,7 +53,11 @@ def test_every_command_has_help_that_teaches() -> None:
             ["recipes", "show", "w9a9"],
             "Error: unknown recipe 'w9a9'; known: fp8-block, fp8-dynamic, ",
         ),
+        (["recipes", "show", "w8a9"], "Error: unknown recipe 'w8a9'; did you mean w8a8? known: fp8-block, "),
+        (["recipes", "show", "w4a8-edges"], "Error: recipe 'w4a8-edges' is for wan; wan/w4a8-edges takes it anyway\n"),
         (["calibrate", "nowhere", "--recipe", "w8a8", "--out", "x"], "Error: nowhere: no such folder\n"),
+        (["calibrate", "m", "--recipe", "r", "--out", "x", "--device", "gpu"], "Error: device 'gpu' is none that"),
+        (["sensitivity", "m", "--recipe", "r", "--prompts", "p", "--device", "cuda:99"], "Error: device 'cuda:99'"),
         (["calibrate", "nowhere", "--recipe", "bad.yaml", "--out", "."], "Error: .: already exists"),
         (
             ["demo", "--model", "nowhere", "--prompts", "p", "--calibration", "c", "--out", "x"],
@@ -79,3 +84,71 @@ def test_a_defect_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("quant.recipe_files.shipped_recipes", broken)
     ran = CliRunner().invoke(main, ["recipes"])
     assert isinstance(ran.exception, RuntimeError)
+
+
+@pytest.mark.parametrize(
+    ("option", "says"),
+    [
+        (["--seed", str(2**63)], "is not in the range"),
+        (["--seed", "-1"], "is not in the range"),
+        (["--samples", "99999999999"], "is not in the range"),
+        (["--steps", "99999999999"], "is not in the range"),
+        (["--shard-size", "nan"], "nan is not a size in GB, such as 10"),
+        (["--shard-size", "inf"], "inf is not a size in GB"),
+        (["--shard-size", "0"], "0.0 is not a size in GB"),
+        (["--keep-budget", "5"], "is more than 100%; say what is meant: 5% or 0.05"),
+        (["--keep-budget", "150%"], "is more than 100%; say what is meant, such as 5% or 0.05"),
+        (["--out", ""], "is empty"),
+        (["--recipe", ""], "is empty"),
+        (["--prompts", ""], "is empty"),
+    ],
+)
+def test_an_argument_that_cannot_be_meant_is_a_mistake(option: list[str], says: str) -> None:
+    ran = CliRunner().invoke(main, ["calibrate", "nowhere", "--recipe", "w8a8", "--out", "x", *option])
+    assert ran.exit_code == 2
+    assert says in " ".join(ran.stderr.split()) and "Traceback" not in ran.stderr
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "says"),
+    [
+        (KeyboardInterrupt(), 130, "\ninterrupted\n"),
+        (KeyboardInterrupt("interrupted; the same command goes on"), 130, "\ninterrupted; the same command"),
+        (MemoryError(), 2, "Error: out of memory: take fewer or smaller frames"),
+        (PermissionError(13, "Permission denied", "/a\x1b[31m"), 2, "Error: /a\\x1b[31m: Permission denied\n"),
+        (OSError(28, "No space left on device"), 2, "Error: No space left on device\n"),
+    ],
+)
+def test_what_a_machine_does_is_one_line(
+    error: BaseException, status: int, says: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(*args: object, **kwargs: object) -> None:
+        raise error
+
+    monkeypatch.setattr("quant.recipe_files.shipped_recipes", failing)
+    ran = CliRunner().invoke(main, ["recipes"])
+    assert (ran.exit_code, ran.stdout) == (status, "")
+    assert ran.stderr.startswith(says) and ran.stderr.strip().count("\n") == 0
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "ascii", "utf-8"])
+def test_a_console_that_cannot_print_a_name_prints_what_it_can(encoding: str, tmp_path: Path) -> None:
+    program = (
+        "import sys, click; from quant.cli import main\n"
+        "@main.command()\n"
+        "def names(): click.echo('视频 \\udcff é'); click.echo('视频 \\udcff', err=True); print('视频 \\udcff')\n"
+        "main(['names'])"
+    )
+    environment = {**os.environ, "PYTHONIOENCODING": encoding, "PYTHONUTF8": "0"}
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, env=environment)
+    assert ran.returncode == 0 and b"Traceback" not in ran.stderr
+    assert len(ran.stdout.splitlines()) == 2 and ran.stderr
+
+
+def test_a_reader_that_goes_away_ends_it_quietly() -> None:
+    program = "from quant.cli import main; main(['recipes'])"
+    ran = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert ran.stdout is not None and ran.stderr is not None
+    ran.stdout.close()
+    assert ran.stderr.read() == b""
+    assert ran.wait() in (0, 1)

@@ -216,6 +216,11 @@ GOOD = to_json(TABLE)
     "body",
     [
         "{",
+        "[" * 100_000,
+        {**GOOD, "format_version": True},
+        {**GOOD, "gpu": ["x" * 10_000]},
+        {"format_version": 1, "gpu": "A100", "entries": [{**GOOD["entries"][0], "kernel": "x" * 10_000}]},
+        {"format_version": 1, "gpu": "A100", "entries": [{**GOOD["entries"][0], "m": "x" * 10_000}]},
         "",
         [],
         3,
@@ -235,5 +240,6 @@ def test_a_damaged_table_is_an_error_that_names_the_file(shipped: Path, body: ob
     path = write(user_table("sm_89"), body)
     with pytest.raises(KernelError) as caught:
         choose(FP8, 1, 64, 128, SM_89, 128)
-    assert str(caught.value).startswith(f"{path}: no tile table of version 1 (")
+    assert str(caught.value).startswith(f"{path}: no tile table")
+    assert len(str(caught.value)) < len(str(path)) + 300
     assert str(caught.value).endswith("remove it")

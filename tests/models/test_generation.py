@@ -53,6 +53,10 @@ def test_a_folder_without_the_file_gives_no_settings(tmp_path: Path) -> None:
         ("[1]", "damaged: not a JSON object"),
         ('"height"', "damaged: not a JSON object"),
         ('{"hieght": 3}', "unknown setting 'hieght'; known: height, width"),
+        ('{"height": 3.0}', "generation setting 'height': must be a positive whole number, got 3.0"),
+        ('{"guidance_scale": NaN}', "generation setting 'guidance_scale': must be a number of at least 0, got nan"),
+        ('{"guidance_scale": [' + "1," * 9000 + "1]}", "generation setting 'guidance_scale': must be a number of at"),
+        ("[" * 100_000, "damaged: nested too deeply"),
     ],
 )
 def test_a_file_that_is_no_settings_is_named(tmp_path: Path, text: str, message: str) -> None:
@@ -68,7 +72,7 @@ def test_bytes_that_are_not_text_are_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in EVERY if name != "guidance_scale"])
-@pytest.mark.parametrize("value", [0, -1, 8.0, True, "8"])
+@pytest.mark.parametrize("value", [0, -1, 8.0, True, "8", 2**31])
 def test_a_count_must_be_a_positive_whole_number(name: str, value: Any) -> None:
     with pytest.raises(ModelError, match=f"'{name}': must be a positive whole number, got {value!r}"):
         GenerationSettings(**{name: value})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +76,36 @@ def test_json_comes_back_and_another_version_does_not(found: Sensitivity) -> Non
     assert Sensitivity.from_json(text) == found
     with pytest.raises(ValueError, match="format_version 9 is not read here, only 1"):
         Sensitivity.from_json(json.dumps({**json.loads(text), "format_version": 9}))
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"format_version": True}, "format_version True is not read here"),
+        ({"format_version": "x" * 9000}, "format_version 'xxx"),
+        ({"units": 5}, "of another kind"),
+        ({"units": [5]}, "of another kind"),
+        ({"units": [{}]}, "a key is missing, unknown or of another kind: KeyError: 'layers'"),
+        ({"extra": 1}, "a key is missing, unknown or of another kind"),
+        ({"prompts": [3]}, "'prompts' is of another kind"),
+        ({"steps": [0.0]}, "'steps' is of another kind"),
+        ({"recipe": None}, "'recipe' is of another kind"),
+    ],
+)
+def test_json_that_was_not_written_here_is_refused(found: Sensitivity, change: dict[str, Any], says: str) -> None:
+    with pytest.raises(ValueError, match=says) as error:
+        Sensitivity.from_json(json.dumps({**json.loads(found.to_json()), **change}))
+    assert len(str(error.value)) < 400
+    unit = {**json.loads(found.to_json())["units"][0]}
+    for key, value in (("error", "1"), ("error", math.nan), ("by_step", []), ("layers", [5]), ("stored_bytes", 1.5)):
+        with pytest.raises(ValueError, match=f"'{key}' is of another kind"):
+            Sensitivity.from_json(json.dumps({**json.loads(found.to_json()), "units": [{**unit, key: value}]}))
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, "", "[]", "{", "\x00", "NaN"])
+def test_what_is_no_json_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="sensitivity: damaged"):
+        Sensitivity.from_json(text)
 
 
 def test_another_unit_is_refused(model_folder: Path) -> None:

@@ -17,7 +17,7 @@ from tests.eval.runs.conftest import tiny
         ("cuda", "device 'cuda' is not here: torch sees 0 CUDA GPUs"),
         ("cuda:1", "device 'cuda:1' is not here"),
         ("gpu", "device 'gpu' is none that torch knows: say cpu, cuda or cuda:1"),
-        ("meta", "device 'meta': videos are compared on cpu or cuda"),
+        ("meta", "device 'meta' holds no numbers: say cpu, cuda or cuda:1"),
     ],
 )
 def test_a_device_that_is_not_here_is_said_to_be_none(

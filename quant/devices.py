@@ -1,0 +1,50 @@
+"""Where a pipeline runs: a device by name, checked before anything is loaded."""
+
+from __future__ import annotations
+
+import re
+import warnings
+
+import torch
+
+from quant.errors import QuantError
+from quant.text import cut, first_line, shown
+
+
+def find_device(name: str | torch.device | None) -> torch.device:
+    """The device of this machine that has a name; None takes CUDA where there is one, else the CPU.
+
+    Raises:
+        QuantError: torch knows no such device, or it is not here.
+    """
+    if name is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    what = f"device {shown(str(name))}"
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of kinds that torch once had
+            found = torch.device(name)
+    except RuntimeError:
+        raise QuantError(f"{what} is none that torch knows: say cpu, cuda or cuda:1") from None
+    if found.type == "cuda":
+        # From the text, because torch keeps eight bits of the number: cuda:256 would be the first GPU.
+        number = re.search(r":(\d+)$", str(name))
+        if (int(number.group(1)) if number else 0) >= torch.cuda.device_count():
+            raise QuantError(f"{what} is not here: torch sees {torch.cuda.device_count()} CUDA GPUs")
+        return found
+    if found.type == "meta":
+        raise QuantError(f"{what} holds no numbers: say cpu, cuda or cuda:1")
+    try:
+        torch.empty(1, device=found)
+    except (RuntimeError, AssertionError, ImportError):  # NotImplementedError is a RuntimeError
+        raise QuantError(f"{what} is not here: torch has no use of it on this machine") from None
+    return found
+
+
+def memory_lacking(error: BaseException) -> str | None:
+    """What to say where an error is that memory was not enough, of this machine or of a GPU; None for any other."""
+    # torch's allocator for the CPU raises a plain RuntimeError.
+    if not isinstance(error, MemoryError | torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
+        return None
+    detail = "" if isinstance(error, MemoryError) else f" ({cut(first_line(error), 200)})"
+    return f"out of memory{detail}: take fewer or smaller frames, a smaller hessian_gb in the recipe, or another device"
