@@ -14,7 +14,9 @@ from typing import Any
 from quant.errors import RecipeError
 from quant.fields import mapping, strict_loader, strings, typed
 from quant.patterns import check_pattern
+from quant.places import is_plain_name
 from quant.recipe_parts import Calibration, Group, KeepBudget, read_calibration, read_group, read_keep_budget
+from quant.text import shown
 
 VERSION = 1
 _RECIPE_KEYS = (
@@ -94,6 +96,10 @@ class Recipe:
         if isinstance(edge, bool) or not isinstance(edge, int | float) or not 0 <= edge <= 0.5:
             raise RecipeError(f"{name}: keep_edge_blocks is a share of the blocks from 0 to 0.5, got {edge!r}")
         components = fields.get("components")
+        if components is not None:
+            for component in strings(components, f"{name}: components"):
+                if not is_plain_name(component):
+                    raise RecipeError(f"{name}: components: {shown(component)} is not a plain folder name")
         return cls(
             groups=tuple(read_group(group, f"{name}: groups[{i}]") for i, group in enumerate(groups)),
             summary=typed(fields.get("summary", ""), str, f"{name}: summary"),
