@@ -36,12 +36,13 @@ def locked(path: Path, what: str, error: type[QuantError] = QuantError) -> Itera
         QuantError: of the class `error`: another process holds it (with its host, number and start), or the file
             system refuses or has no locks.
     """
-    handle = _acquired(path, what, error)
+    handle, holder = _acquired(path, what, error), os.getpid()
     try:
         yield
     finally:
-        with suppress(OSError):  # a disk that is read-only by now; the file alone locks nothing
-            path.unlink(missing_ok=True)  # before it is released: whoever waits for this file sees that it is gone
+        if os.getpid() == holder:  # and not a child that it forked, which an error ends
+            with suppress(OSError):  # a disk that is read-only by now; the file alone locks nothing
+                path.unlink(missing_ok=True)  # before it is released: whoever waits for this file sees that it is gone
         os.close(handle)
 
 

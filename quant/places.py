@@ -48,9 +48,11 @@ def check_apart(out: Path, sources: Iterable[Path], error: type[QuantError] = Qu
     mine, around = _identity(place), set(_identities(place))
     for source in sources:
         whole = _identity(source)
-        if whole is not None and whole == mine:
+        if whole is None:
+            continue
+        if whole == mine:
             raise error(f"{out}: is the original, which is never written to; choose another --out")
-        if whole is not None and whole in around:
+        if whole in around:
             raise error(f"{out}: lies in the original, {source}, which is never written to; choose another --out")
         above = {*_identities(Path(os.path.realpath(source))), *_identities(Path(os.path.abspath(source)).parent)}  # noqa: PTH100
         if mine is not None and mine in above:

@@ -214,12 +214,14 @@ def holding(out: Path, *, force: bool) -> Iterator[OutputFolder]:
     folder = OutputFolder(out, place, place.with_name(f".{place.name}.quant"), force)
     try:
         with locked(place.with_name(f".{place.name}.lock"), str(out), CheckpointError):
+            holder = os.getpid()
             try:
                 folder._recover()
                 check_free(out, force=force)
                 yield folder
             finally:
-                folder._leave()
+                if os.getpid() == holder:  # and not a child that it forked, which an error ends
+                    folder._leave()
     finally:
         for parent in reversed(made):
             with suppress(OSError):  # it is not empty: that is how it should be

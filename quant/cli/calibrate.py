@@ -137,7 +137,7 @@ def _notes() -> Iterator[None]:
             else:
                 others(message, category, filename, *rest)
 
-        warnings.showwarning = show
+        warnings.showwarning = show  # type: ignore[assignment]
         yield
 
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import click
@@ -27,14 +30,42 @@ class _Failure(click.ClickException):
     exit_code = 2
 
 
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM, which ends a command as Ctrl-C does: with what was done kept."""
+
+
 class _Group(click.Group):
     """Turns the library's errors into one line; anything else is a defect and keeps its traceback."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
-            return super().invoke(ctx)
+            with _terminations():
+                return super().invoke(ctx)
         except (QuantError, KernelError) as error:
             raise _Failure(str(error)) from error
+        except KeyboardInterrupt as stop:
+            # Commands that can say how to go on do so; the status is that of a shell for the signal.
+            click.echo(f"\n{str(stop) or 'interrupted'}", err=True)
+            ctx.exit(143 if isinstance(stop, _Terminated) else 130)
+
+
+@contextmanager
+def _terminations() -> Iterator[None]:
+    """While a command runs, SIGTERM is raised where Python is; twice, it ends the process at once."""
+
+    def stop(*_: object) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        raise _Terminated
+
+    try:
+        before = signal.signal(signal.SIGTERM, stop)
+    except ValueError:  # not in the main thread: it is the program's around us to say
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @click.group(

@@ -119,6 +119,7 @@ def calibrate(
         KeyboardInterrupt: with what can be done then.
     """
     out = Path(out)
+    check_apart(out, [Path(model)], CheckpointError)
     check_free(out, force=force)
     start = prepare(
         model, recipe, prompts=prompts, settings=settings, samples=samples, seed=seed, keep_budget=keep_budget
