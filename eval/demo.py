@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,6 +15,10 @@ from quant.eval.runs.files import write_json
 from quant.eval.runs.progress import Progress, silent
 from quant.eval.runs.running import run_evaluation
 from quant.eval.runs.schema import read_results
+from quant.json_files import read_object
+from quant.locks import locked
+from quant.places import check_apart, check_folder_place
+from quant.text import shown
 
 RECIPES = ("fp8-dynamic", "w8a8", "w4a16-gptq", "w4a8", "sparse24-fp8")
 #: Prompts that recipes are calibrated on: a quarter of what they ask for, so that a demo takes minutes.
@@ -25,6 +28,8 @@ ROUNDS = 3
 PAGE, RESULTS = "index.html", "results.json"
 #: Says what a folder is the demo of, so that the same one goes on in it and another does not.
 _REQUEST = "demo.json"
+#: What the folder of the evaluation is called; a hash follows.
+_RUN = "evaluation"
 
 
 def run_demo(
@@ -66,7 +71,25 @@ def run_demo(
         "settings": settings.given(),
         "seed": seed,
     }
-    _claim(out, request, force=force)
+    check_apart(out, [model])
+    place = check_folder_place(out)
+    with locked(place.with_name(f".{place.name}.lock"), str(out)):
+        _claim(out, request, force=force)
+        return _made(model, out, calibration, prompts, recipes, settings, seed, command, progress)
+
+
+def _made(
+    model: Path,
+    out: Path,
+    calibration: Path,
+    prompts: Sequence[str],
+    recipes: Sequence[str],
+    settings: quant.GenerationSettings,
+    seed: int,
+    command: str,
+    progress: Progress,
+) -> dict[str, Any]:
+    """Does the work of `run_demo` in a folder that is its own."""
     for recipe in recipes:
         folder = out / "checkpoints" / recipe
         if not folder.is_dir():
@@ -74,7 +97,7 @@ def run_demo(
                 model, recipe, folder, prompts=calibration, full=True, settings=settings, samples=SAMPLES, force=True
             )
     config = EvaluationConfig(
-        name="evaluation",
+        name=_RUN,
         model=str(model.resolve()),
         candidates={recipe: str((out / "checkpoints" / recipe).resolve()) for recipe in recipes},
         prompts=tuple(prompts),
@@ -92,20 +115,33 @@ def run_demo(
 
 def _claim(out: Path, request: Mapping[str, Any], *, force: bool) -> None:
     """Makes `out`, or finds it begun by the same request. Raises QuantError where something else is in it."""
-    if out.exists() and not out.is_dir():
-        raise QuantError(f"{out}: is a file; give --out a folder")
-    if out.is_dir() and any(out.iterdir()) and _request(out) != request:
-        if not force:
-            raise QuantError(f"{out}: already exists and is not of this demo; choose another --out, or --force")
-        if _request(out) is None:
-            raise QuantError(f"{out}: holds what no demo made, and is not replaced; choose another --out")
-        shutil.rmtree(out)
-    out.mkdir(parents=True, exist_ok=True)
-    write_json(out / _REQUEST, dict(request))
-
-
-def _request(out: Path) -> Any:
     try:
-        return json.loads((out / _REQUEST).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        if out.is_dir() and any(out.iterdir()) and _request(out) != request:
+            foreign = sorted(path.name for path in out.iterdir() if not _is_of_a_demo(path))
+            if _request(out) is None or foreign:
+                what = f"{shown(foreign[0])}, which" if foreign else "what"
+                raise QuantError(f"{out}: holds {what} no demo made, and is not replaced; choose another --out")
+            if not force:
+                raise QuantError(f"{out}: already exists and is not of this demo; choose another --out, or --force")
+            for path in out.iterdir():
+                if path.name != _REQUEST:  # the last to go: it says that the rest is a demo's
+                    shutil.rmtree(path) if path.is_dir() else path.unlink()
+        out.mkdir(parents=True, exist_ok=True)
+        write_json(out / _REQUEST, dict(request))
+    except OSError as error:
+        raise QuantError(f"{out}: cannot be written: {error.strerror}") from None
+
+
+def _is_of_a_demo(path: Path) -> bool:
+    if path.is_symlink():
+        return False
+    return path.name in (PAGE, RESULTS, _REQUEST, "checkpoints") or path.name.startswith(f"{_RUN}-")
+
+
+def _request(out: Path) -> dict[str, Any] | None:
+    """What a demo's folder is of; None where it is no demo's."""
+    try:
+        found = read_object(out / _REQUEST, QuantError)
+    except QuantError:
         return None
+    return found if {"model", "prompts", "recipes", "settings", "seed"} <= set(found) else None

@@ -13,7 +13,7 @@ import os
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from quant.errors import QuantError
@@ -36,18 +36,21 @@ def locked(path: Path, what: str, error: type[QuantError] = QuantError) -> Itera
         QuantError: of the class `error`: another process holds it (with its host, number and start), or the file
             system refuses or has no locks.
     """
-    handle = _acquired(path, what, error)
+    handle, holder = _acquired(path, what, error), os.getpid()
     try:
         yield
     finally:
-        path.unlink(missing_ok=True)  # before it is released: whoever waits for this file sees that it is gone
+        if os.getpid() == holder:  # and not a child that it forked, which an error ends
+            with suppress(OSError):  # a disk that is read-only by now; the file alone locks nothing
+                path.unlink(missing_ok=True)  # before it is released: whoever waits for this file sees that it is gone
         os.close(handle)
 
 
 def _acquired(path: Path, what: str, error: type[QuantError]) -> int:
     while True:
         try:
-            handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+            # Not through a link, which could lead to any file: this one is emptied.
+            handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
         except OSError as cause:
             raise error(f"{what}: cannot be written: {path}: {cause.strerror}") from None
         try:
@@ -62,9 +65,10 @@ def _acquired(path: Path, what: str, error: type[QuantError]) -> int:
                 ) from None
             raise error(f"{what}: another process is writing it{holder}; wait for it or choose another") from None
         if _is_current(handle, path):
-            os.truncate(handle, 0)
             started = time.strftime("%Y-%m-%d %H:%M:%S")
-            os.pwrite(handle, f"process {os.getpid()} on {socket.gethostname()}, since {started}\n".encode(), 0)
+            with suppress(OSError):  # a full disk still locks
+                os.truncate(handle, 0)
+                os.pwrite(handle, f"process {os.getpid()} on {socket.gethostname()}, since {started}\n".encode(), 0)
             return handle
         os.close(handle)  # its holder removed the file between our opening and our locking it
 

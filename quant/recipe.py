@@ -15,6 +15,7 @@ from quant.errors import RecipeError
 from quant.fields import is_number, load_yaml, mapping, strings, typed
 from quant.files import is_file
 from quant.patterns import check_pattern, check_work
+from quant.places import is_plain_name
 from quant.recipe_parts import Calibration, Group, KeepBudget, read_calibration, read_group, read_keep_budget
 from quant.text import cut, first_line, shown
 
@@ -97,6 +98,10 @@ class Recipe:
         if not is_number(edge) or not 0 <= edge <= 0.5:
             raise RecipeError(f"{name}: keep_edge_blocks is a share of the blocks from 0 to 0.5, got {shown(edge)}")
         components = fields.get("components")
+        if components is not None:
+            for component in strings(components, f"{name}: components"):
+                if not is_plain_name(component):
+                    raise RecipeError(f"{name}: components: {shown(component)} is not a plain folder name")
         found = cls(
             groups=tuple(read_group(group, f"{name}: groups[{i}]") for i, group in enumerate(groups)),
             summary=typed(fields.get("summary", ""), str, f"{name}: summary"),

@@ -11,6 +11,7 @@ from quant.errors import QuantError
 from quant.eval.runs.config import ORIGINAL
 from quant.eval.runs.files import write_text
 from quant.eval.runs.folder import RunFolder
+from quant.json_files import read_object
 
 CARD = "README.md"
 _MANIFEST = "quant_manifest.json"
@@ -82,15 +83,22 @@ def write_card(checkpoint: Path, text: str, *, mark: str, force: bool = False) -
         QuantError: there is a README.md without `mark`, so by someone else, and `force` is False.
     """
     path = checkpoint / CARD
-    if path.is_file() and mark not in path.read_text(encoding="utf-8") and not force:
-        raise QuantError(f"{path}: exists and was not written by this command; give --force to replace it")
     manifest = checkpoint / _MANIFEST
-    body = json.loads(manifest.read_text(encoding="utf-8")) if manifest.is_file() else {}
-    write_text(path, text)
-    if CARD in body.get("files", {}):
-        data = text.encode()
-        body["files"][CARD] = {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
-        write_text(manifest, json.dumps(body, indent=2, allow_nan=False) + "\n")
+    body = read_object(manifest, QuantError) if manifest.is_file() else {}
+    try:
+        if path.is_file() and mark.encode() not in path.read_bytes() and not force:
+            raise QuantError(f"{path}: exists and was not written by this command; give --force to replace it")
+        files = body.get("files")
+        listed = isinstance(files, dict) and files.pop(CARD, None) is not None
+        if listed:  # out of the list first: killed anywhere, the checkpoint still is what its manifest says
+            write_text(manifest, json.dumps(body, indent=2, allow_nan=False) + "\n")
+        write_text(path, text)
+        if listed:
+            data = text.encode()
+            body["files"][CARD] = {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+            write_text(manifest, json.dumps(body, indent=2, allow_nan=False) + "\n")
+    except OSError as error:
+        raise QuantError(f"{path}: cannot be written: {error.strerror}") from None
     return path
 
 

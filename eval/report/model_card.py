@@ -27,9 +27,10 @@ from quant.eval.report.words import (
     size,
 )
 from quant.eval.runs.config import shown
+from quant.places import CARD_MARK
 
 #: Stands in every card, so that one that was written by hand is not replaced.
-MARK = "<!-- written by `quant report --model-card` -->"
+MARK = CARD_MARK
 
 
 def model_card(recorded: Recorded, checkpoint: Path, candidate: str | None = None) -> str:

@@ -19,6 +19,8 @@ from quant.eval.runs.files import write_text
 #: A link to notebooks/quality_vs_latency.py: not a module, so nothing imports it and runs its cells.
 SOURCE = "quality_vs_latency.jupytext"
 _KERNEL = "quant-report"
+#: In what `render` writes, so that a file of another program is not replaced.
+_MARK = "quant report of a run"
 _MISSING = "the report needs the packages of `pip install 'quant-video[report]'`: {} is not installed"
 
 
@@ -37,7 +39,13 @@ def render(run: Path, *, out: Path | None = None) -> Path:
     """
     recorded = read(run)
     folder = run if out is None else out
-    folder.mkdir(parents=True, exist_ok=True)
+    page, executed = folder / "report.html", folder / "report.ipynb"
+    for path in (page, executed):
+        _check_ours(path, within_run=out is None)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise QuantError(f"{folder}: cannot be written: {error.strerror}") from None
     try:
         import jupytext
         import nbformat
@@ -47,10 +55,19 @@ def render(run: Path, *, out: Path | None = None) -> Path:
     text = resources.files("quant.eval.report").joinpath(SOURCE).read_text(encoding="utf-8")
     notebook = _executed(jupytext.reads(text, fmt="py:percent"), run)
     notebook.metadata["title"] = f"{recorded.body['conditions']['model']}: quality against latency"
-    write_text(folder / "report.ipynb", nbformat.writes(notebook))
-    page = folder / "report.html"
-    write_text(page, to_html(notebook))
+    notebook.metadata["written_by"] = _MARK
+    try:
+        write_text(executed, nbformat.writes(notebook))
+        write_text(page, to_html(notebook) + f"<!-- written by {_MARK} -->\n")
+    except OSError as error:
+        raise QuantError(f"{folder}: cannot be written: {error.strerror}") from None
     return page
+
+
+def _check_ours(path: Path, *, within_run: bool) -> None:
+    """Raises QuantError for a file that is not of this command; the folder of a run is all this program's."""
+    if not within_run and path.exists() and not (path.is_file() and _MARK.encode() in path.read_bytes()):
+        raise QuantError(f"{path}: exists and was not written by this command; choose another --out")
 
 
 def to_html(notebook: Any) -> str:

@@ -15,6 +15,8 @@ _WORST = 12
 _LETTER, _TITLE_LETTER = 6.6, 8.2
 _LIGHT, _DEEP = (240, 244, 250), (140, 22, 60)
 PAPER = "<rect width='100%' height='100%' fill='white'/>"
+#: Stands in every picture.
+CAPTION = "Change of the prediction when one part alone is quantized"
 _FONT = "font-family='system-ui, sans-serif' font-size='11'"
 
 
@@ -44,7 +46,7 @@ def sensitivity_svg(found: quant.Sensitivity, *, themed: bool = False) -> str:
         f"<svg xmlns='http://www.w3.org/2000/svg' width='{right + 20}' height='{bottom}' {_FONT}>"
         f"{'' if themed else PAPER}"
         f"<text x='12' y='24' font-size='14' font-weight='600'>{escape(title)}</text>"
-        f"<text x='12' y='42' {draw.soft}>Change of the prediction when one part alone is quantized</text>"
+        f"<text x='12' y='42' {draw.soft}>{CAPTION}</text>"
         f"{''.join(parts)}</svg>\n"
     )
 

@@ -1,20 +1,23 @@
 """A calibration's memory on disk: statistics after each prompt, so that a run which was killed goes on.
 
-A hidden file beside the folder to be made, in safetensors, replaced in one step. It is of use to the same run only:
-its key says which recipe, model, prompts and settings it belongs to, and any other run starts from nothing.
+A file in safetensors, replaced in one step. It is of use to the same run only: its key says which recipe, model,
+prompts and settings it belongs to, and any other run starts from nothing. It is about one pass over the prompts: that
+of the next pass takes its place, and until then some of this pass may be solved already (`quant.workflows.shelf`).
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from quant.errors import CalibrationError, QuantError
+from quant.errors import CalibrationError
+from quant.places import reason, sync
 
 State = dict[str, torch.Tensor]
 
@@ -39,8 +42,13 @@ class Journal:
         """From now on it is about this part of the run; the file of another part counts as absent."""
         self._part, self.done = part, 0
 
-    def load(self) -> State | None:
-        """The state of a killed run with the same key and part, or None: no file, another run's, or a damaged one."""
+    def load(self, wanted: Iterable[str] = ()) -> State | None:
+        """The state of a killed run with the same key and part, or None: no file, another run's, or a damaged one.
+
+        Args:
+            wanted: what the state must hold to be of use. A run that went on with the layers which were left writes
+                their state only; if the solution of another is lost then, the prompts have to be run again.
+        """
         if not self._path.is_file():
             return None
         try:
@@ -49,9 +57,12 @@ class Journal:
                 if described.get("key") != self._key or described.get("part", "") != self._part:
                     return None
                 state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-                self.done = int(described["done"])
+                done = int(described["done"])
         except (SafetensorError, OSError, ValueError, KeyError):
             return None
+        if not set(wanted) <= set(state):
+            return None
+        self.done = done
         return state
 
     def watch(self, snapshot: Callable[[], State]) -> None:
@@ -71,18 +82,12 @@ class Journal:
             save_file(
                 self._snapshot(), self._unfinished, metadata={"key": self._key, "part": self._part, "done": str(count)}
             )
+            sync(self._unfinished)
             self._unfinished.replace(self._path)
         except (OSError, SafetensorError) as error:
+            with suppress(OSError):
+                self._unfinished.unlink(missing_ok=True)
             raise CalibrationError(
-                f"{self._path}: cannot be written, and holds what a killed run needs: {error}"
+                f"{self._path}: cannot be written, and holds what a killed run needs: {reason(error)}"
             ) from None
         self._written = time.monotonic()
-
-    def __enter__(self) -> Journal:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        """Removes the file of a run that is over, or that would fail again; one that was interrupted keeps it."""
-        if kind is None or issubclass(kind, QuantError):
-            self._path.unlink(missing_ok=True)
-            self._unfinished.unlink(missing_ok=True)

@@ -129,6 +129,7 @@ class _Probe:
         self._calls = 0
         self._weights = weights
         self._earlier: list[tuple[Any, torch.Tensor]] = []
+        self._restored: State | None = None
 
     def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         given: torch.Tensor = args[0] if args else kwargs["input"]
@@ -138,9 +139,8 @@ class _Probe:
         rows = given.detach().reshape(-1, given.shape[-1])
         if not torch.isfinite(rows).all():
             raise InputError(self.name, "NaN" if torch.isnan(rows).any() else "Inf", f"in its call {self._calls}")
-        for calibrator, amax in self._earlier:  # a maximum is as good as all the values it is the maximum of
-            calibrator.collect(amax.to(rows))
-        self._earlier.clear()
+        self._take_earlier(rows)
+        self._restored = None
         for calibrator in (self.tensor_range, self.channel_range):
             if calibrator is not None:
                 calibrator.collect(rows)
@@ -152,10 +152,18 @@ class _Probe:
             self.sizes.add(rows)
         self.seen_rows += rows.shape[0]
 
+    def _take_earlier(self, like: torch.Tensor) -> None:
+        """Takes the ranges of a killed run into account: a maximum is as good as all the values it is that of."""
+        for calibrator, amax in self._earlier:
+            calibrator.collect(amax.to(like))
+        self._earlier.clear()
+
     def state(self) -> State:
-        """Everything seen so far; empty before the first call."""
+        """Everything seen so far."""
+        if self._restored is not None:  # no call since
+            return self._restored
         if not self.seen_rows:
-            return {}
+            return {"seen": torch.tensor(0)}
         found = self.result()
         ranges = {"amax": found.amax, "channel_amax": found.channel_amax}
         state = {name: value for name, value in ranges.items() if value is not None}
@@ -170,9 +178,9 @@ class _Probe:
 
     def restore(self, state: State) -> None:
         """Goes on from what `state` returned."""
-        if not state:
+        if not state or not int(state["seen"]):
             return
-        self.seen_rows = int(state["seen"])
+        self._restored, self.seen_rows = state, int(state["seen"])
         for calibrator, name in ((self.tensor_range, "amax"), (self.channel_range, "channel_amax")):
             if calibrator is not None:
                 self._earlier.append((calibrator, state[name].reshape(1, -1)))
@@ -189,6 +197,9 @@ class _Probe:
             raise CalibrationError(
                 f"layer '{self.name}' was never run, so its range is unknown; give prompts that reach it or 'ignore' it"
             )
+
+        if self._earlier:  # no call since: all prompts had been run before
+            self._take_earlier(self._earlier[0][1])
 
         def amax(calibrator: Any) -> torch.Tensor | None:
             return None if calibrator is None else calibrator.compute_amax().detach().float().cpu().reshape(-1)
@@ -265,7 +276,7 @@ _SEPARATOR = "|"  # in no layer's name
 
 
 def _resume(probes: Mapping[str, _Probe], journal: Journal) -> None:
-    state = journal.load() or {}
+    state = journal.load(f"{name}{_SEPARATOR}seen" for name in probes) or {}
     for name, probe in probes.items():
         own = f"{name}{_SEPARATOR}"
         probe.restore({key.removeprefix(own): value for key, value in state.items() if key.startswith(own)})

@@ -1,120 +1,294 @@
-"""Folders that are complete or do not exist: written as a hidden sibling, then renamed into place."""
+"""Folders that are complete or do not exist: written in a hidden sibling, under a lock, then renamed into place.
+
+Two names beside OUT belong to the one process that makes it:
+
+    .OUT.lock     its lock, from before the first look at OUT until the end; a killed process holds none
+    .OUT.quant/   as long as OUT is not finished:
+        new/      what becomes OUT; it is there from the beginning of a run until the rename, and so says that the run
+                  is not finished
+        old/      the folder that --force replaces, between the two renames
+        run.json, journal.safetensors, solved/   what a calibration has done (quant.workflows.calibrating)
+
+A run can be killed at any moment. The next one for the same OUT takes the lock, and what it then finds says how far the
+killed one came:
+
+    new/, and perhaps journal and solved/   it was working or writing: new/ is emptied; what was done is used where
+                                            run.json has the key of the same run, else dropped
+    old/, new/ and no OUT                   it stopped between the renames: old/ becomes OUT again, then as above
+    no new/                                 it had finished: OUT is the new folder, and .OUT.quant is removed
+
+An error or an interrupt ends a run in the first of these states too, and leaves .OUT.quant only where something was
+done that the next run can use.
+"""
 
 from __future__ import annotations
 
+import errno
+import json
 import os
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
+from quant.checkpoint.manifest import FILE_NAME, read_manifest
 from quant.errors import CheckpointError
+from quant.json_files import read_object
+from quant.locks import locked
+from quant.places import CARD_MARK, check_folder_place, reason, sync
+from quant.text import shown
+
+#: What rename(2) says where something stands in the way.
+_IN_THE_WAY = (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR, errno.EISDIR)
 
 
 def check_free(out: Path, *, force: bool) -> None:
-    """Refuses an output folder that is in the way, before any work is done.
-
-    First it removes what killed runs left beside `out`, and puts back the folder that one of them had moved aside.
+    """Refuses an output folder that is in the way. Changes nothing.
 
     Raises:
-        CheckpointError: it exists and `force` is not set, or it is a file.
+        CheckpointError: there is something other than an empty folder, and `force` is not set or this program did not
+            make it; or no folder can be there.
     """
+    place = check_folder_place(out, CheckpointError)
     try:
-        _remove_abandoned(out)
+        if not place.is_dir() or not any(place.iterdir()):
+            return
+        foreign = _foreign(place)
     except OSError as error:
-        raise CheckpointError(f"{out}: cannot be written: {error.strerror}") from None
-    if out.exists() and not out.is_dir():
-        raise CheckpointError(f"{out}: is a file; give --out a folder that does not exist yet")
-    if out.is_dir() and any(out.iterdir()) and not force:
+        raise CheckpointError(f"{out}: cannot be read: {reason(error)}") from None
+    if foreign is not None:
+        raise CheckpointError(f"{out}: already exists and {foreign}; choose another --out, or move it away yourself")
+    if not force:
         raise CheckpointError(f"{out}: already exists; choose another --out, or replace it with --force")
+
+
+@dataclass(frozen=True)
+class OutputFolder:
+    """A folder that only this process makes, and what a killed run for it has left.
+
+    Attributes:
+        out: as the user named it.
+        place: where it is.
+        hidden: its sibling.
+        force: whether a checkpoint there may be replaced.
+    """
+
+    out: Path
+    place: Path
+    hidden: Path
+    force: bool
+
+    @property
+    def journal(self) -> Path:
+        return self.hidden / "journal.safetensors"
+
+    @property
+    def solved(self) -> Path:
+        return self.hidden / "solved"
+
+    @property
+    def keeps_work(self) -> bool:
+        """Whether there is something that the next run can use."""
+        return self.journal.exists() or any(self.solved.glob("*.safetensors"))
+
+    def claim(self, run: Mapping[str, str]) -> list[str]:
+        """Says whose work is kept here from now on, and drops what another run has left.
+
+        Args:
+            run: what the work depends on: a hash of each part, by the part's name, and of all of them, "key".
+
+        Returns:
+            the parts in which the dropped run differs; empty where nothing was dropped.
+
+        Raises:
+            CheckpointError: the disk refuses.
+        """
+        note = self.hidden / "run.json"
+        try:
+            before: Mapping[str, object] = read_object(note)
+        except CheckpointError:
+            before = {}
+        if before == run:
+            return []
+        dropped = self.keeps_work
+        try:
+            self.journal.unlink(missing_ok=True)
+            _remove(self.solved)
+            unfinished = note.with_name(f"{note.name}.tmp")
+            unfinished.write_text(json.dumps(dict(run)), encoding="utf-8")
+            unfinished.replace(note)
+        except OSError as error:
+            raise CheckpointError(f"{self.out}: cannot be written: {reason(error)}") from None
+        return [part for part in run if before.get(part) != run[part] and part != "key"] if dropped else []
+
+    @contextmanager
+    def new(self) -> Iterator[Path]:
+        """Gives an empty folder to write into, which becomes `out` when the block ends without an error.
+
+        A reader of `out` sees the old folder or the whole new one.
+
+        Raises:
+            CheckpointError: the disk refuses, or something else was put there meanwhile.
+        """
+        try:
+            yield self._new
+            _sync_tree(self._new)
+            self._put_into_place()
+        except OSError as error:
+            name = error.filename if isinstance(error.filename, str) else str(self.place)
+            where = self.out if Path(name).is_relative_to(self.place.parent) else name
+            raise CheckpointError(f"{where}: cannot be written: {reason(error)}") from error
+
+    @property
+    def _new(self) -> Path:
+        return self.hidden / "new"
+
+    @property
+    def _old(self) -> Path:
+        return self.hidden / "old"
+
+    def _put_into_place(self) -> None:
+        """A folder cannot be exchanged in one step, so the old one steps aside. Nothing is ever renamed over."""
+        check_free(self.out, force=self.force)
+        if self.place.is_dir() and any(self.place.iterdir()):
+            self.place.rename(self._old)
+            sync(self.hidden)
+        try:
+            self._new.rename(self.place)
+        except OSError as error:
+            if self._old.exists():
+                self._old.rename(self.place)
+            if error.errno in _IN_THE_WAY:
+                raise CheckpointError(f"{self.out}: appeared meanwhile; choose another --out") from None
+            raise
+        sync(self.place.parent)
+
+    def _recover(self) -> None:
+        """Brings what a killed run left into a state to start from."""
+        try:
+            if self.hidden.is_symlink():
+                raise CheckpointError(f"{self.hidden}: is a link; remove it")
+            if self.hidden.is_dir() and not self._new.is_dir():
+                self._remove_hidden()
+            if self._old.exists():
+                if os.path.lexists(self.place):
+                    raise CheckpointError(
+                        f"{self.out}: was made by another program after a killed run had moved its old content to "
+                        f"{self._old}; move one of them away"
+                    )
+                self._old.rename(self.place)
+            self._new.mkdir(parents=True, exist_ok=True)
+            _empty(self._new)
+        except OSError as error:
+            raise CheckpointError(f"{self.out}: cannot be written: {reason(error)}") from None
+
+    def _leave(self) -> None:
+        """Removes all that no later run can use. A disk that refuses even this is no reason for another error."""
+        with suppress(OSError):
+            if not self._new.is_dir() or not (self.keeps_work or self._old.exists()):
+                self._remove_hidden()
+            else:
+                _empty(self._new)
+
+    def _remove_hidden(self) -> None:
+        """Removes what this program puts there, and nothing else."""
+        for path in (self._new, self._old, self.solved):
+            _remove(path)
+        for path in (self.journal, self.hidden / "run.json"):
+            path.unlink(missing_ok=True)
+            path.with_name(f"{path.name}.tmp").unlink(missing_ok=True)
+        with suppress(OSError):
+            self.hidden.rmdir()
+
+
+@contextmanager
+def holding(out: Path, *, force: bool) -> Iterator[OutputFolder]:
+    """Holds an output folder for as long as its content is worked out. Another process for it is refused at once.
+
+    Raises:
+        CheckpointError: as `check_free`; another process holds it; or the disk refuses.
+    """
+    place = check_folder_place(out, CheckpointError)
+    made = _make_parents(out, place.parent)
+    folder = OutputFolder(out, place, place.with_name(f".{place.name}.quant"), force)
+    try:
+        with locked(place.with_name(f".{place.name}.lock"), str(out), CheckpointError):
+            holder = os.getpid()
+            try:
+                folder._recover()
+                check_free(out, force=force)
+                yield folder
+            finally:
+                if os.getpid() == holder:  # and not a child that it forked, which an error ends
+                    folder._leave()
+    finally:
+        for parent in reversed(made):
+            with suppress(OSError):  # it is not empty: that is how it should be
+                parent.rmdir()
 
 
 @contextmanager
 def new_folder(out: Path, *, force: bool) -> Iterator[Path]:
     """Gives an empty folder to write into, which becomes `out` when the block ends without an error.
 
-    A reader of `out` sees the old folder or the whole new one. What a killed run left behind is removed by the
-    next run for the same `out`.
-
     Raises:
-        CheckpointError: as `check_free`, or the disk refuses.
+        CheckpointError: as `holding` and `OutputFolder.new`.
     """
-    check_free(out, force=force)
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        work = out.parent / f".{out.name}.tmp-{os.getpid()}"
-        work.mkdir()
-    except OSError as error:
-        raise CheckpointError(f"{out}: cannot be written: {error.strerror}") from None
-    try:
+    with holding(out, force=force) as folder, folder.new() as work:
         yield work
-        _sync_tree(work)
-        _rename(work, out)
-    except OSError as error:
-        raise CheckpointError(f"{out}: cannot be written: {error.strerror or error}") from error
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
 
 
-def _rename(work: Path, out: Path) -> None:
-    """Puts `work` in the place of `out`. A folder cannot be exchanged in one step, so the old one steps aside."""
-    old = out.parent / f".{out.name}.old-{os.getpid()}"
-    if out.exists():
-        out.rename(old)
+def _foreign(place: Path) -> str | None:
+    """Why a folder is not one that this program made, all of it; None where it is."""
     try:
-        work.rename(out)
-    except OSError:
-        if old.exists():
-            old.rename(out)
-        raise
-    _sync(out.parent)
-    _remove(old)
+        manifest = read_manifest(place)
+    except CheckpointError as error:
+        return f"its manifest cannot be read ({error})"
+    if manifest is None:
+        return f"was not made by this program (it has no {FILE_NAME})"
+    for folder, folders, files in os.walk(place, onerror=_refuse):
+        links = [name for name in folders if (Path(folder) / name).is_symlink()]
+        for name in [*files, *links]:
+            path = Path(folder) / name
+            inside = path.relative_to(place).as_posix()
+            if inside not in manifest["files"] and inside != FILE_NAME and not _is_our_card(path, inside):
+                return f"holds {shown(inside)}, which is no part of the checkpoint there"
+    return None
 
 
-def _remove_abandoned(out: Path) -> None:
-    """Removes siblings of runs that are no longer alive; puts an old folder back that such a run had moved aside."""
-    if not out.parent.is_dir():
-        return
-    for kind in ("old", "tmp"):
-        prefix = f".{out.name}.{kind}-"
-        for path in [path for path in out.parent.iterdir() if path.name.startswith(prefix)]:
-            pid = path.name.removeprefix(prefix)
-            if not pid.isdecimal() or _alive(int(pid)):
-                continue
-            if kind == "old" and not out.exists():
-                path.rename(out)
-            else:
-                _remove(path)
+def _refuse(error: OSError) -> None:
+    raise error
+
+
+def _is_our_card(path: Path, inside: str) -> bool:
+    return inside == "README.md" and CARD_MARK.encode() in path.read_bytes()
+
+
+def _make_parents(out: Path, folder: Path) -> list[Path]:
+    """Makes a folder and those above it; returns those that were not there, the outermost first."""
+    missing = [path for path in (folder, *folder.parents) if not path.is_dir()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CheckpointError(f"{out}: cannot be written: {reason(error)}") from None
+    return missing[::-1]
 
 
 def _remove(path: Path) -> None:
-    if path.is_symlink():
-        path.unlink(missing_ok=True)
-    else:
-        shutil.rmtree(path, ignore_errors=True)
+    """Removes a folder, if it is there. Raises OSError where one remains."""
+    if path.is_dir():
+        shutil.rmtree(path)
 
 
-def _alive(pid: int) -> bool:
-    """Whether another process has this id. Our own id is that of an earlier run: a container counts from 1 again."""
-    if pid == os.getpid():
-        return False
-    try:
-        os.kill(pid, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except PermissionError:
-        return True
-    return True
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+def _empty(folder: Path) -> None:
+    for path in folder.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
 
 
 def _sync_tree(root: Path) -> None:
     for path in [*root.rglob("*"), root]:
-        _sync(path)
+        sync(path)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -50,7 +53,7 @@ if TYPE_CHECKING:
     "--keep-as", metavar="SCHEME", help="With --keep-budget: give those layers this scheme, such as W8A8, instead."
 )
 @click.option("--full", is_flag=True, help="Write a complete pipeline folder: copy all other components too.")
-@click.option("--force", is_flag=True, help="Replace DIR if it exists.")
+@click.option("--force", is_flag=True, help="Replace DIR if it is a checkpoint of this program.")
 @click.option(
     "--dtype",
     type=click.Choice(["bfloat16", "float16", "float32"]),
@@ -112,22 +115,23 @@ def calibrate(
     import quant
     from quant.cli.tables import component_table
 
-    made = quant.calibrate(
-        model,
-        recipe,
-        out,
-        prompts=prompts,
-        full=full,
-        force=force,
-        settings=given_settings(generation),
-        dtype=getattr(torch, dtype),
-        device=device,
-        samples=samples,
-        seed=seed,
-        keep_budget=_keep(keep_budget, keep_as),
-        max_shard_bytes=shard_size,
-        progress=not quiet,
-    )
+    with _notes():
+        made = quant.calibrate(
+            model,
+            recipe,
+            out,
+            prompts=prompts,
+            full=full,
+            force=force,
+            settings=given_settings(generation),
+            dtype=getattr(torch, dtype),
+            device=device,
+            samples=samples,
+            seed=seed,
+            keep_budget=_keep(keep_budget, keep_as),
+            max_shard_bytes=shard_size,
+            progress=not quiet,
+        )
     if not quiet:
         for component in quant.inspect(out).components:
             click.echo(component_table(component))
@@ -135,6 +139,22 @@ def calibrate(
     if prompts is not None and not made.used_prompts:
         click.echo(f"note: {made.recipe.name} needs no data; {prompts} was not used")
     click.echo(f"wrote {out}; look into it with: quant inspect {out}")
+
+
+@contextmanager
+def _notes() -> Iterator[None]:
+    """Shows what `quant.calibrate` warns of as a line of this command, and others' warnings as before."""
+    with warnings.catch_warnings():
+        others = warnings.showwarning
+
+        def show(message: Warning | str, category: type[Warning], filename: str, *rest: Any) -> None:
+            if filename == __file__:
+                click.echo(f"note: {message}", err=True)
+            else:
+                others(message, category, filename, *rest)
+
+        warnings.showwarning = show  # type: ignore[assignment]
+        yield
 
 
 def _keep(budget: float | None, scheme: str | None) -> KeepBudget | None:

@@ -5,8 +5,11 @@ from __future__ import annotations
 import errno
 import io
 import os
+import signal
 import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import IO, Any
 
 import click
@@ -40,6 +43,16 @@ class _Interrupt(click.ClickException):
         click.echo(f"\n{self.format_message()}", file=file, err=True)
 
 
+class _Stop(_Interrupt):
+    """The same for SIGTERM."""
+
+    exit_code = 143
+
+
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM, which ends a command as Ctrl-C does: with what was done kept."""
+
+
 class _Group(click.Group):
     """Turns the library's errors into one line; anything else is a defect and keeps its traceback."""
 
@@ -52,9 +65,11 @@ class _Group(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
-            return super().invoke(ctx)
+            with _terminations():
+                return super().invoke(ctx)
         except KeyboardInterrupt as stop:
-            raise _Interrupt(str(stop) or "interrupted") from None
+            kind = _Stop if isinstance(stop, _Terminated) else _Interrupt
+            raise kind(str(stop) or "interrupted") from None  # commands that can say how to go on do so
         except (QuantError, KernelError) as error:
             raise _Failure(printable(cut(str(error), MESSAGE))) from error
         except OSError as error:
@@ -75,6 +90,25 @@ def _memory_lacking(error: Exception) -> str | None:
     from quant.devices import memory_lacking
 
     return memory_lacking(error)
+
+
+@contextmanager
+def _terminations() -> Iterator[None]:
+    """While a command runs, SIGTERM is raised where Python is; twice, it ends the process at once."""
+
+    def stop(*_: object) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        raise _Terminated
+
+    try:
+        before = signal.signal(signal.SIGTERM, stop)
+    except ValueError:  # not in the main thread: it is the program's around us to say
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @click.group(

@@ -62,7 +62,7 @@ _SHOWN = 20
     metavar="NAME",
     help="Where it runs.  [default: cuda where there is one, else cpu]",
 )
-@click.option("--force", is_flag=True, help="Replace FILE if it exists.")
+@click.option("--force", is_flag=True, help="Replace FILE if this command wrote it.")
 @click.option("--quiet", is_flag=True, help="No progress bars.")
 def sensitivity(
     model: str,
@@ -95,32 +95,60 @@ def sensitivity(
     import quant
     from quant.errors import QuantError
     from quant.eval.report.sensitivity import sensitivity_svg
+    from quant.places import check_apart, file_to_write
 
     picture = out.with_suffix(".svg")
-    for path in (out, picture):
-        if path.exists() and not force:
-            raise QuantError(f"{path}: exists; give --force to replace it, or another --out")
-        if not path.parent.is_dir():
-            raise QuantError(f"{path.parent}: no such folder")
     if picture == out:
         raise QuantError(f"{out}: is the JSON file; the picture takes the name with .svg")
-    found = quant.measure_sensitivity(
-        model,
-        recipe,
-        prompts,
-        by=by,
-        runs=runs,
-        steps=measured_steps,
-        settings=given_settings(generation),
-        samples=samples,
-        device=device,
-        progress=not quiet,
-    )
-    out.write_text(found.to_json(), encoding="utf-8")
-    picture.write_text(sensitivity_svg(found), encoding="utf-8")
-    for line in _table(found):
-        click.echo(line)
+    for path in (out, picture):
+        check_apart(path, [Path(model)])
+    with file_to_write(out) as write, file_to_write(picture) as draw:
+        for path, ours in ((out, _is_measured), (picture, _is_drawn)):
+            if not path.exists():
+                continue
+            if not ours(path):
+                raise QuantError(f"{path}: exists and was not written by this command; choose another --out")
+            if not force:
+                raise QuantError(f"{path}: exists; give --force to replace it, or another --out")
+        try:
+            found = quant.measure_sensitivity(
+                model,
+                recipe,
+                prompts,
+                by=by,
+                runs=runs,
+                steps=measured_steps,
+                settings=given_settings(generation),
+                samples=samples,
+                device=device,
+                progress=not quiet,
+            )
+        except KeyboardInterrupt as stop:
+            raise type(stop)("interrupted; nothing was written: the same command starts anew") from None
+        for line in _table(found):  # before it is written: should the disk be full by now, this is not lost
+            click.echo(line)
+        write(found.to_json())
+        draw(sensitivity_svg(found))
     click.echo(f"\nwrote {out} and {picture}")
+
+
+def _is_measured(path: Path) -> bool:
+    from quant.workflows.sensitivity import Sensitivity
+
+    try:
+        Sensitivity.from_json(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return False
+    return True
+
+
+def _is_drawn(path: Path) -> bool:
+    from quant.eval.report.sensitivity import CAPTION
+
+    try:
+        return CAPTION in path.read_text(encoding="utf-8")
+    except (OSError, ValueError):
+        return False
 
 
 def _table(found: Sensitivity) -> list[str]:

@@ -1,9 +1,25 @@
-"""`quant.calibrate`: a model and a recipe become a checkpoint folder."""
+"""`quant.calibrate`: a model and a recipe become a checkpoint folder.
+
+What is on disk in each phase, all of it in the hidden folder that `quant.checkpoint.folder` describes, and what a run
+that finds it does:
+
+1. Everything small is checked: names, places, what is copied, room on the disk. Nothing is left by a refusal.
+2. A pass over the prompts: `journal.safetensors` holds the statistics after a prompt, by the number of the pass. The
+   next run goes on after that prompt.
+3. The pass is solved, input by input: each solution in `solved/` is whole or absent, and the journal stays as it was
+   after its last writing. The next run loads what is solved, and restores the statistics of the other inputs from the
+   journal; where all prompts were run, none is run again. If the journal lacks an input that is not solved, for a file
+   was damaged, the pass starts anew.
+   Phases 2 and 3 repeat until all passes are done; a pass that is solved whole is skipped.
+4. The checkpoint is written into `new/`. The next run starts with this phase, for all is solved.
+5. The original is compared with what it was at the beginning, and the folder is renamed into place.
+
+`run.json` says what all this depends on. A run that differs in any of it drops what is there, and says so.
+"""
 
 from __future__ import annotations
 
-import hashlib
-import json
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,24 +27,30 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from quant.calibration.journal import Journal
-from quant.checkpoint.folder import check_free, new_folder
+from quant.checkpoint.folder import OutputFolder, check_free, holding
 from quant.checkpoint.manifest import write_manifest
 from quant.checkpoint.shards import WEIGHTS, TensorPlan
+from quant.errors import CheckpointError, QuantError
 from quant.json_files import read_object
 from quant.models.generation import GenerationSettings
+from quant.places import check_apart
 from quant.recipe import Recipe
 from quant.recipe_parts import KeepBudget
 from quant.workflows.component import plan_component, write_component
+from quant.workflows.copying import copy_files, files_to_copy, places_of
 from quant.workflows.keeping import apply_budget
 from quant.workflows.preparing import Prepared, prepare
+from quant.workflows.room import check_room
 from quant.workflows.sensitivity import Sensitivity, check_measurable
 from quant.workflows.shelf import Shelf
 from quant.workflows.skeleton import skeleton
+from quant.workflows.snapshot import Snapshot, run_of
 from quant.workflows.solved import Solved, solve_models
 from quant.workflows.solving import Forward
-from quant.workflows.sources import Source, copy_rest
+from quant.workflows.sources import Source
 from quant.workflows.weights import of_files, of_model
 
 #: Beside the manifest of a checkpoint some of whose layers were kept for what was measured of them.
@@ -89,65 +111,95 @@ def calibrate(
         progress: bars on stderr.
 
     A calibration that is killed goes on after its last written prompt when the same call is made again; layers that
-    were solved are not solved again.
+    were solved are not solved again. One that fails, for the disk is full, goes on likewise. A warning says where what
+    an interrupted run had done is dropped, because this one is about something else.
 
     Raises:
-        QuantError: wrong input, each in one line; nothing is left at `out` then.
+        QuantError: wrong input, each in one line; what was at `out` is there as before.
+        KeyboardInterrupt: with what can be done then.
     """
     out = Path(out)
+    check_apart(out, [Path(model)], CheckpointError)
     check_free(out, force=force)
     start = prepare(
         model, recipe, prompts=prompts, settings=settings, samples=samples, seed=seed, keep_budget=keep_budget
     )
-    source, texts = start.source, start.prompts
-    forward: Forward | None = None
-    pipe = None
-    key = _key(start, dtype)
-    journal = Journal(out.parent / f".{out.name}.calibration.safetensors", key)
-    shelf = Shelf(out.parent / f".{out.name}.solved", key)
-    if texts is not None:
-        pipe, models = start.load(dtype, device)
-        if start.recipe.keep_budget is not None:
-            check_measurable(models)
-        tensors = {name: of_model(module) for name, module in models.items()}
-        forward = start.runner(pipe, progress, journal)
-    else:
-        models = {name: skeleton(source.component_folder(name)) for name in start.components}
-        tensors = {name: of_files(model, source.component_folder(name), dtype) for name, model in models.items()}
-    with journal, shelf:
-        solved = solve_models(models, start.recipe, forward, texts, start.settings, journal, shelf)
-        found: Sensitivity | None = None
-        if start.recipe.keep_budget is not None:
-            assert texts is not None
-            solved, found = apply_budget(solved, pipe, source.name, texts, progress)
-        with new_folder(out, force=force) as work:
-            layers = _write(work, source, solved, tensors, _Writing(dtype, full, max_shard_bytes, progress))
-            if found is not None:
-                (work / SENSITIVITY).write_text(found.to_json(), encoding="utf-8")
-    return Calibrated(out, solved.recipe, layers, len(texts or ()))
+    check_apart(out, places_of(start.source), CheckpointError)
+    snapshot = Snapshot.of(start.source)
+    copied = files_to_copy(start.source, start.components) if full else {}
+    how = _Writing(dtype, copied, max_shard_bytes, progress)
+    with holding(out, force=force) as folder, _kept(folder):
+        skeletons = {name: skeleton(start.source.component_folder(name)) for name in start.components}
+        check_room(folder, skeletons, start.recipe, dtype, copied.values())
+        run = run_of(start, snapshot, dtype)
+        differs = folder.claim(run)
+        if differs:
+            warnings.warn(
+                f"{out}: an interrupted run had another {' and '.join(differs)}; what it had done is dropped",
+                stacklevel=2,
+            )
+        return _calibrated(folder, start, skeletons, device, run["key"], snapshot, how)
 
 
-def _key(start: Prepared, dtype: torch.dtype) -> str:
-    """Of everything that statistics and solutions depend on."""
-    source = start.source
-    files = [
-        (path.relative_to(source.folder).as_posix(), path.stat().st_size, path.stat().st_mtime_ns)
-        for path in sorted(source.folder.rglob("*"))
-        if path.is_file()
-    ]
-    run = [start.recipe.sha256, start.prompts or [], start.settings.given()]
-    known = [*run, str(dtype), str(source.folder.resolve()), files]
-    return hashlib.sha256(json.dumps(known).encode()).hexdigest()
+@contextmanager
+def _kept(folder: OutputFolder) -> Iterator[None]:
+    """Says with an error or an interrupt whether the next run goes on where this one stopped."""
+    try:
+        yield
+    except KeyboardInterrupt as stop:
+        done = "what was done is kept: the same command goes on" if folder.keeps_work else "nothing was done yet"
+        raise type(stop)(f"interrupted; {done}") from None
+    except QuantError as error:
+        if not folder.keeps_work:
+            raise
+        raise type(error)(f"{error}; what was done is kept: the same command goes on") from error
 
 
 @dataclass(frozen=True)
 class _Writing:
-    """How a checkpoint is written; see `calibrate`."""
+    """How a checkpoint is written; see `calibrate`. `copied` are files of the original, by their path in it."""
 
     dtype: torch.dtype
-    full: bool
+    copied: Mapping[str, Path]
     max_shard_bytes: int
     progress: bool
+
+
+def _calibrated(
+    folder: OutputFolder,
+    start: Prepared,
+    skeletons: Mapping[str, nn.Module],
+    device: str | None,
+    key: str,
+    snapshot: Snapshot,
+    how: _Writing,
+) -> Calibrated:
+    """Does the work of `calibrate`."""
+    source, texts = start.source, start.prompts
+    forward: Forward | None = None
+    pipe = None
+    journal, shelf = Journal(folder.journal, key), Shelf(folder.solved, key)
+    if texts is not None:
+        pipe, models = start.load(how.dtype, device)
+        if start.recipe.keep_budget is not None:
+            check_measurable(models)
+        tensors = {name: of_model(module) for name, module in models.items()}
+        forward = start.runner(pipe, how.progress, journal)
+    else:
+        models = dict(skeletons)
+        tensors = {name: of_files(model, source.component_folder(name), how.dtype) for name, model in models.items()}
+    solved = solve_models(models, start.recipe, forward, texts, start.settings, journal, shelf)
+    found: Sensitivity | None = None
+    if start.recipe.keep_budget is not None:
+        assert texts is not None
+        solved, found = apply_budget(solved, pipe, source.name, texts, how.progress)
+    snapshot.check()
+    with folder.new() as work:
+        layers = _write(work, source, solved, tensors, how)
+        if found is not None:
+            (work / SENSITIVITY).write_text(found.to_json(), encoding="utf-8")
+        snapshot.check()
+    return Calibrated(folder.out, solved.recipe, layers, len(texts or ()))
 
 
 _Tensors = Mapping[str, Mapping[str, TensorPlan]]
@@ -172,8 +224,7 @@ def _write(
             )
         hashes.update({(Path(place) / file).as_posix(): digest for file, digest in written.items()})
         records[place] = solved.records(name, errors)
-    if how.full:
-        copy_rest(source, list(solved.models), work)
+    copy_files(how.copied, work)
     (work / "recipe.yaml").write_text(_yaml(solved.recipe), encoding="utf-8")
     write_manifest(work, {**solved.provenance(source.name), "layers": records}, hashes)
     return records

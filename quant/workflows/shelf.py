@@ -1,14 +1,14 @@
 """Solutions on disk while a calibration goes on: memory stays bounded, and a killed run keeps what it had solved.
 
-A hidden folder beside the one to be made, with a safetensors file for each input and what its layers became. Weights
-lie there as codes where they are on a grid, and are read back when the checkpoint is written.
+A folder with a safetensors file for each input and what its layers became, whole or absent. Weights lie there as codes
+where they are on a grid, and are read back when the checkpoint is written.
 """
 
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -16,10 +16,11 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from quant.errors import CalibrationError, QuantError
+from quant.errors import CalibrationError
 from quant.json_files import text_of
 from quant.packing.grid import Grid
 from quant.packing.linear import LowRank
+from quant.places import reason, sync
 from quant.recipe_parts import Group
 from quant.workflows.solution import Solution
 
@@ -63,26 +64,21 @@ class Shelf:
         for i, solution in enumerate(solutions):  # copies: layers that read one input share a factor
             tensors.update({f"{i}.{name}": tensor.clone().contiguous() for name, tensor in _tensors(solution).items()})
         path = self._path(number)
+        unfinished = path.with_suffix(".tmp")
         notes = text_of([dict(solution.notes) for solution in solutions], str(path), CalibrationError)
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
-            unfinished = path.with_suffix(".tmp")
             save_file(tensors, unfinished, metadata={"key": self._key, "notes": notes})
+            sync(unfinished)
             unfinished.replace(path)
         except (OSError, SafetensorError) as error:
-            raise CalibrationError(f"{path}: cannot be written, and holds what was solved: {error}") from None
+            with suppress(OSError):
+                unfinished.unlink(missing_ok=True)
+            raise CalibrationError(f"{path}: cannot be written, and holds what was solved: {reason(error)}") from None
         stored = self.load(number, groups)
         if stored is None:
             raise CalibrationError(f"{path}: was written and cannot be read back")
         return stored
-
-    def __enter__(self) -> Shelf:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        """Removes the folder of a run that is over, or that would fail again; one that was interrupted keeps it."""
-        if kind is None or issubclass(kind, QuantError):
-            shutil.rmtree(self._folder, ignore_errors=True)
 
     def _path(self, number: int) -> Path:
         return self._folder / f"{number:05}.safetensors"

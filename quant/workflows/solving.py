@@ -143,6 +143,30 @@ def windows(needs: Mapping[str, Needs], widths: Mapping[str, int], hessian_gb: f
     return parts
 
 
+def kept_bytes(fates: Mapping[str, list[Fate]], recipe: Recipe) -> int:
+    """What statistics and solutions take on disk at most while a run goes on, to within small vectors.
+
+    Statistics of a pass are written anew while those before are still there; of solutions, codes are what counts.
+    """
+    groups = _input_groups(fates)
+    needs = {leader: _need(members) for leader, members in groups.items()}
+    widths = {leader: members[0][1].shape[1] for leader, members in groups.items()}
+
+    def gathered(leader: str) -> int:
+        need, k = needs[leader], widths[leader]
+        return 8 * k * k * bool(need.hessian) + 4 * k * (recipe.calibration.rows * bool(need.rows) + 2)
+
+    passes = windows(needs, widths, recipe.calibration.hessian_gb)
+    largest = max((sum(gathered(leader) for leader in leaders if needs[leader]) for leaders in passes), default=0)
+    codes = sum(
+        fate.shape[0] * fate.shape[1] * (1 if fate.group.scheme.weights is not None else 4)
+        for leader, members in groups.items()
+        for _, fate in members
+        if needs[leader].hessian and fate.group is not None
+    )
+    return 2 * largest + codes
+
+
 #: Of an element of a Hessian: float64, and one more while it is solved.
 _HESSIAN_BYTES = 16
 
@@ -169,7 +193,7 @@ def _solve_named(models: Mapping[str, nn.Module], members: list[_Member], seen: 
     """As `_solve_group`. Raises CalibrationError, which names the layers, where an algorithm cannot do it."""
     try:
         solutions = _solve_group(models, members, seen)
-    except (ValueError, torch.linalg.LinAlgError) as error:
+    except (ValueError, torch._C._LinAlgError) as error:
         names = ", ".join(f"'{component}.{fate.name}'" for component, fate in members)
         which = f"layer {names}" if len(members) == 1 else f"layers {names}, which read one input"
         raise CalibrationError(f"{which}: cannot be solved: {first_line(error)}") from error

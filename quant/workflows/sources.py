@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,11 +11,12 @@ import torch
 from quant.errors import ModelError, RecipeError
 from quant.json_files import read_object
 from quant.models.table import DENOISERS
+from quant.places import is_plain_name
 from quant.recipe import Recipe
-from quant.text import first_line
+from quant.text import first_line, shown
 
 _INDEX = "model_index.json"
-_PICKLES = ("*.bin", "*.ckpt", "*.pt", "*.pth", "*.pkl")
+_FILES = (".json", ".yaml", ".md", ".txt")
 
 
 @dataclass(frozen=True)
@@ -28,12 +28,14 @@ class Source:
         folder: the pipeline's, or the component's own.
         classes: diffusers class by component name; of a lone component, one entry named after its kind.
         is_pipeline: whether it can be run on prompts.
+        parts: every component that a pipeline's index names, whichever library's; each the name of a folder.
     """
 
     name: str
     folder: Path
     classes: dict[str, str]
     is_pipeline: bool
+    parts: tuple[str, ...] = ()
 
     def component_folder(self, component: str) -> Path:
         return self.folder / component if self.is_pipeline else self.folder
@@ -58,13 +60,9 @@ def open_source(model: str | Path) -> Source:
     if not folder.is_dir():
         folder, name = _downloaded(str(model)), str(model)
     if (folder / _INDEX).is_file():
-        index = _read_json(folder / _INDEX)
-        classes = {
-            component: value[1]
-            for component, value in index.items()
-            if isinstance(value, list) and len(value) == 2 and value[0] == "diffusers" and value[1]
-        }
-        return Source(name, folder, classes, is_pipeline=True)
+        named = _components(folder / _INDEX)
+        classes = {part: class_name for part, (library, class_name) in named.items() if library == "diffusers"}
+        return Source(name, folder, classes, is_pipeline=True, parts=tuple(named))
     if (folder / "config.json").is_file():
         config = _read_json(folder / "config.json")
         if "_class_name" in config:
@@ -104,25 +102,6 @@ def components_of(source: Source, recipe: Recipe) -> list[str]:
     return chosen
 
 
-def copy_rest(source: Source, quantized: list[str], out: Path) -> None:
-    """Copies a pipeline's other files, so that `out` is a complete pipeline folder.
-
-    Pickled weights are left out, because nothing here loads them.
-
-    Raises:
-        ModelError: a component that has pickled weights only.
-    """
-    for entry in sorted(source.folder.iterdir()):
-        if entry.is_dir() and entry.name not in quantized and not entry.name.startswith("."):
-            if not any(entry.rglob("*.safetensors")) and any(p for kind in _PICKLES for p in entry.rglob(kind)):
-                raise ModelError(f"{entry}: has pickled weights only; save it as safetensors first")
-            shutil.copytree(entry, out / entry.name, ignore=shutil.ignore_patterns(*_PICKLES))
-        elif entry.is_file() and entry.suffix in (".json", ".md", ".txt"):
-            shutil.copy(entry, out / entry.name)
-    for license_file in source.folder.glob("LICENSE*"):
-        shutil.copy(license_file, out / license_file.name)
-
-
 def _downloaded(model: str) -> Path:
     if model.count("/") != 1 or model.startswith((".", "/", "~")) or model.endswith("/"):
         raise ModelError(f"{model}: no such folder")
@@ -132,6 +111,20 @@ def _downloaded(model: str) -> Path:
         return Path(DiffusionPipeline.download(model))
     except Exception as error:  # the hub client raises its own and its transport's errors
         raise ModelError(f"{model}: no such folder, and not available from the hub: {first_line(error)}") from None
+
+
+def _components(path: Path) -> dict[str, tuple[str, str]]:
+    """Library and class of each component that a pipeline's index names and that is there; all else it says is no part.
+
+    Raises:
+        ModelError: a name that is not that of a folder in the pipeline's.
+    """
+    named = {part: value for part, value in _read_json(path).items() if isinstance(value, list) and len(value) == 2}
+    for part in named:
+        # Beside the components lie files that every checkpoint has.
+        if not is_plain_name(part) or part.endswith(_FILES):
+            raise ModelError(f"{path}: names a component {shown(part)}, which is not a plain folder name")
+    return {part: (str(library), str(cls)) for part, (library, cls) in named.items() if library and cls}
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple
@@ -15,6 +14,7 @@ from quant.form import LayerForm
 from quant.kernels import compiled, tile_tables, tuning
 from quant.kernels.runtime import availability, cupy_launch
 from quant.kernels.tile_tables import AnyTile
+from quant.places import file_to_write
 from quant.workflows.explaining import explain
 from quant.workflows.inspecting import inspect
 
@@ -67,7 +67,8 @@ def tune(
         The table's path.
 
     Raises:
-        KernelChoiceError: no GPU here runs the kernels, or none of the sizes is of a kernel that has tiles.
+        KernelChoiceError: no GPU here runs the kernels, none of the sizes is of a kernel that has tiles, or the table
+            cannot be written or is being written.
     """
     device = torch.device("cuda", torch.cuda.current_device() if torch.cuda.is_available() else 0)
     reason = availability.reason(device)
@@ -76,18 +77,26 @@ def tune(
     architecture = cupy_launch.device_architecture(cupy_launch.device_index(device))
     gpu = torch.cuda.get_device_name(device)
     path = out or tile_tables.user_table(architecture.name)
-    old = _old_entries(path, gpu)  # before the work: what it would be refused for is known now
-    wanted: dict[tuning.Size, None] = {}
-    for size in sizes:
-        chosen = explain(*size, arch=architecture.name)[-1].chosen
-        if chosen is not None and tile_tables.has_tiles(chosen.name):
-            wanted[tuning.Size(chosen.name, *size[1:])] = None
-        else:
-            left_out(size)
-    if not wanted:
-        raise KernelChoiceError(f"none of these sizes runs by a kernel with tiles on {architecture.name}")
-    found = tuning.tune(wanted, architecture, gpu, tuning.gpu_timer(device), told=told)
-    _write(tile_tables.Table(gpu, tuple(sorted({entry[:4]: entry for entry in (*old, *found.entries)}.values()))), path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise KernelChoiceError(f"{path}: cannot be written: {error.strerror}") from None
+    with file_to_write(path, KernelChoiceError) as write:  # another's entries are not lost meanwhile
+        old = _old_entries(path, gpu)  # before the work: what it would be refused for is known now
+        wanted: dict[tuning.Size, None] = {}
+        for size in sizes:
+            chosen = explain(*size, arch=architecture.name)[-1].chosen
+            if chosen is not None and tile_tables.has_tiles(chosen.name):
+                wanted[tuning.Size(chosen.name, *size[1:])] = None
+            else:
+                left_out(size)
+        if not wanted:
+            raise KernelChoiceError(f"none of these sizes runs by a kernel with tiles on {architecture.name}")
+        found = tuning.tune(wanted, architecture, gpu, tuning.gpu_timer(device), told=told)
+        entries = tuple(sorted({entry[:4]: entry for entry in (*old, *found.entries)}.values()))
+        write(json.dumps(tile_tables.to_json(tile_tables.Table(gpu, entries)), indent=1) + "\n")
+    tile_tables.load.cache_clear()
+    compiled.forget_tiles()
     return path
 
 
@@ -99,12 +108,3 @@ def _old_entries(path: Path, gpu: str) -> tuple[tile_tables.Entry, ...]:
     if before.gpu != gpu:
         raise KernelChoiceError(f"{path}: was measured on {before.gpu}, not on {gpu}; give another --out")
     return before.entries
-
-
-def _write(table: tile_tables.Table, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    work = path.with_name(f".{path.name}.{os.getpid()}")
-    work.write_text(json.dumps(tile_tables.to_json(table), indent=1) + "\n", encoding="utf-8")
-    work.replace(path)
-    tile_tables.load.cache_clear()
-    compiled.forget_tiles()

@@ -57,16 +57,10 @@ def test_a_disk_that_refuses_is_named(path: Path) -> None:
         written(path)
 
 
-def test_only_an_interrupted_run_keeps_its_file(path: Path) -> None:
-    with pytest.raises(KeyboardInterrupt), Journal(written(path), "mine"):
-        raise KeyboardInterrupt
-    assert path.exists()
-    with pytest.raises(CalibrationError), Journal(path, "mine"):
-        raise CalibrationError("NaN")
-    assert not path.exists()
-    with Journal(written(path), "mine"):
-        pass
-    assert not path.exists()
+def test_a_state_that_lacks_something_is_not_used(path: Path) -> None:
+    journal = Journal(written(path), "mine")
+    assert journal.load(["layer|seen", "other|seen"]) is None and journal.done == 0
+    assert journal.load(["layer|seen"]) is not None and journal.done == 2
 
 
 def test_another_part_of_the_run_starts_from_nothing(tmp_path: Path) -> None:

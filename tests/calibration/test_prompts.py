@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from datasets import Dataset
@@ -92,7 +93,12 @@ def test_a_file_without_prompts_is_named_in_one_line(
 
 
 def test_only_what_is_asked_for_is_read(tmp_path: Path) -> None:
-    rows = [{"prompt": "a ] cat"}, {"prompt": '[[{ \\" dog'}, {"prompt": "[{" * 200}, {"prompt": 3}]
+    rows: list[dict[str, Any]] = [
+        {"prompt": "a ] cat"},
+        {"prompt": '[[{ \\" dog'},
+        {"prompt": "[{" * 200},
+        {"prompt": 3},
+    ]
     path = _file(tmp_path, "p.jsonl", "\n".join(map(json.dumps, rows)))
     assert read_prompts(path, 3) == [row["prompt"] for row in rows[:3]]
 

@@ -178,9 +178,9 @@ def test_sums_go_on_from_a_journal(tmp_path: Path) -> None:
 
     with pytest.raises(KeyboardInterrupt):
         collect(model, needs, killed, rows=4, seed=0, journal=started)
-    with Journal(tmp_path / "journal", "key") as journal:
-        found = collect(model, needs, _over(model, batches[2:]), rows=4, seed=0, journal=journal)["first"]
-        assert journal.done == 2
+    journal = Journal(tmp_path / "journal", "key")
+    found = collect(model, needs, _over(model, batches[2:]), rows=4, seed=0, journal=journal)["first"]
+    assert journal.done == 2
     assert found.hessian is not None and found.channel_mean is not None
     torch.testing.assert_close(found.hessian, whole.hessian)
     torch.testing.assert_close(found.channel_mean, whole.channel_mean)

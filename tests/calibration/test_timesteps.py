@@ -76,8 +76,8 @@ def test_rows_count_what_the_recipe_says(tmp_path: Path) -> None:
         model(torch.zeros(0, 3), 1000)
         model(clean, 10)
 
-    with Journal(tmp_path / "journal", "key") as journal:
-        again = collect(holder, needs, rest, rows=1, seed=0, journal=journal, timestep_weights=(1.0, 3.0))
+    journal = Journal(tmp_path / "journal", "key")
+    again = collect(holder, needs, rest, rows=1, seed=0, journal=journal, timestep_weights=(1.0, 3.0))
     torch.testing.assert_close(again["transformer.layer"].hessian, found)
 
 

@@ -140,7 +140,7 @@ def test_both_experts_are_quantized(tmp_path: Path) -> None:
         ("w8a8", {"prompts": []}, "no prompts were given"),
         ("w8a8", {"prompts": "missing.txt"}, "missing.txt: no such prompt file"),
         ("fp8-dynamic", {"model": "nowhere"}, "nowhere: no such folder"),
-        ("fp8-dynamic", {"out": "taken"}, "taken: already exists; choose another --out, or replace it with --force"),
+        ("fp8-dynamic", {"out": "taken"}, "taken: already exists and was not made by this program"),
     ],
 )
 def test_refuses_in_one_line_and_leaves_nothing(

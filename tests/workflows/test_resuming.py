@@ -60,7 +60,7 @@ def test_it_goes_on_where_it_was_and_gives_the_same_bytes(
     out = tmp_path / "out"
     run = partial(quant.calibrate, model_folder, recipe, out, prompts=PROMPTS, full=True, progress=False)
     interrupted_after(2, run, monkeypatch)
-    assert [path.name for path in tmp_path.iterdir()] == [".out.calibration.safetensors"]
+    assert [path.name for path in tmp_path.iterdir()] == [".out.quant"]
     run()
     assert ran == PROMPTS  # none of them twice
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
@@ -68,14 +68,24 @@ def test_it_goes_on_where_it_was_and_gives_the_same_bytes(
         assert (out / name).read_bytes() == (checkpoints[recipe] / name).read_bytes()
 
 
-@pytest.mark.parametrize("change", [{"recipe": "fp8-static"}, {"prompts": ["snow", "a fox"]}, {"seed": 5}])
-def test_another_run_starts_from_nothing(
-    model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ran: list[str], change: dict[str, Any]
+@pytest.mark.parametrize(
+    ("change", "differs"),
+    [({"recipe": "fp8-static"}, "recipe"), ({"prompts": ["snow", "a fox"]}, "prompts"), ({"seed": 5}, "recipe")],
+)
+def test_another_run_starts_from_nothing_and_says_so(
+    model_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    ran: list[str],
+    change: dict[str, Any],
+    differs: str,
 ) -> None:
     call: dict[str, Any] = {"recipe": "w8a8", "out": tmp_path / "out", "prompts": PROMPTS, "progress": False}
     interrupted_after(2, partial(quant.calibrate, model_folder, **call), monkeypatch)
     ran.clear()
-    quant.calibrate(model_folder, **{**call, **change})
+    said = rf"out: an interrupted run had another {differs}; what it had done is dropped$"
+    with pytest.warns(UserWarning, match=said):
+        quant.calibrate(model_folder, **{**call, **change})
     assert ran == change.get("prompts", PROMPTS)
 
 
@@ -105,9 +115,8 @@ def test_of_several_passes_what_was_solved_is_not_run_again(
         patched.setattr(Journal, "prompt_done", stop)
         with pytest.raises(KeyboardInterrupt):
             run(tmp_path / "out")
-    left = [".out.calibration.safetensors", ".out.solved"]
-    assert sorted(path.name for path in tmp_path.iterdir()) == [*left, "whole"]
-    assert len(list((tmp_path / ".out.solved").iterdir())) == 2
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".out.quant", "whole"]
+    assert len(list((tmp_path / ".out.quant" / "solved").iterdir())) == 2
     ran.clear()
     run(tmp_path / "out")
     assert ran == [*PROMPTS[1:], *PROMPTS]  # the rest of the third pass, and the fourth

@@ -7,11 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
-import quant
 from quant.algorithms.compression import compress, round_smoothed
 from quant.errors import CalibrationError
 from quant.packing.linear import pack_linear
-from quant.recipe_parts import Group
 from quant.workflows.shelf import Shelf
 from quant.workflows.solution import Solution
 from tests.algorithms.test_compression import group
@@ -91,24 +89,6 @@ def test_what_is_not_this_runs_is_absent(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-1])
     path.with_suffix(".tmp").write_bytes(b"unfinished")
     assert shelf.load(0, [of]) is None and shelf.load(1, [of]) is None
-
-
-def test_an_interrupted_run_keeps_it_and_a_finished_or_refused_one_does_not(tmp_path: Path) -> None:
-    of, folder = group(scheme="W8A8"), tmp_path / "shelf"
-    for error, left in ((KeyboardInterrupt, True), (quant.QuantError, False), (None, False)):
-        shelf = Shelf(folder, "key")
-        if error is None:
-            with shelf:
-                shelf.store(0, [Solution()], [of])
-        else:
-            with pytest.raises(error), shelf:
-                _store_and_raise(shelf, of, error)
-        assert folder.exists() == left
-
-
-def _store_and_raise(shelf: Shelf, of: Group, error: type[BaseException]) -> None:
-    shelf.store(0, [Solution()], [of])
-    raise error("stop")
 
 
 def test_a_disk_that_refuses_is_named(tmp_path: Path) -> None:

@@ -1,0 +1,63 @@
+"""How many bytes a calibration will write, and whether the disk has room for them."""
+
+from __future__ import annotations
+
+import math
+import shutil
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from quant.checkpoint.folder import OutputFolder
+from quant.errors import CheckpointError
+from quant.models.fate import Fate, decide
+from quant.packing.linear import tensor_layout
+from quant.recipe import Recipe
+from quant.workflows.solving import kept_bytes
+
+
+def check_room(
+    folder: OutputFolder, models: Mapping[str, nn.Module], recipe: Recipe, dtype: torch.dtype, copied: Iterable[Path]
+) -> None:
+    """Refuses a disk that is too small, before any work.
+
+    Args:
+        folder: to be made; what a killed run has left there counts as room.
+        models: components by name; on the meta device is enough.
+        recipe: what becomes of their layers.
+        dtype: of everything that is not packed.
+        copied: files that are copied as they are.
+
+    Raises:
+        CheckpointError: with both figures.
+    """
+    fates = {name: decide(model, recipe, name) for name, model in models.items()}
+    stored = sum(_stored_bytes(model, fates[name], dtype) for name, model in models.items())
+    needed = stored + sum(path.stat().st_size for path in copied) + kept_bytes(fates, recipe)
+    disk = shutil.disk_usage(folder.place.parent)
+    there = sum(path.stat().st_size for path in folder.hidden.rglob("*") if path.is_file())
+    if disk.total and needed > disk.free + there:
+        raise CheckpointError(
+            f"{folder.out}: needs {_amount(needed)} while it is made, and {_amount(disk.free)} are free on its file "
+            "system; make room or choose another --out"
+        )
+
+
+def _stored_bytes(model: nn.Module, fates: list[Fate], dtype: torch.dtype) -> int:
+    """Of a component's tensors in the checkpoint, without factors and branches."""
+    quantized = {f"{fate.name}.weight": fate for fate in fates if fate.group is not None}
+    total = 0
+    for key, tensor in model.state_dict().items():
+        fate = quantized.get(key)
+        if fate is None or fate.group is None:
+            total += tensor.numel() * (dtype if tensor.is_floating_point() else tensor.dtype).itemsize
+        else:
+            layout = tensor_layout(fate.group.form, fate.shape[0], fate.shape[1])
+            total += sum(math.prod(shape) * (own or dtype).itemsize for own, shape in layout.values())
+    return total
+
+
+def _amount(count: int) -> str:
+    return f"{count / 1e9:,.1f} GB" if count >= 1e8 else f"{count / 1e6:,.1f} MB"
