@@ -93,12 +93,20 @@ def write_shards(
         hashes[file_name] = _write_file(folder / file_name, {n: tensors[n] for n in names}, on_tensor)
         weight_map.update(dict.fromkeys(names, file_name))
     if count > 1:
-        index = {"metadata": {"total_size": sum(t.nbytes for t in tensors.values())}, "weight_map": weight_map}
-        text = json.dumps(index, indent=2, sort_keys=True) + "\n"
-        path = folder / f"{stem}.safetensors.index.json"
-        path.write_text(text, encoding="utf-8")
-        hashes[path.name] = hashlib.sha256(text.encode()).hexdigest()
+        name, digest = write_index(folder, weight_map, sum(t.nbytes for t in tensors.values()), stem)
+        hashes[name] = digest
     return hashes
+
+
+def write_index(
+    folder: Path, weight_map: Mapping[str, str], total_size: int | None = None, stem: str = WEIGHTS
+) -> tuple[str, str]:
+    """Writes the index of shards, tensor to file name; returns its own name and its SHA-256."""
+    metadata = {} if total_size is None else {"total_size": total_size}
+    text = json.dumps({"metadata": metadata, "weight_map": dict(weight_map)}, indent=2, sort_keys=True) + "\n"
+    path = folder / f"{stem}.safetensors.index.json"
+    path.write_text(text, encoding="utf-8")
+    return path.name, hashlib.sha256(text.encode()).hexdigest()
 
 
 def _write_file(path: Path, tensors: Mapping[str, TensorPlan], on_tensor: Callable[[str], None]) -> str:

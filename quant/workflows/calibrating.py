@@ -29,7 +29,7 @@ from quant.workflows.skeleton import skeleton
 from quant.workflows.solved import Solved, solve_models
 from quant.workflows.solving import Forward
 from quant.workflows.sources import Source, copy_rest
-from quant.workflows.weights import of_files, of_model
+from quant.workflows.weights import of_files, of_model, source_tensors
 
 #: Beside the manifest of a checkpoint some of whose layers were kept for what was measured of them.
 SENSITIVITY = "sensitivity.json"
@@ -112,8 +112,9 @@ def calibrate(
         tensors = {name: of_model(module) for name, module in models.items()}
         forward = start.runner(pipe, progress, journal)
     else:
-        models = {name: skeleton(source.component_folder(name)) for name in start.components}
-        tensors = {name: of_files(model, source.component_folder(name), dtype) for name, model in models.items()}
+        folders = {name: source.component_folder(name) for name in start.components}
+        models = {name: skeleton(folder, source_tensors(folder)) for name, folder in folders.items()}
+        tensors = {name: of_files(model, folders[name], dtype) for name, model in models.items()}
     with journal, shelf:
         solved = solve_models(models, start.recipe, forward, texts, start.settings, journal, shelf)
         found: Sensitivity | None = None
