@@ -12,6 +12,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from quant.checkpoint.config import METHODS, check_method, quantization_of
+from quant.checkpoint.digests import check_header
 from quant.checkpoint.manifest import FILE_NAME, read_manifest, verify_files
 from quant.checkpoint.shards import WEIGHTS
 from quant.errors import CheckpointError
@@ -193,6 +194,7 @@ def headers(files: Iterable[Path]) -> dict[str, StoredTensor]:
     found: dict[str, StoredTensor] = {}
     for path in files:
         with _opened(path) as file:
+            check_header(path)
             for name in file.keys():  # noqa: SIM118  (safe_open is not a mapping)
                 if name in found:
                     raise CheckpointError(f"{path}: holds tensor '{name}', which {found[name].file} holds, too")

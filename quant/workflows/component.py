@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from quant.checkpoint.config import CONFIG_KEY, build_config
+from quant.checkpoint.digests import config_metadata
 from quant.checkpoint.shards import TensorPlan, write_shards
 from quant.form import LayerForm
 from quant.models.fate import Fate
@@ -114,7 +115,9 @@ def write_component(
         SHA-256 by file name.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    text = json.dumps({**config, CONFIG_KEY: quantization}, indent=2, sort_keys=True) + "\n"
+    body = {**config, CONFIG_KEY: quantization}
+    text = json.dumps(body, indent=2, sort_keys=True) + "\n"
     (folder / "config.json").write_text(text, encoding="utf-8")
-    hashes = write_shards(folder, plans, stem=stem, max_bytes=max_bytes, on_tensor=on_tensor)
+    vouching = config_metadata(body)
+    hashes = write_shards(folder, plans, stem=stem, max_bytes=max_bytes, metadata=vouching, on_tensor=on_tensor)
     return {**hashes, "config.json": hashlib.sha256(text.encode()).hexdigest()}

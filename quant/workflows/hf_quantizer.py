@@ -32,6 +32,7 @@ from quant.checkpoint.config import (
     stored_dtype,
     stored_layers,
 )
+from quant.checkpoint.digests import check_config
 from quant.checkpoint.reader import find_manifest, headers
 from quant.errors import CheckpointError
 from quant.modules.linear import QuantLinear
@@ -119,6 +120,8 @@ class Quantizer(DiffusersQuantizer):  # type: ignore[misc]
         # Here, because diffusers logs a tensor that nothing takes, and goes on.
         find_manifest(self.files[0].parent)
         check_fit(where, expected_tensors(model, layers), headers(self.files), unused_of(model))
+        if _loading.get() is None:
+            check_config(where, self.files)
         insert_empty_layers(model, layers)
 
     def _process_model_after_weight_loading(self, model: nn.Module, **kwargs: Any) -> nn.Module:

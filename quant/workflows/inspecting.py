@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from quant.checkpoint.config import CONFIG_KEY, ignored_layers, sparse_layers, stored_layers
+from quant.checkpoint.digests import check_config
 from quant.checkpoint.reader import (
     StoredTensor,
     component_folders,
@@ -160,6 +161,7 @@ def _component(name: str, path: Path, records: Sequence[Mapping[str, Any]]) -> C
     tensors = stored_tensors(path)
     signed = [key.removesuffix(sign) for key in tensors for sign in _SIGNS if key.endswith(sign)]
     sparse = [layer for layer in sparse_layers(config, where) if f"{layer}.weight" in tensors]
+    check_config(path, {tensor.file for tensor in tensors.values()})
     forms = stored_layers(config, dict.fromkeys([*signed, *sparse]), where)
     known = {record["name"]: record for record in records}
     kept = [layer for layer in ignored_layers(config, where) if f"{layer}.weight" in tensors]

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from quant.checkpoint.config import CONFIG_KEY, stored_dtype, stored_layers
+from quant.checkpoint.digests import check_config
 from quant.checkpoint.reader import (
     StoredTensor,
     component_folders,
@@ -53,8 +54,9 @@ def load(
             the checkpoint is not a diffusers model's. It may be on the meta device.
         dtype: of everything that is not packed; as stored by default.
         device: where tensors are put; full-precision weights of packed layers are never made.
-        check_files: compare every file with its SHA-256 in the manifest first (about a second a GB); where there is no
-            manifest there is nothing to compare with, as `quant inspect` says. What tensors hold is checked either way.
+        check_files: compare every file with its SHA-256 in the manifest first (about a second a GB). Where there is no
+            manifest, as `quant inspect` says, there is only what a file of tensors says of its header and of config.json.
+            What tensors hold is checked either way.
         fused: make the model's blocks into blocks of fused ops: fewer, larger ones, whose results differ by rounding.
             Such a model takes no LoRA, hooks or attention processors, and saved again it asks to be loaded fused.
             None does as the checkpoint's config says, which is no unless it has `"fused": true`.
@@ -74,9 +76,9 @@ def load(
     if into is not None:
         if wanted:
             block_module(into)  # refuses before anything is read
-        model = _fill(into, path, quantization, dtype, torch.device(device))
+        model = _fill(into, path, quantization, dtype, torch.device(device), check_files)
     else:
-        model = _diffusers_model(path, config, dtype, device, fused=wanted)
+        model = _diffusers_model(path, config, dtype, device, fused=wanted, check_files=check_files)
     if wanted:
         fuse(model)
     made, layers = ({}, []) if manifest is None else (manifest.provenance, manifest.layers)
@@ -96,7 +98,13 @@ def _component(folder: Path, component: str | None) -> Path:
 
 
 def _diffusers_model(
-    path: Path, config: Mapping[str, Any], dtype: torch.dtype | None, device: str | torch.device, *, fused: bool
+    path: Path,
+    config: Mapping[str, Any],
+    dtype: torch.dtype | None,
+    device: str | torch.device,
+    *,
+    fused: bool,
+    check_files: bool,
 ) -> nn.Module:
     from quant.workflows.hf_quantizer import loading, register
 
@@ -109,6 +117,8 @@ def _diffusers_model(
     where = str(path / "config.json")
     layers = stored_layers(config[CONFIG_KEY], linears(empty), where)
     check_fit(path, expected_tensors(empty, layers), tensors, unused_of(empty))
+    if check_files:
+        check_config(path, {tensor.file for tensor in tensors.values()})
     if dtype is None and stored_dtype(config[CONFIG_KEY], where) is None:
         dtype = _most_stored(tensors)
     with loading(path), _as_diffusers_names(path, tensors) as folder, in_our_words(f"{path}: diffusers cannot load it"):
@@ -146,13 +156,20 @@ def _as_diffusers_names(path: Path, tensors: Mapping[str, StoredTensor]) -> Iter
 
 
 def _fill(
-    model: nn.Module, path: Path, config: Mapping[str, Any], dtype: torch.dtype | None, device: torch.device
+    model: nn.Module,
+    path: Path,
+    config: Mapping[str, Any],
+    dtype: torch.dtype | None,
+    device: torch.device,
+    check_files: bool,
 ) -> nn.Module:
     """Packed layers and all other tensors of the checkpoint, put into `model` in place, once all of it is right."""
     layers = stored_layers(config, linears(model), str(path / "config.json"))
     tensors = stored_tensors(path)
     expected = expected_tensors(model, layers)
     check_fit(path, expected, tensors, unused_of(model))
+    if check_files:
+        check_config(path, {tensor.file for tensor in tensors.values()})
     taken = {name: tensor for name, tensor in tensors.items() if name in expected}
     check_values(read_tensors(taken), shapes_of(model, layers), path)
     insert_empty_layers(model, layers)
