@@ -20,6 +20,8 @@ COMPRESSED_TENSORS = "compressed-tensors"
 OURS = "quant"
 METHODS = (COMPRESSED_TENSORS, OURS)
 CONFIG_KEY = "quantization_config"
+#: Names of the dtypes that everything not packed may have.
+DTYPES = ("bfloat16", "float16", "float32", "float64")
 
 
 def build_config(
@@ -82,17 +84,23 @@ def stored_layers(config: Mapping[str, Any], linears: Iterable[str], where: str)
     check_method(config, where)
     names = list(linears)
     schemes = [
-        (_patterns(group, "targets", f"{where}: config_groups.{key}."), _scheme(group, key, where))
+        (
+            _patterns(group, "targets", f"{where}: config_groups.{key}."),
+            _scheme(group, key, where, config.get("format")),
+        )
         for key, group in _groups(config, where)
     ]
     smoothed = set(_patterns(config, "smoothed", f"{where}: "))
-    sparse = set(_sparse(config, where))
+    sparse = set(sparse_layers(config, where))
     ranks = _ranks(config, where)
-    ignore = _patterns(config, "ignore", f"{where}: ")
+    ignore = ignored_layers(config, where)
     try:
         check_work([*ignore, *(target for targets, _ in schemes for target in targets)], where)
     except RecipeError as error:
         raise CheckpointError(str(error)) from None
+    stored_dtype(config, where)
+    if config.get("transform_config"):
+        raise CheckpointError(f"{where}: transform_config: weights that were rotated are not read here")
     stored = {}
     for name in names:
         ignored = any(matches(pattern, name, ("Linear",)) for pattern in ignore)
@@ -115,19 +123,47 @@ def stored_layers(config: Mapping[str, Any], linears: Iterable[str], where: str)
     return stored
 
 
+def quantization_of(config: Mapping[str, Any], where: str) -> Mapping[str, Any] | None:
+    """The quantization_config of a config.json; None where there is none. Raises CheckpointError for another kind."""
+    found = config.get(CONFIG_KEY)
+    if found is not None and not isinstance(found, Mapping):
+        raise CheckpointError(f"{where}: {CONFIG_KEY}: must be a mapping, got {shown(found)}")
+    return found
+
+
 def check_method(config: Mapping[str, Any], where: str) -> None:
     """Raises CheckpointError unless this release reads the config's method and version."""
     method = config.get("quant_method")
     if method not in METHODS:
-        raise CheckpointError(f"{where}: quant_method is {shown(method)}; this library reads {' and '.join(METHODS)}")
+        raise CheckpointError(
+            f"{where}: quant_method is {shown(method)}; this library reads {' and '.join(METHODS)}. Load it with the "
+            "from_pretrained of diffusers (or transformers, where that made it) and the library of that name installed"
+        )
     version = config.get("format_version", FORMAT_VERSION if method == COMPRESSED_TENSORS else None)
     if type(version) is not int or version != FORMAT_VERSION:
         raise CheckpointError(f"{where}: format_version is {shown(version)}; this release reads {FORMAT_VERSION}")
 
 
+def stored_dtype(config: Mapping[str, Any], where: str) -> str | None:
+    """Name of the dtype of everything not packed; None where the config does not say, as of other libraries.
+
+    Raises:
+        CheckpointError: it is no name of a floating dtype.
+    """
+    name = config.get("dtype")
+    if name is not None and name not in DTYPES:
+        raise CheckpointError(f"{where}: dtype must be one of {', '.join(DTYPES)}, got {shown(name)}")
+    return name
+
+
+def ignored_layers(config: Mapping[str, Any], where: str) -> list[str]:
+    """Patterns of the layers that are not quantized."""
+    return _patterns(config, "ignore", f"{where}: ")
+
+
 def _groups(config: Mapping[str, Any], where: str) -> Iterable[tuple[str, Mapping[str, Any]]]:
     groups = config.get("config_groups")
-    if not isinstance(groups, Mapping) or not (groups or config.get("sparsity_config")):
+    if not isinstance(groups, Mapping) or not (groups or sparse_layers(config, where)):
         raise CheckpointError(f"{where}: config_groups is missing or empty")
     for key, group in groups.items():
         if not isinstance(group, Mapping):
@@ -137,10 +173,10 @@ def _groups(config: Mapping[str, Any], where: str) -> Iterable[tuple[str, Mappin
     return groups.items()
 
 
-def _sparse(config: Mapping[str, Any], where: str) -> list[str]:
+def sparse_layers(config: Mapping[str, Any], where: str) -> list[str]:
     """Names of the layers whose weights are 2:4 sparse."""
     found = config.get("sparsity_config")
-    if found is None:
+    if found is None or found == {}:  # llm-compressor writes an empty one
         return []
     place = f"{where}: sparsity_config"
     if not isinstance(found, Mapping):
@@ -153,7 +189,7 @@ def _sparse(config: Mapping[str, Any], where: str) -> list[str]:
 
 def _ranks(config: Mapping[str, Any], where: str) -> dict[str, int]:
     """Ranks of low-rank branches by layer."""
-    found = config.get("low_rank") or {}
+    found = config.get("low_rank", {})
     if not isinstance(found, Mapping):
         raise CheckpointError(f"{where}: low_rank: must be a mapping of layers to ranks, got {shown(found)}")
     for name, rank in found.items():
@@ -173,7 +209,8 @@ def _patterns(fields: Mapping[str, Any], key: str, where: str) -> list[str]:
         raise CheckpointError(str(error)) from None
 
 
-def _scheme(group: Mapping[str, Any], key: str, where: str) -> Scheme:
+def _scheme(group: Mapping[str, Any], key: str, where: str, general: object) -> Scheme:
+    """The scheme of a group, whose layout in the file is its own or the general one of the config."""
     place = f"{where}: config_groups.{key}"
     parts = {name: group.get(name) for name in ("weights", "input_activations")}
     try:
@@ -183,6 +220,14 @@ def _scheme(group: Mapping[str, Any], key: str, where: str) -> Scheme:
             for name, part in parts.items()
             if isinstance(part, Mapping)
         }
-        return Scheme.parse(forms, place)
+        scheme = Scheme.parse(forms, place)
     except RecipeError as error:
         raise CheckpointError(str(error)) from None
+    layout = group.get("format") or general
+    # The layout of "naive-quantized" is that of its two successors.
+    if layout not in (None, "mixed-precision", scheme.format, None if scheme.is_packed else "naive-quantized"):
+        raise CheckpointError(
+            f"{place}: stores {scheme.name} as {shown(layout)}, which is not read here; it would have to be "
+            f"'{scheme.format}'"
+        )
+    return scheme

@@ -9,6 +9,7 @@ from typing import Any
 from quant.checkpoint.config import FORMAT_VERSION
 from quant.errors import CheckpointError
 from quant.json_files import read_object, text_of
+from quant.text import shown
 
 FILE_NAME = "quant_manifest.json"
 
@@ -53,7 +54,7 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
     """The manifest of a checkpoint folder, or None where it has none (one saved by diffusers itself).
 
     Raises:
-        CheckpointError: it is not JSON or of an unknown version.
+        CheckpointError: it is not JSON, of an unknown version, or has something else in the place of a list.
     """
     path = folder / FILE_NAME
     if not path.is_file():
@@ -63,12 +64,56 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
         raise CheckpointError(f"{path}: damaged: no list of files")
     for name, entry in body["files"].items():
         if not isinstance(entry, dict) or not {"bytes", "sha256"} <= set(entry):
-            raise CheckpointError(f"{path}: damaged: '{name}' has no size and SHA-256")
+            raise CheckpointError(f"{path}: damaged: {shown(name)} has no size and SHA-256")
     if body.get("format_version") != FORMAT_VERSION:
         raise CheckpointError(
-            f"{path}: format_version is {body.get('format_version')!r}; this release reads {FORMAT_VERSION}"
+            f"{path}: format_version is {shown(body.get('format_version'))}; this release reads {FORMAT_VERSION}"
         )
+    _check_records(body.get("layers", {}), path)
+    _check_provenance(body, path)
     return body
+
+
+#: What is read of a layer's record, and of what makes a manifest's head; null is none.
+_FIGURES = ("weight_error", "alpha", "output_error")
+_HEAD: dict[str, tuple[type, ...]] = {"recipe": (dict,), "versions": (dict,), "calibration": (dict, type(None))}
+
+
+def _check_records(layers: object, path: Path) -> None:
+    """Raises CheckpointError unless these are lists of layers' records by component."""
+    if not isinstance(layers, dict):
+        raise CheckpointError(f"{path}: damaged: layers must be lists of records by component, got {shown(layers)}")
+    for component, records in layers.items():
+        place = f"{path}: damaged: layers.{component}"
+        if not isinstance(records, list):
+            raise CheckpointError(f"{place} must be a list of records, got {shown(records)}")
+        for i, record in enumerate(records):
+            if not isinstance(record, dict) or not isinstance(record.get("name"), str):
+                raise CheckpointError(f"{place}[{i}] must be a record with a name, got {shown(record)}")
+            if not isinstance(record.get("reason", ""), str):
+                raise CheckpointError(f"{place}[{i}].reason must be text, got {shown(record['reason'])}")
+            for key in _FIGURES:
+                if not _is_number(record.get(key, 0.0)):
+                    raise CheckpointError(f"{place}[{i}].{key} must be a number, got {shown(record[key])}")
+
+
+def _is_number(value: object) -> bool:
+    return value is None or (isinstance(value, int | float) and not isinstance(value, bool))
+
+
+def _check_provenance(body: dict[str, Any], path: Path) -> None:
+    """Raises CheckpointError where what made the checkpoint is written as something else."""
+    for key, types in _HEAD.items():
+        if key in body and not isinstance(body[key], types):
+            raise CheckpointError(f"{path}: damaged: {key} must be a mapping, got {shown(body[key])}")
+    calibration = body.get("calibration") or {}
+    if calibration:
+        settings, prompts = calibration.get("settings"), calibration.get("prompts")
+        if not isinstance(settings, dict) or not isinstance(prompts, list | None) or "seed" not in calibration:
+            raise CheckpointError(f"{path}: damaged: calibration has settings, prompts and a seed")
+    recipe = body.get("recipe", {})
+    if not all(isinstance(recipe.get(key, ""), str) for key in ("name", "sha256")):
+        raise CheckpointError(f"{path}: damaged: recipe has a name and a sha256 of text, got {shown(recipe)}")
 
 
 def verify_files(folder: Path, manifest: dict[str, Any]) -> None:
@@ -81,11 +126,11 @@ def verify_files(folder: Path, manifest: dict[str, Any]) -> None:
         path = folder / name
         # By its name, not by where a link leads: the hub's cache is folders of links to files outside.
         if name.startswith("/") or ".." in PurePosixPath(name).parts:
-            raise CheckpointError(f"{folder / FILE_NAME}: lists '{name}', which is outside the folder")
+            raise CheckpointError(f"{folder / FILE_NAME}: lists {shown(name)}, which is outside the folder")
         if not path.is_file():
             raise CheckpointError(f"{path}: missing; the checkpoint is incomplete")
         size = path.stat().st_size
         if size != entry["bytes"]:
-            raise CheckpointError(f"{path}: has {size} bytes, the manifest says {entry['bytes']}; copy it again")
+            raise CheckpointError(f"{path}: has {size} bytes, the manifest says {shown(entry['bytes'])}; copy it again")
         if sha256_of(path) != entry["sha256"]:
             raise CheckpointError(f"{path}: its SHA-256 differs from the manifest's; it is damaged, copy it again")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,11 +11,19 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 
-from quant.checkpoint.config import CONFIG_KEY, METHODS, check_method
-from quant.checkpoint.manifest import read_manifest, verify_files
+from quant.checkpoint.config import METHODS, check_method, quantization_of
+from quant.checkpoint.digests import check_header
+from quant.checkpoint.manifest import FILE_NAME, read_manifest, verify_files
 from quant.checkpoint.shards import WEIGHTS
 from quant.errors import CheckpointError
 from quant.json_files import read_object
+from quant.model_paths import about_config, no_folder
+from quant.text import cut, shown
+
+#: The files that loaders look for first: diffusers' own names, the index of shards before the single file.
+_INDEX, _SINGLE = f"{WEIGHTS}.safetensors.index.json", f"{WEIGHTS}.safetensors"
+#: Names of indexes and of files of tensors, those of variants such as fp16 among them.
+_INDEXES, _SINGLES = ("*.safetensors.index.json", "*.safetensors.index.*.json"), ("*.safetensors",)
 
 
 @dataclass(frozen=True)
@@ -30,21 +39,33 @@ def component_folders(folder: Path) -> dict[str, Path]:
     """The quantized components of a checkpoint by name; "" for a folder that is itself one.
 
     Raises:
-        CheckpointError: there is none.
+        CheckpointError: there is none; says what the path is instead.
     """
     if not folder.is_dir():
-        raise CheckpointError(f"{folder}: no such checkpoint folder")
-    if (folder / "config.json").is_file() and CONFIG_KEY in read_object(folder / "config.json"):
+        raise CheckpointError(f"{folder}: {no_folder(folder) or 'no such checkpoint folder'}")
+    config = folder / "config.json"
+    if config.is_file() and quantization_of(read_object(config), str(config)) is not None:
         return {"": folder}
     # Another library's components, such as a text encoder in bitsandbytes' format, are that library's to load.
-    found = {
-        path.parent.name: path.parent
-        for path in sorted(folder.glob("*/config.json"))
-        if read_object(path).get(CONFIG_KEY, {}).get("quant_method") in METHODS
-    }
-    if not found:
-        raise CheckpointError(f"{folder}: holds no quantized component (a config.json with '{CONFIG_KEY}')")
-    return found
+    methods = {}
+    for path in sorted(folder.glob("*/config.json")):
+        found = quantization_of(read_object(path), str(path))
+        if found is not None:
+            methods[path.parent.name] = found.get("quant_method")
+    ours = {name: folder / name for name, method in methods.items() if method in METHODS}
+    if ours:
+        return ours
+    if methods:
+        name, method = next(iter(methods.items()))
+        raise CheckpointError(
+            f"{folder}: '{name}' is quantized by {shown(method)}, which quant does not read; load the folder with "
+            "diffusers' from_pretrained and that library installed"
+        )
+    what = about_config(read_object(config)) if config.is_file() else None
+    raise CheckpointError(
+        f"{folder}: {what or ''}{'; it ' if what else ''}holds no quantized component "
+        "(a config.json with 'quantization_config')"
+    )
 
 
 def read_config(component: Path) -> dict[str, Any]:
@@ -55,9 +76,9 @@ def read_config(component: Path) -> dict[str, Any]:
     """
     path = component / "config.json"
     body = read_object(path)
-    quantization = body.get(CONFIG_KEY)
-    if not isinstance(quantization, dict):
-        raise CheckpointError(f"{path}: has no '{CONFIG_KEY}'; the component is not quantized")
+    quantization = quantization_of(body, str(path))
+    if quantization is None:
+        raise CheckpointError(f"{path}: has no 'quantization_config'; the component is not quantized")
     check_method(quantization, str(path))
     return body
 
@@ -86,23 +107,32 @@ def find_manifest(folder: Path) -> FoundManifest | None:
     """The manifest of a checkpoint or of one of its components, whose parent may hold it; None where none speaks of it.
 
     Raises:
-        CheckpointError: it is damaged or of an unknown version.
+        CheckpointError: it is damaged or of an unknown version, or lists other weights than those that are there.
     """
-    folder = folder.resolve()
+    # Not the place that a link leads to, which may be beside no manifest.
+    folder = Path(os.path.abspath(folder))  # noqa: PTH100
     body = read_manifest(folder)
     if body is not None:
-        return FoundManifest(folder, body, "")
-    body = read_manifest(folder.parent)
-    if body is not None and f"{folder.name}/config.json" in body["files"]:
-        return FoundManifest(folder.parent, body, folder.name)
-    return None
+        found = FoundManifest(folder, body, "")
+    else:
+        body = read_manifest(folder.parent)
+        known = body is not None and (
+            folder.name in body.get("layers", {}) or any(name.startswith(f"{folder.name}/") for name in body["files"])
+        )
+        if body is None or not known:
+            return None
+        found = FoundManifest(folder.parent, body, folder.name)
+    alone = found.component or (folder / "config.json").is_file()
+    for component in [found.component] if alone else sorted(found.body.get("layers", {})):
+        _check_listed(found, component)
+    return found
 
 
 def verify(folder: Path) -> FoundManifest | None:
     """Checks every file of a checkpoint against its manifest, and returns that; None where there is none.
 
     Raises:
-        CheckpointError: names the first file that is missing, truncated or damaged.
+        CheckpointError: names the first file that is missing, truncated, damaged, or unknown to the manifest.
     """
     found = find_manifest(folder)
     if found is not None:
@@ -110,37 +140,66 @@ def verify(folder: Path) -> FoundManifest | None:
     return found
 
 
+def _check_listed(found: FoundManifest, component: str) -> None:
+    """Refuses weights that the manifest does not know: a loader may take them for those that were checked."""
+    folder = found.root / component
+    place = f"{component}/" if component else ""
+    listed = {name.removeprefix(place) for name in found.body["files"] if name.startswith(place)}
+    manifest = found.root / FILE_NAME
+    stale = next((path for path in weight_files(folder) if path.name not in listed), None)
+    if stale is not None:
+        raise CheckpointError(f"{stale}: is not in {manifest}, so it is of another checkpoint; remove it")
+    if not any(name.endswith(".safetensors") and "/" not in name for name in listed):
+        raise CheckpointError(f"{manifest}: lists no weights of {folder}, so nothing vouches for them")
+    if "config.json" not in listed:
+        raise CheckpointError(f"{manifest}: lists no {folder / 'config.json'}, so nothing vouches for it")
+
+
+def weight_files(component: Path) -> list[Path]:
+    """All indexes and files of tensors in a component's folder, whether or not a loader would take them."""
+    return sorted(path for pattern in (*_INDEXES, *_SINGLES) for path in component.glob(pattern))
+
+
 def stored_tensors(component: Path) -> dict[str, StoredTensor]:
-    """Headers of all tensors of a component; no tensor is read.
+    """Headers of all tensors of a component, in the files that diffusers would take; no tensor is read.
 
     Raises:
         CheckpointError: a shard is missing or truncated, or the index disagrees with the shards.
     """
-    index = _main_file(component, ".safetensors.index.json")
-    listed: dict[str, str] | None = None
-    if index is not None:
-        weight_map = read_object(index).get("weight_map")
-        if not isinstance(weight_map, dict) or any(Path(str(f)).name != f for f in weight_map.values()):
-            raise CheckpointError(f"{index}: damaged: weight_map must name files of its own folder")
-        listed = weight_map
-        files = [component / name for name in sorted(set(weight_map.values()))]
-    else:
-        only = _main_file(component, ".safetensors")
-        if only is None:
-            count = len(list(component.glob("*.safetensors")))
+    index, single = _main_file(component)
+    if index is None:
+        if single is None:
+            count = len(list(component.glob(_SINGLES[0])))
             raise CheckpointError(f"{component}: {count} .safetensors files and no index; expected one")
-        files = [only]
+        return headers([single])
+    listed = read_object(index).get("weight_map")
+    if not isinstance(listed, dict) or any(Path(str(f)).name != f for f in listed.values()):
+        raise CheckpointError(f"{index}: damaged: weight_map must name files of its own folder")
+    found = headers(component / name for name in sorted(set(listed.values())))
+    for name, tensor in found.items():
+        if listed.get(name) != tensor.file.name:
+            raise CheckpointError(f"{tensor.file}: holds tensor '{name}', which {index} does not list for it")
+    missing = sorted(set(listed) - set(found))
+    if missing:
+        raise CheckpointError(f"{index}: lists tensor '{cut(missing[0], 200)}', which its file does not hold")
+    return found
+
+
+def headers(files: Iterable[Path]) -> dict[str, StoredTensor]:
+    """Headers of all tensors in some files.
+
+    Raises:
+        CheckpointError: a file is missing, truncated or damaged, or two hold a tensor of one name.
+    """
     found: dict[str, StoredTensor] = {}
     for path in files:
         with _opened(path) as file:
+            check_header(path)
             for name in file.keys():  # noqa: SIM118  (safe_open is not a mapping)
-                if listed is not None and listed.get(name) != path.name:
-                    raise CheckpointError(f"{path}: holds tensor '{name}', which {index} does not list for it")
+                if name in found:
+                    raise CheckpointError(f"{path}: holds tensor '{name}', which {found[name].file} holds, too")
                 part = file.get_slice(name)
                 found[name] = StoredTensor(path, str(part.get_dtype()), tuple(part.get_shape()))
-    missing = sorted(set(listed or ()) - set(found))
-    if missing:
-        raise CheckpointError(f"{index}: lists tensor '{missing[0]}', which its file does not hold")
     return found
 
 
@@ -162,11 +221,16 @@ def read_tensors(tensors: dict[str, StoredTensor]) -> Iterator[tuple[str, torch.
                 yield name, file.get_tensor(name)
 
 
-def _main_file(component: Path, suffix: str) -> Path | None:
-    """The file that a loader takes: diffusers' own name before a variant's, such as fp16's, else the only one."""
-    named = component / f"{WEIGHTS}{suffix}"
-    found = sorted(component.glob(f"*{suffix}"))
-    return named if named in found else found[0] if len(found) == 1 else None
+def _main_file(component: Path) -> tuple[Path | None, Path | None]:
+    """The index, else the single file, that is to be read: diffusers' own names before the only one of a variant."""
+    for index, name in ((True, _INDEX), (False, _SINGLE)):
+        if (component / name).is_file():
+            return (component / name, None) if index else (None, component / name)
+    indexes = sorted(path for pattern in _INDEXES for path in component.glob(pattern))
+    if len(indexes) == 1:
+        return indexes[0], None
+    singles = sorted(component.glob(_SINGLES[0]))
+    return None, singles[0] if len(singles) == 1 and not indexes else None
 
 
 def _opened(path: Path) -> Any:

@@ -12,9 +12,12 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
+
+from quant.checkpoint.digests import METADATA, with_digest
 
 WEIGHTS = "diffusion_pytorch_model"
 DTYPE_NAMES = {
@@ -69,6 +72,7 @@ def write_shards(
     *,
     stem: str = WEIGHTS,
     max_bytes: int = 10 * 10**9,
+    metadata: Mapping[str, str] = MappingProxyType({}),
     on_tensor: Callable[[str], None] = lambda name: None,
 ) -> dict[str, str]:
     """Writes tensors as one safetensors file, or several with an index as diffusers names them.
@@ -78,6 +82,7 @@ def write_shards(
         tensors: by name; each is made, written and dropped in turn.
         stem: file name without number and extension.
         max_bytes: largest size of a file's tensors.
+        metadata: goes into the header of every file.
         on_tensor: called with each name after it is written.
 
     Returns:
@@ -90,21 +95,31 @@ def write_shards(
     for i, names in enumerate(shards):
         number = f"-{i + 1:05d}-of-{count:05d}" if count > 1 else ""
         file_name = f"{stem}{number}.safetensors"
-        hashes[file_name] = _write_file(folder / file_name, {n: tensors[n] for n in names}, on_tensor)
+        hashes[file_name] = _write_file(folder / file_name, {n: tensors[n] for n in names}, metadata, on_tensor)
         weight_map.update(dict.fromkeys(names, file_name))
     if count > 1:
-        index = {"metadata": {"total_size": sum(t.nbytes for t in tensors.values())}, "weight_map": weight_map}
-        text = json.dumps(index, indent=2, sort_keys=True) + "\n"
-        path = folder / f"{stem}.safetensors.index.json"
-        path.write_text(text, encoding="utf-8")
-        hashes[path.name] = hashlib.sha256(text.encode()).hexdigest()
+        name, digest = write_index(folder, weight_map, sum(t.nbytes for t in tensors.values()), stem)
+        hashes[name] = digest
     return hashes
 
 
-def _write_file(path: Path, tensors: Mapping[str, TensorPlan], on_tensor: Callable[[str], None]) -> str:
+def write_index(
+    folder: Path, weight_map: Mapping[str, str], total_size: int | None = None, stem: str = WEIGHTS
+) -> tuple[str, str]:
+    """Writes the index of shards, tensor to file name; returns its own name and its SHA-256."""
+    metadata = {} if total_size is None else {"total_size": total_size}
+    text = json.dumps({"metadata": metadata, "weight_map": dict(weight_map)}, indent=2, sort_keys=True) + "\n"
+    path = folder / f"{stem}.safetensors.index.json"
+    path.write_text(text, encoding="utf-8")
+    return path.name, hashlib.sha256(text.encode()).hexdigest()
+
+
+def _write_file(
+    path: Path, tensors: Mapping[str, TensorPlan], metadata: Mapping[str, str], on_tensor: Callable[[str], None]
+) -> str:
     # Wide dtypes first: then every tensor starts at a multiple of its own size.
     ordered = dict(sorted(tensors.items(), key=lambda item: -item[1].dtype.itemsize))
-    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    header: dict[str, Any] = {METADATA: {"format": "pt", **metadata}}
     offset = 0
     for name, tensor in ordered.items():
         header[name] = {
@@ -113,7 +128,7 @@ def _write_file(path: Path, tensors: Mapping[str, TensorPlan], on_tensor: Callab
             "data_offsets": [offset, offset + tensor.nbytes],
         }
         offset += tensor.nbytes
-    text = json.dumps(header, separators=(",", ":")).encode()
+    text = json.dumps(with_digest(header), separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
     digest = hashlib.sha256()
     with path.open("wb") as file:

@@ -49,8 +49,11 @@ def kernel_table(component: Component, *, every_layer: bool = False) -> str:
 def provenance_lines(found: Inspection) -> str:
     """Recipe, source and versions of a checkpoint, one a line."""
     made = found.provenance
-    if not made:
-        return "no manifest: saved by another library, so recipe, reasons and weight errors are not known"
+    if not found.has_manifest:
+        return (
+            "no manifest: saved by another library, so files are not checked against hashes, and recipe, reasons and "
+            "weight errors are not known"
+        )
     recipe, calibration = made.get("recipe", {}), made.get("calibration")
     lines = [f"recipe    {recipe.get('name', '-')}  sha256 {recipe.get('sha256', '-')[:12]}"]
     lines.append(f"model     {made.get('model', '-')}")

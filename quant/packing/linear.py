@@ -162,6 +162,16 @@ def tensor_layout(form: LayerForm, n: int, k: int) -> dict[str, TensorForm]:
     return layout
 
 
+def reads_as(wanted: torch.dtype | None, found: torch.dtype) -> bool:
+    """Can a tensor stored as `found` be read where `tensor_layout` wants `wanted`?
+
+    Scales in float32 may be stored in 16 bits, as llm-compressor does: widening is exact. None is any floating dtype.
+    """
+    if wanted is None:
+        return found in (torch.bfloat16, torch.float16, torch.float32, torch.float64)
+    return found == wanted or (wanted == torch.float32 and found in (torch.bfloat16, torch.float16))
+
+
 def relative_error(weight: torch.Tensor, tensors: Mapping[str, torch.Tensor], scheme: Scheme) -> float:
     """||W - W_stored|| / ||W|| in the Frobenius norm, in float64 and in units of the largest weight.
 

@@ -51,7 +51,7 @@ from quant.workflows.snapshot import Snapshot, run_of
 from quant.workflows.solved import Solved, solve_models
 from quant.workflows.solving import Forward
 from quant.workflows.sources import Source
-from quant.workflows.weights import of_files, of_model
+from quant.workflows.weights import of_files, of_model, source_tensors
 
 #: Beside the manifest of a checkpoint some of whose layers were kept for what was measured of them.
 SENSITIVITY = "sensitivity.json"
@@ -129,7 +129,8 @@ def calibrate(
     copied = files_to_copy(start.source, start.components) if full else {}
     how = _Writing(dtype, copied, max_shard_bytes, progress)
     with holding(out, force=force) as folder, _kept(folder):
-        skeletons = {name: skeleton(start.source.component_folder(name)) for name in start.components}
+        parts = {name: start.source.component_folder(name) for name in start.components}
+        skeletons = {name: skeleton(part, source_tensors(part)) for name, part in parts.items()}
         check_room(folder, skeletons, start.recipe, dtype, copied.values())
         run = run_of(start, snapshot, dtype)
         differs = folder.claim(run)

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from quant.checkpoint.config import CONFIG_KEY, build_config
+from quant.checkpoint.digests import config_metadata
 from quant.checkpoint.shards import TensorPlan, write_shards
 from quant.form import LayerForm
 from quant.json_files import text_of
@@ -114,8 +115,9 @@ def write_component(
         SHA-256 by file name.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "config.json"
-    text = text_of({**config, CONFIG_KEY: quantization}, str(path), indent=2, sort_keys=True) + "\n"
+    path, body = folder / "config.json", {**config, CONFIG_KEY: quantization}
+    text = text_of(body, str(path), indent=2, sort_keys=True) + "\n"
     path.write_text(text, encoding="utf-8")
-    hashes = write_shards(folder, plans, stem=stem, max_bytes=max_bytes, on_tensor=on_tensor)
+    vouching = config_metadata(body)
+    hashes = write_shards(folder, plans, stem=stem, max_bytes=max_bytes, metadata=vouching, on_tensor=on_tensor)
     return {**hashes, "config.json": hashlib.sha256(text.encode()).hexdigest()}

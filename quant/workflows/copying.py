@@ -14,8 +14,8 @@ from quant.checkpoint.manifest import FILE_NAME
 from quant.errors import ModelError
 from quant.places import reason
 from quant.workflows.sources import Source
+from quant.workflows.weights import PICKLES
 
-_PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
 _SPOKEN = (".json", ".md", ".txt")
 _LICENSES = ("license", "licence", "notice", "copying")
 #: At the top of a pipeline's folder.
@@ -63,7 +63,7 @@ def files_to_copy(source: Source, quantized: Iterable[str]) -> dict[str, Path]:
         if not folder.is_dir():
             raise ModelError(f"{folder}: missing, and model_index.json names it; --full copies every component")
         files = dict(_within(folder, name))
-        pickles = [path for path in files if path.endswith(_PICKLES)]
+        pickles = [path for path in files if path.endswith(PICKLES)]
         if pickles and not any(path.endswith(".safetensors") for path in files):
             raise ModelError(f"{folder}: has pickled weights only; save it as safetensors first")
         found.update({path: file for path, file in files.items() if path not in pickles})

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from enum import StrEnum
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -22,10 +23,23 @@ from diffusers.quantizers.base import DiffusersQuantizer
 from diffusers.quantizers.quantization_config import QuantizationConfigMixin
 from torch import nn
 
-from quant.checkpoint.config import COMPRESSED_TENSORS, CONFIG_KEY, METHODS, OURS, check_method, stored_layers
+from quant.checkpoint.config import (
+    COMPRESSED_TENSORS,
+    CONFIG_KEY,
+    METHODS,
+    OURS,
+    check_method,
+    stored_dtype,
+    stored_layers,
+)
+from quant.checkpoint.digests import check_config
+from quant.checkpoint.reader import find_manifest, headers
 from quant.errors import CheckpointError
 from quant.modules.linear import QuantLinear
 from quant.modules.replace import insert_empty_layers, linears, prepack
+from quant.packing.checks import fault
+from quant.packing.linear import reads_as
+from quant.workflows.fitting import check_fit, check_rest, expected_tensors, unused_of
 from quant.workflows.fusing import block_module, fuse, wants_fusing
 
 
@@ -74,27 +88,47 @@ class Quantizer(DiffusersQuantizer):  # type: ignore[misc]
 
     @property
     def fuses(self) -> bool:
-        """Do the blocks become fused ones? As the config says, but for a load within `unfused`."""
-        return wants_fusing(self.quantization_config.fields, CONFIG_KEY) and not _unfused.get()
+        """Do the blocks become fused ones? As the config says, but for a load within `loading`."""
+        return wants_fusing(self.quantization_config.fields, CONFIG_KEY) and _loading.get() is None
+
+    @property
+    def where(self) -> Path:
+        """The folder that errors name."""
+        return _loading.get() or self.files[0].parent
 
     def update_torch_dtype(self, torch_dtype: torch.dtype | None) -> torch.dtype:
         """The dtype of everything not packed: as asked for, else as stored."""
         if torch_dtype is not None:
             return torch_dtype
-        stored = getattr(torch, str(self.quantization_config.fields.get("dtype", "bfloat16")))
+        stored = getattr(torch, stored_dtype(self.quantization_config.fields, CONFIG_KEY) or "bfloat16")
         assert isinstance(stored, torch.dtype)
         return stored
 
+    def maybe_update_loaded_keys(self, loaded_keys: list[str], checkpoint_files: list[str]) -> list[str]:
+        """Called once with all files, before the model is prepared: they are what is checked then."""
+        self.files = [Path(file) for file in checkpoint_files]
+        return loaded_keys
+
     def _process_model_before_weight_loading(self, model: nn.Module, **kwargs: Any) -> None:
-        config = self.quantization_config.fields
+        config, where = self.quantization_config.fields, self.where
+        pickled = next((path for path in self.files if path.suffix != ".safetensors"), None)
+        if pickled is not None:
+            raise CheckpointError(f"{pickled}: is no safetensors file; quantized layers are read from those only")
         if self.fuses:
             block_module(model)  # refuses before anything is read
-        insert_empty_layers(model, stored_layers(config, linears(model), type(model).__name__))
+        layers = stored_layers(config, linears(model), f"{where}: {CONFIG_KEY}")
+        # Here, because diffusers logs a tensor that nothing takes, and goes on.
+        find_manifest(self.files[0].parent)
+        check_fit(where, expected_tensors(model, layers), headers(self.files), unused_of(model))
+        if _loading.get() is None:
+            check_config(where, self.files)
+        insert_empty_layers(model, layers)
 
     def _process_model_after_weight_loading(self, model: nn.Module, **kwargs: Any) -> nn.Module:
         empty = next((name for name, tensor in model.state_dict().items() if tensor.is_meta), None)
         if empty is not None:
             raise CheckpointError(f"the checkpoint has no tensor '{empty}'; is a shard missing?")
+        check_rest(model, self.where)
         prepack(model)
         return fuse(model) if self.fuses else model
 
@@ -128,10 +162,15 @@ class Quantizer(DiffusersQuantizer):  # type: ignore[misc]
         stored = state_dict[param_name]
         assert expected is not None
         if layer.follows_dtype(leaf):
-            layer._buffers[leaf] = param_value.to(target_device)
-            return
-        if stored.dtype != expected.dtype:
+            stored = param_value
+        elif reads_as(expected.dtype, stored.dtype):
+            stored = stored.to(expected.dtype)
+        else:
             raise CheckpointError(f"tensor '{param_name}' is {stored.dtype}, its scheme needs {expected.dtype}")
+        # As it arrives: a device map puts weights into their order before all are there.
+        wrong = fault(leaf, stored, layer.form, layer.out_features, layer.in_features)
+        if wrong is not None:
+            raise CheckpointError(f"{self.where}: tensor '{param_name}' {wrong}")
         layer._buffers[leaf] = stored.to(target_device)
 
     @property
@@ -139,17 +178,17 @@ class Quantizer(DiffusersQuantizer):  # type: ignore[misc]
         return True
 
 
-_unfused: ContextVar[bool] = ContextVar("unfused", default=False)
+_loading: ContextVar[Path | None] = ContextVar("loading", default=None)
 
 
 @contextmanager
-def unfused() -> Iterator[None]:
-    """Within it, `from_pretrained` leaves blocks as they are whatever the checkpoint's config says."""
-    token = _unfused.set(True)
+def loading(folder: Path) -> Iterator[None]:
+    """Within it, `from_pretrained` serves `quant.load`: errors name `folder`, and no blocks are fused yet."""
+    token = _loading.set(folder)
     try:
         yield
     finally:
-        _unfused.reset(token)
+        _loading.reset(token)
 
 
 def _layer_of(model: nn.Module, name: str) -> tuple[nn.Module, str]:

@@ -8,7 +8,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from quant.checkpoint.config import CONFIG_KEY, stored_layers
+import torch
+
+from quant.checkpoint.config import CONFIG_KEY, ignored_layers, sparse_layers, stored_layers
+from quant.checkpoint.digests import check_config
 from quant.checkpoint.reader import (
     StoredTensor,
     component_folders,
@@ -21,7 +24,9 @@ from quant.checkpoint.shards import DTYPE_NAMES
 from quant.errors import CheckpointError
 from quant.form import LayerForm
 from quant.packing.linear import weight_leaf
+from quant.packing.packed import packed_columns
 from quant.workflows.explaining import kernels_of_layer
+from quant.workflows.fitting import check_tensor, layer_tensors
 
 _BYTES = {name: dtype.itemsize for dtype, name in DTYPE_NAMES.items()}
 _TORCH_NAMES = {name: str(dtype).removeprefix("torch.") for dtype, name in DTYPE_NAMES.items()}
@@ -108,11 +113,17 @@ class Component:
 
 @dataclass(frozen=True)
 class Inspection:
-    """A checkpoint: its components, and what it says about how it was made ({} where it has no manifest)."""
+    """A checkpoint: its components, and what it says about how it was made.
+
+    Attributes:
+        provenance: {} where there is no manifest.
+        has_manifest: whether there are hashes that loading can compare the files with.
+    """
 
     folder: Path
     components: tuple[Component, ...]
     provenance: Mapping[str, Any]
+    has_manifest: bool
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
@@ -120,14 +131,19 @@ class Inspection:
             {**asdict(c), "layers": [layer.to_dict() for layer in c.layers], "compression": c.compression}
             for c in self.components
         ]
-        return {"folder": str(self.folder), "components": components, "provenance": dict(self.provenance)}
+        return {
+            "folder": str(self.folder),
+            "components": components,
+            "provenance": dict(self.provenance),
+            "has_manifest": self.has_manifest,
+        }
 
 
 def inspect(folder: str | Path) -> Inspection:
     """Looks into a checkpoint folder.
 
     Raises:
-        CheckpointError: no checkpoint, or a damaged one; names the file.
+        CheckpointError: no checkpoint, or one whose headers, config and manifest contradict each other; names the file.
     """
     folder = Path(folder)
     folders = component_folders(folder)
@@ -137,17 +153,18 @@ def inspect(folder: str | Path) -> Inspection:
         for name, path in folders.items()
     )
     made = next((found.provenance for found in manifests.values() if found is not None), {})
-    return Inspection(folder, components, made)
+    return Inspection(folder, components, made, all(found is not None for found in manifests.values()))
 
 
 def _component(name: str, path: Path, records: Sequence[Mapping[str, Any]]) -> Component:
-    config = read_config(path)[CONFIG_KEY]
+    config, where = read_config(path)[CONFIG_KEY], str(path / "config.json")
     tensors = stored_tensors(path)
     signed = [key.removesuffix(sign) for key in tensors for sign in _SIGNS if key.endswith(sign)]
-    sparse = (config.get("sparsity_config") or {}).get("targets", ())
-    forms = stored_layers(config, dict.fromkeys([*signed, *sparse]), str(path / "config.json"))
+    sparse = [layer for layer in sparse_layers(config, where) if f"{layer}.weight" in tensors]
+    check_config(path, {tensor.file for tensor in tensors.values()})
+    forms = stored_layers(config, dict.fromkeys([*signed, *sparse]), where)
     known = {record["name"]: record for record in records}
-    kept = [layer for layer in config.get("ignore", ()) if f"{layer}.weight" in tensors]
+    kept = [layer for layer in ignored_layers(config, where) if f"{layer}.weight" in tensors]
     layers = tuple(
         _layer(layer, path, tensors, forms.get(layer), known.get(layer, {}))
         for layer in dict.fromkeys([*known, *forms, *kept])
@@ -172,9 +189,7 @@ def _layer(
     leaf = "weight" if form is None else weight_leaf(form.scheme)
     if leaf not in own:
         raise CheckpointError(f"{path}: has no tensor '{name}.{leaf}'; is a shard missing?")
-    shape = own[leaf].shape
-    if "weight_shape" in own:
-        shape = tuple(read_tensor(f"{name}.weight_shape", own["weight_shape"]).tolist())
+    shape = own[leaf].shape if form is None else _weight_shape(name, own, form, path)
     stored = _nbytes((tensor for leaf, tensor in own.items() if leaf != "bias"), path)
     return Layer(
         name=name,
@@ -190,6 +205,34 @@ def _layer(
         kernels={} if form is None else kernels_of_layer(form, shape[0], shape[1]),
         form=form,
     )
+
+
+def _weight_shape(name: str, own: Mapping[str, StoredTensor], form: LayerForm, path: Path) -> tuple[int, ...]:
+    """Shape of a packed layer's weight, which the headers of all its tensors `own` bear out."""
+    shape: list[int] = list(own[weight_leaf(form.scheme)].shape)
+    if form.scheme.is_packed:
+        if "weight_shape" not in own:
+            raise CheckpointError(f"{path}: has no tensor '{name}.weight_shape'; is a shard missing?")
+        check_tensor(f"{name}.weight_shape", (torch.int64, (2,)), own["weight_shape"])
+        shape = read_tensor(f"{name}.weight_shape", own["weight_shape"]).tolist()
+        rows, columns = own["weight_packed"].shape if len(own["weight_packed"].shape) == 2 else (0, 0)
+        assert form.scheme.weights is not None
+        if shape[0] != rows or packed_columns(form.scheme.weights.num_bits, shape[1]) != columns:
+            raise CheckpointError(
+                f"{path}: tensor '{name}.weight_shape' is {shape}, but '{name}.weight_packed' is "
+                f"{list(own['weight_packed'].shape)}"
+            )
+    if not (isinstance(shape, list) and len(shape) == 2):
+        raise CheckpointError(f"{path}: the weight of '{name}' is {shape}, where a matrix is needed")
+    needed = layer_tensors(name, form, shape[0], shape[1])
+    for leaf, (dtype, dims) in needed.items():
+        if leaf not in own:
+            raise CheckpointError(f"{path}: has no tensor '{name}.{leaf}'; is a shard missing?")
+        check_tensor(f"{name}.{leaf}", (dtype, dims), own[leaf])
+    extra = next((leaf for leaf in own if leaf not in needed and leaf != "bias"), None)
+    if extra is not None:
+        raise CheckpointError(f"{path}: holds '{name}.{extra}', which the layer's config does not speak of")
+    return tuple(shape)
 
 
 def _nbytes(tensors: Iterable[StoredTensor], path: Path) -> int:

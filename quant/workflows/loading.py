@@ -1,15 +1,19 @@
-"""`quant.load`: a checkpoint folder becomes a model that runs, checked against its manifest first."""
+"""`quant.load`: a checkpoint folder becomes a model that runs, once all that can be checked of it was checked."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import tempfile
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from quant.checkpoint.config import CONFIG_KEY, stored_layers
+from quant.checkpoint.config import CONFIG_KEY, stored_dtype, stored_layers
+from quant.checkpoint.digests import check_config
 from quant.checkpoint.reader import (
     StoredTensor,
     component_folders,
@@ -19,15 +23,16 @@ from quant.checkpoint.reader import (
     stored_tensors,
     verify,
 )
-from quant.checkpoint.shards import DTYPE_NAMES
+from quant.checkpoint.shards import DTYPE_NAMES, WEIGHTS, write_index
 from quant.errors import CheckpointError, ModelError
-from quant.form import LayerForm, misfit
 from quant.modules.linear import QuantLinear
 from quant.modules.replace import insert_empty_layers, linears, prepack
-from quant.packing.linear import TensorForm, tensor_layout
+from quant.workflows.fitting import check_fit, check_values, expected_tensors, shapes_of, unused_of
 from quant.workflows.fusing import block_module, fuse, wants_fusing, with_fusing
 from quant.workflows.record import Record, attach
-from quant.workflows.skeleton import model_class, skeleton
+from quant.workflows.skeleton import in_our_words, model_class, skeleton
+
+_TORCH_DTYPES = {name: dtype for dtype, name in DTYPE_NAMES.items()}
 
 
 def load(
@@ -49,7 +54,9 @@ def load(
             the checkpoint is not a diffusers model's. It may be on the meta device.
         dtype: of everything that is not packed; as stored by default.
         device: where tensors are put; full-precision weights of packed layers are never made.
-        check_files: compare every file with its SHA-256 in the manifest first (about a second a GB).
+        check_files: compare every file with its SHA-256 in the manifest first (about a second a GB). Where there is no
+            manifest, as `quant inspect` says, there is only what files of tensors say of their headers and of
+            config.json. What tensors hold is checked either way.
         fused: make the model's blocks into blocks of fused ops: fewer, larger ones, whose results differ by rounding.
             Such a model takes no LoRA, hooks or attention processors, and saved again it asks to be loaded fused.
             None does as the checkpoint's config says, which is no unless it has `"fused": true`.
@@ -69,9 +76,9 @@ def load(
     if into is not None:
         if wanted:
             block_module(into)  # refuses before anything is read
-        model = _fill(into, path, quantization, dtype, torch.device(device))
+        model = _fill(into, path, quantization, dtype, torch.device(device), check_files)
     else:
-        model = _diffusers_model(path, config, dtype, device, fused=wanted)
+        model = _diffusers_model(path, config, dtype, device, fused=wanted, check_files=check_files)
     if wanted:
         fuse(model)
     made, layers = ({}, []) if manifest is None else (manifest.provenance, manifest.layers)
@@ -91,32 +98,82 @@ def _component(folder: Path, component: str | None) -> Path:
 
 
 def _diffusers_model(
-    path: Path, config: Mapping[str, Any], dtype: torch.dtype | None, device: str | torch.device, *, fused: bool
+    path: Path,
+    config: Mapping[str, Any],
+    dtype: torch.dtype | None,
+    device: str | torch.device,
+    *,
+    fused: bool,
+    check_files: bool,
 ) -> nn.Module:
-    from quant.workflows.hf_quantizer import register, unfused
+    from quant.workflows.hf_quantizer import loading, register
 
     register()
-    # First, because diffusers would only log a tensor that is missing, or fail in words of its own.
-    empty = skeleton(path)
+    # Headers first, because diffusers would only log a tensor that is missing, or fail in words of its own.
+    tensors = stored_tensors(path)
+    empty = skeleton(path, tensors)
     if fused:
         block_module(empty)
-    layers = stored_layers(config[CONFIG_KEY], linears(empty), str(path / "config.json"))
-    _check_fit(path, _expected(empty, layers), stored_tensors(path))
-    with unfused():  # `load` does it, for every way of loading
-        model = model_class(path).from_pretrained(path, dtype=dtype, device_map={"": str(device)})
+    where = str(path / "config.json")
+    layers = stored_layers(config[CONFIG_KEY], linears(empty), where)
+    check_fit(path, expected_tensors(empty, layers), tensors, unused_of(empty))
+    if check_files:
+        check_config(path, {tensor.file for tensor in tensors.values()})
+    if dtype is None and stored_dtype(config[CONFIG_KEY], where) is None:
+        dtype = _most_stored(tensors)
+    with loading(path), _as_diffusers_names(path, tensors) as folder, in_our_words(f"{path}: diffusers cannot load it"):
+        model = model_class(path).from_pretrained(folder, dtype=dtype, device_map={"": str(device)})
     assert isinstance(model, nn.Module)
+    model.register_to_config(_name_or_path=str(path))  # type: ignore[operator]
     return model.eval()
 
 
+def _most_stored(tensors: Mapping[str, StoredTensor]) -> torch.dtype | None:
+    """The dtype that most weights of a file have that are not packed; None where all are."""
+    found = Counter(_TORCH_DTYPES[tensor.dtype] for tensor in tensors.values() if len(tensor.shape) != 1)
+    floating = [dtype for dtype, _ in found.most_common() if dtype.is_floating_point and dtype.itemsize > 1]
+    return floating[0] if floating else None
+
+
+@contextmanager
+def _as_diffusers_names(path: Path, tensors: Mapping[str, StoredTensor]) -> Iterator[Path]:
+    """A folder in which diffusers finds the very files that were checked: `path`, or links to a variant's files."""
+    files = {tensor.file for tensor in tensors.values()}
+    single = path / f"{WEIGHTS}.safetensors"
+    if files == {single} or (path / f"{WEIGHTS}.safetensors.index.json").is_file():
+        yield path
+        return
+    with tempfile.TemporaryDirectory(prefix="quant-load-") as made:
+        folder = Path(made)
+        (folder / "config.json").symlink_to((path / "config.json").absolute())
+        if len(files) == 1:
+            (folder / single.name).symlink_to(next(iter(files)).absolute())
+        else:
+            for file in files:
+                (folder / file.name).symlink_to(file.absolute())
+            write_index(folder, {name: tensor.file.name for name, tensor in tensors.items()})
+        yield folder
+
+
 def _fill(
-    model: nn.Module, path: Path, config: Mapping[str, Any], dtype: torch.dtype | None, device: torch.device
+    model: nn.Module,
+    path: Path,
+    config: Mapping[str, Any],
+    dtype: torch.dtype | None,
+    device: torch.device,
+    check_files: bool,
 ) -> nn.Module:
-    """Packed layers and all other tensors of the checkpoint, put into `model` in place, once all of it fits."""
+    """Packed layers and all other tensors of the checkpoint, put into `model` in place, once all of it is right."""
     layers = stored_layers(config, linears(model), str(path / "config.json"))
     tensors = stored_tensors(path)
-    _check_fit(path, _expected(model, layers), tensors)
+    expected = expected_tensors(model, layers)
+    check_fit(path, expected, tensors, unused_of(model))
+    if check_files:
+        check_config(path, {tensor.file for tensor in tensors.values()})
+    taken = {name: tensor for name, tensor in tensors.items() if name in expected}
+    check_values(read_tensors(taken), shapes_of(model, layers), path)
     insert_empty_layers(model, layers)
-    for name, tensor in read_tensors(tensors):
+    for name, tensor in read_tensors(taken):
         _put(model, name, tensor, dtype, device)
     empty = next((name for name, buffer in model.named_buffers() if buffer.is_meta), None)
     if empty is not None:
@@ -125,43 +182,17 @@ def _fill(
     return model.eval()
 
 
-def _expected(model: nn.Module, layers: Mapping[str, LayerForm]) -> dict[str, TensorForm]:
-    """Every tensor that a checkpoint of `model` with these packed layers has."""
-    forms: dict[str, TensorForm] = {name: (None, tuple(tensor.shape)) for name, tensor in model.state_dict().items()}
-    for name, layer in layers.items():
-        n, k = forms.pop(f"{name}.weight")[1]
-        reason = misfit(layer, n, k)
-        if reason is not None:
-            raise CheckpointError(f"layer '{name}' [{n}, {k}]: {reason}; is it another model's checkpoint?")
-        packed = tensor_layout(layer, n, k)
-        forms.update({f"{name}.{leaf}": form for leaf, form in packed.items()})
-    return forms
-
-
-def _check_fit(path: Path, expected: Mapping[str, TensorForm], stored: Mapping[str, StoredTensor]) -> None:
-    for name, (dtype, shape) in expected.items():
-        if name not in stored:
-            raise CheckpointError(f"{path}: has no tensor '{name}', which the model needs; is it another model's?")
-        found = stored[name]
-        if found.shape != shape:
-            raise CheckpointError(
-                f"{found.file}: tensor '{name}' is {list(found.shape)}, the model needs {list(shape)}"
-            )
-        if dtype is not None and found.dtype != DTYPE_NAMES[dtype]:
-            raise CheckpointError(
-                f"{found.file}: tensor '{name}' is {found.dtype}, its scheme needs {DTYPE_NAMES[dtype]}"
-            )
-    extra = min(set(stored) - set(expected), default=None)
-    if extra is not None:
-        raise CheckpointError(f"{path}: holds a tensor '{extra}' that the model has not; is it another model's?")
-
-
 def _put(model: nn.Module, name: str, tensor: torch.Tensor, dtype: torch.dtype | None, device: torch.device) -> None:
     owner_name, _, leaf = name.rpartition(".")
     owner = model.get_submodule(owner_name)
-    packed = isinstance(owner, QuantLinear) and leaf in owner._buffers and not owner.follows_dtype(leaf)
-    cast = dtype is not None and not packed and tensor.is_floating_point()
-    placed = tensor.to(device=device, dtype=dtype if cast else tensor.dtype)
+    held = owner._buffers.get(leaf)
+    packed = isinstance(owner, QuantLinear) and held is not None and not owner.follows_dtype(leaf)
+    wanted = tensor.dtype
+    if packed and held is not None:
+        wanted = held.dtype  # scales in 16 bits become float32, which is exact
+    elif dtype is not None and tensor.is_floating_point():
+        wanted = dtype
+    placed = tensor.to(device=device, dtype=wanted)
     if leaf in owner._buffers:
         owner._buffers[leaf] = placed
     else:

@@ -23,7 +23,7 @@ from quant.recipe_files import find_recipe
 from quant.recipe_parts import KeepBudget
 from quant.workflows.solving import Forward, needs_data
 from quant.workflows.sources import Source, components_of, open_source
-from quant.workflows.weights import check_finite_model
+from quant.workflows.weights import check_files, check_finite_model
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,8 @@ class Prepared:
     def load(self, dtype: torch.dtype, device: str | None) -> tuple[Any, dict[str, nn.Module]]:
         """The pipeline, on CUDA where there is one and no `device` is given, and its components to be quantized."""
         where = find_device(device)
+        for name in self.components:
+            check_files(self.source.component_folder(name))
         pipe = self.source.load_pipeline(dtype)
         models = {name: getattr(pipe, name) for name in self.components}
         for name, module in models.items():

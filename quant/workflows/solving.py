@@ -193,7 +193,7 @@ def _solve_named(models: Mapping[str, nn.Module], members: list[_Member], seen: 
     """As `_solve_group`. Raises CalibrationError, which names the layers, where an algorithm cannot do it."""
     try:
         solutions = _solve_group(models, members, seen)
-    except (ValueError, torch._C._LinAlgError) as error:
+    except (ValueError, torch.linalg.LinAlgError) as error:  # type: ignore[attr-defined]
         names = ", ".join(f"'{component}.{fate.name}'" for component, fate in members)
         which = f"layer {names}" if len(members) == 1 else f"layers {names}, which read one input"
         raise CalibrationError(f"{which}: cannot be solved: {first_line(error)}") from error

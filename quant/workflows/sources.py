@@ -10,10 +10,12 @@ import torch
 
 from quant.errors import ModelError, RecipeError
 from quant.json_files import read_object
+from quant.model_paths import about_config, no_folder
 from quant.models.table import DENOISERS
 from quant.places import is_plain_name
 from quant.recipe import Recipe
 from quant.text import first_line, shown
+from quant.workflows.skeleton import in_our_words
 
 _INDEX = "model_index.json"
 _FILES = (".json", ".yaml", ".md", ".txt")
@@ -44,10 +46,8 @@ class Source:
         """The whole pipeline, on the CPU. Raises ModelError where it cannot be loaded."""
         from diffusers import DiffusionPipeline
 
-        def load() -> Any:
+        with in_our_words(f"{self.folder}: diffusers cannot load it"):
             return DiffusionPipeline.from_pretrained(self.folder, dtype=dtype, local_files_only=True)
-
-        return _loaded(self.folder, load)
 
 
 def open_source(model: str | Path) -> Source:
@@ -58,6 +58,9 @@ def open_source(model: str | Path) -> Source:
     """
     folder, name = Path(model), "/".join(Path(model).resolve().parts[-2:])
     if not folder.is_dir():
+        what = no_folder(folder)
+        if what is not None:
+            raise ModelError(f"{folder}: {what}")
         folder, name = _downloaded(str(model)), str(model)
     if (folder / _INDEX).is_file():
         named = _components(folder / _INDEX)
@@ -66,8 +69,15 @@ def open_source(model: str | Path) -> Source:
     if (folder / "config.json").is_file():
         config = _read_json(folder / "config.json")
         if "_class_name" in config:
-            kind = "unet" if "UNet" in config["_class_name"] else "transformer"
-            return Source(name, folder, {kind: config["_class_name"]}, is_pipeline=False)
+            kind = config["_class_name"]
+            if not isinstance(kind, str):
+                raise ModelError(
+                    f"{folder / 'config.json'}: _class_name must name a diffusers class, got {shown(kind)}"
+                )
+            return Source(name, folder, {"unet" if "UNet" in kind else "transformer": kind}, is_pipeline=False)
+        what = about_config(config)
+        if what is not None:
+            raise ModelError(f"{folder}: {what}; give the folder of the pipeline it belongs to")
     raise ModelError(f"{folder}: neither a diffusers pipeline (model_index.json) nor a component (config.json)")
 
 
@@ -97,8 +107,10 @@ def components_of(source: Source, recipe: Recipe) -> list[str]:
         path = source.component_folder(name) / "config.json"
         if not path.is_file():
             raise ModelError(f"{path}: missing; the pipeline's {_INDEX} lists the component '{name}'")
-        if "quantization_config" in _read_json(path):
-            raise ModelError(f"{path}: is quantized already; calibrate the original model")
+        quantization = _read_json(path).get("quantization_config")
+        if quantization is not None:
+            by = quantization.get("quant_method") if isinstance(quantization, dict) else quantization
+            raise ModelError(f"{path}: is quantized already ({shown(by)}); calibrate the original model")
     return chosen
 
 
@@ -129,12 +141,3 @@ def _components(path: Path) -> dict[str, tuple[str, str]]:
 
 def _read_json(path: Path) -> dict[str, Any]:
     return read_object(path, ModelError, "missing; is this a model folder?")
-
-
-def _loaded(where: Path, load: Any) -> Any:
-    from safetensors import SafetensorError
-
-    try:
-        return load()
-    except (OSError, ValueError, SafetensorError, AttributeError, ImportError, RuntimeError) as error:
-        raise ModelError(f"{where}: diffusers cannot load it: {first_line(error)}") from error

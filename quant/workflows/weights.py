@@ -1,10 +1,14 @@
 """The tensors of a component to be quantized, each made when it is asked for.
 
 Straight from the files where nothing has to run: then one tensor is in memory at a time, however large the model is.
+Either way the files are looked at first: a loader leaves what it does not know, such as the scales beside FP8 codes,
+and takes the codes for weights.
 """
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
@@ -14,7 +18,36 @@ from torch import nn
 from quant.checkpoint.reader import StoredTensor, read_tensor, stored_tensors
 from quant.checkpoint.shards import DTYPE_NAMES, TensorPlan
 from quant.errors import CheckpointError, ModelError
+from quant.packing.checks import not_finite
+from quant.workflows.fitting import unknown, unused_of
+from quant.workflows.skeleton import skeleton
 
+#: How other tools name what they store of a quantized layer beside its codes, and whole files' marks.
+_SIGNS = {
+    "scale_weight": "ComfyUI's scaled FP8",
+    "scale_input": "ComfyUI's scaled FP8",
+    "scaled_fp8": "ComfyUI's scaled FP8",
+    "comfy_quant": "ComfyUI",
+    "weight_scale": "FP8 or INT8 codes",
+    "weight_scale_inv": "FP8 codes by block",
+    "weight_scale_2": "FP4 codes",
+    "input_scale": "FP8 or INT8 codes",
+    "weight_packed": "packed codes",
+    "weight_shape": "packed codes",
+    "weight_zero_point": "packed codes",
+    "qweight": "GPTQ or AWQ",
+    "qzeros": "GPTQ or AWQ",
+    "scales": "GPTQ or AWQ",
+    "g_idx": "GPTQ",
+    "absmax": "bitsandbytes",
+    "quant_map": "bitsandbytes",
+    "zero_point": "SDNQ",
+    "scale": "SDNQ",
+    "pre_quant_scale": "ModelOpt",
+}
+#: Weights that only unpickling, which runs code, would read.
+PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
+_REMEDY = "load the original in bf16, or write the weights out as what they mean"
 _DTYPES = {name: dtype for dtype, name in DTYPE_NAMES.items()}
 
 
@@ -24,6 +57,63 @@ def of_model(model: nn.Module) -> dict[str, TensorPlan]:
         name: TensorPlan(tensor.dtype, tuple(tensor.shape), partial(torch.Tensor.detach, tensor))
         for name, tensor in model.state_dict().items()
     }
+
+
+def source_tensors(folder: Path) -> dict[str, StoredTensor]:
+    """Headers of all tensors of a component's folder. Raises ModelError: none, or a damaged file."""
+    if not any(folder.glob("*.safetensors")) and any(path.suffix in PICKLES for path in folder.iterdir()):
+        raise ModelError(f"{folder}: has pickled weights only, which are not read; save it as safetensors first")
+    try:
+        return stored_tensors(folder)
+    except CheckpointError as error:
+        raise ModelError(str(error)) from None
+
+
+def check_source(model: nn.Module, stored: Mapping[str, StoredTensor]) -> None:
+    """Refuses files that hold something else than a model's weights, whichever way they will be loaded.
+
+    Args:
+        model: of the files' class, which may be on the meta device.
+        stored: what the files hold.
+
+    Raises:
+        ModelError: a tensor that the model has not and that its class does not leave by intent, such as the scale of
+            FP8 codes; whole numbers in the place of floats; a dtype that is not read here.
+    """
+    needed, kind = model.state_dict(), type(model).__name__
+    for name in sorted(unknown(stored, needed, unused_of(model)), key=lambda name: (_sign(name) is None, name)):
+        sign = _sign(name)
+        what = f": it belongs to quantized weights ({sign}); {_REMEDY}" if sign else "; is it another model's?"
+        raise ModelError(f"{stored[name].file}: holds '{name}', which {kind} has not{what}")
+    for name, empty in needed.items():
+        if name not in stored:
+            continue
+        found = stored[name]
+        if found.dtype not in _DTYPES:
+            raise ModelError(f"{found.file}: tensor '{name}' is {found.dtype}, which is not read here")
+        if empty.is_floating_point() and not _DTYPES[found.dtype].is_floating_point:
+            raise ModelError(
+                f"{found.file}: tensor '{name}' is {found.dtype}, {kind} has a float there: codes of quantized weights "
+                f"without a config that says so; {_REMEDY}"
+            )
+    short = [name for name in needed if name in stored and stored[name].dtype.startswith("F8_")]
+    if short:
+        warnings.warn(
+            f"{stored[short[0]].file}: {len(short)} tensors are {stored[short[0]].dtype} without scales, such as "
+            f"'{short[0]}'; they are read as the weights themselves, at that precision",
+            stacklevel=2,
+        )
+
+
+def check_files(component: Path) -> None:
+    """The same of a component that diffusers will load itself."""
+    stored = source_tensors(component)
+    check_source(skeleton(component, stored), stored)
+
+
+def _sign(name: str) -> str | None:
+    """Whose quantized weights a tensor belongs to, by its name; None where it says nothing."""
+    return _SIGNS.get(name.rpartition(".")[2])
 
 
 def of_files(skeleton: nn.Module, folder: Path, dtype: torch.dtype) -> dict[str, TensorPlan]:
@@ -38,10 +128,8 @@ def of_files(skeleton: nn.Module, folder: Path, dtype: torch.dtype) -> dict[str,
         ModelError: a file or tensor that is missing, damaged, or of another shape; when a tensor is made, one that
             is not finite.
     """
-    try:
-        stored = stored_tensors(folder)
-    except CheckpointError as error:
-        raise ModelError(str(error)) from None
+    stored = source_tensors(folder)
+    check_source(skeleton, stored)
     plans = {}
     for name, empty in skeleton.state_dict().items():
         if name not in stored:
@@ -51,8 +139,6 @@ def of_files(skeleton: nn.Module, folder: Path, dtype: torch.dtype) -> dict[str,
                 f"{stored[name].file}: tensor '{name}' is {list(stored[name].shape)}, "
                 f"{type(skeleton).__name__} needs {list(empty.shape)}"
             )
-        if stored[name].dtype not in _DTYPES:
-            raise ModelError(f"{stored[name].file}: tensor '{name}' is {stored[name].dtype}, which is not read here")
         target = _target_dtype(skeleton, name, _DTYPES[stored[name].dtype], dtype)
         plans[name] = TensorPlan(target, tuple(empty.shape), partial(_read, name, stored[name], target))
     return plans
@@ -60,9 +146,9 @@ def of_files(skeleton: nn.Module, folder: Path, dtype: torch.dtype) -> dict[str,
 
 def check_finite(name: str, tensor: torch.Tensor) -> torch.Tensor:
     """The tensor, if it has no NaN and no Inf. Raises ModelError otherwise."""
-    if tensor.is_floating_point() and not torch.isfinite(tensor).all():
-        bad = "NaN" if torch.isnan(tensor).any() else "Inf"
-        raise ModelError(f"{name}: holds {bad}; the model's file is damaged or its training diverged")
+    wrong = not_finite(tensor)
+    if wrong is not None:
+        raise ModelError(f"{name}: {wrong}; the model's file is damaged or its training diverged")
     return tensor
 
 
