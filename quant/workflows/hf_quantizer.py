@@ -25,6 +25,7 @@ from torch import nn
 from quant.checkpoint.config import COMPRESSED_TENSORS, CONFIG_KEY, METHODS, OURS, check_method, stored_layers
 from quant.errors import CheckpointError
 from quant.modules.linear import QuantLinear
+from quant.modules.refusing import refuse_changes
 from quant.modules.replace import insert_empty_layers, linears, prepack
 from quant.workflows.fusing import block_module, fuse, wants_fusing
 
@@ -96,6 +97,7 @@ class Quantizer(DiffusersQuantizer):  # type: ignore[misc]
         if empty is not None:
             raise CheckpointError(f"the checkpoint has no tensor '{empty}'; is a shard missing?")
         prepack(model)
+        refuse_changes(model)
         return fuse(model) if self.fuses else model
 
     def check_if_quantized_param(
@@ -171,3 +173,4 @@ def mark_quantized(model: nn.Module, config: dict[str, Any]) -> None:
     model.quantization_method = quantizer.quantization_config.quant_method
     model.hf_quantizer = quantizer
     model.register_to_config(quantization_config=quantizer.quantization_config)  # type: ignore[operator]
+    refuse_changes(model)
