@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 from torch import nn
 
 from quant.errors import ModelError
+from quant.modules.linear import QuantLinear
 
 
 def refuse_changes(model: nn.Module) -> None:
@@ -20,8 +21,17 @@ def refuse_changes(model: nn.Module) -> None:
 
 
 def refuse_foreign_saving(model: nn.Module) -> None:
-    """On a model of transformers or another library, whose loader would take codes for weights."""
-    _put(model, "save_pretrained", _no_foreign_saving)
+    """On every part of a model whose library would write codes and load them as weights, as transformers does.
+
+    A diffusers model itself saves and loads them right; one within another module is not known to be quantized.
+    """
+    for part in model.modules():
+        if not (part is model and hasattr(model, "register_to_config")) and _holds_codes(part):
+            _put(part, "save_pretrained", _no_foreign_saving)
+
+
+def _holds_codes(part: nn.Module) -> bool:
+    return hasattr(type(part), "save_pretrained") and any(isinstance(module, QuantLinear) for module in part.modules())
 
 
 def _put(model: nn.Module, name: str, refusal: Any) -> None:

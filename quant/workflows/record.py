@@ -29,14 +29,13 @@ class Record:
 
 
 def attach(model: nn.Module, record: Record) -> None:
-    """Keeps `record` on the model. A diffusers model also learns to `save_pretrained`; any other refuses it."""
+    """Keeps `record` on the model. A diffusers model also learns to `save_pretrained`, any other refuses it."""
     setattr(model, _ATTRIBUTE, record)
     if hasattr(model, "register_to_config"):
         from quant.workflows.hf_quantizer import mark_quantized
 
         mark_quantized(model, record.config)
-    else:
-        refuse_foreign_saving(model)
+    refuse_foreign_saving(model)
 
 
 def record_of(model: Any) -> Record:
