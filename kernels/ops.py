@@ -1,7 +1,8 @@
 """The ops that a quantized layer calls, checked; `registration` is what torch sees of them.
 
 Each has one definition (`reference`), a fake implementation so that `torch.compile(fullgraph=True)` and meta tensors
-work, and implementations that `dispatch` picks from when it runs. For inference only: none has a gradient.
+work, and implementations that `dispatch` picks from when it runs. None has a gradient, since codes are rounded:
+backward through one is an error. A quantized layer has one, see `quant.modules.straight_through`.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from quant.kernels import registration as registration  # imported for what it d
 from quant.kernels.arguments import Ending, Epilogue, Prologue
 from quant.kernels.checks import check_quantize_rows, check_scaled_mm
 from quant.kernels.layouts import nibbles, sparse24
+from quant.kernels.no_gradient import without_gradient
 from quant.kernels.weight_checks import check_int4_mm, check_int8_mm, check_sparse_scaled_mm
 
 
@@ -63,7 +65,9 @@ def quantize_rows(
     by, shift = modulation or (None, None)
     prologue = Prologue(pre_quant_scale, kind, weight, bias, eps, by, shift)
     check_quantize_rows(x, dtype, scale, prologue, group)
-    found: tuple[torch.Tensor, torch.Tensor] = torch.ops.quant.quantize_rows(x, dtype, scale, *prologue, group)
+    found: tuple[torch.Tensor, torch.Tensor] = without_gradient(
+        torch.ops.quant.quantize_rows, x, dtype, scale, *prologue, group
+    )
     return found
 
 
@@ -103,7 +107,7 @@ def scaled_mm(
     """
     epilogue = Epilogue(a_scale, b_scale, bias, activation, residual, gate, out_dtype, out_scale, fast_accumulate)
     check_scaled_mm(a, b, epilogue)
-    out: torch.Tensor = torch.ops.quant.scaled_mm(a, a_scale, b, b_scale, *epilogue[2:])
+    out: torch.Tensor = without_gradient(torch.ops.quant.scaled_mm, a, a_scale, b, b_scale, *epilogue[2:])
     return out
 
 
@@ -143,7 +147,9 @@ def int4_mm(
     """
     ending = Ending(bias, activation, residual, gate, out_dtype, out_scale)
     check_int4_mm(a, a_scale, b_packed, b_scale, b_zero, ending, layout, n)
-    out: torch.Tensor = torch.ops.quant.int4_mm(a, a_scale, b_packed, b_scale, b_zero, *ending, layout, n)
+    out: torch.Tensor = without_gradient(
+        torch.ops.quant.int4_mm, a, a_scale, b_packed, b_scale, b_zero, *ending, layout, n
+    )
     return out
 
 
@@ -172,7 +178,7 @@ def int8_mm(
     """
     ending = Ending(bias, activation, residual, gate, out_dtype, out_scale)
     check_int8_mm(a, b, b_scale, ending)
-    out: torch.Tensor = torch.ops.quant.int8_mm(a, b, b_scale, *ending)
+    out: torch.Tensor = without_gradient(torch.ops.quant.int8_mm, a, b, b_scale, *ending)
     return out
 
 
@@ -209,7 +215,7 @@ def sparse_scaled_mm(
     """
     ending = Ending(bias, activation, residual, gate, out_dtype, out_scale)
     check_sparse_scaled_mm(a, a_scale, b_values, b_meta, b_scale, ending, layout, n)
-    out: torch.Tensor = torch.ops.quant.sparse_scaled_mm(
-        a, a_scale, b_values, b_meta, b_scale, *ending, fast_accumulate, layout, n
+    out: torch.Tensor = without_gradient(
+        torch.ops.quant.sparse_scaled_mm, a, a_scale, b_values, b_meta, b_scale, *ending, fast_accumulate, layout, n
     )
     return out

@@ -16,6 +16,7 @@ import torch
 from quant.kernels.arguments import Ending, Epilogue, Int4Weight, Prologue, Sparse24Weight
 from quant.kernels.dispatch import Call, Implementation, choose, explain
 from quant.kernels.layouts import nibbles, sparse24
+from quant.kernels.no_gradient import refuse_gradient
 from quant.kernels.runtime import availability
 
 _library = torch.library.Library("quant", "DEF")  # type: ignore[no-untyped-call]  # torch types no Library
@@ -171,6 +172,20 @@ def _tell(op: str, name: str, reasons: str) -> None:
     warnings.warn(f"{op} runs by {name}, not by a kernel of quant: {why}", stacklevel=2)
 
 
+def _alone(name: str, run: Callable[..., Any]) -> Callable[..., Any]:
+    """`run` within the op: autograd records nothing there, and `torch.autocast` rounds none of its arithmetic."""
+
+    def op(x: torch.Tensor, *rest: Any) -> Any:
+        refuse_gradient(name, x, *rest)
+        device = x.device.type
+        if not torch.is_autocast_enabled(device):
+            return run(x, *rest)
+        with torch.autocast(device, enabled=False):
+            return run(x, *rest)
+
+    return op
+
+
 def _fake_quantize_rows(
     x: torch.Tensor, dtype: torch.dtype, scale: torch.Tensor | None, *rest: Any
 ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -195,7 +210,7 @@ def _fake(before: int, weight: int, rows: int | None) -> Callable[..., torch.Ten
 
 
 # One entry for every device: which implementation runs is `dispatch`'s to say, and to explain.
-_library.impl("quantize_rows", _quantize_rows, "CompositeExplicitAutograd")  # type: ignore[no-untyped-call]
+_library.impl("quantize_rows", _alone("quantize_rows", _quantize_rows), "CompositeExplicitAutograd")  # type: ignore[no-untyped-call]
 torch.library.register_fake("quant::quantize_rows", _fake_quantize_rows, lib=_library)
 for _name, _run, _operands, _weight, _rows in (
     ("scaled_mm", _scaled_mm, 4, 2, None),
@@ -203,5 +218,5 @@ for _name, _run, _operands, _weight, _rows in (
     ("int8_mm", _int8_mm, 3, 1, None),
     ("sparse_scaled_mm", _sparse_scaled_mm, 5, 2, 13),
 ):
-    _library.impl(_name, _run, "CompositeExplicitAutograd")  # type: ignore[no-untyped-call]
+    _library.impl(_name, _alone(_name, _run), "CompositeExplicitAutograd")  # type: ignore[no-untyped-call]
     torch.library.register_fake(f"quant::{_name}", _fake(_operands, _weight, _rows), lib=_library)

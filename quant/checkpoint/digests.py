@@ -1,7 +1,7 @@
 """What a file of tensors says of itself and of the config.json beside it: two SHA-256 in the metadata of its header.
 
 A header in which two tensors changed places, or a config whose number of heads was edited, is a sound header and a
-sound config, of another model. A manifest would tell; these tell where there is none or where its hashes were made anew.
+sound config, of another model. A manifest would tell; these tell where there is none or its hashes were made anew.
 Files of other writers, diffusers' `save_pretrained` among them, have none and are read as they are.
 """
 

@@ -1,20 +1,22 @@
 """What a recipe does to each layer of a model, decided before anything is computed.
 
 The first thing to change what happens to a layer, in this order: the recipe's `ignore`, the family's and
-diffusers' keep lists, the recipe's edge blocks, then the recipe's groups. Every layer gets an answer.
+diffusers' keep lists, the recipe's edge blocks, then the recipe's groups. Every layer gets an answer. A Linear that is
+more than weight and bias is kept last of all, so that it is the reason only where nothing else is.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import nn
 
 from quant.errors import RecipeError
 from quant.form import misfit
 from quant.models.family import Family
+from quant.models.own_ways import own_way, weight_readers
 from quant.models.table import family_of
 from quant.patterns import matches
 from quant.recipe import Recipe
@@ -58,7 +60,12 @@ def decide(model: nn.Module, recipe: Recipe, where: str = "model") -> list[Fate]
             not one, a group that no layer is left for, or nothing to quantize at all.
     """
     family = family_of(model)
-    layers = {name: module for name, module in model.named_modules() if isinstance(module, (nn.Linear, *_CONVOLUTIONS))}
+    # By every name: a layer that stands in two places has its tensors under both in a file.
+    layers = {
+        name: module
+        for name, module in model.named_modules(remove_duplicate=False)
+        if isinstance(module, (nn.Linear, *_CONVOLUTIONS))
+    }
     _check_patterns(recipe, layers, where)
     depths: dict[str, int] = {}
     for place in map(family.block, layers):
@@ -66,12 +73,22 @@ def decide(model: nn.Module, recipe: Recipe, where: str = "model") -> list[Fate]
             depths[place[0]] = max(depths.get(place[0], 0), place[1] + 1)
     _check_edge_blocks(recipe, depths, where)
     fates = []
+    readers = weight_readers(model)
+    first: dict[int, Fate] = {}
     for name, module in layers.items():
         shape = tuple(module.weight.shape)
         kind = type(module).__name__
+        if id(module) in first:  # one layer has one fate, whatever a pattern says of its other name
+            fates.append(replace(first[id(module)], name=name, input_group=family.input_group(name)))
+            continue
         group = _first_group(recipe, name, module)
-        reason = _kept(model, family, recipe, name, module, depths, group) or _misfit(recipe, name, shape, group)
+        reason = (
+            _kept(model, family, recipe, name, module, depths, group)
+            or own_way(model, name, module, readers)
+            or _misfit(recipe, name, shape, group)
+        )
         fates.append(Fate(name, kind, shape, None if reason else group, reason, family.input_group(name)))
+        first[id(module)] = fates[-1]
     for i, group in enumerate(recipe.groups):
         if not any(fate.group is group for fate in fates):
             raise RecipeError(f"{recipe.name}: groups[{i}]: {_unused(group, fates, recipe, layers)} in {where}")

@@ -12,6 +12,9 @@ from torch.nn import functional as F
 
 from quant.form import LayerForm
 from quant.kernels import ops
+from quant.kernels.no_gradient import gradient_wanted
+from quant.modules.autocast import autocast
+from quant.modules.straight_through import StraightThrough
 from quant.modules.weights import weight_of
 from quant.packing.eight_bit import storage_dtype
 from quant.packing.linear import tensor_layout
@@ -159,16 +162,47 @@ class QuantLinear(nn.Module):
         """What is no part of the weight, whatever order that is in."""
         return {name: self._buffers.get(name) for name in _BESIDE if name not in self._kind.leaves}
 
-    def forward(self, input: torch.Tensor) -> torch.Tensor:  # noqa: A002 - nn.Linear's name, by which some models call
-        """Input [..., K] -> [..., N] in its dtype."""
-        x = input
+    def forward(self, input: torch.Tensor) -> torch.Tensor:  # noqa: A002  # as nn.Linear names it
+        """input [..., K] -> [..., N] in its dtype, or in that of `torch.autocast`.
+
+        Its gradient is the straight-through one, see `quant.modules.straight_through`.
+        """
+        x = autocast(input)
         if not 2 <= x.ndim <= 4:  # nn.Linear takes any rank, the ops 2 to 4
             return self.forward(x.reshape(-1, self.in_features)).reshape(*x.shape[:-1], self.out_features)
-        a, a_scale = self._input(x)
-        return self._kind.multiply(self, a, a_scale, bias=self.bias, residual=self._branch(x), out_dtype=x.dtype)
+        bias, branch = self.bias, self._branch(x)
+        if gradient_wanted(x, bias, branch):
+            found: torch.Tensor = StraightThrough.apply(x, bias, branch, self, x.dtype, x.dtype)
+            return found
+        return self.multiply(x, bias, branch, x.dtype, x.dtype)
 
-    def _input(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """The input as the matmul reads it: codes and their scale, or floats."""
+    def multiply(
+        self,
+        x: torch.Tensor,
+        bias: torch.Tensor | None,
+        residual: torch.Tensor | None,
+        out_dtype: torch.dtype,
+        dtype: torch.dtype,
+    ) -> torch.Tensor:
+        """residual + (x [..., K] @ weight.T + bias), [..., N], of 2 to 4 dimensions; without a gradient.
+
+        Args:
+            dtype: that an input which is not quantized is rounded to.
+        """
+        a, a_scale = self._input(x, dtype)
+        return self._kind.multiply(self, a, a_scale, bias=bias, residual=residual, out_dtype=out_dtype)
+
+    def dequantized(self, tensors: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """The float32 weight [N, K] that an input is multiplied by, smoothing undone and without the branch.
+
+        Args:
+            tensors: the layer's, in the order that they are in while it runs.
+        """
+        weight = self._kind.dense(self.scheme, tensors, self.out_features, self.in_features)
+        return weight * tensors["pre_quant_scale"] if "pre_quant_scale" in tensors else weight
+
+    def _input(self, x: torch.Tensor, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """The input as the matmul reads it: codes and their scale, or floats of this dtype."""
         form = self.scheme.input_activations
         if form is not None:
             return ops.quantize_rows(
@@ -179,8 +213,8 @@ class QuantLinear(nn.Module):
                 group=form.group_size or 0,
             )
         if self.pre_quant_scale is not None:
-            x = (x.float() * self.pre_quant_scale).to(x.dtype)
-        return x, None
+            x = x.float() * self.pre_quant_scale
+        return x.to(dtype), None
 
     def _branch(self, x: torch.Tensor) -> torch.Tensor | None:
         if self.low_rank_up is None or self.low_rank_down is None:

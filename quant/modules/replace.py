@@ -12,8 +12,9 @@ from quant.modules.linear import QuantLinear
 
 
 def linears(model: nn.Module) -> dict[str, nn.Linear]:
-    """Every `nn.Linear` of a model by name, quantized ones not among them."""
-    return {name: module for name, module in model.named_modules() if isinstance(module, nn.Linear)}
+    """Every `nn.Linear` of a model by name, quantized ones not among them; by each name where it has several."""
+    named = model.named_modules(remove_duplicate=False)
+    return {name: module for name, module in named if isinstance(module, nn.Linear)}
 
 
 def quantized_layers(model: nn.Module) -> dict[str, QuantLinear]:
@@ -29,8 +30,16 @@ def prepack(model: nn.Module) -> None:
 
 def replace(model: nn.Module, name: str, module: nn.Module) -> None:
     """Puts `module` in the place of the submodule `name`."""
-    parent, _, leaf = name.rpartition(".")
-    setattr(model.get_submodule(parent), leaf, module)
+    path, _, leaf = name.rpartition(".")
+    parent = model.get_submodule(path)
+    setattr(parent, leaf, module)
+    call_layers(parent)
+
+
+def call_layers(parent: nn.Module) -> None:
+    """Has a `nn.TransformerEncoderLayer` call its quantized layers, whose weights its fast path would read instead."""
+    if isinstance(parent, nn.TransformerEncoderLayer) and any(isinstance(c, QuantLinear) for c in parent.children()):
+        parent.activation_relu_or_gelu = 0  # the first thing that the fast path asks for
 
 
 def insert_empty_layers(model: nn.Module, layers: Mapping[str, LayerForm]) -> None:

@@ -16,7 +16,9 @@ from quant.form import LayerForm
 from quant.kernels import ops, prepacking
 from quant.kernels.arguments import Int4Weight, Sparse24Weight
 from quant.kernels.layouts import aligned_rows, int4_fragments, mma_sparse24, nibbles, sparse24, wgmma_sparse24
+from quant.kernels.reference_packed import dequantized
 from quant.packing.eight_bit import storage_dtype
+from quant.packing.grid import Grid
 from quant.packing.packed import pack, unpack
 from quant.scheme import Scheme
 
@@ -55,6 +57,10 @@ class Weight(ABC):
         """The inverse of `ready`, of n rows."""
 
     @abstractmethod
+    def dense(self, scheme: Scheme, ready: Mapping[str, torch.Tensor], n: int, k: int) -> torch.Tensor:
+        """The float32 weight [n, k] that the tensors of a running layer of this scheme mean."""
+
+    @abstractmethod
     def multiply(self, layer: Any, a: torch.Tensor, a_scale: torch.Tensor | None, **epilogue: Any) -> torch.Tensor:
         """a @ weight.T with all scales and the epilogue, for a layer that has the tensors of `ready`."""
 
@@ -75,6 +81,9 @@ class EightBit(Weight):
 
     def stored(self, ready: Tensors, n: int, k: int) -> Tensors:
         return {"weight": aligned_rows.unpack(ready["weight"], k)}
+
+    def dense(self, scheme: Scheme, ready: Mapping[str, torch.Tensor], n: int, k: int) -> torch.Tensor:
+        return _values(scheme, ready["weight"][:, :k], ready)
 
     def multiply(self, layer: Any, a: torch.Tensor, a_scale: torch.Tensor | None, **epilogue: Any) -> torch.Tensor:
         assert a_scale is not None
@@ -127,6 +136,12 @@ class FourBit(Weight):
         }
         return found if weight.zero is None else {**found, "weight_zero_point": nibbles.pack_rows(weight.zero)}
 
+    def dense(self, scheme: Scheme, ready: Mapping[str, torch.Tensor], n: int, k: int) -> torch.Tensor:
+        layout = self.layout(ready, k)
+        there = Int4Weight(ready[_codes(layout)], ready["weight_scale"], ready.get("zero_point"), n, layout)
+        weight = prepacking.plain(there, k)
+        return dequantized(nibbles.unpack(weight.packed, k), weight.scale, weight.zero, torch.float32)
+
     def multiply(self, layer: Any, a: torch.Tensor, a_scale: torch.Tensor | None, **epilogue: Any) -> torch.Tensor:
         layout = layer.layout
         return ops.int4_mm(
@@ -159,6 +174,9 @@ class EightBitWeightOnly(Weight):
     def stored(self, ready: Tensors, n: int, k: int) -> Tensors:
         return {"weight_packed": pack(ready["weight"], 8), "weight_shape": _shape(ready["weight"], k)}
 
+    def dense(self, scheme: Scheme, ready: Mapping[str, torch.Tensor], n: int, k: int) -> torch.Tensor:
+        return dequantized(ready["weight"], ready["weight_scale"], None, torch.float32)
+
     def multiply(self, layer: Any, a: torch.Tensor, a_scale: torch.Tensor | None, **epilogue: Any) -> torch.Tensor:
         return ops.int8_mm(a, layer.weight, layer.weight_scale, **epilogue)
 
@@ -186,6 +204,9 @@ class Sparse(Weight):
         weight = prepacking.plain(there, k)
         return {"weight": sparse24.decompress(weight.values, weight.meta, k)}
 
+    def dense(self, scheme: Scheme, ready: Mapping[str, torch.Tensor], n: int, k: int) -> torch.Tensor:
+        return _values(scheme, self.stored(dict(ready), n, k)["weight"], ready)
+
     def multiply(self, layer: Any, a: torch.Tensor, a_scale: torch.Tensor | None, **epilogue: Any) -> torch.Tensor:
         scale = None if layer.weight_scale is None else layer.weight_scale.reshape(-1, 1)
         values, meta, layout, n = layer.weight_values, layer.weight_meta, layer.layout, layer.out_features
@@ -208,6 +229,11 @@ def weight_of(form: LayerForm) -> Weight:
     if not form.scheme.is_packed:
         return EightBit()
     return FourBit(form.scheme) if weights.num_bits == 4 else EightBitWeightOnly()
+
+
+def _values(scheme: Scheme, codes: torch.Tensor, ready: Mapping[str, torch.Tensor]) -> torch.Tensor:
+    """Codes [N, K] times their scales in float32, or floats as they are."""
+    return codes.float() if scheme.weights is None else Grid(scheme.weights, ready["weight_scale"]).values(codes)
 
 
 def _codes(layout: str) -> str:

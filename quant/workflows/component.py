@@ -27,7 +27,7 @@ def component_config(
 ) -> dict[str, Any]:
     """The quantization_config of a component."""
     layers = {fate.name: solutions[fate.name].form(fate.group) for fate in fates if fate.group is not None}
-    kept = [fate.name for fate in fates if fate.group is None and fate.kind == "Linear"]
+    kept = [fate.name for fate in fates if fate.group is None and len(fate.shape) == 2]  # Linears, of every class
     names = {"name": recipe.name, "sha256": recipe.sha256}
     return build_config(layers, kept, str(dtype).removeprefix("torch."), names)
 

@@ -36,6 +36,7 @@ from quant.checkpoint.digests import check_config
 from quant.checkpoint.reader import find_manifest, headers
 from quant.errors import CheckpointError
 from quant.modules.linear import QuantLinear
+from quant.modules.refusing import refuse_changes
 from quant.modules.replace import insert_empty_layers, linears, prepack
 from quant.packing.checks import fault
 from quant.packing.linear import reads_as
@@ -130,6 +131,7 @@ class Quantizer(DiffusersQuantizer):  # type: ignore[misc]
             raise CheckpointError(f"the checkpoint has no tensor '{empty}'; is a shard missing?")
         check_rest(model, self.where)
         prepack(model)
+        refuse_changes(model)
         return fuse(model) if self.fuses else model
 
     def check_if_quantized_param(
@@ -210,3 +212,4 @@ def mark_quantized(model: nn.Module, config: dict[str, Any]) -> None:
     model.quantization_method = quantizer.quantization_config.quant_method
     model.hf_quantizer = quantizer
     model.register_to_config(quantization_config=quantizer.quantization_config)  # type: ignore[operator]
+    refuse_changes(model)

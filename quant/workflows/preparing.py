@@ -16,6 +16,7 @@ from quant.calibration.pipeline_runs import run_prompts
 from quant.calibration.prompts import read_prompts
 from quant.devices import find_device
 from quant.errors import CalibrationError
+from quant.models.checking import check_model
 from quant.models.generation import GenerationSettings
 from quant.models.table import family_name
 from quant.recipe import Recipe
@@ -52,6 +53,7 @@ class Prepared:
         pipe = self.source.load_pipeline(dtype)
         models = {name: getattr(pipe, name) for name in self.components}
         for name, module in models.items():
+            check_model(module, name)
             check_finite_model(module, name)
         pipe.to(where)
         return pipe, models

@@ -11,12 +11,15 @@ from typing import Any
 import torch
 from torch import nn
 
+from quant.calibration.modes import evaluating
 from quant.calibration.pipeline_runs import run_prompts
 from quant.calibration.prompts import read_prompts
 from quant.errors import CalibrationError, ModelError, RecipeError
+from quant.models.checking import check_model
 from quant.models.generation import GenerationSettings
 from quant.models.table import DENOISERS, family_of
-from quant.modules.replace import quantized_layers
+from quant.modules.carrying import carry_over
+from quant.modules.replace import call_layers, quantized_layers
 from quant.recipe import Recipe
 from quant.recipe_files import find_recipe
 from quant.workflows.keeping import apply_budget
@@ -40,6 +43,9 @@ def quantize(
     progress: bool = True,
 ) -> Any:
     """A quantized copy of a model or of a pipeline; what was given is left as it was.
+
+    It runs in eval mode while it is calibrated, and each of its modules is in its own mode again afterwards. The copy
+    is in eval mode. Hooks of quantized layers come along; a layer that is more than weight and bias is kept.
 
     Args:
         model: any `nn.Module` with Linears, or a diffusers pipeline, whose denoisers are quantized.
@@ -71,20 +77,28 @@ def quantize(
     for name, module in modules.items():
         if quantized_layers(module):
             raise ModelError(f"{name}: is quantized already; quantize the original model")
+        check_model(module, name)
         check_finite_model(module, name)
     if chosen.keep_budget is not None:
         if texts is None:
             raise CalibrationError(f"{chosen.name}: keep_budget measures a pipeline on prompts; give it with prompts=")
         check_measurable(modules)
-    solved = solve_models(modules, chosen, forward, texts, given)
-    if texts is not None and chosen.keep_budget is not None:
-        solved, _ = apply_budget(solved, model, type(model).__name__, texts, progress)
+    with evaluating(_all_modules(model)):
+        solved = solve_models(modules, chosen, forward, texts, given)
+        if texts is not None and chosen.keep_budget is not None:
+            solved, _ = apply_budget(solved, model, type(model).__name__, texts, progress)
     copies = {name: _copy(solved, name) for name in modules}
     if isinstance(model, nn.Module):
         return copies[MODEL]
     pipe = copy.copy(model)
     pipe.register_modules(**copies)
     return pipe
+
+
+def _all_modules(model: Any) -> list[nn.Module]:
+    """The module, or every module of the pipeline: all of them run while it is calibrated."""
+    parts = [model] if isinstance(model, nn.Module) else list(model.components.values())
+    return [part for part in parts if isinstance(part, nn.Module)]
 
 
 def _denoisers(pipe: Any) -> dict[str, nn.Module]:
@@ -120,10 +134,17 @@ def _copy(solved: Solved, component: str) -> nn.Module:
     model = solved.models[component]
     errors: dict[str, float] = {}
     known: dict[int, Any] = {}
+    layers: dict[nn.Module, nn.Module] = {}
     for fate in solved.quantized(component):
-        # deepcopy takes what is known of an object instead of copying it.
-        known[id(model.get_submodule(fate.name))], errors[fate.name] = solved.layer(component, fate)
+        linear = model.get_submodule(fate.name)
+        layers[linear], errors[fate.name] = solved.layer(component, fate)
+        known[id(linear)] = layers[linear]
+    # deepcopy takes what is known of an object instead of copying it.
     made: nn.Module = copy.deepcopy(model, known)
+    for linear, layer in layers.items():
+        carry_over(linear, layer, known)
+    for module in made.modules():
+        call_layers(module)
     config = solved.config(component, _float_dtype(model))
     attach(made, Record(config, solved.provenance(type(model).__name__), solved.records(component, errors)))
     return made.eval()

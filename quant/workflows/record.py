@@ -8,6 +8,7 @@ from typing import Any
 from torch import nn
 
 from quant.errors import ModelError
+from quant.modules.refusing import refuse_foreign_saving
 
 _ATTRIBUTE = "quant_record"
 
@@ -28,20 +29,29 @@ class Record:
 
 
 def attach(model: nn.Module, record: Record) -> None:
-    """Keeps `record` on the model; a diffusers model also learns to `save_pretrained`."""
+    """Keeps `record` on the model. A diffusers model also learns to `save_pretrained`, any other refuses it."""
     setattr(model, _ATTRIBUTE, record)
     if hasattr(model, "register_to_config"):
         from quant.workflows.hf_quantizer import mark_quantized
 
         mark_quantized(model, record.config)
+    refuse_foreign_saving(model)
 
 
-def record_of(model: nn.Module) -> Record:
+def record_of(model: Any) -> Record:
     """The record of a quantized model.
 
     Raises:
-        ModelError: the model was not quantized or loaded by this library.
+        ModelError: a pipeline, or a model that was not quantized or loaded by this library.
     """
+    if not isinstance(model, nn.Module):
+        parts = getattr(model, "components", {})
+        made = [name for name, part in parts.items() if isinstance(getattr(part, _ATTRIBUTE, None), Record)]
+        name = (made or ["transformer"])[0]
+        raise ModelError(
+            f"quant.save writes a model, and this is a {type(model).__name__}: quant.save(pipe.{name}, DIR), or all of "
+            "it by pipe.save_pretrained(DIR)"
+        )
     record = getattr(model, _ATTRIBUTE, None)
     if isinstance(record, Record):
         return record

@@ -6,12 +6,15 @@ import json
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
-from quant.checkpoint.config import CONFIG_KEY
+from quant.checkpoint.config import CONFIG_KEY, stored_layers
 from quant.checkpoint.folder import new_folder
 from quant.checkpoint.manifest import write_manifest
 from quant.checkpoint.shards import WEIGHTS
+from quant.errors import ModelError
+from quant.modules.replace import insert_empty_layers, linears
 from quant.workflows.component import write_component
 from quant.workflows.record import record_of
 from quant.workflows.weights import of_model
@@ -30,11 +33,13 @@ def save(model: nn.Module, out: str | Path, *, force: bool = False, max_shard_by
         `out`. `quant.load(out)` loads a diffusers model, `quant.load(out, into=module)` any other.
 
     Raises:
-        ModelError: the model is not quantized.
+        ModelError: the model is not quantized, is a pipeline, or has tensors that `quant.load` could not put into a
+            model of its class and config.
         CheckpointError: `out` is in the way or cannot be written.
     """
     out = Path(out)
     record = record_of(model)
+    _check_loadable(model, record.config)
     with new_folder(out, force=force) as work:
         hashes = write_component(
             work,
@@ -55,3 +60,26 @@ def _model_config(model: nn.Module) -> dict[str, Any]:
         return {"_class_name": type(model).__name__}
     config: dict[str, Any] = json.loads(model.to_json_string())  # type: ignore[operator]
     return {key: value for key, value in config.items() if key not in (CONFIG_KEY, "_name_or_path")}
+
+
+def _check_loadable(model: nn.Module, quantization: dict[str, Any]) -> None:
+    """Compares names and shapes of a diffusers model's tensors with those that `quant.load` would make room for."""
+    make = getattr(type(model), "from_config", None)
+    if make is None:
+        return  # what it is loaded into is the reader's to give
+    with torch.device("meta"):
+        empty: nn.Module = make(_model_config(model))
+    insert_empty_layers(empty, stored_layers(quantization, linears(empty), type(model).__name__))
+    room = {name: tuple(tensor.shape) for name, tensor in empty.state_dict().items()}
+    held = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    for name in [*held, *room]:
+        if held.get(name) != room.get(name):
+            raise ModelError(
+                f"{type(model).__name__} has {_described(name, held)}, and one made from its config has "
+                f"{_described(name, room)}, so quant.load could not read it: undo what changed the model (as with "
+                "unfuse_qkv_projections()), and quantize and save again"
+            )
+
+
+def _described(name: str, shapes: dict[str, tuple[int, ...]]) -> str:
+    return f"'{name}' {list(shapes[name])}" if name in shapes else f"no '{name}'"

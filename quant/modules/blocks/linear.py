@@ -9,9 +9,13 @@ from __future__ import annotations
 import torch
 from torch.nn import functional as F
 
-from quant.kernels import ops
+from quant.kernels import ops, reference
+from quant.kernels.arguments import Prologue
+from quant.kernels.no_gradient import gradient_wanted
+from quant.modules.autocast import autocast_dtype
 from quant.modules.blocks.part import REMEDY, Part
 from quant.modules.linear import QuantLinear
+from quant.modules.straight_through import StraightThrough
 from quant.packing.eight_bit import storage_dtype
 
 
@@ -25,7 +29,10 @@ def unfusable(layer: QuantLinear) -> str | None:
 
 
 class FusedLinear(Part, QuantLinear):
-    """A `QuantLinear` whose op calls also do what stands before and behind it. Its state is that layer's."""
+    """A `QuantLinear` whose op calls also do what stands before and behind it. Its state is that layer's.
+
+    Where a gradient is wanted, what stands around it runs in plain torch, to the same result.
+    """
 
     @classmethod
     def of(cls, layer: QuantLinear) -> FusedLinear:
@@ -60,16 +67,25 @@ class FusedLinear(Part, QuantLinear):
             x: [..., K], 2 to 4 dimensions: floats, or codes by this layer's `input_scale`.
             norm, modulation: before quantization, as in `ops.quantize_rows`; for floats only.
             activation, residual, gate, out_scale: as in `ops.scaled_mm`.
-            out_dtype: x's by default, the residual's where x is codes.
+            out_dtype: x's (or that of `torch.autocast`) by default, the residual's where there is one.
 
         Returns:
             [..., N].
 
         Raises:
             ValueError: what the ops refuse, codes for a layer that finds its scale while running, or a norm that is no
-                LayerNorm before a layer that reads floats.
+                LayerNorm before a layer that reads floats; codes where a gradient is wanted, which they do not carry.
         """
-        a, a_scale = self._entering(x, norm, modulation)
+        dtype = autocast_dtype(x)
+        out_dtype = out_dtype or (dtype if residual is None else residual.dtype)
+        beside = (*(norm or ()), *(modulation or ()), self.bias, residual, gate)
+        if gradient_wanted(x, *beside):
+            if out_scale is not None or x.dtype == self.codes:
+                raise ValueError("codes carry no gradient: ask for floats and give floats, or run under no_grad()")
+            y = _normed(x, norm, modulation) if self.codes is None else _prepared(x, norm, modulation)
+            sums: torch.Tensor = StraightThrough.apply(y, self.bias, None, self, torch.float32, dtype)
+            return _ended(sums, activation, residual, gate).to(out_dtype)
+        a, a_scale = self._entering(x, norm, modulation, dtype)
         return self._kind.multiply(
             self,
             a,
@@ -78,24 +94,28 @@ class FusedLinear(Part, QuantLinear):
             activation=activation,
             residual=residual,
             gate=gate,
-            out_dtype=out_dtype or (x.dtype if residual is None else residual.dtype),
+            out_dtype=out_dtype,
             out_scale=out_scale,
         )
 
     def _entering(
-        self, x: torch.Tensor, norm: ops.Norm | None, modulation: tuple[torch.Tensor, torch.Tensor] | None
+        self,
+        x: torch.Tensor,
+        norm: ops.Norm | None,
+        modulation: tuple[torch.Tensor, torch.Tensor] | None,
+        dtype: torch.dtype,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """The input as the matmul reads it: codes and their scale, or floats."""
-        form, dtype = self.scheme.input_activations, self.codes
-        if form is None or dtype is None:
-            return _prepared(x, norm, modulation, self.pre_quant_scale), None
-        if x.dtype == dtype:
+        """The input as the matmul reads it: codes and their scale, or floats of this dtype."""
+        form, codes = self.scheme.input_activations, self.codes
+        if form is None or codes is None:
+            return self._input(_normed(x, norm, modulation), dtype)
+        if x.dtype == codes:
             if self.input_scale is None or self.pre_quant_scale is not None:
                 raise ValueError("codes as input need a layer with a static input_scale and no pre_quant_scale")
             return x, self.input_scale
         return ops.quantize_rows(
             x,
-            dtype,
+            codes,
             scale=self.input_scale,
             pre_quant_scale=self.pre_quant_scale,
             norm=norm,
@@ -108,14 +128,11 @@ class FusedLinear(Part, QuantLinear):
         return f"{super().extra_repr()}; {REMEDY}"
 
 
-def _prepared(
-    x: torch.Tensor,
-    norm: ops.Norm | None,
-    modulation: tuple[torch.Tensor, torch.Tensor] | None,
-    factor: torch.Tensor | None,
+def _normed(
+    x: torch.Tensor, norm: ops.Norm | None, modulation: tuple[torch.Tensor, torch.Tensor] | None
 ) -> torch.Tensor:
-    """What `ops.quantize_rows` does before it makes codes, rounded to x's dtype."""
-    if norm is None and modulation is None and factor is None:
+    """What stands before a layer that reads floats, in float32; x itself where nothing does."""
+    if norm is None and modulation is None:
         return x
     y = x.float()
     if norm is not None:
@@ -126,6 +143,22 @@ def _prepared(
     if modulation is not None:
         scale, shift = modulation
         y = y * (1 + scale) + shift
-    if factor is not None:
-        y = y * factor
-    return y.to(x.dtype)
+    return y
+
+
+def _prepared(
+    x: torch.Tensor, norm: ops.Norm | None, modulation: tuple[torch.Tensor, torch.Tensor] | None
+) -> torch.Tensor:
+    """What `ops.quantize_rows` does before it makes codes, by its definition and with a gradient."""
+    kind, weight, bias, eps = norm or ("none", None, None, 0.0)
+    by, shift = modulation or (None, None)
+    return reference.prepare(x.float(), Prologue(None, kind, weight, bias, eps, by, shift))
+
+
+def _ended(
+    sums: torch.Tensor, activation: str, residual: torch.Tensor | None, gate: torch.Tensor | None
+) -> torch.Tensor:
+    """What an epilogue does behind the bias, by its definition and with a gradient."""
+    out = reference.activate(sums, activation)
+    out = out if gate is None else gate.float() * out
+    return out if residual is None else residual.float() + out

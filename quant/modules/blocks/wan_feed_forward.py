@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from quant.kernels.no_gradient import gradient_wanted
 from quant.modules.blocks.linear import FusedLinear
 from quant.modules.blocks.part import FUSED_TO_CODES, Part
 from quant.modules.blocks.surroundings import FusedNorm, Modulation, enter, fuse_layer, leave
@@ -47,12 +48,15 @@ class FusedFeedForward(Part):
             return leave(down, enter(first, x, norm, modulation), x, gate)
         assert isinstance(norm, FusedNorm)
         scale = self._hidden_scale(first.proj)
+        out_dtype = None if scale is None else first.proj.codes
+        if scale is not None and gradient_wanted(x, *modulation, gate, *norm.parameters(), first.proj.bias, down.bias):
+            scale, out_dtype = None, torch.float32  # codes carry no gradient; `down` makes the same of these
         hidden: torch.Tensor = first.proj(
             x,
             norm=norm.operand,
             modulation=modulation,
             activation="gelu_tanh",
-            out_dtype=None if scale is None else first.proj.codes,
+            out_dtype=out_dtype,
             out_scale=scale,
         )
         return leave(down, hidden, x, gate)

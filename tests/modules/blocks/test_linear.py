@@ -12,7 +12,7 @@ from quant.errors import ModelError
 from quant.kernels.layouts import aligned_rows
 from quant.kernels.numerics import encode
 from quant.kernels.ops import Norm
-from quant.modules.blocks.linear import FusedLinear, _prepared, unfusable
+from quant.modules.blocks.linear import FusedLinear, _normed, unfusable
 from quant.modules.linear import QuantLinear
 from tests.modules.blocks.forms import EIGHT_BIT, FORMS, OF_FLOATS, made, packed, same
 
@@ -73,7 +73,7 @@ def test_floats_are_normed_and_rounded_once(label: str, smoothed: bool) -> None:
     factor, layer.pre_quant_scale = layer.pre_quant_scale, None
     expected = layer((inner if factor is None else inner * factor).bfloat16())
     assert torch.equal(fused(x, norm=norm, modulation=(scale, shift)), expected)
-    assert _prepared(x, None, None, None) is x  # no pass over memory where there is nothing to do
+    assert _normed(x, None, None) is x  # no pass over memory where there is nothing to do
     with pytest.raises(ValueError, match="before a layer that reads floats a norm must be 'layer', got 'rms'"):
         fused(x, norm=Norm("rms"))
 

@@ -1,0 +1,86 @@
+"""Models that would become something else are refused before any work, each with its remedy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import accelerate
+import pytest
+import torch
+from torch import nn
+
+import quant
+from quant.models.checking import check_model
+from tests import tiny_pipeline
+
+
+class LoraLinear(nn.Module):
+    """peft's `tuners.lora.Linear` in small."""
+
+    def __init__(self, base: nn.Linear) -> None:
+        super().__init__()
+        self.base_layer = base
+        self.lora_A = nn.ModuleDict({"default": nn.Linear(base.in_features, 2, bias=False)})
+
+
+class BaseTunerLayer:
+    """Of the name of peft's class."""
+
+
+class Adapted(nn.Linear, BaseTunerLayer):
+    pass
+
+
+class Codes(nn.Parameter):
+    """As bitsandbytes' and GGUF's."""
+
+
+def _model(parameter: nn.Parameter | None = None, dtype: torch.dtype = torch.float32) -> nn.Module:
+    model = nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 8)).to(dtype)
+    if parameter is not None:
+        model[1].weight = parameter
+    return model
+
+
+def _offloaded() -> nn.Module:
+    return accelerate.cpu_offload(_model(), execution_device=torch.device("cpu"))
+
+
+def _integers() -> nn.Module:
+    return _model(nn.Parameter(torch.ones(8, 8, dtype=torch.int8), requires_grad=False))
+
+
+REFUSED: dict[str, Callable[[], nn.Module]] = {
+    r"m has a LoRA or another adapter loaded \(at '0'\).*fuse it \(pipe\.fuse_lora\(\)": lambda: nn.Sequential(
+        LoraLinear(nn.Linear(8, 8))
+    ),
+    r"m has a LoRA .* \(at '1'\)": lambda: nn.Sequential(nn.Linear(8, 8), Adapted(8, 8)),
+    r"m\.1\.weight: is a Codes, so another library": lambda: _model(Codes(torch.ones(8, 8))),
+    r"m\.1\.weight: is int8, so the model is quantized already": _integers,
+    r"m\.0\.weight: is float8_e4m3fn already .*load the model in bfloat16": lambda: _model(dtype=torch.float8_e4m3fn),
+    r"m\.0\.weight: is float64; .*cast the model": lambda: _model(dtype=torch.float64),
+    r"m\.0\.weight: is on meta, because accelerate has offloaded": _offloaded,
+    r"m\.0\.weight: is a UninitializedParameter": lambda: nn.Sequential(nn.LazyLinear(8)),
+}
+
+
+@pytest.mark.parametrize("words", REFUSED)
+def test_it_is_refused_with_the_remedy(words: str) -> None:
+    with pytest.raises(quant.QuantError, match=words):
+        check_model(REFUSED[words](), "m")
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_a_plain_model_is_not(dtype: torch.dtype) -> None:
+    check_model(_model(dtype=dtype), "m")
+
+
+def test_quantize_refuses_first_of_all() -> None:
+    model = tiny_pipeline.transformer()
+    model.fuse_qkv_projections()
+    with pytest.raises(quant.QuantError, match=r"model\.blocks\.0\.attn1 has fused projections.*call unfuse_qkv_proj"):
+        quant.quantize(model, "w8a8", forward_loop=lambda m: pytest.fail("was run"))
+    model.unfuse_qkv_projections()
+    quant.quantize(model, "fp8-dynamic")
+    with pytest.raises(quant.QuantError, match="has a LoRA"):
+        quant.quantize(nn.Sequential(LoraLinear(nn.Linear(8, 8))), "fp8-dynamic")

@@ -1,0 +1,75 @@
+"""Methods that would make something wrong of a quantized model refuse in one line with the remedy."""
+
+from __future__ import annotations
+
+import copy
+import io
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import WanTransformer3DModel
+from torch import nn
+
+import quant
+import quant.diffusers
+from tests import tiny_pipeline
+
+
+@pytest.fixture(scope="module")
+def model() -> WanTransformer3DModel:
+    made: WanTransformer3DModel = quant.quantize(tiny_pipeline.transformer(), "fp8-dynamic")
+    return made
+
+
+def test_adapters_and_fused_projections(model: WanTransformer3DModel, tmp_path: Path) -> None:
+    model.save_pretrained(tmp_path)
+    file = io.BytesIO()
+    torch.save(model, file)
+    file.seek(0)
+    models = (
+        model,
+        copy.deepcopy(model),
+        torch.load(file, weights_only=False),
+        quant.load(tmp_path, check_files=False),
+        WanTransformer3DModel.from_pretrained(tmp_path),
+    )
+    for each in models:
+        with pytest.raises(quant.QuantError, match=r"take no LoRA or other adapter: .* pipe\.fuse_lora\(\)"):
+            each.add_adapter(None)
+        with pytest.raises(quant.QuantError, match="take no LoRA"):
+            each.load_lora_adapter({})
+        with pytest.raises(quant.QuantError, match=r"cannot fuse .* quant\.load\(\.\.\., fused=True\) does"):
+            each.fuse_qkv_projections()
+
+
+def test_a_text_encoder_is_saved_by_us_and_refuses_to_save_itself(tmp_path: Path) -> None:
+    pipe, ids = tiny_pipeline.pipeline(), torch.arange(8)[None]
+    named = {"version": 1, "components": ["text_encoder"], "groups": [{"targets": ["Linear"], "scheme": "FP8_DYNAMIC"}]}
+    made = quant.quantize(pipe, quant.Recipe.from_dict(named, "r.yaml"))
+    words = r"would write codes that its from_pretrained reads as weights: write it with quant\.save"
+    for options in ({}, {"variant": "fp8"}, {"max_shard_size": "10KB"}):
+        with pytest.raises(quant.QuantError, match=words):
+            made.text_encoder.save_pretrained(tmp_path / "alone", **options)
+    with pytest.raises(quant.QuantError, match=words):
+        made.text_encoder.encoder.save_pretrained(tmp_path / "alone")  # transformers' models hold others
+    with pytest.raises(quant.QuantError, match=words):
+        made.save_pretrained(tmp_path / "pipe")
+    assert not (tmp_path / "alone").exists()
+    quant.save(made.text_encoder, tmp_path / "ours")
+    loaded = quant.load(tmp_path / "ours", into=tiny_pipeline.pipeline().text_encoder)
+    with torch.no_grad():
+        assert torch.equal(loaded(ids)[0], made.text_encoder(ids)[0])
+    with pytest.raises(quant.QuantError, match=words):
+        loaded.save_pretrained(tmp_path / "alone")
+
+
+def test_a_diffusers_model_within_another_module_does_not_save_itself(tmp_path: Path) -> None:
+    made = quant.quantize(nn.ModuleDict({"wan": tiny_pipeline.transformer()}), "fp8-dynamic")
+    with pytest.raises(quant.QuantError, match="would write codes"):
+        made["wan"].save_pretrained(tmp_path / "out")
+
+
+def test_a_state_is_not_loaded_into_the_original(model: WanTransformer3DModel) -> None:
+    with pytest.raises(RuntimeError, match="weight_scale"):
+        tiny_pipeline.transformer().load_state_dict(model.state_dict())
