@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from quant.errors import RecipeError
-from quant.fields import mapping, strict_loader, strings, typed
+from quant.fields import load_yaml, mapping, strings, typed
 from quant.patterns import check_pattern
 from quant.recipe_parts import Calibration, Group, KeepBudget, read_calibration, read_group, read_keep_budget
 
@@ -111,16 +111,7 @@ class Recipe:
     @classmethod
     def from_yaml(cls, text: str, name: str = "recipe") -> Recipe:
         """Parses YAML text. Raises RecipeError with the line where the text is not YAML."""
-        import yaml
-
-        try:
-            body = yaml.load(text, Loader=strict_loader())  # a subclass of SafeLoader
-        except yaml.YAMLError as error:
-            mark = getattr(error, "problem_mark", None)
-            line = f" line {mark.line + 1}:" if mark is not None else ""
-            problem = getattr(error, "problem", None) or str(error).splitlines()[0]
-            raise RecipeError(f"{name}:{line} not valid YAML: {problem}") from None
-        return cls.from_dict(body, name)
+        return cls.from_dict(load_yaml(text, name), name)
 
     @classmethod
     def from_file(cls, path: str | Path) -> Recipe:

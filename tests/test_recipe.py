@@ -164,9 +164,11 @@ def test_refuses_calibration_numbers(key: str, least: int, number: object) -> No
         ("? [a, b]\n: 1", "here: line 1: not valid YAML: a key must be a word"),
         ("? {a: b}\n: 1", "here: line 1: not valid YAML: a key must be a word"),
         ("version: !!python/object/apply:os.getcwd []", "here: line 1: not valid YAML: could not determine a construc"),
-        ("a: &a [*a]", "here: line 1: not valid YAML: found unconstructable recursive node"),
+        ("a: &a [*a]", "here: line 1: not valid YAML: an alias holds itself"),
         ("a: 1\n---\nb: 2", "here: line 2: not valid YAML: but found another document"),
         ("version: \x00", "here: not valid YAML: "),
+        ("version: 1\nsummary: !!int a", "here: line 2: not valid YAML: 'a' is no int"),
+        ("version: 1\nsummary: 2001-99-99", "here: 'groups' must be a non-empty list"),
         ("", "here: must be a mapping"),
     ],
 )
