@@ -13,7 +13,7 @@ from typing import Any
 
 from quant.errors import QuantError
 from quant.eval.runs.config import EvaluationConfig, from_dict
-from quant.eval.runs.files import write_json
+from quant.eval.runs.files import write_json, write_text
 from quant.eval.runs.fingerprints import OLD_DIGITS
 from quant.eval.runs.folder import RunFolder
 from quant.eval.runs.inputs import Sample
@@ -24,13 +24,17 @@ from quant.text import cut, first_line, shown
 
 @dataclass(frozen=True)
 class Request:
-    """`fingerprints` are of all models by name; `conditions` and `provenance` as the results have them."""
+    """`fingerprints` are of all models by name; `conditions` and `provenance` as the results have them.
+
+    `source` is the text of the configuration's file, where there is one.
+    """
 
     config: EvaluationConfig
     samples: tuple[Sample, ...]
     conditions: Mapping[str, Any]
     provenance: Mapping[str, Any]
     fingerprints: Mapping[str, str]
+    source: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """As the file has it."""
@@ -40,6 +44,7 @@ class Request:
             "conditions": dict(self.conditions),
             "provenance": dict(self.provenance),
             "fingerprints": dict(self.fingerprints),
+            "source": self.source,
         }
 
     def after(self, earlier: Request) -> Request:
@@ -79,7 +84,9 @@ def read_request(folder: Path) -> Request:
     config, conditions, provenance = parts
     _check_conditions(conditions, none)
     samples = tuple(Sample(prompt, seed) for prompt, seed in pairs)
-    return Request(from_dict(config, source=str(file), base=folder), samples, conditions, provenance, fingerprints)
+    text = body.get("source") if isinstance(body.get("source"), str) else None
+    read = from_dict(config, source=str(file), base=folder)
+    return Request(read, samples, conditions, provenance, fingerprints, text)
 
 
 def write_request(run: RunFolder, request: Request) -> None:
@@ -88,8 +95,10 @@ def write_request(run: RunFolder, request: Request) -> None:
     write_json(run.next_config if begun else run.config, request.to_dict())
 
 
-def finish_request(run: RunFolder) -> None:
+def finish_request(run: RunFolder, request: Request) -> None:
     """What was written down last is what the results are of. Raises QuantError where the disk refuses."""
+    if request.source is not None:
+        write_text(run.path / "config.yaml", request.source)
     try:
         if run.next_config.is_file():
             run.next_config.replace(run.config)

@@ -22,7 +22,7 @@ from quant.eval.runs.claims import claimed
 from quant.eval.runs.clips import Clip, read_clips
 from quant.eval.runs.conditions import conditions_of, key_of, machine
 from quant.eval.runs.config import ORIGINAL, EvaluationConfig
-from quant.eval.runs.files import remove_unfinished, write_json, write_text
+from quant.eval.runs.files import remove_unfinished, write_json
 from quant.eval.runs.folder import RunFolder
 from quant.eval.runs.generating import find_made, make_videos, write_viewable
 from quant.eval.runs.inputs import Sample, make_samples, read_prompts
@@ -86,13 +86,12 @@ def run_evaluation(
     key = key_of(conditions)
     folder = out / f"{config.name}-{key[:8]}"
     provenance = {"command": command, "machine": machine(), "fps": config.fps}
-    asked = Request(config, samples, conditions, provenance, {model.name: model.fingerprint for model in models})
+    fingerprints = {model.name: model.fingerprint for model in models}
+    asked = Request(config, samples, conditions, provenance, fingerprints, source)
     with ranks() as these:
-        these.agree([key, list(asked.fingerprints.items()), [sample.id for sample in samples]])
+        these.agree([key, list(fingerprints.items()), [sample.id for sample in samples]])
         with claimed(folder, these):
             request = these.together(lambda: _grown(folder, models, asked))
-            if source is not None and these.first:
-                write_text(folder / "config.yaml", source)
             _work(folder, request, these, progress, load)
     return folder
 
@@ -168,7 +167,7 @@ def _work(folder: Path, request: Request, these: Ranks, progress: Progress, load
         results = _assemble(run, request, models, networks, references, sensitivities, speed, failed)
         validate(results, str(run.results))
         write_json(run.results, results)
-        finish_request(run)
+        finish_request(run, request)
 
     these.together(finish)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Container, Sequence
 
+from quant.text import printable
 from quant.workflows.inspecting import Component, Inspection, Layer
 
 _HEADINGS = ("shape", "scheme", "layers", "bits/weight", "bytes", "weight error", "output error", "alpha", "")
@@ -106,6 +107,7 @@ def _totals(component: Component) -> str:
 
 def aligned(rows: Sequence[tuple[str, ...]], figures: Container[int] = ()) -> list[str]:
     """Rows as lines with aligned columns, `figures` to the right; a column empty below its head is left out."""
+    rows = [tuple(printable(cell) for cell in row) for row in rows]
     used = [column for column in range(len(rows[0])) if any(row[column] for row in rows[1:])]
     widths = {column: max(len(row[column]) for row in rows) for column in used}
     return [
