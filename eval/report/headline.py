@@ -42,7 +42,7 @@ def _card(recorded: Recorded, model: Mapping[str, Any]) -> str:
             verdicts.append(f"<li>{chip(found.verdict, level_text(level))}<small>{escape(_judged(found))}</small></li>")
     facts = [_psnr(model), _size(model), *_speed(recorded, model)]
     if model.get("failed"):
-        verdicts.append(f"<li>{chip('fail', 'failed')}<small>{escape(model['failed'])}</small></li>")
+        verdicts.append(f"<li>{chip('failed')}<small>{escape(model['failed'])}</small></li>")
     return (
         f'<section class="card model" data-model="{escape(model["name"])}">'
         f"<h3>{swatch(recorded.place(model))}{escape(model['name'])}<small>{escape(model['scheme'])}</small></h3>"

@@ -18,6 +18,7 @@ from quant.errors import QuantError
 from quant.eval.report.players import script
 from quant.eval.report.recorded import read
 from quant.eval.runs.files import write_text
+from quant.text import printable
 
 #: A link to notebooks/quality_vs_latency.py: not a module, so nothing imports it and runs its cells.
 SOURCE = "quality_vs_latency.jupytext"
@@ -49,7 +50,7 @@ def render(run: Path, *, out: Path | None = None) -> Path:
 
     text = resources.files("quant.eval.report").joinpath(SOURCE).read_text(encoding="utf-8")
     notebook = _executed(jupytext.reads(text, fmt="py:percent"), run)
-    notebook.metadata["title"] = f"{recorded.body['conditions']['model']}: quality against latency"
+    notebook.metadata["title"] = printable(f"{recorded.body['conditions']['model']}: quality against latency")
     write_text(folder / "report.ipynb", nbformat.writes(notebook))
     page = folder / "report.html"
     write_text(page, to_html(notebook))

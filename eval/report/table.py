@@ -43,7 +43,7 @@ def code(text: str) -> str:
 def plain(text: str) -> str:
     """A text as Markdown shows it letter by letter: nothing of it is markup, a link or HTML."""
     # An address is made a link without any markup, unless its colon, its @ or the dot after www is an entity.
-    return re.sub(r"[\\`*_\[\]<>#|~@&$]|:(?=//)|(?<=www)\.", _escaped, printable(text), flags=re.IGNORECASE)
+    return re.sub(r"[\\`*\[\]<>#|~@&$]|(?<!\w)_|_(?!\w)|:(?=//)|(?<=www)\.", _escaped, printable(text), flags=re.IGNORECASE)
 
 
 def _escaped(found: re.Match[str]) -> str:
