@@ -28,6 +28,7 @@ _WORDS = ("README.md", "quant_manifest.json")
 #: A file that changed within this many nanoseconds may change again without new times: its hash is not remembered.
 SETTLED = 2_000_000_000
 _BLOCK = 1 << 24
+_LARGE = 1024
 
 
 class State(NamedTuple):
@@ -73,7 +74,7 @@ def read_model(folder: Path, progress: Progress = silent, what: str = "") -> tup
     """The fingerprint of a model folder, and the states of its files when they were read.
 
     Args:
-        progress: told of every MiB that is read; what is known from an earlier time is not read.
+        progress: told of what is read, where it is more than a GiB; what is known from an earlier time is not read.
         what: is read, for progress.
 
     Raises:
@@ -90,12 +91,13 @@ def read_model(folder: Path, progress: Progress = silent, what: str = "") -> tup
             for block in _blocks(Path(state.path)):
                 file.update(block)
                 read += len(block)
-                progress(f"{what}, reading (MiB)", min(read >> 20, total - 1), total)
+                if total >= _LARGE:
+                    progress(f"{what}, MiB read", min(read >> 20, total - 1), total)
             sha256 = file.hexdigest()
             _keep(state, sha256)
         digest.update(f"{name}\0{state.size}\0{sha256}\n".encode())
-    if read:
-        progress(f"{what}, reading (MiB)", total, total)
+    if total >= _LARGE:
+        progress(f"{what}, MiB read", total, total)
     if states(folder) != found:
         raise QuantError(f"{folder}: changed while it was read; wait until whoever writes it is done")
     return digest.hexdigest()[:DIGITS], found

@@ -91,7 +91,8 @@ def failing(model: Model, what: str) -> Iterator[None]:
     except QuantError as error:
         raise FailedModelError(f"{model.name}: {error}") from None
     except Exception as error:  # of many kinds, by pipeline
-        raise FailedModelError(f"{model.name}: {what}: {type(error).__name__}: {first_line(error)}") from None
+        kind, said = type(error).__name__, first_line(error)
+        raise FailedModelError(f"{model.name}: {what}: {kind}" + (f": {said}" if said != kind else "")) from None
 
 
 def write_viewable(run: RunFolder, model: Model, samples: Sequence[Sample], *, fps: float) -> None:

@@ -70,7 +70,7 @@ def model_results(
         entry["step_error"] = None if model.name == ORIGINAL else _step_error(run, model, original, samples, made)
         entry["sensitivity"] = sensitivity.get(model.name)
         entries.append(entry)
-    sizes = [entry["bf16_bytes"] for entry in entries if entry["bf16_bytes"] is not None]
+    sizes = [entry["bf16_bytes"] for entry in entries if entry["bf16_bytes"] is not None and entry["failed"] is None]
     if sizes:  # what the quantized components take unquantized: the original's own size
         entries[0] |= {"stored_bytes": max(sizes), "bf16_bytes": max(sizes)}
     return entries

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import shutil
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -183,7 +184,8 @@ def _finish(folder: Path) -> None:
     from quant.eval.runs.schema import read_results
 
     results = read_results(folder)
-    click.echo(as_text(summary(results)) + "\n")
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    click.echo(as_text(summary(results), width) + "\n")
     lacking = [f"no {each['metric']}: {each['why']}" for each in results["missing"]]
     for line in (*notes(results), *lacking):
         click.echo(printable(line))
