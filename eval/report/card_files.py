@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+import keyword
 from pathlib import Path
-from typing import Any
 
 from quant.errors import QuantError
 from quant.eval.runs.config import ORIGINAL
 from quant.eval.runs.files import write_text
 from quant.eval.runs.folder import RunFolder
+from quant.fields import load_yaml
 from quant.json_files import read_object
+from quant.text import shown
 
 CARD = "README.md"
 _MANIFEST = "quant_manifest.json"
@@ -24,11 +26,18 @@ def sources(run: Path) -> dict[str, str]:
         QuantError: the folder has no config.json.
     """
     file = RunFolder(run).config
+    none = f"{file}: does not say where the models of the run lie"
     try:
-        config = json.loads(file.read_text(encoding="utf-8"))["config"]
-        return {ORIGINAL: config["model"], **config["candidates"]}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise QuantError(f"{file}: does not say where the models of the run lie: {error}") from None
+        config = read_object(file, QuantError).get("config")
+    except QuantError as error:
+        raise QuantError(f"{none}: {error}") from None
+    model, candidates = (config.get(name) for name in ("model", "candidates")) if isinstance(config, dict) else ("", "")
+    if not isinstance(model, str) or not isinstance(candidates, dict):
+        raise QuantError(none)
+    found = {ORIGINAL: model, **candidates}
+    if not all(isinstance(place, str) and "\0" not in place for place in found.values()):
+        raise QuantError(none)
+    return found
 
 
 def loading_code(checkpoint: Path, base: str) -> str:
@@ -38,10 +47,10 @@ def loading_code(checkpoint: Path, base: str) -> str:
         checkpoint: a whole pipeline, a folder of components, or one component.
         base: the pipeline that a checkpoint of components belongs to, a folder or a hub id.
     """
-    name = checkpoint.resolve().name
+    name = _text(checkpoint.resolve().name)
     head = "import torch\nimport quant.diffusers  # teaches diffusers these checkpoints\n"
     if (checkpoint / "model_index.json").is_file():
-        load = f'pipe = DiffusionPipeline.from_pretrained("{name}", torch_dtype=torch.bfloat16)\n'
+        load = f"pipe = DiffusionPipeline.from_pretrained({name}, torch_dtype=torch.bfloat16)\n"
         return f"{head}from diffusers import DiffusionPipeline\n\n{load}"
     pipeline = _class_of(Path(base) / "model_index.json") or "DiffusionPipeline"
     single = (checkpoint / "config.json").is_file()
@@ -49,31 +58,32 @@ def loading_code(checkpoint: Path, base: str) -> str:
     classes = {part: _class_of(folder / "config.json") or "AutoModel" for part, folder in parts}
     lines = [f"from diffusers import {', '.join([pipeline, *dict.fromkeys(classes.values())])}", ""]
     for part, kind in classes.items():
-        place = name if single else f"{name}/{part}"
-        lines.append(f'{part} = {kind}.from_pretrained("{place}", torch_dtype=torch.bfloat16)')
+        place = name if single else _text(f"{checkpoint.resolve().name}/{part}")
+        lines.append(f"{part} = {kind}.from_pretrained({place}, torch_dtype=torch.bfloat16)")
     given = ", ".join(f"{part}={part}" for part in classes)
     # With its last two parts a folder would look like the id of someone else's model on a hub.
-    original = f"./{Path(base).name}" if Path(base).is_absolute() else base
-    lines.append(f'pipe = {pipeline}.from_pretrained("{original}", {given}, torch_dtype=torch.bfloat16)')
+    original = _text(f"./{Path(base).name}" if Path(base).is_absolute() else base)
+    lines.append(f"pipe = {pipeline}.from_pretrained({original}, {given}, torch_dtype=torch.bfloat16)")
     return head + "\n".join(lines) + "\n"
 
 
 def base_license(base: str) -> str | None:
-    """The license that the original's own card names; None where there is no card beside the model."""
-    import yaml
+    """The license that the original's own card names; None where no card is there, or it names none.
 
+    Raises:
+        QuantError: there is a card, and its head cannot be read: a model is not passed on without its license.
+    """
     path = Path(base) / CARD
     if not path.is_file():
         return None
-    text = path.read_text(encoding="utf-8")
+    text = _read(path)
     if not text.startswith("---\n") or "\n---" not in text[4:]:
         return None
-    try:
-        body = yaml.safe_load(text[4:].split("\n---", 1)[0])
-    except yaml.YAMLError:
-        return None
+    body = load_yaml(text[4:].split("\n---", 1)[0], str(path), QuantError)
     found = body.get("license") if isinstance(body, dict) else None
-    return None if found is None else str(found)
+    if found is not None and not isinstance(found, str):
+        raise QuantError(f"{path}: 'license' must be a text, got {shown(found)}")
+    return found
 
 
 def write_card(checkpoint: Path, text: str, *, mark: str, force: bool = False) -> Path:
@@ -85,11 +95,11 @@ def write_card(checkpoint: Path, text: str, *, mark: str, force: bool = False) -
     path = checkpoint / CARD
     manifest = checkpoint / _MANIFEST
     body = read_object(manifest, QuantError) if manifest.is_file() else {}
+    if path.is_file() and not force and mark not in _read(path):
+        raise QuantError(f"{path}: exists and was not written by this command; give --force to replace it")
+    files = body.get("files")
+    listed = isinstance(files, dict) and files.pop(CARD, None) is not None
     try:
-        if path.is_file() and mark.encode() not in path.read_bytes() and not force:
-            raise QuantError(f"{path}: exists and was not written by this command; give --force to replace it")
-        files = body.get("files")
-        listed = isinstance(files, dict) and files.pop(CARD, None) is not None
         if listed:  # out of the list first: killed anywhere, the checkpoint still is what its manifest says
             write_text(manifest, json.dumps(body, indent=2, allow_nan=False) + "\n")
         write_text(path, text)
@@ -103,12 +113,31 @@ def write_card(checkpoint: Path, text: str, *, mark: str, force: bool = False) -
 
 
 def _configs(checkpoint: Path) -> list[Path]:
-    return sorted(checkpoint.glob("*/config.json"))
+    """Those of components whose names can be arguments, as the names of a pipeline's components are."""
+    return sorted(path for path in checkpoint.glob("*/config.json") if _is_name(path.parent.name))
 
 
 def _class_of(path: Path) -> str | None:
+    """The class that a configuration names; None where it names none, or what is no name of a class."""
     if not path.is_file():
         return None
-    body: Any = json.loads(path.read_text(encoding="utf-8"))
-    found = body.get("_class_name")
-    return None if found is None else str(found)
+    found = read_object(path, QuantError).get("_class_name")
+    return found if isinstance(found, str) and _is_name(found) else None
+
+
+def _is_name(text: str) -> bool:
+    return text.isascii() and text.isidentifier() and not keyword.iskeyword(text)
+
+
+def _text(value: str) -> str:
+    """A text in quotes as Python reads it, on one line."""
+    return json.dumps(value)
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise QuantError(f"{path}: cannot be read: {error.strerror}") from None
+    except ValueError:
+        raise QuantError(f"{path}: is not UTF-8 text") from None

@@ -15,13 +15,15 @@ from quant.eval.report.words import also_identical, interval, level_text, mean, 
 def headline(recorded: Recorded) -> Piece:
     """One sentence, and a card a candidate: verdicts, PSNR, size and speed."""
     title = escape(recorded.body["conditions"]["model"])
-    names = [escape(candidate["name"]) for candidate in recorded.candidates]
+    good = [candidate for candidate in recorded.candidates if not candidate.get("failed")]
+    names = [escape(candidate["name"]) for candidate in good]
+    alone = "every candidate failed" if recorded.candidates else "the run has no candidate yet"
     said = (
         f"{_listed([title, *names])} made "
         f"{number(len(recorded.samples), 'video')} each from the same prompts, seeds and "
         "initial latents, so what differs was made by quantization."
         if names
-        else f"<b>{title}</b> alone: the run has no candidate yet."
+        else f"<b>{title}</b> alone: {alone}."
     )
     cards = "".join(_card(recorded, candidate) for candidate in recorded.candidates)
     return Piece(f'<p class="lead">{said}</p><div class="cards">{cards}</div>')
@@ -39,6 +41,8 @@ def _card(recorded: Recorded, model: Mapping[str, Any]) -> str:
         if found is not None:
             verdicts.append(f"<li>{chip(found.verdict, level_text(level))}<small>{escape(_judged(found))}</small></li>")
     facts = [_psnr(model), _size(model), *_speed(recorded, model)]
+    if model.get("failed"):
+        verdicts.append(f"<li>{chip('failed')}<small>{escape(model['failed'])}</small></li>")
     return (
         f'<section class="card model" data-model="{escape(model["name"])}">'
         f"<h3>{swatch(recorded.place(model))}{escape(model['name'])}<small>{escape(model['scheme'])}</small></h3>"

@@ -22,7 +22,12 @@ __all__ = [
 ]
 
 #: Marks and words beside colours: a verdict is read without seeing colour.
-_VERDICTS = {"pass": ("pass", "✓"), "fail": ("fail", "✗"), "not enough samples": ("unsure", "?")}
+_VERDICTS = {
+    "pass": ("pass", "✓"),
+    "fail": ("fail", "✗"),
+    "not enough samples": ("unsure", "?"),
+    "failed": ("fail", "✗"),
+}
 #: In a narrow column.
 _SHORT = {"not enough samples": "too few"}
 #: Candidates have colours 1..8 in turn.

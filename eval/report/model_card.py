@@ -13,7 +13,7 @@ from quant.eval.report import speedup
 from quant.eval.report.card_files import base_license, loading_code, sources
 from quant.eval.report.overall import levels
 from quant.eval.report.recorded import Recorded, stored_share
-from quant.eval.report.table import Table, as_markdown
+from quant.eval.report.table import Table, as_markdown, code, plain
 from quant.eval.report.words import (
     also_identical,
     duration,
@@ -53,8 +53,8 @@ def model_card(recorded: Recorded, checkpoint: Path, candidate: str | None = Non
     parts = [
         _front_matter(base, schemes),
         MARK,
-        f"# {title}",
-        f"`{shown(base)}` in {', '.join(f'`{scheme}`' for scheme in schemes)}{_sizes(model)}.",
+        f"# {plain(title)}",
+        f"{code(shown(base))} in {', '.join(map(code, schemes))}{_sizes(model)}.",
         "## Load it",
         f"```python\n{loading_code(checkpoint, base)}```",
         "## Quality",
@@ -110,6 +110,8 @@ def _sizes(model: Mapping[str, Any]) -> str:
 
 
 def _quality(recorded: Recorded, model: Mapping[str, Any]) -> list[str]:
+    if model.get("failed"):
+        return [f"It failed in this run, and nothing was measured: {plain(model['failed'])}."]
     judged = levels(recorded)
     rows = []
     for each in ordered(model["summary"]):
@@ -126,9 +128,9 @@ def _quality(recorded: Recorded, model: Mapping[str, Any]) -> list[str]:
         if distance is not None:
             value = f"{distance['value']:.3g}" if distance["enough"] else _few(distance)
             told = interval(distance, 2) if distance["enough"] else ""
-            rows.append((f"{set_title(key)} to the original’s videos", value, told, "", *("" for _ in judged)))
+            rows.append((f"{plain(set_title(key))} to the original’s videos", value, told, "", *("" for _ in judged)))
     heads = ("metric", "value", "95% interval", "original", *(f"within {level_text(level)}" for level in judged))
-    settings = ", ".join(f"{key} {value}" for key, value in recorded.body["conditions"]["settings"].items())
+    settings = ", ".join(f"{key} {plain(str(value))}" for key, value in recorded.body["conditions"]["settings"].items())
     about = (
         f"Against the unquantized model on {number(len(recorded.samples), 'sample')}: the same prompts, seeds and "
         f"initial latents ({settings}). Verdicts say whether the whole interval of the loss is within the level."
@@ -143,12 +145,13 @@ def _speed(recorded: Recorded, model: Mapping[str, Any]) -> str:
         seconds, times = (take(recorded, model, stage) for take in (speedup.seconds, speedup.measured))
         if speed is not None and seconds is not None and times is not None:
             label = speed["label"]
-            rows.append((speed["device"]["name"], title, duration(seconds), f"{times:.2f}×", label))
+            rows.append((plain(speed["device"]["name"]), title, duration(seconds), f"{times:.2f}×", plain(label)))
     predicted = speedup.estimated(recorded, model)
     if recorded.estimated is not None and predicted is not None:
         seconds = recorded.estimated["models"][model["name"]]["step_s"]
-        label = f"estimated: {recorded.estimated['what']}"
-        rows.append((recorded.estimated["gpu"], "one denoising step", duration(seconds), f"{predicted:.2f}×", label))
+        label = plain(f"estimated: {recorded.estimated['what']}")
+        gpu = plain(recorded.estimated["gpu"])
+        rows.append((gpu, "one denoising step", duration(seconds), f"{predicted:.2f}×", label))
     if not rows:
         return "Nothing was timed."
     return _markdown(("device", "stage", "time", "speedup", "what it is"), rows, words=2)
@@ -168,7 +171,7 @@ def _layers(components: Any) -> str:
         errors = [layer.weight_error for layer in members if layer.weight_error is not None]
         error = f"{sum(errors) / len(errors):.2%}" if errors else ""
         bits = f"{sum(layer.bits_per_weight for layer in members) / len(members):.2f}"
-        rows.append((f"`{name}`", shape, scheme, str(len(members)), bits, error, reason))
+        rows.append((code(name), shape, plain(scheme), str(len(members)), bits, error, plain(reason)))
     return _markdown(("layer", "shape", "scheme", "layers", "bits/weight", "weight error", "why kept"), rows, words=3)
 
 
@@ -179,8 +182,11 @@ def _limits(recorded: Recorded, model: Mapping[str, Any]) -> str:
         said.append(f"Too few samples for some verdicts within {' and '.join(sorted(unsure))}.")
     for key, entry in (model.get("sets") or {}).items():
         if entry.get("to_original") and not entry["to_original"]["enough"]:
-            said.append(f"{set_title(key)}: {_few(entry['to_original'])}.")
-    said += [f"{entry['metric']} was not taken: {entry['why']}." for entry in recorded.body.get("missing") or ()]
+            said.append(f"{plain(set_title(key))}: {_few(entry['to_original'])}.")
+    said += [
+        f"{plain(entry['metric'])} was not taken: {plain(entry['why'])}."
+        for entry in recorded.body.get("missing") or ()
+    ]
     if recorded.speed is None:
         said.append("Speed was not measured.")
     elif speedup.is_reference(recorded.speed):

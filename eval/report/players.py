@@ -41,7 +41,6 @@ def players(recorded: Recorded) -> Piece:
     pairs = _pairs(recorded, chosen, frames)
     factor = amplification([np.abs(theirs - ours)[None] for ours, theirs in pairs])
     rows = "".join(_row(recorded, shown, frames, factor) for shown in chosen)
-    script = resources.files("quant.eval.report").joinpath("players.js").read_text(encoding="utf-8")
     differences = (
         f"Differences are |candidate − original| of the stored frames, times {factor} in every row and clipped; black "
         "is equal. "
@@ -50,7 +49,12 @@ def players(recorded: Recorded) -> Piece:
         f"{differences if pairs else ''}Videos here are compressed for browsers; metrics were taken from the frames "
         "before that. Space plays and stops, the arrow keys step."
     )
-    return Piece(f'<div class="players">{rows}</div>{note(told)}<script>{script}</script>')
+    return Piece(f'<div class="players">{rows}</div>{note(told)}<script>{script()}</script>')
+
+
+def script() -> str:
+    """What makes the rows play: the only script that the report's page lets run."""
+    return resources.files("quant.eval.report").joinpath("players.js").read_text(encoding="utf-8")
 
 
 def selection(recorded: Recorded) -> list[Shown]:

@@ -30,6 +30,11 @@ def measured_and_estimated(recorded: Recorded) -> Piece:
     if any(_extrapolated(model) for model in recorded.models):
         guessed.append("Set distances of infinitely many samples: extrapolated in 1/N")
     lacking = [f"{escape(entry['metric'])}: {escape(entry['why'])}" for entry in recorded.body.get("missing") or ()]
+    lacking += [
+        f"Everything of {escape(model['name'])}: {escape(model['failed'])}"
+        for model in recorded.models
+        if model.get("failed")
+    ]
     if recorded.speed is None:
         lacking.append("Times: nothing was timed")
     columns = (("Measured", done), ("Estimated", guessed), ("Not taken", lacking))

@@ -52,7 +52,9 @@ def _not_taken(recorded: Recorded, speed: Mapping[str, Any]) -> list[str]:
     found = []
     for model in recorded.models:
         name, timed = escape(model["name"]), speed["models"].get(model["name"])
-        if timed is None:
+        if timed is None and model.get("failed"):
+            found.append(f"{name} failed: {escape(model['failed'])}.")
+        elif timed is None:
             found.append(f"{name} was not timed.")
         elif timed.get("failed"):
             found.append(f"{name} failed: {escape(timed['failed'])}.")

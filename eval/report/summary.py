@@ -56,7 +56,8 @@ def _row(
     model: Mapping[str, Any], columns: list[tuple[str, str, int, bool]], speed: Mapping[str, Any] | None
 ) -> tuple[str, ...]:
     stored, part = model["stored_bytes"], stored_share(model)
-    cells = [model["name"], model["scheme"], *(_verdict(overall(model, level)) for level in LEVELS)]
+    verdicts = ["failed" if model.get("failed") else _verdict(overall(model, level)) for level in LEVELS]
+    cells = [model["name"], model["scheme"], *verdicts]
     cells += ["-" if stored is None else megabytes(stored), "-" if part is None else share(part)]
     cells += [_cell(model["summary"].get(metric), digits, interval) for metric, _, digits, interval in columns]
     if speed is not None:

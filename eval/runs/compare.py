@@ -31,11 +31,12 @@ def comparison(first: Results, second: Results, first_name: str, second_name: st
     if not common:
         raise QuantError(f"{first_name} and {second_name}: no sample of the same prompt, seed and noise is in both")
     rows: list[tuple[str, ...]] = [_HEADS]
-    for one, other in _pairs(first["models"][1:], second["models"][1:]):
+    good = [[model for model in run["models"][1:] if not model.get("failed")] for run in (first, second)]
+    for one, other in _pairs(*good):
         label = one["name"] if one["name"] == other["name"] else f"{one['name']} / {other['name']}"
         rows += [(label, _scheme(one, other), *cells) for cells in _metrics(one, other, common)]
     if len(rows) == 1:
-        raise QuantError(f"{first_name} and {second_name}: no candidate of the same name is in both")
+        raise QuantError(f"{first_name} and {second_name}: no candidate of the same name was scored in both")
     return rows, f"A  {first_name}\nB  {second_name}\n{len(common)} samples are in both; identical videos have no PSNR"
 
 

@@ -7,12 +7,14 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 import quant
 from quant.errors import QuantError
 from quant.eval.runs.fields import Fields
+from quant.eval.runs.inputs import MAX_SEED
 from quant.eval.speed.gpus import gpus
+from quant.fields import load_yaml
+from quant.text import first_line
+from quant.text import shown as quoted
 
 VERSION = 1
 DTYPES = ("float32", "bfloat16", "float16")
@@ -114,13 +116,18 @@ def read_config(path: Path) -> EvaluationConfig:
     Raises:
         QuantError: names the file and the key, and says what would be right.
     """
+    body = load_yaml(read_text(path), str(path), QuantError)
+    return from_dict(body, source=str(path), base=path.resolve().parent, name=path.stem)
+
+
+def read_text(path: Path) -> str:
+    """The text of a configuration. Raises QuantError where it cannot be read or is no UTF-8."""
     try:
-        body = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
+        return path.read_text(encoding="utf-8")
     except OSError as error:
         raise QuantError(f"{path}: cannot be read: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise QuantError(f"{path}: not readable as YAML: {' '.join(str(error).split())}") from None
-    return from_dict(body, source=str(path), base=path.resolve().parent, name=path.stem)
+    except ValueError as error:
+        raise QuantError(f"{path}: not readable as YAML: {first_line(error)}") from None
 
 
 def from_dict(body: object, *, source: str, base: Path, name: str = "evaluation") -> EvaluationConfig:
@@ -139,7 +146,7 @@ def from_dict(body: object, *, source: str, base: Path, name: str = "evaluation"
         candidates=candidates,
         prompts=_prompts(fields, base),
         samples=fields.integer("samples", None, least=1),
-        seeds=fields.integers("seeds", (0,)),
+        seeds=fields.integers("seeds", (0,), MAX_SEED),
         settings=_settings(fields),
         dtype=fields.choice("dtype", DTYPES),
         device=fields.optional_text("device"),
@@ -155,10 +162,19 @@ def from_dict(body: object, *, source: str, base: Path, name: str = "evaluation"
 
 
 def place(value: str, base: Path) -> str:
-    """A path of this machine as an absolute one; anything else (a hub id) as it is."""
-    path = base / Path(value).expanduser()
-    looks_like_a_path = value.startswith((".", "/", "~")) or path.exists()
-    return str(path.resolve()) if looks_like_a_path else value
+    """A path of this machine as an absolute one; anything else (a hub id) as it is.
+
+    Raises:
+        QuantError: a path that no file can have.
+    """
+    try:
+        path = base / Path(value).expanduser()
+        looks_like_a_path = value.startswith((".", "/", "~")) or path.exists()
+        return str(path.resolve()) if looks_like_a_path else value
+    except OSError as error:
+        raise QuantError(f"{quoted(value)}: no such file or folder: {error.strerror}") from None
+    except (RuntimeError, ValueError) as error:  # no such user; a zero byte
+        raise QuantError(f"{quoted(value)}: no such file or folder: {first_line(error)}") from None
 
 
 def shown(where: str) -> str:
@@ -185,14 +201,20 @@ def _candidates(fields: Fields) -> dict[str, str]:
     given = fields.raw("candidates")
     found = named(fields.texts("candidates")) if isinstance(given, list) else fields.texts_by_name("candidates")
     for name in found:
-        if name == ORIGINAL or name.startswith(".") or any(character in name for character in "/\\\0"):
+        if name == ORIGINAL or not _names_a_folder(name):
             raise fields.wrong("candidates", f"must be named like folders, and not '{ORIGINAL}'", name)
     return found
 
 
+def _names_a_folder(name: str) -> bool:
+    """Is it a name that every file system takes, with room for what is added to it?"""
+    length = len(name.encode("utf-8", "backslashreplace"))
+    return not name.startswith(".") and length <= 200 and not any(character in name for character in "/\\\0")
+
+
 def _name(fields: Fields, default: str) -> str:
     name = fields.optional_text("name") or default
-    if name.startswith(".") or "/" in name:
+    if not _names_a_folder(name):
         raise fields.wrong("name", "must be a folder's name", name)
     return name
 
@@ -241,16 +263,3 @@ def _speed(fields: Fields) -> SpeedSettings | None:
     found = SpeedSettings(rounds, compiled, section.choice("gpu", tuple(gpus())))
     section.refuse_unknown()
     return found
-
-
-class _Loader(yaml.SafeLoader):
-    """Refuses a key that is given twice, of which YAML's own rules would take the last."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if key in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} is given twice", key_node.start_mark)
-            seen.add(key)
-        return super().construct_mapping(node, deep)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from quant.errors import QuantError
+from quant.text import cut, shown
 
 
 class Fields:
@@ -22,7 +23,7 @@ class Fields:
 
     def wrong(self, key: str, rule: str, value: object) -> QuantError:
         """The error for a key whose value breaks a rule."""
-        return QuantError(f"{self.source}: '{self._prefix}{key}' {rule}, got {value!r}")
+        return QuantError(f"{self.source}: '{self._prefix}{key}' {rule}, got {shown(value)}")
 
     def raw(self, key: str) -> Any:
         """The value as it stands, not taken; None where there is none."""
@@ -75,15 +76,15 @@ class Fields:
             raise self.wrong(key, f"must be a whole number of at least {least}", value)
         return value
 
-    def integers(self, key: str, default: tuple[int, ...]) -> tuple[int, ...]:
-        """A list of different whole numbers of at least 0."""
+    def integers(self, key: str, default: tuple[int, ...], most: int) -> tuple[int, ...]:
+        """A list of different whole numbers from 0 to `most`."""
         value = self.take_raw(key)
         if value is None:
             return default
         numbers = value if isinstance(value, list) else [value]
-        good = all(isinstance(item, int) and not isinstance(item, bool) and item >= 0 for item in numbers)
+        good = all(isinstance(item, int) and not isinstance(item, bool) and 0 <= item <= most for item in numbers)
         if not numbers or not good or len(set(numbers)) < len(numbers):
-            raise self.wrong(key, "must be different whole numbers of at least 0", value)
+            raise self.wrong(key, f"must be different whole numbers from 0 to {most}", value)
         return tuple(numbers)
 
     def number(self, key: str, default: float) -> float:
@@ -118,6 +119,5 @@ class Fields:
         """Raises QuantError for the first key that nobody took."""
         unknown = next((key for key in self._body if key not in self._taken), None)
         if unknown is not None:
-            raise QuantError(
-                f"{self.source}: unknown key '{self._prefix}{unknown}'; known: {', '.join(sorted(self._taken))}"
-            )
+            name, known = self._prefix + cut(str(unknown), 80), ", ".join(sorted(self._taken))
+            raise QuantError(f"{self.source}: unknown key '{name}'; known: {known}")

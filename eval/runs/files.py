@@ -1,40 +1,102 @@
-"""Files that are whole or absent, and hashes of them."""
+"""Files that are whole or absent, and hashes of them and of folders."""
 
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
+import secrets
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
+from quant.errors import QuantError
+from quant.eval.runs.fingerprints import SETTLED, fingerprint
+from quant.text import first_line
+
+__all__ = [
+    "file_sha256",
+    "fingerprint",
+    "hash_of",
+    "read_array",
+    "remove_unfinished",
+    "whole_file",
+    "write_array",
+    "write_json",
+    "write_text",
+]
+
 #: What an unfinished file is called; nothing reads one, and a resumed run removes them.
 UNFINISHED = ".part"
-_EDGE = 1 << 20
+_HASHED: dict[tuple[str | int, ...], str] = {}
 
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """Gives a name beside `path` to write to; the file becomes `path` once the disk has all of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}{UNFINISHED}")
-    yield unfinished
-    with unfinished.open("rb") as file:
-        os.fsync(file.fileno())
-    unfinished.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
+    """Gives a name beside `path` to write to; the file becomes `path` once the disk has all of it.
+
+    Raises:
+        QuantError: the disk refuses, or is full. Nothing is left then.
+    """
+    # Of its own: two writers of one file, as of a cache that runs share, do not write into each other's.
+    unfinished = path.with_name(f".{path.name}.{secrets.token_hex(4)}{UNFINISHED}")
     try:
-        os.fsync(folder)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield unfinished
+        with unfinished.open("rb") as file:
+            os.fsync(file.fileno())
+        unfinished.replace(path)
+        _sync_folder(path.parent)
+    except OSError as error:
+        raise QuantError(f"{path}: cannot be written: {error.strerror or first_line(error)}") from None
     finally:
-        os.close(folder)
+        with suppress(OSError):
+            unfinished.unlink(missing_ok=True)
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes a text file in one step."""
+    """Writes a text file in one step. Bytes of a path that are no text are written as escapes, as JSON has them."""
     with whole_file(path) as unfinished:
-        unfinished.write_text(text, encoding="utf-8")
+        unfinished.write_text(text, encoding="utf-8", errors="backslashreplace")
+
+
+def write_array(path: Path, array: npt.NDArray[np.float32]) -> str:
+    """Writes an array in one step, and returns the SHA-256 of the file."""
+    buffer = io.BytesIO()
+    np.save(buffer, array, allow_pickle=False)
+    with whole_file(path) as unfinished:
+        unfinished.write_bytes(buffer.getvalue())
+    return hashlib.sha256(buffer.getvalue()).hexdigest()
+
+
+def read_array(path: Path, sha256: str) -> npt.NDArray[np.float32]:
+    """What `write_array` wrote.
+
+    Raises:
+        QuantError: the file is not the one of that SHA-256.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise QuantError(f"{path}: cannot be read: {error.strerror}") from None
+    if hashlib.sha256(data).hexdigest() != sha256:
+        raise QuantError(f"{path}: is not what the run wrote; `quant eval resume` makes it again")
+    found: npt.NDArray[np.float32] = np.load(io.BytesIO(data), allow_pickle=False)
+    return found
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -49,34 +111,26 @@ def remove_unfinished(folder: Path) -> None:
 
 
 def file_sha256(path: Path) -> str | None:
-    """The SHA-256 of a file; None where there is none."""
+    """The SHA-256 of a file; None where there is none. Raises QuantError where it cannot be read.
+
+    A run asks often for the hashes of its videos, so this process remembers those of files that have settled.
+    """
     try:
         with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+            there = os.fstat(file.fileno())
+            key = (str(path), there.st_dev, there.st_ino, there.st_size, there.st_mtime_ns, there.st_ctime_ns)
+            if key in _HASHED:
+                return _HASHED[key]
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+        if time.time_ns() - max(there.st_mtime_ns, there.st_ctime_ns) > SETTLED:
+            _HASHED[key] = found
+        return found
     except FileNotFoundError:
         return None
+    except OSError as error:
+        raise QuantError(f"{path}: cannot be read: {error.strerror}") from None
 
 
 def hash_of(value: Any) -> str:
     """The SHA-256 of a JSON value, whatever the order of its keys."""
     return hashlib.sha256(json.dumps(value, sort_keys=True, allow_nan=False).encode()).hexdigest()
-
-
-def fingerprint(folder: Path) -> str:
-    """16 hex digits for what a model folder holds: names, sizes, and the first and last MiB of every file.
-
-    The weights of a large model take minutes to read; a file that was made anew differs in its header, its size, or
-    its ends. Hidden files do not count.
-    """
-    digest = hashlib.sha256()
-    for path in sorted(folder.rglob("*")):
-        name = path.relative_to(folder)
-        if not path.is_file() or any(part.startswith(".") for part in name.parts):
-            continue
-        size = path.stat().st_size
-        digest.update(f"{name.as_posix()}\0{size}\0".encode())
-        with path.open("rb") as file:
-            digest.update(file.read(_EDGE))
-            file.seek(max(size - _EDGE, min(size, _EDGE)))
-            digest.update(file.read(_EDGE))
-    return digest.hexdigest()[:16]

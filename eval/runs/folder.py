@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from quant.errors import QuantError
 from quant.eval.runs import journal
 
-GENERATED, SCORED = "generated", "scored"
+#: Kinds of records: frames that were made, files to look at, scores with their features, features of real clips, times.
+GENERATED, VIEWABLE, SCORED, REFERENCED, TIMED = "generated", "viewable", "scored", "referenced", "timed"
 
 
 @dataclass(frozen=True)
@@ -23,6 +25,11 @@ class RunFolder:
     def config(self) -> Path:
         """What a resumed run reads: configuration, samples, conditions, provenance."""
         return self.path / "config.json"
+
+    @property
+    def next_config(self) -> Path:
+        """The same of a run that more is being added to; it becomes `config` when the results of it are there."""
+        return self.path / "config.next.json"
 
     @property
     def results(self) -> Path:
@@ -59,8 +66,14 @@ class RunFolder:
 
         Which of several is the last one is not known across journals. Readers take one whose hashes are those of
         what is there now.
+
+        Raises:
+            QuantError: a journal is damaged, or of another program.
         """
         found: dict[tuple[str, str], list[journal.Record]] = {}
         for record in journal.read(self.path / "journal", kind):
-            found.setdefault((record["model"], record["sample"]), []).append(record)
+            model, sample = record.get("model"), record.get("sample")
+            if not isinstance(model, str) or not isinstance(sample, str):
+                raise QuantError(f"{self.path}: its journal '{kind}' has a record of no model or sample")
+            found.setdefault((model, sample), []).append(record)
         return found

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import inspect
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -17,26 +18,30 @@ import numpy.typing as npt
 import quant
 from quant.errors import QuantError
 from quant.eval.generation import generate, initial_latents
-from quant.eval.runs.files import file_sha256, whole_file
-from quant.eval.runs.folder import GENERATED, RunFolder
+from quant.eval.runs.files import file_sha256, write_array
+from quant.eval.runs.folder import GENERATED, VIEWABLE, RunFolder
 from quant.eval.runs.inputs import Sample
 from quant.eval.runs.journal import Record
-from quant.eval.runs.models import Model
+from quant.eval.runs.models import FailedModelError, Model
 from quant.eval.runs.progress import Progress
 from quant.eval.runs.video_files import read_words, to_bytes, to_words, write_bytes, write_preview, write_words
+from quant.text import first_line, shown
 
 #: Entries of the latents that are kept of every step: all of them would be larger than the videos.
 PROBED = 64
 
 
 def find_made(run: RunFolder, model: Model, samples: Sequence[Sample]) -> dict[str, Record]:
-    """By id, the records of those `samples` whose frames are on disk as they were recorded, byte for byte."""
+    """By id, the records of those `samples` whose frames and steps are on disk as they were recorded, byte for byte."""
     records = run.records(GENERATED)
     found = {}
     for sample in samples:
-        known = records.get((model.fingerprint, sample.id), [])
-        sha256 = file_sha256(run.frames(model.fingerprint, sample.id)) if known else None
-        fitting = [record for record in known if record["frames_sha256"] == sha256]
+        known = records.get((model.fingerprint, sample.id))
+        if known is None:
+            continue
+        files = (run.frames(model.fingerprint, sample.id), run.steps(model.fingerprint, sample.id))
+        there = tuple(file_sha256(file) for file in files)
+        fitting = [record for record in known if (record["frames_sha256"], record["steps_sha256"]) == there]
         if fitting:
             found[sample.id] = fitting[-1]
     return found
@@ -55,12 +60,15 @@ def make_videos(
     """Makes `samples` with `model` and records each. The pipeline is loaded only where there is any.
 
     Raises:
-        QuantError: settings that the pipeline would round, or a video that is not finite.
+        FailedModelError: the pipeline cannot be loaded or called, its files changed meanwhile, settings that it would
+            round, or a video that is not finite.
+        QuantError: the disk refuses.
     """
     if not samples:
         return
-    pipeline = load()
-    call = complete_call(pipeline, settings)
+    with failing(model, "cannot be loaded"):
+        pipeline = load()
+        call = complete_call(pipeline, settings)
     total = len(samples) * call["num_inference_steps"]
     done = 0
 
@@ -73,11 +81,34 @@ def make_videos(
         _make_video(run, model, sample, pipeline, call, fps, tick)
 
 
+@contextmanager
+def failing(model: Model, what: str) -> Iterator[None]:
+    """Turns what other libraries raise of a model, out of memory too, into one line with its name."""
+    try:
+        yield
+    except FailedModelError:
+        raise
+    except QuantError as error:
+        raise FailedModelError(f"{model.name}: {error}") from None
+    except Exception as error:  # of many kinds, by pipeline
+        kind, said = type(error).__name__, first_line(error)
+        raise FailedModelError(f"{model.name}: {what}: {kind}" + (f": {said}" if said != kind else "")) from None
+
+
 def write_viewable(run: RunFolder, model: Model, samples: Sequence[Sample], *, fps: float) -> None:
-    """Writes the 8-bit files that are missing, from the 16-bit ones: those of a candidate that got a new name."""
+    """Writes the 8-bit files that are missing or changed, from the 16-bit ones: of a candidate with a new name, too."""
+    made, records = find_made(run, model, samples), run.records(VIEWABLE)
     for sample in samples:
-        if not (run.video(model.name, sample.id).is_file() and run.preview(model.name, sample.id).is_file()):
-            _write_viewable(run, model, sample, read_words(run.frames(model.fingerprint, sample.id)), fps)
+        there = [file_sha256(path) for path in (run.video(model.name, sample.id), run.preview(model.name, sample.id))]
+        frames = made[sample.id]["frames_sha256"]
+        known = records.get((model.fingerprint, sample.id), [])
+        if not any(
+            (record["candidate"], record["frames_sha256"], record["video_sha256"], record["preview_sha256"])
+            == (model.name, frames, *there)
+            for record in known
+        ):
+            words = read_words(run.frames(model.fingerprint, sample.id))
+            _write_viewable(run, model, sample, words, frames, fps)
 
 
 def complete_call(pipeline: Any, settings: quant.GenerationSettings) -> dict[str, Any]:
@@ -101,18 +132,20 @@ def _make_video(
     fps: float,
     tick: Callable[[int, int], None],
 ) -> None:
-    latents = initial_latents(pipeline, call, [sample.seed])
-    watched = _Watched(pipeline)
-    begin = time.perf_counter()
-    made = generate(watched, [sample.prompt], latents, call, batch=1, on_step=tick)
-    seconds = time.perf_counter() - begin
-    words = to_words(made.frames[0])
-    frames = run.frames(model.fingerprint, sample.id)
+    with failing(model, f"made no video for {shown(sample.prompt)}"):
+        latents = initial_latents(pipeline, call, [sample.seed])
+        watched = _Watched(pipeline)
+        begin = time.perf_counter()
+        made = generate(watched, [sample.prompt], latents, call, batch=1, on_step=tick)
+        seconds = time.perf_counter() - begin
+        words = to_words(made.frames[0])
+    model.check_unchanged()  # weights are read from their files as they are needed
+    frames, steps = run.frames(model.fingerprint, sample.id), run.steps(model.fingerprint, sample.id)
     write_words(frames, words, fps=fps)
-    _write_viewable(run, model, sample, words, fps)
-    if watched.probes:
-        with whole_file(run.steps(model.fingerprint, sample.id)) as path, path.open("wb") as file:
-            np.save(file, np.stack(watched.probes))
+    frames_sha256 = file_sha256(frames)
+    _write_viewable(run, model, sample, words, frames_sha256, fps)
+    steps.unlink(missing_ok=True)
+    steps_sha256 = write_array(steps, np.stack(watched.probes)) if watched.probes else None
     run.append(
         GENERATED,
         {
@@ -123,17 +156,31 @@ def _make_video(
             "seed": sample.seed,
             "latents_sha256": latents.sha256,
             "frames": str(frames.relative_to(run.path)),
-            "frames_sha256": file_sha256(frames),
+            "frames_sha256": frames_sha256,
+            "steps_sha256": steps_sha256,
             "shape": list(words.shape[:3]),
             "seconds": seconds,
         },
     )
 
 
-def _write_viewable(run: RunFolder, model: Model, sample: Sample, words: npt.NDArray[np.uint16], fps: float) -> None:
-    video = to_bytes(words)
-    write_bytes(run.video(model.name, sample.id), video, fps=fps)
-    write_preview(run.preview(model.name, sample.id), video, fps=fps)
+def _write_viewable(
+    run: RunFolder, model: Model, sample: Sample, words: npt.NDArray[np.uint16], frames_sha256: str | None, fps: float
+) -> None:
+    bytes_, video, preview = to_bytes(words), run.video(model.name, sample.id), run.preview(model.name, sample.id)
+    write_bytes(video, bytes_, fps=fps)
+    write_preview(preview, bytes_, fps=fps)
+    run.append(
+        VIEWABLE,
+        {
+            "candidate": model.name,
+            "model": model.fingerprint,
+            "sample": sample.id,
+            "frames_sha256": frames_sha256,
+            "video_sha256": file_sha256(video),
+            "preview_sha256": file_sha256(preview),
+        },
+    )
 
 
 class _Watched:

@@ -10,8 +10,10 @@ from typing import Any
 
 from quant.errors import QuantError
 from quant.eval.runs.rows import rows
+from quant.text import shown
 
 COLUMNS = ("prompt", "caption", "text")
+MAX_SEED = 2**64 - 1
 
 
 @dataclass(frozen=True)
@@ -24,12 +26,18 @@ class Sample:
     @property
     def id(self) -> str:
         """12 hex digits that depend on prompt and seed only, so that more samples leave the others as they are."""
-        return hashlib.sha256(f"{self.seed}\n{self.prompt}".encode()).hexdigest()[:12]
+        return hashlib.sha256(f"{self.seed}\n{self.prompt}".encode("utf-8", "backslashreplace")).hexdigest()[:12]
 
 
 def make_samples(prompts: Sequence[str], seeds: Sequence[int]) -> tuple[Sample, ...]:
-    """The i-th prompt with `seed + i` for each seed, sorted by id; one that comes twice is made once."""
+    """The i-th prompt with `seed + i` for each seed, sorted by id; one that comes twice is made once.
+
+    Raises:
+        QuantError: a seed that torch's generators do not take.
+    """
     every = {Sample(prompt, seed + i) for seed in seeds for i, prompt in enumerate(prompts)}
+    if (last := max((sample.seed for sample in every), default=0)) > MAX_SEED:
+        raise QuantError(f"seed {last} of the last prompt is too large: torch takes seeds up to {MAX_SEED}")
     return tuple(sorted(every, key=lambda sample: sample.id))
 
 
@@ -57,7 +65,7 @@ def _texts(lines: Iterable[Mapping[str, Any]], name: str) -> Iterator[str]:
         if column is None:
             raise QuantError(f"{name}: no column named {', '.join(COLUMNS)}; it has {', '.join(map(str, row))}")
         if not isinstance(row[column], str):
-            raise QuantError(f"{name}: row {number}: '{column}' must be text, got {row[column]!r}")
+            raise QuantError(f"{name}: row {number}: '{column}' must be text, got {shown(row[column])}")
         # Editors on Windows start a file with a byte order mark.
         if prompt := row[column].removeprefix("\ufeff").strip():
             yield prompt

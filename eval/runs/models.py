@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Protocol
@@ -13,8 +12,17 @@ from typing import Any, Protocol
 import quant
 from quant.errors import QuantError
 from quant.eval.runs.config import ORIGINAL, EvaluationConfig
-from quant.eval.runs.files import fingerprint
-from quant.text import first_line
+from quant.eval.runs.fingerprints import States, fingerprint, read_model, states
+from quant.eval.runs.progress import Progress, silent
+from quant.json_files import read_object
+from quant.text import first_line, shown
+
+
+class FailedModelError(QuantError):
+    """A model that cannot be loaded, raises when it is called, or makes videos that cannot be scored.
+
+    A candidate's is reported with its name, and the run goes on with the others; the original's ends the run.
+    """
 
 
 @dataclass(frozen=True)
@@ -22,6 +30,7 @@ class Model:
     """`source` is what the configuration says, `folder` where that lies here.
 
     `base` is the original's folder where this one holds quantized components only; all others are the original's.
+    `states` are of its files when the fingerprint was taken.
     """
 
     name: str
@@ -29,6 +38,12 @@ class Model:
     folder: Path
     fingerprint: str
     base: Path | None = None
+    states: States = field(default_factory=dict, compare=False, repr=False)
+
+    def check_unchanged(self) -> None:
+        """Raises FailedModelError where its files are not those of its fingerprint; reads none that nobody wrote."""
+        if states(self.folder) != self.states and fingerprint(self.folder) != self.fingerprint:
+            raise FailedModelError(f"{self.name}: {self.folder} changed while the run went on; give the command again")
 
 
 #: Folders of what diffusers' video pipelines call in every denoising step; Wan2.2 has two.
@@ -41,10 +56,10 @@ class Loader(Protocol):
     def __call__(self, model: Model, dtype: str, device: str, shared: Mapping[str, Any] = ...) -> Any: ...
 
 
-def find_models(config: EvaluationConfig) -> tuple[Model, ...]:
+def find_models(config: EvaluationConfig, progress: Progress = silent) -> tuple[Model, ...]:
     """The original, then the candidates in their order. Raises QuantError where one cannot be found."""
-    original = _model(ORIGINAL, config.model, None)
-    return (original, *(_model(name, source, original) for name, source in config.candidates.items()))
+    original = _model(ORIGINAL, config.model, None, progress)
+    return (original, *(_model(name, source, original, progress) for name, source in config.candidates.items()))
 
 
 def load_pipeline(model: Model, dtype: str, device: str, shared: Mapping[str, Any] = MappingProxyType({})) -> Any:
@@ -63,7 +78,7 @@ def load_pipeline(model: Model, dtype: str, device: str, shared: Mapping[str, An
     else:
         names = sorted(path.parent.name for path in model.folder.glob("*/config.json"))
         parts = {name: quant.load(model.folder, component=name, dtype=kind) for name in names}
-        pipeline = _pipeline_class(model.base).from_pretrained(model.base, dtype=kind, **{**shared, **parts})
+        pipeline = pipeline_class(model.base).from_pretrained(model.base, dtype=kind, **{**shared, **parts})
     pipeline.to(device)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
@@ -95,38 +110,45 @@ def describe(model: Model) -> dict[str, Any]:
 
 def _denoiser_sizes(folder: Path) -> dict[str, int | None]:
     """Bytes of an unquantized denoiser's weights as stored, and in bfloat16; None where there are none."""
-    from safetensors import safe_open
+    from safetensors import SafetensorError, safe_open
 
     stored = values = 0
     for path in sorted(path for part in _DENOISERS for path in folder.glob(f"{part}/*.safetensors")):
         stored += path.stat().st_size
-        with safe_open(path, framework="pt") as file:
-            values += sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118
+        try:
+            with safe_open(path, framework="pt") as file:
+                values += sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118
+        except (SafetensorError, OSError):  # who loads it is told
+            return {"stored_bytes": None, "bf16_bytes": None}
     return {"stored_bytes": stored or None, "bf16_bytes": 2 * values or None}
 
 
-def _pipeline_class(folder: Path) -> Any:
-    """The class that a pipeline's folder names: the general one leaves parts that it is given out without a word."""
+def pipeline_class(folder: Path) -> Any:
+    """The class that a pipeline's folder names: the general one leaves parts that it is given out without a word.
+
+    Raises:
+        QuantError: diffusers has none of that name.
+    """
     import diffusers
 
-    name = json.loads((folder / "model_index.json").read_text(encoding="utf-8")).get("_class_name")
+    name = read_object(folder / "model_index.json", QuantError).get("_class_name")
     found = getattr(diffusers, name, None) if isinstance(name, str) else None
-    if found is None:
-        raise QuantError(f"{folder}: diffusers has no pipeline {name}: calibrate with --full, and compare that folder")
+    if not (isinstance(found, type) and issubclass(found, diffusers.DiffusionPipeline)):
+        raise QuantError(f"{folder}: diffusers has no pipeline {shown(name)}, which its model_index.json names")
     return found
 
 
-def _model(name: str, source: str, original: Model | None) -> Model:
+def _model(name: str, source: str, original: Model | None, progress: Progress) -> Model:
     folder = Path(source)
     if not folder.is_dir():
         if folder.is_absolute():
             raise QuantError(f"{source}: no such model folder")
         folder = _download(source)
-    if (folder / "model_index.json").is_file():
-        return Model(name, source, folder, fingerprint(folder))
-    if original is not None and (folder / "quant_manifest.json").is_file():
-        return Model(name, source, folder, fingerprint(folder), base=original.folder)
-    raise QuantError(f"{source}: not a pipeline folder, it has no model_index.json")
+    whole = (folder / "model_index.json").is_file()
+    if not whole and (original is None or not (folder / "quant_manifest.json").is_file()):
+        raise QuantError(f"{source}: not a pipeline folder, it has no model_index.json")
+    found, read = read_model(folder, progress, name)
+    return Model(name, source, folder, found, None if whole or original is None else original.folder, read)
 
 
 def _download(source: str) -> Path:

@@ -6,11 +6,11 @@ No figure depends on how many there are: each video is made alone, from its own 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from quant.errors import QuantError
 
@@ -56,6 +56,25 @@ class Ranks:
                 f"process {other} would make another run than process 0: all need the same models, prompts, "
                 "settings, versions and kind of GPU"
             )
+
+    def together(self, work: Callable[[], T]) -> T:
+        """Does `work` in every process, and returns when all have.
+
+        Raises:
+            QuantError: in all of them, what was raised in the first that failed: none waits for one that is gone.
+        """
+        value: T | None = None
+        failure: QuantError | None = None
+        try:
+            value = work()
+        except QuantError as error:
+            failure = error
+        said = next((text for text in self.gather(None if failure is None else str(failure)) if text), None)
+        if failure is not None:
+            raise failure
+        if said is not None:
+            raise QuantError(said)
+        return cast("T", value)
 
     def gather(self, value: T) -> list[T]:
         """The plain values of all processes, by rank, in each of them."""

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from quant.eval.runs.clips import Clip
-from quant.eval.runs.files import whole_file
-from quant.eval.runs.folder import RunFolder
+from quant.eval.runs.files import file_sha256, read_array, write_array
+from quant.eval.runs.folder import REFERENCED, RunFolder
+from quant.eval.runs.journal import Record
 from quant.eval.runs.networks import Networks
 from quant.eval.runs.ranks import Ranks
 from quant.eval.runs.video_files import read_video
+
+Records = Mapping[tuple[str, str], list[Record]]
+#: Stands in the place of a model's fingerprint.
+_MODEL = "references"
 
 
 def keep_references(
@@ -26,28 +31,36 @@ def keep_references(
     Raises:
         QuantError: a clip cannot be decoded or is shorter; names it.
     """
-    mine = []
+    known = run.records(REFERENCED)
+    mine: list[tuple[int, str, dict[str, str]]] = []
     for number, clip in enumerate(clips):
         if number % these.world == these.rank:
-            _keep(run, clip, frames, networks)
-            mine.append((number, clip.id))
-    ids = [known for _, known in sorted(pair for part in these.gather(mine) for pair in part)]
+            mine.append((number, clip.id, _keep(run, clip, frames, networks, known)))
+    every = sorted((entry for part in these.gather(mine) for entry in part), key=lambda entry: entry[0])
     return {
-        name: np.stack([np.load(_path(run, name, known, frames)) for known in ids])
+        name: np.stack([read_array(_path(run, name, clip, frames), sha256[name]) for _, clip, sha256 in every])
         for name in networks.extractors
-        if ids
+        if every
     }
 
 
 def _path(run: RunFolder, name: str, clip: str, frames: int) -> Path:
-    return run.features(name, "references", f"{clip}-{frames}")
+    return run.features(name, _MODEL, f"{clip}-{frames}")
 
 
-def _keep(run: RunFolder, clip: Clip, frames: int, networks: Networks) -> None:
-    missing = [name for name in networks.extractors if not _path(run, name, clip.id, frames).is_file()]
-    if not missing:
-        return
+def _keep(run: RunFolder, clip: Clip, frames: int, networks: Networks, known: Records) -> dict[str, str]:
+    """By network's name, the SHA-256 of the clip's features, which are taken where they are not there unchanged."""
+    sample = f"{clip.id}-{frames}"
+    there = {name: file_sha256(_path(run, name, clip.id, frames)) for name in networks.extractors}
+    for record in known.get((_MODEL, sample), ()):
+        if record["scoring"] == networks.key and record["features"] == there:
+            return dict(record["features"])
+    if not networks.extractors:
+        return {}
     video: npt.NDArray[np.float32] = (read_video(clip.data, frames, name=clip.name) / 255).astype(np.float32)
-    for name in missing:
-        with whole_file(_path(run, name, clip.id, frames)) as path, path.open("wb") as file:
-            np.save(file, np.asarray(networks.extractors[name](video), dtype=np.float32))
+    features = {
+        name: write_array(_path(run, name, clip.id, frames), np.asarray(extractor(video), dtype=np.float32))
+        for name, extractor in networks.extractors.items()
+    }
+    run.append(REFERENCED, {"model": _MODEL, "sample": sample, "scoring": networks.key, "features": features})
+    return features

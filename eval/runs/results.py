@@ -12,12 +12,15 @@ import numpy as np
 import numpy.typing as npt
 
 from quant.eval.runs.config import ORIGINAL, shown
+from quant.eval.runs.files import read_array
 from quant.eval.runs.folder import RunFolder
 from quant.eval.runs.inputs import Sample
 from quant.eval.runs.journal import Record
 from quant.eval.runs.models import Model, describe
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
+#: Those of version 2 have no "failed".
+READABLE = (2, 3)
 KIND = "quant evaluation"
 #: Where more is better, and which the original has too.
 OWN = ("clip_frame", "clip_prompt", "judged")
@@ -28,42 +31,55 @@ def model_results(
     run: RunFolder,
     models: Sequence[Model],
     samples: Sequence[Sample],
+    made: Mapping[str, Mapping[str, Record]],
     scored: Mapping[str, Mapping[str, Record]],
     extractors: Mapping[str, Any],
     references: Mapping[str, npt.NDArray[np.float32]],
     sensitivity: Mapping[str, Any],
+    failed: Mapping[str, str],
 ) -> list[dict[str, Any]]:
     """The "models" of the results, the original first.
 
     Args:
-        scored: by model's name and sample's id.
+        made, scored: records by model's name and sample's id.
         extractors: of the set metrics, by name.
         references: features of real clips [N, D] by extractor's name; empty where there are none.
         sensitivity: measured sensitivities by candidate's name.
+        failed: by name, why a candidate has no scores.
     """
     original = models[0]
     own = values_of(scored[ORIGINAL], samples)
     entries = []
     for model in models:
-        records = scored[model.name]
-        values = values_of(records, samples)
         entry: dict[str, Any] = {"name": model.name, "source": shown(model.source), "fingerprint": model.fingerprint}
         entry |= describe(model)
+        entry["failed"] = failed.get(model.name)
+        if model.name in failed:
+            entries.append(entry | _without_scores())
+            continue
+        records = scored[model.name]
+        values = values_of(records, samples)
         entry["scores"] = {sample.id: records[sample.id]["scores"] for sample in samples}
         entry["per_frame_psnr"] = {sample.id: records[sample.id]["per_frame_psnr"] for sample in samples}
         entry["summary"] = {metric: _summary(metric, found) for metric, found in values.items()}
         entry["sets"] = {
-            name: _sets(run, model, original, samples, name, references, extractors[name].covariance_ddof)
+            name: _sets(run, model, original, samples, name, scored, references, extractors[name].covariance_ddof)
             for name in sorted(extractors)
         }
         entry["verdicts"] = [] if model.name == ORIGINAL else _verdicts(values, own)
-        entry["step_error"] = None if model.name == ORIGINAL else _step_error(run, model, original, samples)
+        entry["step_error"] = None if model.name == ORIGINAL else _step_error(run, model, original, samples, made)
         entry["sensitivity"] = sensitivity.get(model.name)
         entries.append(entry)
-    sizes = [entry["bf16_bytes"] for entry in entries if entry["bf16_bytes"] is not None]
+    sizes = [entry["bf16_bytes"] for entry in entries if entry["bf16_bytes"] is not None and entry["failed"] is None]
     if sizes:  # what the quantized components take unquantized: the original's own size
         entries[0] |= {"stored_bytes": max(sizes), "bf16_bytes": max(sizes)}
     return entries
+
+
+def _without_scores() -> dict[str, Any]:
+    """What there is of a candidate that failed."""
+    empty: dict[str, Any] = {name: {} for name in ("scores", "per_frame_psnr", "summary", "sets")}
+    return {**empty, "verdicts": [], "step_error": None, "sensitivity": None}
 
 
 def values_of(records: Mapping[str, Record], samples: Sequence[Sample]) -> dict[str, list[float | None]]:
@@ -122,6 +138,7 @@ def _sets(
     original: Model,
     samples: Sequence[Sample],
     name: str,
+    scored: Mapping[str, Mapping[str, Record]],
     references: Mapping[str, npt.NDArray[np.float32]],
     ddof: int,
 ) -> dict[str, Any]:
@@ -129,11 +146,11 @@ def _sets(
     from quant.eval.metrics.frechet import fvd
     from quant.eval.metrics.kernel_distance import polynomial_mmd
 
-    features = _features(run, model, samples, name)
+    features = _features(run, model, samples, name, scored)
     real = references.get(name)
     found: dict[str, Any] = dict.fromkeys(("to_original", "to_real", "mmd_to_original", "mmd_to_real"))
     if len(features) > 1 and model.name != ORIGINAL:
-        first = _features(run, original, samples, name)
+        first = _features(run, original, samples, name, scored)
         found["to_original"] = asdict(fvd(features, first, paired=True, ddof=ddof))
         found["mmd_to_original"] = polynomial_mmd(features, first, paired=True)
     if len(features) > 1 and real is not None and len(real) > 1:
@@ -142,18 +159,40 @@ def _sets(
     return dict(without_infinity(found))
 
 
-def _features(run: RunFolder, model: Model, samples: Sequence[Sample], name: str) -> npt.NDArray[np.float32]:
-    return np.stack([np.load(run.features(name, model.fingerprint, sample.id)) for sample in samples])
+def _features(
+    run: RunFolder,
+    model: Model,
+    samples: Sequence[Sample],
+    name: str,
+    scored: Mapping[str, Mapping[str, Record]],
+) -> npt.NDArray[np.float32]:
+    """[N, D]."""
+    return np.stack(
+        [
+            read_array(
+                run.features(name, model.fingerprint, sample.id), scored[model.name][sample.id]["features"][name]
+            )
+            for sample in samples
+        ]
+    )
 
 
-def _step_error(run: RunFolder, model: Model, original: Model, samples: Sequence[Sample]) -> dict[str, Any] | None:
+def _step_error(
+    run: RunFolder,
+    model: Model,
+    original: Model,
+    samples: Sequence[Sample],
+    made: Mapping[str, Mapping[str, Record]],
+) -> dict[str, Any] | None:
     """How far the latents are from the original's after each step, estimated on some of their entries."""
     curves = []
     for sample in samples:
-        paths = [run.steps(each.fingerprint, sample.id) for each in (model, original)]
-        if not all(path.is_file() for path in paths):
+        both = [(each, made[each.name][sample.id]["steps_sha256"]) for each in (model, original)]
+        if not all(sha256 for _, sha256 in both):
             return None
-        one, other = (np.load(path).astype(np.float64) for path in paths)
+        one, other = (
+            read_array(run.steps(each.fingerprint, sample.id), sha256).astype(np.float64) for each, sha256 in both
+        )
         norms = np.linalg.norm(other, axis=1)
         if one.shape != other.shape or not norms.all():
             return None

@@ -5,8 +5,9 @@ Everything is on disk before the next thing begins, so a run may be killed at an
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+import gc
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -17,22 +18,38 @@ import numpy.typing as npt
 
 import quant
 from quant.errors import QuantError
-from quant.eval.runs.clips import read_clips
+from quant.eval.runs.claims import claimed
+from quant.eval.runs.clips import Clip, read_clips
 from quant.eval.runs.conditions import conditions_of, key_of, machine
-from quant.eval.runs.config import ORIGINAL, EvaluationConfig, from_dict
-from quant.eval.runs.files import remove_unfinished, write_json, write_text
+from quant.eval.runs.config import ORIGINAL, EvaluationConfig
+from quant.eval.runs.files import remove_unfinished, write_json
 from quant.eval.runs.folder import RunFolder
 from quant.eval.runs.generating import find_made, make_videos, write_viewable
 from quant.eval.runs.inputs import Sample, make_samples, read_prompts
-from quant.eval.runs.models import Loader, Model, find_models, load_pipeline
+from quant.eval.runs.models import FailedModelError, Loader, Model, find_models, load_pipeline
 from quant.eval.runs.networks import Networks, load_networks
+from quant.eval.runs.preflight import (
+    check_packages,
+    check_places,
+    check_space,
+    expected_shape,
+    read_sensitivities,
+)
 from quant.eval.runs.progress import Progress, silent
 from quant.eval.runs.ranks import Ranks, ranks
 from quant.eval.runs.references import keep_references
+from quant.eval.runs.requests import (
+    Request,
+    changed_conditions,
+    check_models,
+    finish_request,
+    read_request,
+    write_request,
+)
 from quant.eval.runs.results import FORMAT_VERSION, KIND, model_results, without_infinity
 from quant.eval.runs.schema import validate
 from quant.eval.runs.scoring import find_scores, score_videos
-from quant.eval.runs.timing import timed
+from quant.eval.runs.timing import recipes_of, timed
 
 
 def run_evaluation(
@@ -47,7 +64,7 @@ def run_evaluation(
     """Makes or continues the run of `config` below `out`, and returns its folder.
 
     The folder's name holds a hash of the conditions: other settings, another original or other versions make another
-    run; more samples and other candidates are added to the one that is there.
+    run; more samples and other candidates are added to the one that is there, which loses none.
 
     Args:
         out: the folder of runs.
@@ -57,137 +74,200 @@ def run_evaluation(
         load: makes pipelines.
 
     Raises:
-        QuantError: prompts, models or settings that cannot be used; another process works on the same run; the
-            processes of this one have different models, versions or GPUs.
+        QuantError: prompts, models or settings that cannot be used; another process works on the same run; the run has
+            a candidate of that name with other weights; the original fails; the processes of this one have different
+            models, versions or GPUs. A candidate that fails is no error: the results say so.
     """
+    check_packages()
     samples = make_samples(read_prompts(config.prompts, config.samples), config.seeds)
-    models = find_models(config)
+    models = find_models(config, progress)
+    check_places(out, config, models)
     conditions = conditions_of(config, models[0])
     key = key_of(conditions)
-    run = RunFolder(out / f"{config.name}-{key[:8]}")
-    kept = {
-        "config": config.to_dict(),
-        "samples": [[sample.prompt, sample.seed] for sample in samples],
-        "conditions": conditions,
-        "provenance": {"command": command, "machine": machine(), "fps": config.fps},
-    }
+    folder = out / f"{config.name}-{key[:8]}"
+    provenance = {"command": command, "machine": machine(), "fps": config.fps}
+    fingerprints = {model.name: model.fingerprint for model in models}
+    asked = Request(config, samples, conditions, provenance, fingerprints, source)
     with ranks() as these:
-        these.agree([key, [model.fingerprint for model in models], [sample.id for sample in samples]])
-        if these.first:
-            if source is not None:
-                write_text(run.path / "config.yaml", source)
-            write_json(run.config, kept)
-        these.wait()
-        _work(run.path, config, samples, models, kept, these, progress, load)
-    return run.path
+        these.agree([key, list(fingerprints.items()), [sample.id for sample in samples]])
+        with claimed(folder, these):
+            request = these.together(lambda: _grown(folder, models, asked))
+            _work(folder, request, these, progress, load)
+    return folder
 
 
 def resume(folder: Path, *, progress: Progress = silent, load: Loader = load_pipeline) -> Path:
     """Finishes the run in `folder`, from what is in it alone.
 
     Raises:
-        QuantError: it is no run, or the original or the installed versions are not those it was begun with.
+        QuantError: it is no run, or the original or the installed versions are not those it was begun with; else as
+            `run_evaluation`.
     """
-    file = RunFolder(folder).config
-    try:
-        kept = json.loads(file.read_text(encoding="utf-8"))
-        samples = [Sample(prompt, seed) for prompt, seed in kept["samples"]]
-        begun = kept["conditions"]
-        config = from_dict(kept["config"], source=str(file), base=folder)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise QuantError(f"{folder}: not the folder of a run: its config.json cannot be read: {error}") from None
-    models = find_models(config)
-    conditions = conditions_of(config, models[0])
-    if key_of(conditions) != key_of(begun):
-        changed = [name for name in conditions if name != "model" and conditions[name] != begun.get(name)]
-        what = ", ".join(f"{name} {conditions[name]} was {begun.get(name)}" for name in changed)
-        raise QuantError(f"{folder}: was begun under other conditions ({what}): begin another with `quant eval run`")
-    with ranks() as these:
-        _work(folder, config, samples, models, kept, these, progress, load)
+    check_packages()
+    read_request(folder)  # of a folder that is none, nothing is held and nothing is made in it
+    with ranks() as these, claimed(folder, these):
+        _work(folder, these.together(lambda: read_request(folder)), these, progress, load)
     return folder
 
 
-def _work(
-    folder: Path,
-    config: EvaluationConfig,
-    samples: Sequence[Sample],
-    models: Sequence[Model],
-    kept: Mapping[str, Any],
-    these: Ranks,
-    progress: Progress,
-    load: Loader,
-) -> None:
-    from filelock import FileLock, Timeout
+def _grown(folder: Path, models: Sequence[Model], asked: Request) -> Request:
+    """What is asked for, added to what the run in `folder` has, if there is one."""
+    if not RunFolder(folder).config.is_file():
+        return asked
+    earlier = read_request(folder)
+    check_models(folder, models, earlier.fingerprints)
+    return asked.after(earlier)
 
-    run, conditions = RunFolder(folder, these.rank), kept["conditions"]
-    device = these.device(conditions["device"])
-    settings = quant.GenerationSettings(**conditions["settings"])
-    try:
-        lock = FileLock(folder / f".lock-{these.rank}", timeout=0)
-        lock.acquire()
-    except Timeout:
-        raise QuantError(f"{folder}: another process works on this run") from None
-    with lock:
-        if these.first:
-            remove_unfinished(folder)
-        these.wait()
-        mine = these.share(samples)
-        if any(len(find_made(run, model, mine)) < len(mine) for model in models):
-            _check_inputs(config, models[0], device)
+
+def _work(folder: Path, request: Request, these: Ranks, progress: Progress, load: Loader) -> None:
+    """Does what is missing of a request, in a folder that this process holds."""
+    run, config, samples, begun = RunFolder(folder, these.rank), request.config, request.samples, request.conditions
+    models = find_models(config, progress)
+    conditions = conditions_of(replace(config, device=begun["device"], dtype=begun["dtype"]), models[0])
+    if key_of(conditions) != key_of(begun):
+        words = changed_conditions(conditions, begun)
+        raise QuantError(f"{folder}: was begun under other conditions ({words}): begin another with `quant eval run`")
+    check_models(folder, models, request.fingerprints)
+    check_places(folder, config, models)
+    device = these.device(begun["device"])
+    settings = quant.GenerationSettings(**begun["settings"])
+    if these.first:
+        remove_unfinished(folder)
+    these.wait()
+    sensitivities = _check(run, config, models, samples, settings, device, these)
+    if these.first:
+        write_request(run, request)
+    these.wait()
+    mine = these.share(samples)
+
+    def make(model: Model) -> None:
+        made = find_made(run, model, mine)
+        waiting = [sample for sample in mine if sample.id not in made]
+        loader = partial(load, model, begun["dtype"], device)
+        make_videos(run, model, waiting, loader, settings, fps=config.fps, progress=progress)
+        write_viewable(run, model, mine, fps=config.fps)
+
+    failed = _each(models, make, these, {})
+    first = next(iter(find_made(run, models[0], samples[:1]).values()))
+    frames, height, width = first["shape"]
+    networks = these.together(lambda: load_networks(config, models[0].folder, (frames, height, width), device))
+
+    def score(model: Model) -> None:
+        score_videos(run, model, models[0], mine, networks, progress=progress)
+
+    failed = _each(models, score, these, failed)
+    references = keep_references(run, _clips(config), frames, networks, these)
+
+    def finish() -> None:
+        if not these.first:
+            return
+        good, speed = [model for model in models if model.name not in failed], None
+        if config.speed is not None:
+            speed = timed(run, config.speed, good, samples, settings, begun, load, progress)
+        results = _assemble(run, request, models, networks, references, sensitivities, speed, failed)
+        validate(results, str(run.results))
+        write_json(run.results, results)
+        finish_request(run, request)
+
+    these.together(finish)
+
+
+def _each(
+    models: Sequence[Model], work: Callable[[Model], None], these: Ranks, failed: Mapping[str, str]
+) -> dict[str, str]:
+    """Does `work` for each model that has not failed, in all processes; returns why models failed, by name.
+
+    Raises:
+        QuantError: in all processes, where the original fails in one, or the disk.
+    """
+    found = dict(failed)
+
+    def every() -> None:
         for model in models:
-            made = find_made(run, model, mine)
-            waiting = [sample for sample in mine if sample.id not in made]
-            loader = partial(load, model, conditions["dtype"], device)
-            make_videos(run, model, waiting, loader, settings, fps=config.fps, progress=progress)
-            write_viewable(run, model, mine, fps=config.fps)
-        these.wait()
-        first = next(iter(find_made(run, models[0], samples[:1]).values()))
-        frames, height, width = first["shape"]
-        networks = load_networks(config, models[0].folder, (frames, height, width), device)
-        for model in models:
-            score_videos(run, model, models[0], mine, networks, progress=progress)
-        clips = read_clips(config.references, config.reference_samples) if config.references else ()
-        references = keep_references(run, clips, frames, networks, these)
-        these.wait()
-        if these.first:
-            speed = None
-            if config.speed is not None:
-                speed = timed(run, config.speed, models, samples, settings, conditions, load, progress)
-            results = _assemble(run, config, models, samples, networks, references, kept, speed)
-            validate(results, str(run.results))
-            write_json(run.results, results)
-        these.wait()
+            if model.name in found:
+                continue
+            try:
+                work(model)
+            except FailedModelError as error:
+                models[0].check_unchanged()  # candidates of components are made of it, too
+                if model.name == ORIGINAL:
+                    raise
+                found[model.name] = str(error).removeprefix(f"{model.name}: ")
+                _release()
+
+    these.together(every)
+    for other in these.gather(found):
+        found = {**other, **found}
+    return {model.name: found[model.name] for model in models if model.name in found}
 
 
-def _check_inputs(config: EvaluationConfig, original: Model, device: str) -> None:
-    """Raises what would otherwise be raised after hours, when all videos are made: no network, no clips."""
-    load_networks(config, original.folder, None, device)
-    if config.references:
-        next(read_clips(config.references))
+def _release() -> None:
+    """Gives back the memory of a pipeline that failed, which the exception held."""
+    import torch
+
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
-def _assemble(
+def _check(
     run: RunFolder,
     config: EvaluationConfig,
     models: Sequence[Model],
     samples: Sequence[Sample],
+    settings: quant.GenerationSettings,
+    device: str,
+    these: Ranks,
+) -> dict[str, Any]:
+    """Raises what would otherwise be raised after hours, when all videos are made; returns the sensitivities.
+
+    Networks are loaded, see a video of the size to come, and are let go; features of real clips are taken.
+    """
+
+    def check() -> tuple[dict[str, Any], Networks | None]:
+        sensitivities = read_sensitivities(config)
+        if config.speed is not None and config.speed.gpu is not None:
+            recipes_of(models[1:])
+        missing = sum(len(samples) - len(find_made(run, model, samples)) for model in models)
+        if not missing:
+            return sensitivities, None
+        if these.first:
+            check_space(run, shape, missing)
+        return sensitivities, load_networks(config, models[0].folder, shape, device)
+
+    shape = expected_shape(models[0], settings)
+    sensitivities, networks = these.together(check)
+    if networks is not None:
+        keep_references(run, _clips(config), shape[0], networks, these)
+    return sensitivities
+
+
+def _clips(config: EvaluationConfig) -> Iterable[Clip]:
+    return read_clips(config.references, config.reference_samples) if config.references else ()
+
+
+def _assemble(
+    run: RunFolder,
+    request: Request,
+    models: Sequence[Model],
     networks: Networks,
     references: Mapping[str, npt.NDArray[np.float32]],
-    kept: Mapping[str, Any],
+    sensitivities: Mapping[str, Any],
     speed: Mapping[str, Any] | None,
+    failed: Mapping[str, str],
 ) -> dict[str, Any]:
-    made = {model.name: find_made(run, model, samples) for model in models}
+    samples, good = request.samples, [model for model in models if model.name not in failed]
+    made = {model.name: find_made(run, model, samples) for model in good}
     scored = {
-        model.name: find_scores(run, model, samples, networks, made[model.name], made[ORIGINAL]) for model in models
+        model.name: find_scores(run, model, samples, networks, made[model.name], made[ORIGINAL]) for model in good
     }
-    sensitivity = {name: _sensitivity(Path(path)) for name, path in config.sensitivity.items()}
     return {
         "format_version": FORMAT_VERSION,
         "kind": KIND,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "key": key_of(kept["conditions"]),
-        "conditions": kept["conditions"],
-        "provenance": kept["provenance"],
+        "key": key_of(request.conditions),
+        "conditions": request.conditions,
+        "provenance": request.provenance,
         "networks": [dict(each) for each in networks.described],
         "missing": [dict(each) for each in networks.missing],
         "samples": [
@@ -200,16 +280,8 @@ def _assemble(
             for sample in samples
         ],
         "truncated_prompts": [sample.id for sample in samples if scored[ORIGINAL][sample.id]["truncated"]],
-        "models": model_results(run, models, samples, scored, networks.extractors, references, sensitivity),
+        "models": model_results(
+            run, models, samples, made, scored, networks.extractors, references, sensitivities, failed
+        ),
         "speed": without_infinity(speed),
     }
-
-
-def _sensitivity(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(quant.Sensitivity.from_json(path.read_text(encoding="utf-8")).to_json())
-    except OSError as error:
-        raise QuantError(f"{path}: cannot be read: {error.strerror}") from None
-    except (ValueError, KeyError, TypeError) as error:
-        raise QuantError(f"{path}: not a file of `quant sensitivity`: {error}") from None
-    return dict(found)

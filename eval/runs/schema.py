@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from quant.errors import QuantError
-from quant.eval.runs.results import FORMAT_VERSION, KIND
+from quant.eval.runs.results import KIND, READABLE
+from quant.json_files import read_object
+from quant.text import cut, shown
 
 
 def validate(results: Mapping[str, Any], source: str) -> None:
@@ -17,10 +18,13 @@ def validate(results: Mapping[str, Any], source: str) -> None:
         import jsonschema
     except ImportError:
         raise QuantError("checking results needs jsonschema: pip install 'quant-video[eval]'") from None
-    schema = json.loads((Path(__file__).parent / "schema.json").read_text(encoding="utf-8"))
-    error = jsonschema.exceptions.best_match(jsonschema.Draft202012Validator(schema).iter_errors(results))
+    schema = read_object(Path(__file__).parent / "schema.json", QuantError)
+    try:
+        error = jsonschema.exceptions.best_match(jsonschema.Draft202012Validator(schema).iter_errors(results))
+    except RecursionError:
+        raise QuantError(f"{source}: nested too deeply") from None
     if error is not None:
-        raise QuantError(f"{source}: {error.json_path}: {error.message}")
+        raise QuantError(f"{source}: {cut(error.json_path, 200)}: {cut(error.message, 400)}")
 
 
 def read_results(path: Path) -> dict[str, Any]:
@@ -30,21 +34,16 @@ def read_results(path: Path) -> dict[str, Any]:
         QuantError: there is none, it is of another version, or not as the schema says.
     """
     file = path / "results.json" if path.is_dir() else path
-    try:
-        results = json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        begun = (path / "config.json").is_file()
-        made = (
-            f": finish it with `quant eval resume {path}`" if begun else "; a run folder is what `quant eval run` makes"
-        )
-        raise QuantError(f"{file}: no such results{made}") from None
-    except (OSError, ValueError) as error:
-        raise QuantError(f"{file}: not readable as JSON: {error}") from None
-    if not isinstance(results, dict) or results.get("kind") != KIND:
+    begun = (path / "config.json").is_file()
+    made = f"finish it with `quant eval resume {path}`" if begun else "a run folder is what `quant eval run` makes"
+    results = read_object(file, QuantError, missing=f"no such results: {made}")
+    if results.get("kind") != KIND:
         raise QuantError(f"{file}: not the results of an evaluation")
-    if results.get("format_version") != FORMAT_VERSION:
+    if (version := results.get("format_version")) not in READABLE or isinstance(version, bool):
         raise QuantError(
-            f"{file}: format_version {results.get('format_version')!r} cannot be read here, only {FORMAT_VERSION}"
+            f"{file}: format_version {shown(version)} cannot be read here, only {' and '.join(map(str, READABLE))}"
         )
     validate(results, str(file))
+    for model in results["models"]:
+        model.setdefault("failed", None)  # version 2 had no words for it
     return results

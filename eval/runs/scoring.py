@@ -11,18 +11,18 @@ from typing import Any
 
 import numpy as np
 
-from quant.errors import QuantError
 from quant.eval.metrics.paired import Frames, paired_psnr
 from quant.eval.runs.config import ORIGINAL
-from quant.eval.runs.files import whole_file
+from quant.eval.runs.files import file_sha256, write_array
 from quant.eval.runs.folder import SCORED, RunFolder
 from quant.eval.runs.generating import find_made
 from quant.eval.runs.inputs import Sample
 from quant.eval.runs.journal import Record
-from quant.eval.runs.models import Model
+from quant.eval.runs.models import FailedModelError, Model
 from quant.eval.runs.networks import Networks
 from quant.eval.runs.progress import Progress
 from quant.eval.runs.video_files import read_words, to_frames
+from quant.text import shown
 
 
 def score_videos(
@@ -31,7 +31,7 @@ def score_videos(
     """Scores those of `samples` that are not scored with these networks yet, and records each.
 
     Raises:
-        QuantError: the original and the candidate did not start from the same noise, or their shapes differ.
+        FailedModelError: the original and the candidate did not start from the same noise, or their shapes differ.
     """
     made, reference = find_made(run, model, samples), find_made(run, original, samples)
     done = find_scores(run, model, samples, networks, made, reference)
@@ -50,7 +50,7 @@ def find_scores(
     made: Mapping[str, Record],
     reference: Mapping[str, Record],
 ) -> dict[str, Record]:
-    """By id, the scores of the frames that are there now with these networks.
+    """By id, the scores of the frames that are there now with these networks, and whose features are there unchanged.
 
     A candidate with the original's very weights has the original's fingerprint, but other scores: its name tells.
     """
@@ -64,6 +64,11 @@ def find_scores(
             and (record["candidate"] == ORIGINAL) == (model.name == ORIGINAL)
             and record["frames_sha256"] == made[sample.id]["frames_sha256"]
             and record["original_sha256"] == reference[sample.id]["frames_sha256"]
+            and set(networks.extractors) <= set(record["features"])
+            and all(
+                file_sha256(run.features(name, model.fingerprint, sample.id)) == record["features"][name]
+                for name in networks.extractors
+            )
         ]
         if fitting:
             found[sample.id] = fitting[-1]
@@ -72,11 +77,16 @@ def find_scores(
 
 def _score(run: RunFolder, model: Model, sample: Sample, networks: Networks, made: Record, reference: Record) -> Record:
     if made["latents_sha256"] != reference["latents_sha256"]:
-        raise QuantError(f"{model.name}: {sample.prompt!r} did not start from the original's noise")
+        raise FailedModelError(f"{model.name}: {shown(sample.prompt)} did not start from the original's noise")
+    if made["shape"] != reference["shape"]:
+        raise FailedModelError(f"{model.name}: {shown(sample.prompt)} is of another size than the original's video")
     video = _frames(run, made)
-    for name, extractor in networks.extractors.items():
-        with whole_file(run.features(name, model.fingerprint, sample.id)) as path, path.open("wb") as file:
-            np.save(file, np.asarray(extractor(video), dtype=np.float32))
+    features = {
+        name: write_array(
+            run.features(name, model.fingerprint, sample.id), np.asarray(extractor(video), dtype=np.float32)
+        )
+        for name, extractor in networks.extractors.items()
+    }
     record: Record = {
         "candidate": model.name,
         "model": model.fingerprint,
@@ -84,12 +94,13 @@ def _score(run: RunFolder, model: Model, sample: Sample, networks: Networks, mad
         "scoring": networks.key,
         "frames_sha256": made["frames_sha256"],
         "original_sha256": reference["frames_sha256"],
+        "features": features,
         **_alone(video, sample.prompt, networks),
         "per_frame_psnr": [],
     }
     if model.name != ORIGINAL:
         first = _frames(run, reference)
-        record["scores"] |= _paired(first, video, networks, model, sample)
+        record["scores"] |= _paired(first, video, networks)
         record["per_frame_psnr"] = [_finite(value) for value in paired_psnr(first[:, None], video[:, None])]
     return record
 
@@ -118,12 +129,10 @@ def _alone(video: Frames, prompt: str, networks: Networks) -> dict[str, Any]:
     return {"scores": scores, "truncated": bool(truncated)}
 
 
-def _paired(first: Frames, video: Frames, networks: Networks, model: Model, sample: Sample) -> dict[str, Any]:
+def _paired(first: Frames, video: Frames, networks: Networks) -> dict[str, Any]:
     from quant.eval.metrics.ssim import paired_ssim
     from quant.eval.metrics.temporal import paired_temporal_psnr
 
-    if first.shape != video.shape:
-        raise QuantError(f"{model.name}: {sample.prompt!r} is of another size than the original's video")
     one, other = first[None], video[None]
     scores = {"psnr": _finite(paired_psnr(one, other)[0]), "ssim": _finite(paired_ssim(one, other)[0])}
     if len(video) > 1:

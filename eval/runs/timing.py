@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import json
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -12,18 +11,23 @@ from typing import Any
 from torch import nn
 
 import quant
+from quant.errors import QuantError
 from quant.eval.generation import initial_latents
 from quant.eval.runs.config import ORIGINAL, SpeedSettings
-from quant.eval.runs.files import hash_of, write_json
-from quant.eval.runs.folder import RunFolder
+from quant.eval.runs.files import file_sha256, hash_of, write_json
+from quant.eval.runs.folder import TIMED, RunFolder
 from quant.eval.runs.generating import complete_call
 from quant.eval.runs.inputs import Sample
 from quant.eval.runs.models import Loader, Model
 from quant.eval.runs.progress import Progress
 from quant.eval.runs.results import without_infinity
+from quant.json_files import read_object
+from quant.text import first_line
 
 #: Text tokens of the pipelines whose call has no argument for them.
 _TEXT_TOKENS = 512
+#: Stands in the place of a model's fingerprint.
+_SPEED = "speed"
 
 
 def timed(
@@ -40,9 +44,11 @@ def timed(
     from quant.eval.speed.pipelines import time_pipelines
 
     which = [[model.name, model.fingerprint] for model in models]
-    path = run.path / f"speed-{hash_of([which, how.rounds, how.compile, how.gpu])[:8]}.json"
-    if path.is_file():
-        return dict(json.loads(path.read_text(encoding="utf-8")))
+    key = hash_of([which, how.rounds, how.compile, how.gpu])[:8]
+    path = run.path / f"speed-{key}.json"
+    sha256 = file_sha256(path)
+    if any(record["sha256"] == sha256 for record in run.records(TIMED).get((_SPEED, key), ())):
+        return read_object(path, QuantError)
     used = samples[: how.rounds]
     loaders = pipeline_loaders(models, conditions["dtype"], conditions["device"], load)
     pipeline = loaders[ORIGINAL]()
@@ -53,7 +59,10 @@ def timed(
     prompts = [sample.prompt for sample in used]
     found = time_pipelines(loaders, prompts, latents, call, rounds=how.rounds, compiled=how.compile, progress=progress)
     body = dict(without_infinity({**found, "estimated": estimated}))
+    for model in models:
+        model.check_unchanged()
     write_json(path, body)
+    run.append(TIMED, {"model": _SPEED, "sample": key, "sha256": file_sha256(path)})
     return body
 
 
@@ -81,17 +90,26 @@ def pipeline_loaders(models: Sequence[Model], dtype: str, device: str, load: Loa
     return {ORIGINAL: original, **{model.name: partial(candidate, model) for model in models[1:]}}
 
 
+def recipes_of(candidates: Sequence[Model]) -> dict[str, quant.Recipe]:
+    """By name, the recipes of those candidates that hold theirs. Raises QuantError where one cannot be read."""
+    found = {}
+    for model in candidates:
+        file = model.folder / "recipe.yaml"
+        if file.is_file():
+            try:
+                found[model.name] = quant.Recipe.from_yaml(file.read_text(encoding="utf-8"))
+            except (OSError, ValueError, QuantError) as error:
+                raise QuantError(f"{file}: cannot be read: {first_line(error)}") from None
+    return found
+
+
 def _estimated(
     gpu: str, pipeline: Any, models: Sequence[Model], call: Mapping[str, Any], latents: Sequence[int]
 ) -> dict[str, Any] | None:
     """Of the original and of the candidates that hold their recipe; None where nothing can be predicted."""
     from quant.eval.speed.estimating import estimates
 
-    recipes: dict[str, quant.Recipe | None] = {ORIGINAL: None}
-    for model in models[1:]:
-        file = model.folder / "recipe.yaml"
-        if file.is_file():
-            recipes[model.name] = quant.Recipe.from_yaml(file.read_text(encoding="utf-8"))
+    recipes = {ORIGINAL: None, **recipes_of(models[1:])}
     parameters = inspect.signature(type(pipeline).__call__).parameters
 
     def value(name: str, default: float) -> float:

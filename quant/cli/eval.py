@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import shutil
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,6 +17,7 @@ from quant.cli.eval_vbench import vbench
 from quant.cli.options import generation_options, given_settings
 from quant.cli.progress import StepBars, silence_loading
 from quant.errors import QuantError
+from quant.text import printable
 
 if TYPE_CHECKING:
     from quant.eval.runs.config import EvaluationConfig
@@ -123,12 +125,14 @@ def compare(first: Path, second: Path) -> None:
 
     rows, note = comparison(read_results(first), read_results(second), str(first), str(second))
     click.echo("\n".join(aligned(rows, figures=range(3, 8))))
-    click.echo(f"\n{note}")
+    click.echo()
+    for line in note.splitlines():
+        click.echo(printable(line))
 
 
 def _config(model: str, candidates: tuple[str, ...], options: Mapping[str, Any]) -> tuple[EvaluationConfig, str | None]:
     """The configuration, and the text of its file where there is one."""
-    from quant.eval.runs.config import from_dict, named, read_config
+    from quant.eval.runs.config import from_dict, named, read_config, read_text
 
     generation = ("height", "width", "num_frames", "num_inference_steps", "guidance_scale")
     settings = given_settings({name: options[name] for name in generation}).given()
@@ -137,7 +141,7 @@ def _config(model: str, candidates: tuple[str, ...], options: Mapping[str, Any])
         if candidates or given:
             what = f"candidate {candidates[0]}" if candidates else f"option '{given[0]}'"
             raise QuantError(f"{model}: says all there is to do; move {what} into it")
-        return read_config(Path(model)), Path(model).read_text(encoding="utf-8")
+        return read_config(Path(model)), read_text(Path(model))
     if not candidates or options["prompts"] is None:
         raise QuantError("give MODEL, one CANDIDATE or more, and --prompts FILE; or one CONFIG.yaml")
     body = {
@@ -171,7 +175,7 @@ def _speed(options: Mapping[str, Any]) -> dict[str, Any] | bool:
 def _finish(folder: Path) -> None:
     """The table of a finished run, and where its files are; renders the report where that is installed.
 
-    Of several processes the first does it.
+    Of several processes the first does it. Exits with status 1, and says so last, where a candidate failed.
     """
     if os.environ.get("RANK", "0") != "0":
         return
@@ -180,10 +184,14 @@ def _finish(folder: Path) -> None:
     from quant.eval.runs.schema import read_results
 
     results = read_results(folder)
-    click.echo("\n".join([as_text(summary(results)), "", *notes(results)]))
-    for lacking in results["missing"]:
-        click.echo(f"no {lacking['metric']}: {lacking['why']}")
-    click.echo(f"\nresults  {(folder / 'results.json').resolve()}\nvideos   {(folder / 'videos').resolve()}")
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    click.echo(as_text(summary(results), width) + "\n")
+    lacking = [f"no {each['metric']}: {each['why']}" for each in results["missing"]]
+    for line in (*notes(results), *lacking):
+        click.echo(printable(line))
+    click.echo()
+    click.echo(printable(f"results  {(folder / 'results.json').resolve()}"))
+    click.echo(printable(f"videos   {(folder / 'videos').resolve()}"))
     try:
         from quant.eval.report.notebook import render
 
@@ -191,7 +199,11 @@ def _finish(folder: Path) -> None:
     except (ImportError, QuantError) as error:
         click.echo(f"report   none: {error}; make it with `quant report {folder}`")
     else:
-        click.echo(f"report   {page.resolve()}")
+        click.echo(f"report   {printable(str(page.resolve()))}")
+    failed = [f"{model['name']}: {model['failed']}" for model in results["models"] if model["failed"]]
+    if failed:
+        click.echo(printable(f"failed: {'; '.join(failed)}"), err=True)
+        sys.exit(1)
 
 
 class _Bars:

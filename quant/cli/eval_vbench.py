@@ -27,7 +27,7 @@ def vbench(folder: Path, dimensions: tuple[str, ...]) -> None:
 
     results = read_results(folder)
     samples = [sample["id"] for sample in results["samples"]]
-    names = [model["name"] for model in results["models"]]
+    names = [model["name"] for model in results["models"] if not model["failed"]]
     chosen = dimensions or DIMENSIONS
     with StepBars() as bars:
         found = {

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
 import re
 import shutil
@@ -51,6 +53,8 @@ def browsed(html: str, probe: str, folder: Path, *, width: int = 1280, options: 
     browser = shutil.which("chromium") or shutil.which("chromium-browser")
     if browser is None:
         pytest.skip("chromium is not installed: what a browser makes of the page is not checked")
+    digest = base64.b64encode(hashlib.sha256(probe.encode()).digest()).decode()
+    html = html.replace("script-src ", f"script-src 'sha256-{digest}' ", 1)  # where the page has a policy
     (folder / "page.html").write_text(html.replace("</body>", f"<script>{probe}</script></body>"), encoding="utf-8")
     command = [
         *(browser, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),

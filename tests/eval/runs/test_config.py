@@ -44,7 +44,7 @@ def test_results_name_the_last_two_parts_of_a_path_and_a_hub_id_whole() -> None:
         (GOOD + "version: 2", "'version' this program reads version 1, got 2"),
         (GOOD + "model: ./b", "key 'model' is given twice"),
         ("candidates: {original: x}\nmodel: y\nprompts: z", "'candidates' must be named like folders"),
-        (GOOD + "x: !!python/object:os.system {}", "not readable as YAML"),
+        (GOOD + "x: !!python/object:os.system {}", "not valid YAML: could not determine a constructor"),
     ],
 )
 def test_mistakes_name_the_key(tmp_path: Path, text: str, message: str) -> None:

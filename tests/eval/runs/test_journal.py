@@ -38,7 +38,7 @@ def test_a_long_torn_line_is_cut_off_whole(tmp_path: Path) -> None:
     with path.open("ab") as file:
         file.write(b"x" * 200_000)
     append(path, {"b": 2})
-    assert path.read_text() == '{"a": 1}\n{"b": 2}\n'
+    assert list(read(tmp_path, "made")) == [{"a": 1}, {"b": 2}] and path.stat().st_size < 200
 
 
 def test_records_of_all_writers_are_read_but_of_one_kind(tmp_path: Path) -> None:
@@ -49,7 +49,15 @@ def test_records_of_all_writers_are_read_but_of_one_kind(tmp_path: Path) -> None
     assert list(read(tmp_path / "absent", "made")) == []
 
 
-@pytest.mark.parametrize("line", [b"{\n", b"\n", b"[1]\n", b"\xff\n"])
+def test_a_score_that_was_changed_is_found(tmp_path: Path) -> None:
+    path = tmp_path / "made-0.jsonl"
+    append(path, {"psnr": 31.25})
+    path.write_text(path.read_text().replace("31.25", "41.25"))
+    with pytest.raises(QuantError, match="line 1 is damaged"):
+        list(read(tmp_path, "made"))
+
+
+@pytest.mark.parametrize("line", [b"{\n", b"\n", b"[1]\n", b"\xff\n", b'{"a": 2}\n', b"[" * 100_000 + b"\n"])
 def test_a_damaged_line_that_ends_is_named(tmp_path: Path, line: bytes) -> None:
     path = tmp_path / "made-0.jsonl"
     append(path, {"a": 1})

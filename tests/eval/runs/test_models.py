@@ -30,7 +30,9 @@ def test_a_pipeline_that_diffusers_does_not_have_is_refused_for_components(model
     index = tmp_path / "model" / "model_index.json"
     index.write_text(json.dumps(json.loads(index.read_text()) | {"_class_name": "OurOwnPipeline"}))
     config = tiny(models, model=str(tmp_path / "model"), candidates={"part": str(models / "part")})
-    with pytest.raises(QuantError, match=r"diffusers has no pipeline OurOwnPipeline: calibrate with --full"):
+    with pytest.raises(
+        QuantError, match=r"diffusers has no pipeline 'OurOwnPipeline', which its model_index\.json names"
+    ):
         load_pipeline(find_models(config)[1], "float32", "cpu")
 
 

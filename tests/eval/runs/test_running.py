@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
-from filelock import FileLock
 
 from quant.errors import QuantError
 from quant.eval.metrics.frechet import frechet_distance
@@ -22,6 +21,7 @@ from quant.eval.runs.models import Model, load_pipeline
 from quant.eval.runs.running import resume, run_evaluation
 from quant.eval.runs.schema import read_results
 from quant.eval.runs.video_files import read_words, to_frames, write_bytes
+from quant.locks import locked
 from tests.eval.runs.conftest import free_port, tiny
 
 
@@ -117,8 +117,17 @@ def test_a_run_on_another_gpu_is_another_run(models: Path, tmp_path: Path) -> No
 
 def test_two_processes_do_not_work_on_one_run(models: Path, tmp_path: Path) -> None:
     folder = run_evaluation(tiny(models, samples=1), tmp_path)
-    with FileLock(folder / ".lock-0"), pytest.raises(QuantError, match="another process works on this run"):
+    before = {path: path.read_bytes() for path in folder.glob("*.json")}
+    with locked(folder / ".lock", "it"):
+        for go_on in (lambda: resume(folder), lambda: run_evaluation(tiny(models), tmp_path)):
+            with pytest.raises(QuantError, match=rf"another process is writing it \(process {os.getpid()} on "):
+                go_on()
+    # A process of another rank outlives the first of its run, where that was killed.
+    with locked(folder / ".lock-3", "it"), pytest.raises(QuantError, match="another process is writing it"):
         resume(folder)
+    assert {path: path.read_bytes() for path in folder.glob("*.json")} == before
+    resume(folder)
+    assert not list(folder.glob(".lock*"))
 
 
 RANKS = """

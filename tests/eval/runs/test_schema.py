@@ -18,11 +18,12 @@ HEAD = '"kind": "quant evaluation", "format_version"'
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        (None, "no such results; a run folder is what `quant eval run` makes"),
-        ("{", "not readable as JSON: "),
-        ("[]", "not the results of an evaluation"),
+        (None, "no such results: a run folder is what `quant eval run` makes"),
+        ("{", "damaged: "),
+        ("[" * 100_000, "nested too deeply"),
+        ("[]", "not a JSON object"),
         ('{"format_version": 2}', "not the results of an evaluation"),
-        (f"{{{HEAD}: 3}}", "format_version 3 cannot be read here, only 2"),
+        (f"{{{HEAD}: 4}}", "format_version 4 cannot be read here, only 2 and 3"),
         (f"{{{HEAD}: 2}}", "results.json: $: '.*' is a required property"),
     ],
 )

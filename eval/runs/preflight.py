@@ -1,0 +1,89 @@
+"""What is checked before the first video of a run: whatever would else be found after hours."""
+
+from __future__ import annotations
+
+import importlib.util
+import inspect
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import quant
+from quant.errors import QuantError
+from quant.eval.runs.config import EvaluationConfig
+from quant.eval.runs.folder import RunFolder
+from quant.eval.runs.models import Model, pipeline_class
+
+#: Frames, height, width.
+Shape = tuple[int, int, int]
+#: Bytes that a pixel takes on disk where nothing is measured yet: 16-bit frames without loss of noisy colours take
+#: nearly their own 6, the 8-bit video without loss up to 2, features and preview little.
+_PIXEL = 8
+
+
+def check_packages() -> None:
+    """Raises QuantError where a package is missing that the end of a run needs."""
+    missing = [name for name in ("av", "jsonschema") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise QuantError(f"evaluating needs {' and '.join(missing)}: pip install 'quant-video[eval]'")
+
+
+def check_places(out: Path, config: EvaluationConfig, models: Sequence[Model]) -> None:
+    """Raises QuantError where runs would lie inside a model or the real clips, and so change what is compared."""
+    place = out.resolve()
+    inputs = {model.name: model.folder for model in models}
+    if config.references is not None and Path(config.references).is_dir():
+        inputs["references"] = Path(config.references)
+    for name, folder in inputs.items():
+        if place.is_relative_to(folder.resolve()):
+            raise QuantError(f"{out}: lies in {folder}, which is read as '{name}': choose another --out")
+
+
+def expected_shape(original: Model, settings: quant.GenerationSettings) -> Shape:
+    """Frames, height and width of the videos, without loading the pipeline.
+
+    Raises:
+        QuantError: the pipeline is none of diffusers', or has no default for what is not given.
+    """
+    cls = pipeline_class(original.folder)
+    parameters = inspect.signature(cls.__call__).parameters
+    given = settings.given()
+    found = []
+    for name in ("num_frames", "height", "width"):
+        default = parameters[name].default if name in parameters else None
+        value = given.get(name, default)
+        if not isinstance(value, int):
+            raise QuantError(f"{cls.__name__} has no default {name}: give it in 'settings'")
+        found.append(value)
+    frames, height, width = found
+    return frames, height, width
+
+
+def check_space(run: RunFolder, shape: Shape, missing: int) -> None:
+    """Raises QuantError where the disk has no room for `missing` videos, by those that are there or else by pixels."""
+    frames, height, width = shape
+    there = [path.stat().st_size for path in run.path.glob("frames/*/*.mkv")]
+    each = 4 / 3 * sum(there) / len(there) if there else _PIXEL * frames * height * width
+    needed, free = int(each * missing), shutil.disk_usage(run.path).free
+    if needed > free:
+        raise QuantError(
+            f"{run.path}: {missing} videos of {frames} frames of {width}x{height} take about {needed / 1e9:,.3g} GB, "
+            f"and {free / 1e9:,.3g} GB are free: make room, choose another --out, or take fewer --samples"
+        )
+
+
+def read_sensitivities(config: EvaluationConfig) -> dict[str, Any]:
+    """Measured sensitivities by candidate's name. Raises QuantError, which names the file, where one is none."""
+    return {name: _sensitivity(Path(path)) for name, path in config.sensitivity.items()}
+
+
+def _sensitivity(path: Path) -> Mapping[str, Any]:
+    try:
+        found = json.loads(quant.Sensitivity.from_json(path.read_text(encoding="utf-8")).to_json())
+    except OSError as error:
+        raise QuantError(f"{path}: cannot be read: {error.strerror}") from None
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise QuantError(f"{path}: not a file of `quant sensitivity`: {error}") from None
+    return dict(found)
