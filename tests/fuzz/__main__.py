@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections import Counter
 
-from tests.fuzz.runner import GOOD, Outcome, campaign
+from tests.fuzz.runner import GOOD, Outcome, campaign, seeded
 from tests.fuzz.target import Target
 from tests.fuzz.targets import TARGETS
 
@@ -29,9 +29,9 @@ def main(arguments: list[str] | None = None) -> int:
     wrong: list[tuple[Target, Outcome]] = []
     for name, count in shares(targets, given.mutations).items():
         target = next(target for target in targets if target.name == name)
-        first, count = (0, count) if given.only is None else (given.only, 1)
+        numbers = range(count) if given.only is None else range(given.only, given.only + 1)
         seen = Counter[str]()
-        for outcome in campaign(target, count, given.seed, first):
+        for outcome in campaign(target, seeded(target, given.seed), numbers):
             seen[outcome.kind] += 1
             if outcome.kind not in GOOD:
                 wrong.append((target, outcome))

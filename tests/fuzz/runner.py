@@ -11,7 +11,7 @@ import signal
 import tempfile
 import traceback
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -53,29 +53,43 @@ class _Late(BaseException):
     """Raised by the alarm; no `except Exception` of the product catches it."""
 
 
-def campaign(target: Target, count: int, seed: int = 0, first: int = 0) -> Iterator[Outcome]:
-    """Tries mutations `first` to `first + count` of a target, one after the other.
+#: Makes the change of a number: the good files by path -> the file to write, what was done to it, its new bytes.
+Changes = Callable[[int, Mapping[Path, bytes]], tuple[Path, str, bytes]]
+
+
+def seeded(target: Target, seed: int) -> Changes:
+    """The mutations of a campaign: the same seed, target and number make the same one."""
+
+    def change(number: int, pristine: Mapping[Path, bytes]) -> tuple[Path, str, bytes]:
+        rng = random.Random(f"{seed} {target.name} {number}")
+        path = rng.choice(sorted(pristine))
+        return (path, *mutation_for(path.name)(pristine[path], rng))
+
+    return change
+
+
+def campaign(target: Target, changes: Changes, numbers: range) -> Iterator[Outcome]:
+    """Tries changes of a target's files, one after the other.
 
     A worker that ends or stands still is an outcome, and another one goes on behind it.
     """
     torch.set_num_threads(1)  # a fork has none of its parent's threads, and OpenMP would wait for them for ever
     with tempfile.TemporaryDirectory() as folder:
         target.make(Path(folder))
-        number, last = first, first + count
-        while number < last:
-            for outcome in _supervised(target, Path(folder), range(number, last), seed):
-                number = outcome.number + 1
+        while numbers:
+            for outcome in _supervised(target, Path(folder), changes, numbers):
+                numbers = range(outcome.number + 1, numbers.stop)
                 yield outcome
 
 
-def _supervised(target: Target, folder: Path, numbers: range, seed: int) -> Iterator[Outcome]:
+def _supervised(target: Target, folder: Path, changes: Changes, numbers: range) -> Iterator[Outcome]:
     pristine = {path: path.read_bytes() for path in target.files(folder)}
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
         try:
             os.close(reading)
-            _work(target, folder, pristine, numbers, seed, writing)
+            _work(target, folder, pristine, changes, numbers, writing)
         except BaseException:
             traceback.print_exc()
         finally:
@@ -115,7 +129,9 @@ def _lines(pipe: int) -> Iterator[bytes | None]:
             return
 
 
-def _work(target: Target, folder: Path, pristine: dict[Path, bytes], numbers: range, seed: int, pipe: int) -> None:
+def _work(
+    target: Target, folder: Path, pristine: dict[Path, bytes], changes: Changes, numbers: range, pipe: int
+) -> None:
     warnings.simplefilter("ignore")
     silent = os.open(os.devnull, os.O_WRONLY)
     os.dup2(silent, 1)
@@ -123,14 +139,15 @@ def _work(target: Target, folder: Path, pristine: dict[Path, bytes], numbers: ra
     signal.signal(signal.SIGALRM, _late)
     resource.setrlimit(resource.RLIMIT_AS, (_address_space() + 2 * MEMORY + 2 * sum(map(len, pristine.values())),) * 2)
     for number in numbers:
-        rng = random.Random(f"{seed} {target.name} {number}")
-        path = rng.choice(sorted(pristine))
-        what, data = mutation_for(path.name)(pristine[path], rng)
+        path, what, data = changes(number, pristine)
         change = f"{path.relative_to(folder)}: {what}"
         _tell(pipe, {"number": number, "change": change})
         path.write_bytes(data)
         kind, words = _outcome(target, folder, good)
-        path.write_bytes(pristine[path])
+        if path in pristine:
+            path.write_bytes(pristine[path])
+        else:
+            path.unlink()
         _tell(pipe, asdict(Outcome(number, kind, change, words[:500])))
 
 
