@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import json
 import os
 import random
@@ -133,6 +134,7 @@ def _work(
     target: Target, folder: Path, pristine: dict[Path, bytes], changes: Changes, numbers: range, pipe: int
 ) -> None:
     warnings.simplefilter("ignore")
+    faulthandler.disable()  # a crash is an outcome here, and its traceback noise
     silent = os.open(os.devnull, os.O_WRONLY)
     os.dup2(silent, 1)
     good = target.read(folder)

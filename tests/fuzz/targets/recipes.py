@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from quant.calibration.prompts import read_prompts
+from quant.patterns import matches
 from quant.recipe import Recipe
 from tests.fuzz.target import Target
 
@@ -35,8 +36,16 @@ def _make_recipe(folder: Path) -> None:
     (folder / "recipe.yaml").write_text(_RECIPE, encoding="utf-8")
 
 
+_NAMES = ("blocks.0.attn1.to_q", "blocks.29.ffn.net.0.proj", "proj_out", "a" * 100)
+
+
 def _read_recipe(folder: Path) -> Any:
-    return Recipe.from_file(folder / "recipe.yaml").to_dict()
+    """Reads the recipe and asks it for layers, as a calibration does."""
+    recipe = Recipe.from_file(folder / "recipe.yaml")
+    for pattern in (*recipe.ignore, *(target for group in recipe.groups for target in group.targets)):
+        for name in _NAMES:
+            matches(pattern, name, ("Linear",))
+    return recipe.to_dict()
 
 
 def _unfaithful_recipe(folder: Path, body: Any) -> str | None:
