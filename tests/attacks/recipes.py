@@ -26,11 +26,21 @@ def _targets(pattern: str) -> str:
     return _group(f"targets: ['{pattern}', Linear], scheme: W8A8")
 
 
+def _summary(text: str) -> str:
+    return f"version: 1\nsummary: {text}\n{_GROUPS}"
+
+
+def _calibration(text: str) -> str:
+    return f"version: 1\n{_GROUPS}calibration: {{{text}}}\n"
+
+
+def _weights(text: str) -> str:
+    return _group(f"targets: [Linear], scheme: {{weights: {{type: int, strategy: group, {text}}}}}")
+
+
 RECIPES = (
-    _recipe(
-        "code: a YAML tag that calls os.system", f"version: 1\nsummary: !!python/object/apply:os.system [id]\n{_GROUPS}"
-    ),
-    _recipe("code: a YAML tag that makes an object", f"version: 1\nsummary: !!python/name:os.system\n{_GROUPS}"),
+    _recipe("code: a YAML tag that calls os.system", _summary("!!python/object/apply:os.system [id]")),
+    _recipe("code: a YAML tag that makes an object", _summary("!!python/name:os.system")),
     _recipe("memory: aliases that expand to 9^8 words as the summary", _summary(_bomb(8))),
     _recipe("memory: aliases that expand to 9^30 words as an unknown key", f"version: 1\nx: {_bomb(30)}\n{_GROUPS}"),
     _recipe("memory: an alias of itself", _summary("&a [*a]")),
