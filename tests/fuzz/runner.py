@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import faulthandler
 import json
 import os
@@ -137,20 +138,27 @@ def _work(
     faulthandler.disable()  # a crash is an outcome here, and its traceback noise
     silent = os.open(os.devnull, os.O_WRONLY)
     os.dup2(silent, 1)
-    good = target.read(folder)
+    good = copy.deepcopy(target.read(folder))  # tensors of a file may be its own pages in memory
     signal.signal(signal.SIGALRM, _late)
     resource.setrlimit(resource.RLIMIT_AS, (_address_space() + 2 * MEMORY + 2 * sum(map(len, pristine.values())),) * 2)
     for number in numbers:
         path, what, data = changes(number, pristine)
         change = f"{path.relative_to(folder)}: {what}"
         _tell(pipe, {"number": number, "change": change})
-        path.write_bytes(data)
+        _write(path, data)
         kind, words = _outcome(target, folder, good)
         if path in pristine:
-            path.write_bytes(pristine[path])
+            _write(path, pristine[path])
         else:
             path.unlink()
         _tell(pipe, asdict(Outcome(number, kind, change, words[:500])))
+
+
+def _write(path: Path, data: bytes) -> None:
+    """A new file under the name: what was read from the old one keeps its pages."""
+    new = path.with_name(f"{path.name}.new")
+    new.write_bytes(data)
+    new.replace(path)
 
 
 def _tell(pipe: int, body: dict[str, Any]) -> None:
