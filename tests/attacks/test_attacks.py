@@ -1,0 +1,43 @@
+"""Every hostile file is refused in one line, in seconds and in little memory; nothing outside its folder is touched."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from tests.attacks.attack import Attack
+from tests.attacks.checkpoints import CHECKPOINTS
+from tests.attacks.recipes import PROMPTS, RECIPES
+from tests.fuzz.runner import campaign
+from tests.fuzz.targets import TARGETS
+
+ATTACKS: tuple[Attack, ...] = (*RECIPES, *PROMPTS, *CHECKPOINTS)
+
+
+@pytest.mark.parametrize("target", dict.fromkeys(attack.target for attack in ATTACKS))
+def test_every_attack_is_refused(target: str) -> None:
+    attacks = [attack for attack in ATTACKS if attack.target == target]
+
+    def change(number: int, pristine: Mapping[Path, bytes]) -> tuple[Path, str, bytes]:
+        attack = attacks[number]
+        found = [path for path in pristine if path.as_posix().endswith(f"/{attack.file}")]
+        assert len(found) == 1, attack.file
+        return found[0], attack.what, attack.make(pristine[found[0]])
+
+    known = next(one for one in TARGETS if one.name == target)
+    outcomes = list(campaign(known, change, range(len(attacks))))
+    assert len(outcomes) == len(attacks)
+    failed = [
+        outcome
+        for outcome, attack in zip(outcomes, attacks, strict=True)
+        if outcome.kind not in (("refused", "same", "other") if attack.harmless else ("refused",))
+    ]
+    assert failed == []
+
+
+def test_each_says_what_it_attacks_once() -> None:
+    lines = [(attack.target, attack.what) for attack in ATTACKS]
+    assert len(set(lines)) == len(lines)
+    assert all(": " in what and "\n" not in what for _, what in lines)

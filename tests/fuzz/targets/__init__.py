@@ -1,0 +1,7 @@
+"""The list of targets; each file holds those of one room."""
+
+from tests.fuzz.target import Target
+from tests.fuzz.targets.checkpoints import CHECKPOINTS
+from tests.fuzz.targets.recipes import RECIPES
+
+TARGETS: tuple[Target, ...] = (*CHECKPOINTS, *RECIPES)
