@@ -22,7 +22,7 @@ def gradient_wanted(*args: Any) -> bool:
 def without_gradient(op: Callable[..., Any], *args: Any) -> Any:
     """op(*args). Where autograd records and an operand needs a gradient, backward raises NotImplementedError."""
     if gradient_wanted(*args):
-        return _NoGradient.apply(op, *args)
+        return _NoGradient.apply(op, *args)  # type: ignore[no-untyped-call]
     return op(*args)
 
 

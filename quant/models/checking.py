@@ -21,6 +21,9 @@ def check_model(model: nn.Module, where: str) -> None:
                 f"{where} has a LoRA or another adapter loaded (at '{name}'), which would be quantized as if it were "
                 "part of the model: fuse it (pipe.fuse_lora(); pipe.unload_lora_weights()) or unload it first"
             )
+        registry = getattr(module, "_diffusers_hook", None)
+        if any("offloading" in hook for hook in getattr(registry, "hooks", ())):
+            raise ModelError(f"{place} is offloaded by diffusers (enable_group_offload): load the model without that")
         if getattr(module, "fused_projections", False) is True:
             raise ModelError(
                 f"{place} has fused projections, which the model's class does not load: call "

@@ -21,7 +21,7 @@ _STATE_HOOKS = (
 _PLAIN = (int, float, str, bool, type(None), tuple)
 
 
-def own_way(model: nn.Module, name: str, linear: nn.Linear, readers: Mapping[int, str]) -> str:
+def own_way(model: nn.Module, name: str, linear: nn.Module, readers: Mapping[int, str]) -> str:
     """Why a Linear stays as it is, since a quantized layer would not do all that it does; empty where it would.
 
     Args:
@@ -33,7 +33,7 @@ def own_way(model: nn.Module, name: str, linear: nn.Linear, readers: Mapping[int
     if isinstance(parent, nn.MultiheadAttention) or isinstance(linear, NonDynamicallyQuantizableLinear):
         return "its weight is read by nn.MultiheadAttention"
     if is_parametrized(linear):
-        return f"its {next(iter(linear.parametrizations))} is parametrized, which would be lost"  # type: ignore[arg-type]
+        return f"its {next(iter(linear.parametrizations))} is parametrized, which would be lost"
     if kind.forward is not nn.Linear.forward or kind.__call__ is not nn.Linear.__call__:
         return f"a {kind.__name__}: its own forward would be lost"
     if "forward" in vars(linear):
@@ -68,5 +68,5 @@ def weight_readers(model: nn.Module) -> dict[int, str]:
     return found
 
 
-def _extra(linear: nn.Linear) -> dict[str, object]:
+def _extra(linear: nn.Module) -> dict[str, object]:
     return {key: value for key, value in vars(linear).items() if key not in _USUAL}

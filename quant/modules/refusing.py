@@ -12,12 +12,18 @@ from torch import nn
 from quant.errors import ModelError
 from quant.modules.linear import QuantLinear
 
+#: Of diffusers' models and of transformers'.
+_ADAPTING = ("add_adapter", "load_lora_adapter", "load_adapter")
+_FUSING = "fuse_qkv_projections"
+
 
 def refuse_changes(model: nn.Module) -> None:
-    """On a diffusers model: adapters, and projections fused by diffusers, which joins weights without their scales."""
-    for name in ("add_adapter", "load_lora_adapter"):
-        _put(model, name, _no_adapter)
-    _put(model, "fuse_qkv_projections", _no_fused_projections)
+    """On every part with quantized layers: adapters, and fused projections, which would be codes without scales."""
+    for part in model.modules():
+        if _has_any(part, (*_ADAPTING, _FUSING)) and _holds_codes(part):
+            for name in _ADAPTING:
+                _put(part, name, _no_adapter)
+            _put(part, _FUSING, _no_fused_projections)
 
 
 def refuse_foreign_saving(model: nn.Module) -> None:
@@ -26,12 +32,17 @@ def refuse_foreign_saving(model: nn.Module) -> None:
     A diffusers model itself saves and loads them right; one within another module is not known to be quantized.
     """
     for part in model.modules():
-        if not (part is model and hasattr(model, "register_to_config")) and _holds_codes(part):
+        own = part is model and hasattr(model, "register_to_config")
+        if not own and _has_any(part, ("save_pretrained",)) and _holds_codes(part):
             _put(part, "save_pretrained", _no_foreign_saving)
 
 
+def _has_any(part: nn.Module, names: tuple[str, ...]) -> bool:
+    return any(hasattr(type(part), name) for name in names)
+
+
 def _holds_codes(part: nn.Module) -> bool:
-    return hasattr(type(part), "save_pretrained") and any(isinstance(module, QuantLinear) for module in part.modules())
+    return any(isinstance(module, QuantLinear) for module in part.modules())
 
 
 def _put(model: nn.Module, name: str, refusal: Any) -> None:

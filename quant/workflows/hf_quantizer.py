@@ -212,4 +212,3 @@ def mark_quantized(model: nn.Module, config: dict[str, Any]) -> None:
     model.quantization_method = quantizer.quantization_config.quant_method
     model.hf_quantizer = quantizer
     model.register_to_config(quantization_config=quantizer.quantization_config)  # type: ignore[operator]
-    refuse_changes(model)

@@ -8,7 +8,7 @@ from typing import Any
 from torch import nn
 
 from quant.errors import ModelError
-from quant.modules.refusing import refuse_foreign_saving
+from quant.modules.refusing import refuse_changes, refuse_foreign_saving
 
 _ATTRIBUTE = "quant_record"
 
@@ -35,6 +35,7 @@ def attach(model: nn.Module, record: Record) -> None:
         from quant.workflows.hf_quantizer import mark_quantized
 
         mark_quantized(model, record.config)
+    refuse_changes(model)
     refuse_foreign_saving(model)
 
 

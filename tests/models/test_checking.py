@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import accelerate
+import diffusers
 import pytest
 import torch
 from torch import nn
@@ -46,6 +47,13 @@ def _offloaded() -> nn.Module:
     return accelerate.cpu_offload(_model(), execution_device=torch.device("cpu"))
 
 
+def _offloaded_in_groups() -> nn.Module:
+    model = nn.Sequential(nn.Linear(8, 8))
+    cpu = torch.device("cpu")
+    diffusers.hooks.apply_group_offloading(model, onload_device=cpu, offload_device=cpu, offload_type="leaf_level")
+    return model
+
+
 def _integers() -> nn.Module:
     return _model(nn.Parameter(torch.ones(8, 8, dtype=torch.int8), requires_grad=False))
 
@@ -60,6 +68,7 @@ REFUSED: dict[str, Callable[[], nn.Module]] = {
     r"m\.0\.weight: is float8_e4m3fn already .*load the model in bfloat16": lambda: _model(dtype=torch.float8_e4m3fn),
     r"m\.0\.weight: is float64; .*cast the model": lambda: _model(dtype=torch.float64),
     r"m\.0\.weight: is on meta, because accelerate has offloaded": _offloaded,
+    r"m\.0 is offloaded by diffusers \(enable_group_offload\)": _offloaded_in_groups,
     r"m\.0\.weight: is a UninitializedParameter": lambda: nn.Sequential(nn.LazyLinear(8)),
 }
 

@@ -39,7 +39,7 @@ def _old_style(norm: Callable[[nn.Module], nn.Module]) -> nn.Module:
 
 
 def _state_hook(linear: nn.Linear) -> nn.Linear:
-    linear.register_state_dict_pre_hook(lambda module, prefix, keep_vars: None)
+    linear.register_state_dict_pre_hook(lambda module, prefix, keep_vars: None)  # type: ignore[no-untyped-call]
     return linear
 
 
@@ -52,7 +52,7 @@ KEPT: dict[str, Callable[[], nn.Module]] = {
     "its weight is parametrized, which would be lost": lambda: parametrizations.weight_norm(nn.Linear(8, 8)),
     "has a tensor 'weight_g' of its own, which would be lost": lambda: _old_style(nn.utils.weight_norm),
     "has a tensor 'weight_orig' of its own, which would be lost": lambda: _old_style(nn.utils.spectral_norm),
-    "has a tensor 'weight_mask' of its own, which would be lost": lambda: prune.l1_unstructured(
+    "has a tensor 'weight_mask' of its own, which would be lost": lambda: prune.l1_unstructured(  # type: ignore[no-untyped-call]
         nn.Linear(8, 8), "weight", 3
     ),
     "has a module 'extra' of its own, which would be lost": lambda: _attribute(nn.Linear(8, 8), "extra", nn.ReLU()),

@@ -13,7 +13,7 @@ FUSED = "fused"
 #: The same, where the output is quantized for the next layer in the epilogue.
 FUSED_TO_CODES = "fused, its output leaves as codes"
 
-REMEDY = "load without fused=True for hooks, LoRA and other processors"
+REMEDY = "load without fused=True for hooks and other processors"
 
 
 class Part(nn.Module):

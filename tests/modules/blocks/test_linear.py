@@ -154,5 +154,5 @@ def test_what_it_says_of_itself_is_the_reason() -> None:
     _, fused = build("W8A8", smoothed=True)
     assert repr(fused) == (
         "FusedLinear(in_features=77, out_features=33, bias=True, scheme=W8A8, smoothed; "
-        "load without fused=True for hooks, LoRA and other processors)"
+        "load without fused=True for hooks and other processors)"
     )

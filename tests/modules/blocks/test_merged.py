@@ -256,7 +256,7 @@ def test_a_member_has_its_name_and_refuses_the_rest() -> None:
     member = together.get_submodule("k")
     assert isinstance(member, Member)
     assert not list(member.children())
-    remedy = "load without fused=True for hooks, LoRA and other processors"
+    remedy = "load without fused=True for hooks and other processors"
     assert repr(member) == f"Member(rows 33:53 of qkv; {remedy})"
     with pytest.raises(AttributeError, match=f"no 'weight' here: this layer is rows 33:53 of qkv; {remedy}"):
         _ = member.weight
