@@ -32,8 +32,9 @@ def own_way(model: nn.Module, name: str, linear: nn.Module, readers: Mapping[int
     parent = model.get_submodule(name.rpartition(".")[0])
     if isinstance(parent, nn.MultiheadAttention) or isinstance(linear, NonDynamicallyQuantizableLinear):
         return "its weight is read by nn.MultiheadAttention"
-    if is_parametrized(linear):
-        return f"its {next(iter(linear.parametrizations))} is parametrized, which would be lost"
+    parametrized = next((tensor for tensor in ("weight", "bias") if is_parametrized(linear, tensor)), None)
+    if parametrized is not None:
+        return f"its {parametrized} is parametrized, which would be lost"
     if kind.forward is not nn.Linear.forward or kind.__call__ is not nn.Linear.__call__:
         return f"a {kind.__name__}: its own forward would be lost"
     if "forward" in vars(linear):

@@ -14,7 +14,7 @@ from quant.form import LayerForm
 from quant.kernels import ops
 from quant.kernels.no_gradient import gradient_wanted
 from quant.modules.autocast import autocast
-from quant.modules.straight_through import StraightThrough
+from quant.modules.straight_through import straight_through
 from quant.modules.weights import weight_of
 from quant.packing.eight_bit import storage_dtype
 from quant.packing.linear import tensor_layout
@@ -172,8 +172,7 @@ class QuantLinear(nn.Module):
             return self.forward(x.reshape(-1, self.in_features)).reshape(*x.shape[:-1], self.out_features)
         bias, branch = self.bias, self._branch(x)
         if gradient_wanted(x, bias, branch):
-            found: torch.Tensor = StraightThrough.apply(x, bias, branch, self, x.dtype, x.dtype)
-            return found
+            return straight_through(self, x, bias, branch, x.dtype, x.dtype)
         return self.multiply(x, bias, branch, x.dtype, x.dtype)
 
     def multiply(

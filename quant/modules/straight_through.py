@@ -15,8 +15,21 @@ if TYPE_CHECKING:
     from quant.modules.linear import QuantLinear
 
 
-class StraightThrough(torch.autograd.Function):
-    """`layer.multiply(x, bias, branch, out_dtype, dtype)`, whose backward gives gradients to x, bias and branch."""
+def straight_through(
+    layer: QuantLinear,
+    x: torch.Tensor,
+    bias: torch.Tensor | None,
+    branch: torch.Tensor | None,
+    out_dtype: torch.dtype,
+    dtype: torch.dtype,
+) -> torch.Tensor:
+    """`layer.multiply` with gradients to x, bias and branch; the product of backward is made in `dtype`."""
+    found: torch.Tensor = _StraightThrough.apply(x, bias, branch, layer, out_dtype, dtype)  # type: ignore[no-untyped-call]
+    return found
+
+
+class _StraightThrough(torch.autograd.Function):
+    """Dynamo traces both of its directions, so that a compiled model has the gradient too."""
 
     @staticmethod
     def forward(
@@ -40,7 +53,8 @@ class StraightThrough(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        grad, found = grads[0], [None, None, None]
+        grad = grads[0]
+        found: list[torch.Tensor | None] = [None, None, None]
         x_dtype, bias_dtype, branch_dtype = ctx.dtypes
         if ctx.needs_input_grad[0]:
             weight = ctx.layer.dequantized(dict(zip(ctx.names, ctx.saved_tensors, strict=True)))

@@ -55,7 +55,7 @@ def test_backward_is_refused_and_forward_is_not(path: str) -> None:
     out = run(X.clone().requires_grad_())
     assert torch.equal(out, expected)
     with pytest.raises(NotImplementedError, match=r"quant\.\w+ has no gradient, for it rounds: run a quantized layer"):
-        out.sum().backward()
+        out.sum().backward()  # type: ignore[no-untyped-call]
     assert not run(X).requires_grad
 
 
@@ -76,4 +76,4 @@ def test_forward_mode_and_compiled_graphs_are_refused_too() -> None:
     with pytest.raises(NotImplementedError, match="has no gradient"):
         torch.func.grad(lambda x: _static(x).sum())(X)
     with pytest.raises(NotImplementedError, match="has no gradient"):
-        torch.compile(_static, backend="aot_eager")(X.clone().requires_grad_()).sum().backward()
+        torch.compile(_static, backend="aot_eager")(X.clone().requires_grad_()).sum().backward()  # type: ignore[no-untyped-call]

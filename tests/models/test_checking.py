@@ -44,7 +44,8 @@ def _model(parameter: nn.Parameter | None = None, dtype: torch.dtype = torch.flo
 
 
 def _offloaded() -> nn.Module:
-    return accelerate.cpu_offload(_model(), execution_device=torch.device("cpu"))
+    made: nn.Module = accelerate.cpu_offload(_model(), execution_device=torch.device("cpu"))
+    return made
 
 
 def _offloaded_in_groups() -> nn.Module:

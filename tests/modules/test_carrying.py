@@ -27,7 +27,8 @@ class Counter:
 
 
 def test_hooks_run_around_the_quantized_layer_and_the_original_keeps_its_own() -> None:
-    net, counter, seen = nn.Sequential(nn.Linear(64, 32)), Counter(), []
+    net: Any = nn.Sequential(nn.Linear(64, 32))
+    counter, seen = Counter(), []
     net[0].register_forward_pre_hook(counter, with_kwargs=True)
     net[0].register_forward_hook(lambda module, args, output: output * 2)
     net[0].register_full_backward_hook(lambda module, into, out: seen.append(out[0].shape))
@@ -42,7 +43,7 @@ def test_hooks_run_around_the_quantized_layer_and_the_original_keeps_its_own() -
     out.sum().backward()
     assert seen == [(4, 32)]
     assert counter.calls == 0  # the copy counts for itself
-    assert [hook.calls for hook in layer._forward_pre_hooks.values()] == [1]
+    assert [vars(hook)["calls"] for hook in layer._forward_pre_hooks.values()] == [1]
     handle = layer.register_forward_hook(lambda module, args, output: None)
     handle.remove()
     assert len(net[0]._forward_hooks) == len(layer._forward_hooks) == 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import io
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -34,6 +35,7 @@ def test_adapters_and_fused_projections(model: WanTransformer3DModel, tmp_path: 
         quant.load(tmp_path, check_files=False),
         WanTransformer3DModel.from_pretrained(tmp_path),
     )
+    each: Any
     for each in models:
         with pytest.raises(quant.QuantError, match=r"take no LoRA or other adapter: .* pipe\.fuse_lora\(\)"):
             each.add_adapter(None)
@@ -57,7 +59,7 @@ def test_a_text_encoder_is_saved_by_us_and_refuses_to_save_itself(tmp_path: Path
         made.save_pretrained(tmp_path / "pipe")
     assert not (tmp_path / "alone").exists()
     quant.save(made.text_encoder, tmp_path / "ours")
-    loaded = quant.load(tmp_path / "ours", into=tiny_pipeline.pipeline().text_encoder)
+    loaded: Any = quant.load(tmp_path / "ours", into=tiny_pipeline.pipeline().text_encoder)
     with torch.no_grad():
         assert torch.equal(loaded(ids)[0], made.text_encoder(ids)[0])
     with pytest.raises(quant.QuantError, match=words):
@@ -65,7 +67,7 @@ def test_a_text_encoder_is_saved_by_us_and_refuses_to_save_itself(tmp_path: Path
 
 
 def test_a_diffusers_model_within_another_module_does_not_save_itself(tmp_path: Path) -> None:
-    made = quant.quantize(nn.ModuleDict({"wan": tiny_pipeline.transformer()}), "fp8-dynamic")
+    made: Any = quant.quantize(nn.ModuleDict({"wan": tiny_pipeline.transformer()}), "fp8-dynamic")
     with pytest.raises(quant.QuantError, match="would write codes"):
         made["wan"].save_pretrained(tmp_path / "out")
 

@@ -11,8 +11,8 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from quant.form import LayerForm
+from quant.kernels import prepacking
 from quant.kernels.layouts import mma_sparse24
-from quant.modules import weights
 from quant.modules.linear import QuantLinear
 from quant.packing.linear import unpack_linear
 from quant.scheme import SCHEMES
@@ -68,7 +68,7 @@ def test_it_is_right_in_the_orders_of_gpu_kernels(monkeypatch: pytest.MonkeyPatc
     orders = {"int4_mm": "int4_fragments_8", "sparse_scaled_mm": mma_sparse24.NAME}
     forms = (LayerForm(SCHEMES["W4A8"], smoothed=True), LayerForm(SCHEMES["W8A8"], sparse=True))
     plain = [build(form) for form in forms]
-    monkeypatch.setattr(weights.prepacking, "wanted", lambda op, *rest: orders[op])
+    monkeypatch.setattr(prepacking, "wanted", lambda op, *rest: orders[op])
     for form, (layer, tensors) in zip(forms, plain, strict=True):
         packed, _ = build(form)
         assert packed.layout in orders.values()
@@ -117,6 +117,7 @@ def test_it_survives_compiling_checkpoints_and_second_derivatives() -> None:
         assert again.grad is not None
         assert torch.equal(again.grad, expected)
     one = layers[0]
+    assert isinstance(one, QuantLinear)
     half = torch.randn(4, N, requires_grad=True)
     (first,) = torch.autograd.grad(one(x), x, half, create_graph=True)
     held = dict(one.named_buffers())

@@ -15,7 +15,7 @@ from quant.kernels.no_gradient import gradient_wanted
 from quant.modules.autocast import autocast_dtype
 from quant.modules.blocks.part import REMEDY, Part
 from quant.modules.linear import QuantLinear
-from quant.modules.straight_through import StraightThrough
+from quant.modules.straight_through import straight_through
 from quant.packing.eight_bit import storage_dtype
 
 
@@ -83,7 +83,7 @@ class FusedLinear(Part, QuantLinear):
             if out_scale is not None or x.dtype == self.codes:
                 raise ValueError("codes carry no gradient: ask for floats and give floats, or run under no_grad()")
             y = _normed(x, norm, modulation) if self.codes is None else _prepared(x, norm, modulation)
-            sums: torch.Tensor = StraightThrough.apply(y, self.bias, None, self, torch.float32, dtype)
+            sums = straight_through(self, y, self.bias, None, torch.float32, dtype)
             return _ended(sums, activation, residual, gate).to(out_dtype)
         a, a_scale = self._entering(x, norm, modulation, dtype)
         return self._kind.multiply(

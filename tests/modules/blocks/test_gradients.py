@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from quant.kernels.ops import Norm
 from quant.modules.blocks.linear import FusedLinear
-from quant.modules.straight_through import StraightThrough
+from quant.modules.straight_through import straight_through
 from tests.modules.blocks.forms import made
 from tests.modules.blocks.wan_blocks import fused as fused_block
 from tests.modules.blocks.wan_blocks import inputs, is_wide, quantized, relative_error
@@ -41,7 +41,7 @@ def test_a_fused_layer_passes_it_to_everything_around_it(label: str) -> None:
     found = torch.autograd.grad(out, tuple(given.values()), by)
     # The same written out: the product's value is that of the codes, its slope that of the weight they mean.
     y = F.layer_norm(x, (K,), weight, bias, 1e-5) * (1 + scale) + shift
-    sums = StraightThrough.apply(y, layer.bias, None, layer, torch.float32, torch.float32)
+    sums = straight_through(layer, y, layer.bias, None, torch.float32, torch.float32)
     expected = torch.autograd.grad(residual + gate * F.gelu(sums, approximate="tanh"), tuple(given.values()), by)
     for name, a, b in zip(given, found, expected, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4, msg=name)
