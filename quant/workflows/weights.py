@@ -145,10 +145,13 @@ def of_files(skeleton: nn.Module, folder: Path, dtype: torch.dtype) -> dict[str,
 
 
 def check_finite(name: str, tensor: torch.Tensor) -> torch.Tensor:
-    """The tensor, if it has no NaN and no Inf. Raises ModelError otherwise."""
+    """The tensor, if it has no NaN and no Inf, in float32 neither. Raises ModelError otherwise."""
     wrong = not_finite(tensor)
     if wrong is not None:
         raise ModelError(f"{name}: {wrong}; the model's file is damaged or its training diverged")
+    if tensor.dtype == torch.float64 and not_finite(tensor.float()) is not None:
+        largest = float(tensor.abs().max())
+        raise ModelError(f"{name}: holds {largest:.3g}, which float32 does not, in which weights are quantized")
     return tensor
 
 
@@ -169,4 +172,10 @@ def _target_dtype(model: nn.Module, name: str, stored: torch.dtype, dtype: torch
 
 
 def _read(name: str, stored: StoredTensor, dtype: torch.dtype) -> torch.Tensor:
-    return check_finite(f"{stored.file}: tensor '{name}'", read_tensor(name, stored).to(dtype))
+    where, tensor = f"{stored.file}: tensor '{name}'", read_tensor(name, stored)
+    made = tensor.to(dtype)
+    # Codes of 8 bits say nothing of themselves; they widen to what they are.
+    if not_finite(made) is not None and not_finite(tensor) is None and tensor.itemsize > 1:
+        kind = str(dtype).removeprefix("torch.")
+        raise ModelError(f"{where}: holds {float(tensor.abs().max()):.3g}, which {kind} does not; use another --dtype")
+    return check_finite(where, made)
