@@ -145,13 +145,10 @@ def of_files(skeleton: nn.Module, folder: Path, dtype: torch.dtype) -> dict[str,
 
 
 def check_finite(name: str, tensor: torch.Tensor) -> torch.Tensor:
-    """The tensor, if it has no NaN and no Inf, in float32 neither. Raises ModelError otherwise."""
+    """The tensor, if it has no NaN and no Inf. Raises ModelError otherwise."""
     wrong = not_finite(tensor)
     if wrong is not None:
         raise ModelError(f"{name}: {wrong}; the model's file is damaged or its training diverged")
-    if tensor.dtype == torch.float64 and not_finite(tensor.float()) is not None:
-        largest = float(tensor.abs().max())
-        raise ModelError(f"{name}: holds {largest:.3g}, which float32 does not, in which weights are quantized")
     return tensor
 
 

@@ -20,6 +20,7 @@ from quant.form import LayerForm
 from quant.packing.linear import pack_linear
 from quant.recipe import Recipe
 from quant.scheme import SCHEMES, Scheme
+from quant.workflows.weights import of_files
 from tests.packing.decoder import Array, decoded, read
 
 SPELLED = [
@@ -148,20 +149,33 @@ RECIPE = {"version": 1, "groups": [{"targets": ["Linear"], "scheme": "W4A16_ASYM
 
 def test_a_saved_model_means_the_weight_within_half_a_step(tmp_path: Path) -> None:
     torch.manual_seed(0)
-    model = nn.Sequential(nn.Linear(128, 16, bias=False)).double().eval()
+    model = nn.Sequential(nn.Linear(128, 16, bias=False)).eval()
     folder = quant.save(quant.quantize(model, Recipe.from_dict(RECIPE)), tmp_path / "out")
     (file,) = folder.glob("*.safetensors")
     tensors = {name.removeprefix("0."): each for name, each in read(file).items()}
     check(next(model.parameters()).detach(), tensors, SCHEMES["W4A16_ASYM"])
 
 
-@pytest.mark.parametrize("value", [1e300, -3.5e38])
-def test_a_weight_that_float32_does_not_hold_is_refused_by_name(value: float) -> None:
-    model = nn.Sequential(nn.Linear(128, 16)).double().eval()
-    with torch.no_grad():
-        next(model.parameters())[3, 5] = value
-    with pytest.raises(ModelError, match=r"^model\.0\.weight: holds .*e\+\d+, which float32 does not"):
-        quant.quantize(model, Recipe.from_dict(RECIPE))
+@pytest.mark.parametrize(
+    ("stored", "value", "dtype"),
+    [
+        (torch.float64, 1e300, torch.float32),
+        (torch.float64, -3.5e38, torch.bfloat16),
+        (torch.float32, 65536.0, torch.float16),
+    ],
+)
+def test_a_weight_that_a_dtype_does_not_hold_is_refused_by_name(
+    tmp_path: Path, stored: torch.dtype, value: float, dtype: torch.dtype
+) -> None:
+    weight = torch.tensor([[1.0, value]], dtype=stored)
+    write_shards(tmp_path, {"weight": TensorPlan(stored, (1, 2), lambda: weight)})
+    with torch.device("meta"):
+        model = nn.Linear(2, 1, bias=False)
+    kind = str(dtype).removeprefix("torch.")
+    with pytest.raises(
+        ModelError, match=rf"tensor 'weight': holds [\d.e+]+, which {kind} does not; use another --dtype$"
+    ):
+        of_files(model, tmp_path, dtype)["weight"].make()
 
 
 @pytest.mark.parametrize("scheme", ["W4A16", "W4A16_ASYM", "W8A16", "FP8_DYNAMIC", "W8A8"])
