@@ -50,6 +50,8 @@ def runs_sparse(form: LayerForm) -> bool:
 def misfit(form: LayerForm, n: int, k: int) -> str | None:
     """Why a weight [n, k] cannot be stored in this form, with what would fit; None where it can."""
     weights = form.scheme.weights
+    if n == 0 or k == 0:
+        return f"a weight of {n} x {k} holds nothing to quantize"
     if weights is None and not form.sparse:
         return f"{form.scheme.name} leaves a weight that is not sparse as it is"
     if not runs_sparse(form):

@@ -36,6 +36,7 @@ class Gpu(NamedTuple):
         name: as on the command line.
         title: for people.
         devices: names that CUDA gives it.
+        arch: its architecture, as `quant kernels explain` takes it.
         datasheet: where the peaks are from.
         rates: by "matmul " and what is multiplied, see `operations.numbers_of`, "attention bf16" and "memory"; what it
             cannot do is absent.
@@ -44,6 +45,7 @@ class Gpu(NamedTuple):
     name: str
     title: str
     devices: tuple[str, ...]
+    arch: str
     datasheet: str
     rates: Mapping[str, Rate]
 
@@ -87,5 +89,5 @@ def parse(body: Mapping[str, Any]) -> dict[str, Gpu]:
         for rate in given["rates"]:
             own, unit = entry(name, rate), 1e9 if rate == MEMORY else 1e12
             rates[rate] = Rate(own["peak"] * unit, achieved(name, rate) * unit, own["source"])
-        found[name] = Gpu(name, given["title"], tuple(given["devices"]), given["datasheet"], rates)
+        found[name] = Gpu(name, given["title"], tuple(given["devices"]), given["arch"], given["datasheet"], rates)
     return found

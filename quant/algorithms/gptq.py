@@ -116,10 +116,13 @@ def refine(
 
 
 def output_error(change: torch.Tensor, hessian: torch.Tensor) -> torch.Tensor:
-    """tr(D H D^T), float64: the squared error of the layer's outputs that a change D [N, K] of its weight makes."""
+    """tr(D H D^T), float64: the squared error of the layer's outputs that a change D [N, K] of its weight makes.
+
+    Not negative, though rounding may make H so in directions that no input has.
+    """
     change = change.double()
     error: torch.Tensor = ((change @ hessian.double()) * change).sum()
-    return error
+    return error.clamp(min=0)
 
 
 def _eliminate(

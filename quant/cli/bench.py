@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import json
+from typing import TYPE_CHECKING
 
 import click
 
 from quant.cli.options import COUNT, NAME
+
+if TYPE_CHECKING:
+    from quant.eval.speed.prediction import Prediction
+    from quant.recipe import Recipe
 
 _MODELS = ("wan-14b", "wan-1.3b", "hunyuan", "ltx-13b")
 _GPUS = ("h100-sxm", "h200", "a100", "rtx4090")
@@ -54,7 +59,7 @@ def block(name: str, recipe: str, tokens: int | None, batch: int, gpu: str | Non
         model = model._replace(video_tokens=tokens, about="as asked for")
     chosen = find_recipe(recipe, family_name(model.transformer))
     if gpu is not None:
-        prediction = predict(model, chosen, gpus()[gpu], batch=batch)
+        prediction = _noted(predict(model, chosen, gpus()[gpu], batch=batch), chosen)
         click.echo(json.dumps(prediction.to_dict(), indent=1) if as_json else prediction_text(prediction))
         return
     import torch
@@ -65,8 +70,27 @@ def block(name: str, recipe: str, tokens: int | None, batch: int, gpu: str | Non
     title = torch.cuda.get_device_name(device)
     found = measure(model, chosen, device, title, batch=batch)
     beside = predict_for_device(model, chosen, title, batch=batch)
+    if not isinstance(beside, str):
+        beside = _noted(beside, chosen)
     if as_json:
         extra = {"no_prediction": beside} if isinstance(beside, str) else {"prediction": beside.to_dict()}
         click.echo(json.dumps({**found.to_dict(), **extra}, indent=1))
         return
     click.echo(measured_text(found, beside))
+
+
+def _noted(prediction: Prediction, recipe: Recipe) -> Prediction:
+    """With a note for what no kernel of this program runs on that GPU, though its time is predicted."""
+    from quant.eval.speed.schemes import decide
+    from quant.eval.speed.sizes import layers
+    from quant.workflows.explaining import missing_kernels
+
+    model, forms = prediction.model, decide(prediction.model, recipe).forms
+    sizes = [
+        (form, model.rows(layer.stream, prediction.batch), layer.n, layer.k)
+        for layer in layers(model)
+        if (form := forms[layer.name]) is not None
+    ]
+    missing = missing_kernels(sizes, prediction.gpu.arch)
+    notes = [f"{note}; its time is predicted of a kernel that there is not" for note in missing]
+    return prediction._replace(notes=(*prediction.notes, *notes))

@@ -72,7 +72,8 @@ def explain(
         click.echo(json.dumps([each.to_dict() for each in found], indent=1))
         return
     for each in found:
-        click.echo(f"{each.op}: {'none' if each.chosen is None else each.chosen.name}")
+        chosen = "none" if each.chosen is None else each.chosen.name
+        click.echo(f"{each.op}: {chosen}" + ("" if each.note is None else f"; {each.note}"))
         width = max(len(option.name) for option in each.options)
         for option in each.options:
             mark = "runs" if option == each.chosen else "could run" if option.refusal is None else "no"

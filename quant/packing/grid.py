@@ -109,7 +109,9 @@ def grid_from_range(low: torch.Tensor, high: torch.Tensor, form: TensorFormat) -
     A symmetric grid reaches the larger of both to either side.
     """
     if not form.symmetric:
-        width = (high - low) / (_HIGHEST_ASYMMETRIC - _LOWEST_ASYMMETRIC)
+        codes = _HIGHEST_ASYMMETRIC - _LOWEST_ASYMMETRIC
+        width = (high - low) / codes
+        width = torch.where(torch.isinf(width), high / codes - low / codes, width)
         scale = _stored(torch.where(width == 0, torch.ones_like(width), width), form)
         zeros = (_LOWEST_ASYMMETRIC - low / scale).round().clamp(_LOWEST_ASYMMETRIC, _HIGHEST_ASYMMETRIC)
         return Grid(form, scale, zeros.to(torch.int8))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -14,6 +15,7 @@ import torch
 from quant.checkpoint.config import CONFIG_KEY, build_config
 from quant.checkpoint.digests import config_metadata
 from quant.checkpoint.shards import TensorPlan, write_shards
+from quant.errors import ModelError
 from quant.form import LayerForm
 from quant.json_files import text_of
 from quant.models.fate import Fate
@@ -55,7 +57,7 @@ def plan_component(
             plans[key] = tensor
             continue
         form, solution = solutions[layer].form(groups[layer]), solutions[layer]
-        made = _Made(layer, form, tensor, solution, errors)
+        made = Made(layer, form, tensor, solution, errors)
         small = made.small()
         main = weight_leaf(form.scheme)
         dtype, shape = tensor_layout(form, *tensor.shape)[main]
@@ -70,8 +72,12 @@ def _same(tensor: torch.Tensor) -> torch.Tensor:
 
 
 @dataclass(frozen=True)
-class _Made:
-    """A quantized layer's tensors, from its original weight and what the algorithms found."""
+class Made:
+    """A quantized layer's tensors, from its original weight and what the algorithms found.
+
+    Raises:
+        ModelError: names the layer, where its weights cannot be stored in its form.
+    """
 
     layer: str
     form: LayerForm
@@ -80,15 +86,24 @@ class _Made:
     errors: dict[str, float]
 
     def small(self) -> dict[str, torch.Tensor]:
+        """All of them but the codes."""
         return small_tensors(self._weight(), self.form.scheme, **self.solution.beside(self.original.dtype))
 
     def main(self, small: dict[str, torch.Tensor]) -> torch.Tensor:
+        """The codes; `errors` gets the layer's."""
         source = self._weight()
         if self.form.scheme.weights is None:
             source = source.to(self.original.dtype)
         coded = coded_weight(source, self.form, small)
         tensors = {weight_leaf(self.form.scheme): coded, **small}
-        self.errors[self.layer] = relative_error(self.original.make().cpu(), tensors, self.form.scheme)
+        original = self.original.make().cpu()
+        error = relative_error(original, tensors, self.form.scheme)
+        if not math.isfinite(error):
+            raise ModelError(
+                f"layer '{self.layer}': its weights reach {float(original.double().abs().max()):.3g}; as "
+                f"{self.form.label} some would not be finite; keep it with 'ignore'"
+            )
+        self.errors[self.layer] = error
         return coded
 
     def _weight(self) -> torch.Tensor:

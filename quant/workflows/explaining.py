@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -19,6 +20,8 @@ from quant.packing.eight_bit import storage_dtype
 
 #: Of a layer whose input is not quantized: the model's dtype, which its form does not say.
 MODEL_DTYPE = torch.bfloat16
+#: The implementation that is no kernel: a definition in torch's operations, of any size.
+_REFERENCE = "reference"
 #: In the order of a table.
 _DTYPE_NAMES = {
     torch.int8: "INT8",
@@ -44,10 +47,17 @@ class Option(NamedTuple):
 
 
 class Explanation(NamedTuple):
-    """The implementations of one op for one call, best first."""
+    """The implementations of one op for one call, best first.
+
+    Attributes:
+        op: its name.
+        options: every implementation.
+        note: where a GPU has no kernel for the call, what runs instead, in words; None where it has one, and on a CPU.
+    """
 
     op: str
     options: tuple[Option, ...]
+    note: str | None = None
 
     @property
     def chosen(self) -> Option | None:
@@ -60,6 +70,7 @@ class Explanation(NamedTuple):
             "op": self.op,
             "chosen": self.chosen and self.chosen.name,
             "options": [each._asdict() for each in self.options],
+            "note": self.note,
         }
 
 
@@ -110,8 +121,30 @@ def explain(form: LayerForm, m: int, n: int, k: int, *, arch: str | None = None)
             Option(each.name, refusal, _tile(each.name, call, gpu) if refusal is None else "")
             for each, refusal in dispatch.explain(call)
         ]
-        found.append(Explanation(op, tuple(options)))
+        explained = Explanation(op, tuple(options))
+        where = arch or "this GPU"
+        found.append(explained if gpu is None else explained._replace(note=_no_kernel(explained, form, where)))
     return tuple(found)
+
+
+def missing_kernels(layers: Iterable[tuple[LayerForm, int, int, int]], arch: str) -> list[str]:
+    """What of these layers no kernel runs on an architecture, in words, each once; empty where all have kernels.
+
+    Args:
+        layers: the form of each, and M, N and K.
+        arch: such as "sm_90a".
+    """
+    notes = [each.note for form, m, n, k in layers for each in explain(form, m, n, k, arch=arch)]
+    return list(dict.fromkeys(note for note in notes if note is not None))
+
+
+def _no_kernel(explained: Explanation, form: LayerForm, where: str) -> str | None:
+    if explained.chosen is None:
+        return f"nothing runs {explained.op} of {form.label} at this size on {where}"
+    if explained.chosen.name != _REFERENCE:
+        return None
+    what = f"{explained.op} of {form.label}"
+    return f"no kernel runs {what} at this size on {where}: the reference does, in torch's operations"
 
 
 def overview() -> tuple[str, list[tuple[str, ...]]]:

@@ -12,13 +12,14 @@ from torch import nn
 
 from quant.algorithms.table import check_algorithms
 from quant.calibration.journal import Journal
+from quant.checkpoint.shards import TensorPlan
 from quant.form import LayerForm
 from quant.models.fate import Fate, decide
 from quant.models.generation import GenerationSettings
 from quant.modules.linear import QuantLinear
-from quant.packing.linear import pack_linear, relative_error, tensor_layout
+from quant.packing.linear import tensor_layout, weight_leaf
 from quant.recipe import Recipe
-from quant.workflows.component import component_config
+from quant.workflows.component import Made, component_config
 from quant.workflows.provenance import calibration_record, provenance
 from quant.workflows.report import layer_records
 from quant.workflows.shelf import Shelf
@@ -61,12 +62,12 @@ class Solved:
         assert isinstance(linear, nn.Linear)
         weight = linear.weight.detach()
         form = self.form(component, fate)
-        source = solution.weight(weight)
-        if form.scheme.weights is None:
-            source = source.to(weight.dtype)
-        tensors = pack_linear(source, form, **solution.beside(weight.dtype))
-        error = relative_error(weight.cpu(), tensors, form.scheme)
-        return QuantLinear.from_tensors(linear, form, tensors, weight.device), error
+        errors: dict[str, float] = {}
+        plan = TensorPlan(weight.dtype, tuple(weight.shape), lambda: weight)
+        made = Made(fate.name, form, plan, solution, errors)
+        small = made.small()
+        tensors = {weight_leaf(form.scheme): made.main(small), **small}
+        return QuantLinear.from_tensors(linear, form, tensors, weight.device), errors[fate.name]
 
     def stored_bytes(self, component: str, fate: Fate) -> int:
         """What a quantized layer's weight and all that belongs to it take, without its bias."""

@@ -169,4 +169,10 @@ def _target_dtype(model: nn.Module, name: str, stored: torch.dtype, dtype: torch
 
 
 def _read(name: str, stored: StoredTensor, dtype: torch.dtype) -> torch.Tensor:
-    return check_finite(f"{stored.file}: tensor '{name}'", read_tensor(name, stored).to(dtype))
+    where, tensor = f"{stored.file}: tensor '{name}'", read_tensor(name, stored)
+    made = tensor.to(dtype)
+    # Codes of 8 bits say nothing of themselves; they widen to what they are.
+    if not_finite(made) is not None and not_finite(tensor) is None and tensor.itemsize > 1:
+        kind = str(dtype).removeprefix("torch.")
+        raise ModelError(f"{where}: holds {float(tensor.abs().max()):.3g}, which {kind} does not; use another --dtype")
+    return check_finite(where, made)

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from quant.algorithms.gptq import output_error, solve
+from quant.algorithms.hessian import lower_factor
 from quant.algorithms.low_rank import alternate, branch
 from quant.packing.grid import grid_of
 from quant.scheme import TensorFormat
@@ -114,3 +115,25 @@ def test_an_outlier_goes_into_the_branch() -> None:
     compressed, up, down = alternate(weight, h, 1, lambda values: _rounded(h, values))
     assert compressed.abs().max() < 0.2 * weight.abs().max()
     assert output_error(weight - compressed - up @ down, h) < 0.02 * output_error(weight - _rounded(h, weight), h)
+
+
+@pytest.mark.parametrize("directions", [1, 3, 8])
+def test_inputs_that_span_few_directions(directions: int) -> None:
+    """A Hessian multiplied in float32 is not positive definite then. The oracle solves in the span, in float64."""
+    generator = torch.Generator().manual_seed(directions)
+    basis = torch.randn(directions, 96, generator=generator)
+    x = torch.randn(500, directions, generator=generator) @ basis
+    residual = torch.randn(40, 96, generator=generator)
+    up, down = branch(residual, x.T @ x, 4)
+    outputs = residual.double() @ x.double().T
+    left, values, right = torch.linalg.svd(outputs, full_matrices=False)
+    best = (outputs - (left[:, :4] * values[:4]) @ right[:4]).norm() / outputs.norm()
+    found = (outputs - up.double() @ (down.double() @ x.double().T)).norm() / outputs.norm()
+    assert found <= best * 1.01 + 1e-3
+
+
+def test_inputs_that_span_all_directions_are_not_damped_more() -> None:
+    x = torch.randn(500, 32, generator=torch.Generator().manual_seed(5))
+    h = (x.T @ x).double()
+    damped = h + 1e-6 * h.diagonal().mean() * torch.eye(32)
+    torch.testing.assert_close(lower_factor(h, 1e-6), torch.linalg.cholesky(damped), rtol=1e-12, atol=1e-12)

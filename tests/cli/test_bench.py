@@ -174,3 +174,17 @@ def test_with_a_gpu_another_one_can_still_be_predicted(h100: list[tuple[Any, ...
     said = run("--model", "wan-14b", "--recipe", "w8a8", "--gpu", "a100")
     assert said.startswith("Prediction")
     assert h100 == []
+
+
+@pytest.mark.parametrize(
+    ("recipe", "gpu", "what"),
+    [("w8a16", "a100", "int8_mm of W8A16"), ("fp8-block", "h200", "quantize_rows of FP8_BLOCK"), ("w8a8", "a100", "")],
+)
+def test_a_prediction_of_a_kernel_that_there_is_not_says_so(recipe: str, gpu: str, what: str) -> None:
+    arguments = ("--model", "wan-1.3b", "--recipe", recipe, "--gpu", gpu)
+    text, notes = run(*arguments), json.loads(run(*arguments, "--json"))["notes"]
+    said = [note for note in notes if note.startswith("no kernel runs ")]
+    assert [note.split(" at this size")[0].removeprefix("no kernel runs ") for note in said] == [what] * bool(what)
+    for note in said:
+        assert note in text
+        assert note.endswith("; its time is predicted of a kernel that there is not")

@@ -20,7 +20,15 @@ from quant.kernels.runtime.architectures import ARCHITECTURES
 from quant.kernels.tile_tables import Entry, Table
 from quant.kernels.tiles import TILES
 from quant.scheme import SCHEMES
-from quant.workflows.explaining import Explanation, Option, explain, kernels_of_layer, overview, require
+from quant.workflows.explaining import (
+    Explanation,
+    Option,
+    explain,
+    kernels_of_layer,
+    missing_kernels,
+    overview,
+    require,
+)
 
 W8A8, FP8 = LayerForm(SCHEMES["W8A8"]), LayerForm(SCHEMES["FP8_DYNAMIC"])
 NO_CUPY = "CuPy cannot be imported"
@@ -167,7 +175,23 @@ def test_plain_data() -> None:
             {"name": "quantize_rows", "refusal": None, "tile": ""},
             {"name": "reference", "refusal": None, "tile": ""},
         ],
+        "note": None,
     }
+
+
+def test_what_no_kernel_runs_is_noted() -> None:
+    rows, matmul = explain(FP8, 4, 64, 64, arch="sm_80")
+    reads = "no kernel runs scaled_mm of FP8_DYNAMIC at this size on sm_80: the reference does, in torch's operations"
+    assert (rows.note, matmul.note) == (None, reads)
+    layers = [(FP8, 4, 64, 64), (FP8, 8, 64, 128), (W8A8, 4, 64, 64)]
+    assert missing_kernels(layers, "sm_80") == [reads]
+    assert missing_kernels(layers, "sm_89") == []
+    large = missing_kernels([(W8A8, 4, 64, 133_145)], "sm_80")
+    assert large[-1] == "nothing runs scaled_mm of W8A8 at this size on sm_80"
+    (packed,) = explain(LayerForm(SCHEMES["W8A16"]), 4, 128, 128, arch="sm_90a")
+    assert packed.chosen is not None and packed.chosen.name == "reference" and packed.note is not None
+    (here,) = explain(LayerForm(SCHEMES["W8A16"]), 4, 128, 128)
+    assert here.note is None  # the references are what a CPU has
 
 
 def test_the_kernel_of_a_layer_on_each_architecture() -> None:

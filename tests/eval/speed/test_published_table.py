@@ -28,6 +28,7 @@ GPU = Gpu(
     "estimates",
     "H100 of the estimates",
     (),
+    "sm_90a",
     "none",
     {
         "matmul bf16": rate(700e12),

@@ -20,6 +20,7 @@ GPU = Gpu(
     "made-up",
     "made up",
     (),
+    "sm_90a",
     "none",
     {
         "matmul bf16": rate(100.0),
