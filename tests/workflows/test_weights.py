@@ -35,10 +35,10 @@ def test_as_diffusers_loads_them(model_folder: Path, dtype: torch.dtype) -> None
 
 def test_a_variant_beside_the_weights_is_not_taken(model_folder: Path, tmp_path: Path) -> None:
     model = WanTransformer3DModel.from_pretrained(model_folder / "transformer")
-    model.save_pretrained(tmp_path)
-    model.save_pretrained(tmp_path, variant="fp16")
-    assert len(list(tmp_path.glob("*.safetensors"))) == 2
-    made = quant.calibrate(tmp_path, "fp8-dynamic", tmp_path / "out", progress=False)
+    model.save_pretrained(tmp_path / "model")
+    model.save_pretrained(tmp_path / "model", variant="fp16")
+    assert len(list((tmp_path / "model").glob("*.safetensors"))) == 2
+    made = quant.calibrate(tmp_path / "model", "fp8-dynamic", tmp_path / "out", progress=False)
     assert quant.inspect(made.folder).components[0].nbytes > 0
 
 
