@@ -222,6 +222,8 @@ def _packed(weights: TensorFormat, inputs: TensorFormat | None, where: str) -> S
         True,
     ):
         raise RecipeError(f"{where}.input_activations: 4-bit weights take 16-bit inputs or dynamic 8-bit 'token' ones")
+    if inputs is not None and inputs.type not in (_INT, _FLOAT):
+        raise RecipeError(f"{where}.input_activations.type: must be '{_INT}' or '{_FLOAT}', got {inputs.type!r}")
     bits = "16" if inputs is None else "8" if inputs.type == _INT else "FP8"
     by = "CHANNEL" if weights.group_size is None else f"G{weights.group_size}"
     kind = "" if weights.symmetric else "_ASYM"

@@ -15,6 +15,7 @@ from quant.eval.runs.config import ORIGINAL, EvaluationConfig
 from quant.eval.runs.fingerprints import States, fingerprint, read_model, states
 from quant.eval.runs.progress import Progress, silent
 from quant.json_files import read_object
+from quant.model_paths import no_folder
 from quant.text import first_line, shown
 
 
@@ -141,6 +142,9 @@ def pipeline_class(folder: Path) -> Any:
 def _model(name: str, source: str, original: Model | None, progress: Progress) -> Model:
     folder = Path(source)
     if not folder.is_dir():
+        what = no_folder(folder)
+        if what is not None:
+            raise QuantError(f"{source}: {what}")
         if folder.is_absolute():
             raise QuantError(f"{source}: no such model folder")
         folder = _download(source)

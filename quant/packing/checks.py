@@ -69,7 +69,11 @@ def _outside(tensor: torch.Tensor, fits: torch.Tensor, right: str) -> str | None
     if not bad.any():
         return None
     place = bad.nonzero()[0].tolist()
-    return f"holds {tensor[tuple(place)].item():.6g} at {place}; {right}"
+    return f"holds {_words(tensor[tuple(place)].item())} at {place}; {right}"
+
+
+def _words(value: float) -> str:
+    return f"{value:.6g}".replace("nan", "NaN").replace("inf", "Inf")
 
 
 def _has_nan(codes: torch.Tensor) -> bool:

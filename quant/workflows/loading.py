@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -116,11 +117,12 @@ def _diffusers_model(
         block_module(empty)
     where = str(path / "config.json")
     layers = stored_layers(config[CONFIG_KEY], linears(empty), where)
-    check_fit(path, expected_tensors(empty, layers), tensors, unused_of(empty))
+    expected = expected_tensors(empty, layers)
+    check_fit(path, expected, tensors, unused_of(empty))
     if check_files:
         check_config(path, {tensor.file for tensor in tensors.values()})
     if dtype is None and stored_dtype(config[CONFIG_KEY], where) is None:
-        dtype = _most_stored(tensors)
+        dtype = _most_stored(tensors[name] for name, (packed, _) in expected.items() if packed is None)
     with loading(path), _as_diffusers_names(path, tensors) as folder, in_our_words(f"{path}: diffusers cannot load it"):
         model = model_class(path).from_pretrained(folder, dtype=dtype, device_map={"": str(device)})
     assert isinstance(model, nn.Module)
@@ -128,11 +130,12 @@ def _diffusers_model(
     return model.eval()
 
 
-def _most_stored(tensors: Mapping[str, StoredTensor]) -> torch.dtype | None:
-    """The dtype that most weights of a file have that are not packed; None where all are."""
-    found = Counter(_TORCH_DTYPES[tensor.dtype] for tensor in tensors.values() if len(tensor.shape) != 1)
-    floating = [dtype for dtype, _ in found.most_common() if dtype.is_floating_point and dtype.itemsize > 1]
-    return floating[0] if floating else None
+def _most_stored(tensors: Iterable[StoredTensor]) -> torch.dtype | None:
+    """The dtype of most values of what is not packed; None where everything is."""
+    sizes = Counter[str]()
+    for tensor in tensors:
+        sizes[tensor.dtype] += math.prod(tensor.shape)
+    return _TORCH_DTYPES[sizes.most_common(1)[0][0]] if sizes else None
 
 
 @contextmanager

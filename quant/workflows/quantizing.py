@@ -15,6 +15,7 @@ from quant.calibration.modes import evaluating
 from quant.calibration.pipeline_runs import run_prompts
 from quant.calibration.prompts import read_prompts
 from quant.errors import CalibrationError, ModelError, RecipeError
+from quant.model_paths import no_folder
 from quant.models.checking import check_model
 from quant.models.generation import GenerationSettings
 from quant.models.table import DENOISERS, family_of
@@ -63,6 +64,9 @@ def quantize(
     Raises:
         QuantError: a recipe that does not fit, missing or unusable data, weights that are not finite.
     """
+    if isinstance(model, str | Path):
+        what = no_folder(Path(model)) or "is a path; quantize takes a model in memory, quant.calibrate takes folders"
+        raise ModelError(f"{model}: {what}")
     modules = {MODEL: model} if isinstance(model, nn.Module) else _denoisers(model)
     chosen = find_recipe(recipe, family_of(next(iter(modules.values()))).name)
     if chosen.components is not None and not isinstance(model, nn.Module):

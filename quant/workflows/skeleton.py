@@ -49,8 +49,8 @@ def model_class(component: Path) -> Any:
             cls = getattr(diffusers, name, None)
     if not (isinstance(cls, type) and issubclass(cls, diffusers.ModelMixin)) or cls is diffusers.ModelMixin:
         raise ModelError(
-            f"{path}: _class_name is {shown(name)}, which is no model of diffusers; give the module to fill with "
-            "into=module, where this is a checkpoint"
+            f"{path}: {shown(name)} is no diffusers class; give the model to fill with into=module (quant.load), or "
+            "quantize it in memory (quant.quantize)"
         )
     return cls
 

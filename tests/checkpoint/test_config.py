@@ -235,3 +235,58 @@ def test_every_scheme_that_a_recipe_may_have_is_read_back_from_its_config(
 def test_a_version_of_another_type_is_refused(version: object) -> None:
     with pytest.raises(CheckpointError, match="format_version is"):
         check_method({"quant_method": "quant", "format_version": version}, "config.json")
+
+
+W4A8_AS_INT8 = {
+    "format": "int-quantized",
+    "targets": ["Linear"],
+    "weights": {"num_bits": 4, "type": "int", "strategy": "group", "group_size": 128, "actorder": None},
+    "input_activations": {"num_bits": 8, "type": "int", "strategy": "token", "dynamic": True},
+}
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        (
+            {"config_groups": {"W4A8": W4A8_AS_INT8}},
+            "config_groups.W4A8: stores W4A8 as 'int-quantized', which is not read here; it would have to be "
+            "'pack-quantized'",
+        ),
+        (
+            {"config_groups": {"W4A8": {**W4A8_AS_INT8, "format": None}}, "format": "int-quantized"},
+            "config_groups.W4A8: stores W4A8 as 'int-quantized', which is not read here; it would have to be "
+            "'pack-quantized'",
+        ),
+        ({"transform_config": {"config_groups": {}}}, "transform_config: weights that were rotated are not read here"),
+        ({"dtype": "float999"}, "dtype must be one of bfloat16, float16, float32, float64, got 'float999'"),
+        ({"dtype": "int8"}, "dtype must be one of bfloat16, float16, float32, float64, got 'int8'"),
+        ({"dtype": ["float32"]}, "dtype must be one of bfloat16, float16, float32, float64, got ['float32']"),
+        ({"low_rank": []}, "low_rank: must be a mapping of layers to ranks, got []"),
+        ({"sparsity_config": []}, "sparsity_config: must be a mapping, got []"),
+        ({"config_groups": {}, "sparsity_config": {}}, "config_groups is missing or empty"),
+        ({"format_version": True}, "format_version is True; this release reads 1"),
+    ],
+)
+def test_what_others_write_and_is_not_read(changes: dict[str, Any], says: str) -> None:
+    with pytest.raises(CheckpointError) as error:
+        read({**tiny_config(ALL_FP8), **changes})
+    assert str(error.value) == f"file: {says}"
+
+
+def test_keys_that_llm_compressor_writes() -> None:
+    config = tiny_config(ALL_FP8)
+    for key in ("format_version", "dtype", "recipe"):
+        del config[key]
+    more: dict[str, Any] = {
+        "version": "0.20.0",
+        "kv_cache_scheme": None,
+        "transform_config": {},
+        "sparsity_config": {},
+        "ignore": None,
+    }
+    (group,) = config["config_groups"].values()
+    for layout in ("float-quantized", "naive-quantized", None):
+        group["format"] = layout
+        assert read({**config, **more, "ignore": ["proj_out"]}) == read(tiny_config(ALL_FP8))
+    assert len(read({**config, **more})) == len(NAMES)

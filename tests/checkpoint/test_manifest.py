@@ -157,3 +157,31 @@ def test_another_version_is_refused(folder: Path, version: object) -> None:
     with pytest.raises(CheckpointError) as error:
         read_manifest(folder)
     assert str(error.value) == f"{folder / FILE_NAME}: format_version is {version!r}; this release reads 1"
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"layers": []}, "layers must be lists of records by component, got []"),
+        ({"layers": None}, "layers must be lists of records by component, got None"),
+        ({"layers": {"transformer": {}}}, "layers.transformer must be a list of records, got {}"),
+        ({"layers": {"": [5]}}, "layers.[0] must be a record with a name, got 5"),
+        ({"layers": {"": [{}]}}, "layers.[0] must be a record with a name, got {}"),
+        ({"layers": {"": [{"name": 3}]}}, "layers.[0] must be a record with a name, got {'name': 3}"),
+        ({"layers": {"": [{"name": "a", "reason": None}]}}, "layers.[0].reason must be text, got None"),
+        ({"layers": {"": [{"name": "a", "alpha": "x"}]}}, "layers.[0].alpha must be a number, got 'x'"),
+        ({"layers": {"": [{"name": "a", "weight_error": True}]}}, "layers.[0].weight_error must be a number, got True"),
+        ({"recipe": "w8a8"}, "recipe must be a mapping, got 'w8a8'"),
+        ({"recipe": {"name": 5}}, "recipe has a name and a sha256 of text, got {'name': 5}"),
+        ({"versions": []}, "versions must be a mapping, got []"),
+        ({"calibration": [1]}, "calibration must be a mapping, got [1]"),
+        ({"calibration": {"seed": 1}}, "calibration has settings, prompts and a seed"),
+    ],
+)
+def test_what_is_read_of_a_manifest_is_of_its_kind(folder: Path, changes: dict[str, Any], says: str) -> None:
+    rewrite(folder, layers={"": [{"name": "a", "weight_error": 0.1, "alpha": None, "reason": ""}]}, calibration=None)
+    assert read_manifest(folder) is not None
+    rewrite(folder, **changes)
+    with pytest.raises(CheckpointError) as error:
+        read_manifest(folder)
+    assert str(error.value) == f"{folder / FILE_NAME}: damaged: {says}"

@@ -13,7 +13,15 @@ from safetensors.torch import save_file
 
 from quant.checkpoint.config import CONFIG_KEY
 from quant.checkpoint.manifest import FILE_NAME, write_manifest
-from quant.checkpoint.reader import component_folders, read_config, read_tensors, stored_tensors, verify
+from quant.checkpoint.reader import (
+    component_folders,
+    find_manifest,
+    read_config,
+    read_tensors,
+    stored_tensors,
+    verify,
+    weight_files,
+)
 from quant.errors import CheckpointError
 from tests.checkpoint.tiny import LAYERS, write_tiny
 
@@ -135,6 +143,103 @@ def test_without_an_index_there_is_one_file(tmp_path: Path, count: int) -> None:
     for i in range(count):
         save_file({"x": torch.zeros(1)}, tmp_path / f"{i}.safetensors")
     assert error_of(tmp_path) == f"{tmp_path}: {count} .safetensors files and no index; expected one"
+
+
+NAMED, INDEX_OF_VARIANT = "diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.safetensors.index.int8.json"
+
+
+def test_the_file_that_a_loader_takes(tmp_path: Path) -> None:
+    """In this order: diffusers' own index, its own file, the only other index, the only other file."""
+
+    def put(name: str) -> None:
+        save_file({f"in {name}": torch.zeros(1)}, tmp_path / name)
+
+    def index(name: str, file: str) -> None:
+        (tmp_path / name).write_text(json.dumps({"weight_map": {f"in {file}": file}}))
+
+    put("model.safetensors")
+    assert list(stored_tensors(tmp_path)) == ["in model.safetensors"]
+    put("diffusion_pytorch_model.int8.safetensors")
+    with pytest.raises(CheckpointError, match=r"2 \.safetensors files and no index; expected one"):
+        stored_tensors(tmp_path)
+    index(INDEX_OF_VARIANT, "diffusion_pytorch_model.int8.safetensors")
+    assert list(stored_tensors(tmp_path)) == ["in diffusion_pytorch_model.int8.safetensors"]
+    put(NAMED)
+    assert list(stored_tensors(tmp_path)) == [f"in {NAMED}"]
+    put("a.safetensors")
+    index(INDEX, "a.safetensors")
+    assert list(stored_tensors(tmp_path)) == ["in a.safetensors"]
+    assert {path.name for path in weight_files(tmp_path)} == {path.name for path in tmp_path.iterdir()}
+
+
+@pytest.mark.parametrize("name", [NAMED, "diffusion_pytorch_model-00009-of-00009.safetensors", INDEX_OF_VARIANT])
+def test_weights_that_the_manifest_does_not_know_are_refused(component: Path, name: str) -> None:
+    (component / name).write_bytes(b"of an older checkpoint")
+    for folder in (component, component.parent / "transformer" / ".." / "transformer"):
+        for look in (verify, find_manifest):
+            with pytest.raises(CheckpointError, match=r"is not in .*, so it is of another checkpoint; remove it"):
+                look(folder)
+
+
+@pytest.mark.parametrize(
+    ("kept", "says"),
+    [
+        (("transformer/config.json",), "transformer/.*: is not in "),
+        ((), "transformer/.*: is not in "),
+        (("transformer/diffusion",), "lists no .*transformer/config.json, so nothing vouches for it"),
+    ],
+)
+def test_a_manifest_that_lists_less_is_no_check(component: Path, kept: tuple[str, ...], says: str) -> None:
+    path = component.parent / FILE_NAME
+    body = json.loads(path.read_text())
+    body["files"] = {name: entry for name, entry in body["files"].items() if name.startswith(kept)}
+    path.write_text(json.dumps({**body, "layers": {"transformer": []}}))
+    for look in (verify, find_manifest):
+        with pytest.raises(CheckpointError, match=says):
+            look(component)
+    for file in component.glob("*safetensors*"):
+        file.unlink()
+    if "config" in str(kept):
+        with pytest.raises(CheckpointError, match=r"lists no weights of .*transformer, so nothing vouches for them"):
+            verify(component)
+
+
+def test_a_link_to_a_component_is_checked_where_it_is_named(component: Path, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    component.rename(elsewhere)
+    component.symlink_to(elsewhere)
+    found = verify(component)
+    assert found is not None and found.root == component.parent
+
+
+@pytest.mark.parametrize("value", [[], "x", 5, True])
+def test_a_quantization_config_of_another_kind_is_one_line(component: Path, value: object) -> None:
+    path = component / "config.json"
+    path.write_text(json.dumps({CONFIG_KEY: value}))
+    for look in (component_folders, read_config):
+        with pytest.raises(CheckpointError) as error:
+            look(component)
+        assert str(error.value) == f"{path}: quantization_config: must be a mapping, got {value!r}"
+    with pytest.raises(CheckpointError, match="must be a mapping"):
+        component_folders(component.parent)
+
+
+def test_it_is_said_what_a_folder_is_instead(tmp_path: Path) -> None:
+    def error() -> str:
+        with pytest.raises(CheckpointError) as found:
+            component_folders(tmp_path)
+        return str(found.value)
+
+    config = tmp_path / "config.json"
+    config.write_text(json.dumps({"architectures": ["T5EncoderModel"], CONFIG_KEY: None}))
+    assert error().startswith(f"{tmp_path}: is a transformers model, 'T5EncoderModel'; ")
+    config.unlink()
+    (tmp_path / "transformer").mkdir()
+    (tmp_path / "transformer" / "config.json").write_text(json.dumps({CONFIG_KEY: {"quant_method": "sdnq"}}))
+    assert error() == (
+        f"{tmp_path}: 'transformer' is quantized by 'sdnq', which quant does not read; load the folder with diffusers' "
+        "from_pretrained and that library installed"
+    )
 
 
 def test_components_of_a_pipeline_and_of_a_lone_component(component: Path) -> None:

@@ -67,11 +67,10 @@ def test_the_file_holds_what_the_library_itself_would_write(tmp_path: Path) -> N
     assert ours.keys() == theirs.keys()
     assert all(same(ours[name], theirs[name]) for name in theirs)
     digest = len(',"quant_header_sha256":""') + 64
-    assert (tmp_path / ONE_FILE).stat().st_size - (tmp_path / "theirs.safetensors").stat().st_size - digest in range(
-        -8, 9
-    )
+    more = (tmp_path / ONE_FILE).stat().st_size - (tmp_path / "theirs.safetensors").stat().st_size
+    assert more - digest in range(-8, 9)
     with safe_open(tmp_path / ONE_FILE, framework="pt") as file:
-        assert file.metadata() == {"format": "pt"}
+        assert file.metadata().items() >= {"format": "pt"}.items()
 
 
 def test_every_tensor_starts_at_a_multiple_of_its_element(tmp_path: Path) -> None:

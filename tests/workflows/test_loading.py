@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ import quant
 import quant.diffusers
 from quant.modules.linear import QuantLinear
 from quant.modules.replace import quantized_layers
+from quant.recipe import Recipe
 from tests.tiny_pipeline import FFN, LINEARS, TEXT, WIDTH
 from tests.workflows.conftest import RECIPES
 
@@ -232,3 +233,191 @@ def test_into_another_model_is_refused_and_leaves_it_alone(
     with pytest.raises(quant.QuantError, match=r"tensor 'patch_embedding\.weight' is .*, the model needs"):
         quant.load(checkpoints["fp8-dynamic"], into=other_model)
     assert not any(isinstance(module, QuantLinear) for module in other_model.modules())
+
+
+LAYER = "blocks.0.ffn.net.2"
+Edit = Callable[[dict[str, torch.Tensor]], object]
+
+
+def edited(folder: Path, edit: Edit) -> None:
+    tensors = load_file(folder / WEIGHTS)
+    edit(tensors)
+    save_file(tensors, folder / WEIGHTS)
+
+
+def configured(folder: Path, edit: Callable[[dict[str, Any]], object]) -> None:
+    body = json.loads((folder / "config.json").read_text())
+    edit(body)
+    (folder / "config.json").write_text(json.dumps(body))
+
+
+def both_refuse(folder: Path, says: str) -> None:
+    """`quant.load`, with and without its hashes, and diffusers' own way."""
+    ways = (
+        lambda: quant.load(folder),
+        lambda: quant.load(folder, check_files=False),
+        lambda: WanTransformer3DModel.from_pretrained(folder),
+    )
+    for way in ways:
+        with pytest.raises(quant.QuantError, match=says):
+            way()
+
+
+@pytest.fixture
+def lone(copied: Path) -> Path:
+    """The transformer of a smoothed checkpoint that no manifest speaks of."""
+    return copied.joinpath("transformer").rename(copied.parent / "lone")
+
+
+def put_all(new: dict[str, torch.Tensor]) -> Edit:
+    return lambda tensors: tensors.update(new)
+
+
+def put(leaf: str, value: float) -> Edit:
+    return lambda tensors: tensors[f"{LAYER}.{leaf}"].view(-1)[-1:].fill_(value)
+
+
+@pytest.mark.parametrize(
+    ("edit", "says"),
+    [
+        (put("weight_scale", float("nan")), rf"lone: tensor '{LAYER}.weight_scale' holds NaN at \[63, 0\]; a scale is"),
+        (put("weight_scale", 0), rf"tensor '{LAYER}.weight_scale' holds 0 at"),
+        (put("pre_quant_scale", -1), rf"tensor '{LAYER}.pre_quant_scale' holds -1 at \[127\]; a smoothing factor is"),
+        (put("bias", float("inf")), rf"tensor '{LAYER}.bias' holds Inf at \[63\]; weights are finite"),
+        (lambda tensors: tensors["proj_out.weight"].fill_(float("nan")), r"'proj_out\.weight' holds NaN at \[0, 0\]"),
+        (lambda tensors: tensors.update(new=torch.zeros(1)), "holds a tensor 'new' that the model has not"),
+        (lambda tensors: tensors.pop(f"{LAYER}.bias"), f"has no tensor '{LAYER}.bias'"),
+        (
+            lambda tensors: tensors.update({"proj_out.bias": torch.zeros(16, dtype=torch.int8)}),
+            "is I8, the model needs a",
+        ),
+    ],
+)
+def test_what_quant_load_refuses_from_pretrained_refuses(lone: Path, edit: Edit, says: str) -> None:
+    edited(lone, edit)
+    both_refuse(lone, says)
+
+
+def test_tensors_that_the_config_does_not_speak_of_are_refused(lone: Path) -> None:
+    edited(lone, lambda tensors: None)  # by another writer, which keeps no hash of the config
+    configured(lone, lambda body: body["quantization_config"].pop("smoothed"))
+    both_refuse(lone, r"holds a tensor 'blocks\.0\..*\.pre_quant_scale' that the model has not")
+
+
+def test_a_config_that_was_changed_is_named(lone: Path) -> None:
+    configured(lone, lambda body: body.update(num_attention_heads=4, attention_head_dim=16))  # of the same shapes
+    for way in (quant.load, quant.inspect, WanTransformer3DModel.from_pretrained):
+        with pytest.raises(
+            quant.QuantError, match=r"config\.json: was changed after diffusion_pytorch_model\.safetensors"
+        ):
+            way(lone)
+    assert quant.load(lone, check_files=False).config["num_attention_heads"] == 4  # type: ignore[index]
+
+
+def test_a_sparse_weight_that_is_not(model_folder: Path, tmp_path: Path) -> None:
+    group = {"targets": ["Linear"], "scheme": "W8A8", "sparsity": {"method": "magnitude"}}
+    quant.calibrate(
+        model_folder / "transformer",
+        Recipe.from_dict({"version": 1, "groups": [group]}),
+        tmp_path / "o",
+        progress=False,
+    )
+    (tmp_path / "o" / "quant_manifest.json").unlink()
+    edited(tmp_path / "o", lambda tensors: tensors[f"{LAYER}.weight"][3].fill_(1))
+    both_refuse(tmp_path / "o", rf"o: tensor '{LAYER}.weight' is not 2:4: row 3 has more than two nonzero values")
+
+
+def test_a_packed_shape_that_is_another(model_folder: Path, tmp_path: Path) -> None:
+    scheme = {"weights": {"num_bits": 4, "type": "int", "strategy": "group", "group_size": 32}}
+    recipe = Recipe.from_dict({"version": 1, "groups": [{"targets": ["Linear"], "scheme": scheme}]})
+    quant.calibrate(model_folder / "transformer", recipe, tmp_path / "o", progress=False)
+    (tmp_path / "o" / "quant_manifest.json").unlink()
+    for wrong in ([2**40, FFN], [WIDTH, FFN + 32], [-1, 0]):
+        shape = {f"{LAYER}.weight_shape": torch.tensor(wrong)}
+        edited(tmp_path / "o", put_all(shape))
+        says = rf"tensor '{LAYER}\.weight_shape' is \[{wrong[0]}, {wrong[1]}\], "
+        both_refuse(tmp_path / "o", says)
+        with pytest.raises(quant.QuantError, match=says):
+            quant.inspect(tmp_path / "o")
+
+
+def test_values_are_checked_before_a_module_is_filled(tmp_path: Path) -> None:
+    quant.save(quant.quantize(torch.nn.Sequential(torch.nn.Linear(128, 64)), "fp8-dynamic"), tmp_path / "o")
+    (tmp_path / "o" / "quant_manifest.json").unlink()
+    edited(tmp_path / "o", lambda tensors: tensors["0.weight"].view(torch.uint8)[63, 127:].fill_(0x7F))
+    module = torch.nn.Sequential(torch.nn.Linear(128, 64))
+    with pytest.raises(quant.QuantError, match=r"o: tensor '0\.weight' holds NaN: 0x7f and 0xff are no codes"):
+        quant.load(tmp_path / "o", into=module)
+    assert isinstance(module[0], torch.nn.Linear)
+
+
+@pytest.mark.parametrize("recipe", ["fp8-dynamic", "fp8-static"])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_scales_in_16_bits_become_float32(
+    checkpoints: dict[str, Path], tmp_path: Path, recipe: str, dtype: torch.dtype
+) -> None:
+    """As llm-compressor writes them, with its keys."""
+    folder = shutil.copytree(checkpoints[recipe] / "transformer", tmp_path / "o")
+    scales = {name: t.to(dtype) for name, t in load_file(folder / WEIGHTS).items() if name.endswith("_scale")}
+    edited(folder, put_all(scales))
+
+    def foreign(body: dict[str, Any]) -> None:
+        for key in ("format_version", "dtype", "recipe"):
+            del body["quantization_config"][key]
+        body["quantization_config"].update(sparsity_config={}, transform_config={}, kv_cache_scheme=None)
+
+    configured(folder, foreign)
+    for model in (quant.load(folder), WanTransformer3DModel.from_pretrained(folder)):
+        state = model.state_dict()
+        assert all(state[name].dtype == torch.float32 for name in scales)
+        assert all(torch.equal(state[name], scale.float()) for name, scale in scales.items())
+        assert state["proj_out.weight"].dtype == torch.bfloat16
+    quant.save(quant.load(folder), tmp_path / "again")
+    again = load_file(tmp_path / "again" / WEIGHTS)
+    assert all(again[name].dtype == torch.float32 for name in scales)
+    assert {layer.scheme for layer in quant.inspect(folder).components[0].layers} >= {
+        recipe.upper().replace("-", "_")
+    } or (recipe == "fp8-static")
+
+
+@pytest.mark.parametrize("sharded", [False, True])
+@pytest.mark.parametrize("variant", ["int8", None])
+def test_the_file_that_was_checked_is_loaded_whatever_its_name(
+    checkpoints: dict[str, Path], tmp_path: Path, variant: str | None, sharded: bool
+) -> None:
+    model = WanTransformer3DModel.from_pretrained(checkpoints["fp8-dynamic"] / "transformer")
+    model.save_pretrained(tmp_path / "o", variant=variant, max_shard_size="60KB" if sharded else "1GB")
+    if variant is None:  # as transformers names them
+        for path in (tmp_path / "o").glob("diffusion_pytorch_model*safetensors*"):
+            if path.suffix == ".json":
+                path.write_text(path.read_text().replace("diffusion_pytorch_model", "model"))
+            path.rename(path.with_name(path.name.replace("diffusion_pytorch_model", "model")))
+    loaded = quant.load(tmp_path / "o")
+    state = model.state_dict()
+    assert all(torch.equal(tensor, state[name]) for name, tensor in loaded.state_dict().items())
+    assert loaded.config["_name_or_path"] == str(tmp_path / "o")  # type: ignore[index]
+    assert len(list((tmp_path / "o").glob("*.safetensors"))) > (1 if sharded else 0)
+    assert quant.inspect(tmp_path / "o").has_manifest is False
+
+
+def test_weights_beside_those_that_were_checked_are_refused(copied: Path) -> None:
+    stale = copied / "transformer" / "diffusion_pytorch_model.safetensors.index.json"
+    stale.write_text("{}")
+    for way in (
+        lambda: quant.load(copied),
+        lambda: quant.load(copied, check_files=False),
+        lambda: quant.inspect(copied),
+    ):
+        with pytest.raises(
+            quant.QuantError, match=r"index\.json: is not in .*, so it is of another checkpoint; remove it"
+        ):
+            way()
+
+
+def test_other_libraries_errors_are_one_line(lone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*args: Any, **kwargs: Any) -> None:
+        raise KeyError("first\nsecond")
+
+    monkeypatch.setattr(WanTransformer3DModel, "from_pretrained", fails)
+    with pytest.raises(quant.QuantError, match=r"lone: diffusers cannot load it: 'first\\nsecond'$"):
+        quant.load(lone)
