@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,6 +15,8 @@ from quant.eval.runs.files import write_json
 from quant.eval.runs.progress import Progress, silent
 from quant.eval.runs.running import run_evaluation
 from quant.eval.runs.schema import read_results
+from quant.json_files import read_object
+from quant.locks import locked
 
 RECIPES = ("fp8-dynamic", "w8a8", "w4a16-gptq", "w4a8", "sparse24-fp8")
 #: Prompts that recipes are calibrated on: a quarter of what they ask for, so that a demo takes minutes.
@@ -66,7 +67,25 @@ def run_demo(
         "settings": settings.given(),
         "seed": seed,
     }
+    _refuse_inputs(out, (model, calibration))
     _claim(out, request, force=force)
+    with locked(out / ".lock", str(out)):
+        return _made(model, out, request, calibration, prompts, recipes, settings, seed, command, progress)
+
+
+def _made(
+    model: Path,
+    out: Path,
+    request: Mapping[str, Any],
+    calibration: Path,
+    prompts: Sequence[str],
+    recipes: Sequence[str],
+    settings: quant.GenerationSettings,
+    seed: int,
+    command: str,
+    progress: Progress,
+) -> dict[str, Any]:
+    write_json(out / _REQUEST, dict(request))
     for recipe in recipes:
         folder = out / "checkpoints" / recipe
         if not folder.is_dir():
@@ -94,18 +113,30 @@ def _claim(out: Path, request: Mapping[str, Any], *, force: bool) -> None:
     """Makes `out`, or finds it begun by the same request. Raises QuantError where something else is in it."""
     if out.exists() and not out.is_dir():
         raise QuantError(f"{out}: is a file; give --out a folder")
-    if out.is_dir() and any(out.iterdir()) and _request(out) != request:
+    if out.is_dir() and any(path.name != ".lock" for path in out.iterdir()) and _request(out) != request:
         if not force:
             raise QuantError(f"{out}: already exists and is not of this demo; choose another --out, or --force")
         if _request(out) is None:
             raise QuantError(f"{out}: holds what no demo made, and is not replaced; choose another --out")
-        shutil.rmtree(out)
-    out.mkdir(parents=True, exist_ok=True)
-    write_json(out / _REQUEST, dict(request))
+        with locked(out / ".lock", str(out)):  # not of a demo that is being made
+            shutil.rmtree(out)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise QuantError(f"{out}: cannot be made: {error.strerror}") from None
+
+
+def _refuse_inputs(out: Path, inputs: Sequence[Path]) -> None:
+    """Raises QuantError where the demo would lie in what it reads, or --force would delete that."""
+    place = out.resolve()
+    for path in inputs:
+        one = path.resolve()
+        if place.is_relative_to(one) or one.is_relative_to(place):
+            raise QuantError(f"{out}: is, holds or lies in {path}, which the demo reads: choose another --out")
 
 
 def _request(out: Path) -> Any:
     try:
-        return json.loads((out / _REQUEST).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return read_object(out / _REQUEST, QuantError)
+    except QuantError:
         return None
