@@ -67,8 +67,8 @@ def loading_code(checkpoint: Path, base: str) -> str:
     return head + "\n".join(lines) + "\n"
 
 
-def base_license(base: str) -> str | None:
-    """The license that the original's own card names; None where no card is there, or it names none.
+def base_license(base: str) -> str | list[str] | None:
+    """The license, or licenses, that the original's own card names; None where no card is there, or it names none.
 
     Raises:
         QuantError: there is a card, and its head cannot be read: a model is not passed on without its license.
@@ -81,9 +81,11 @@ def base_license(base: str) -> str | None:
         return None
     body = load_yaml(text[4:].split("\n---", 1)[0], str(path), QuantError)
     found = body.get("license") if isinstance(body, dict) else None
-    if found is not None and not isinstance(found, str):
-        raise QuantError(f"{path}: 'license' must be a text, got {shown(found)}")
-    return found
+    if found is None or isinstance(found, str):
+        return found
+    if isinstance(found, list) and all(isinstance(each, str) for each in found):
+        return list(found)
+    raise QuantError(f"{path}: 'license' must be a text or a list of texts, got {shown(found)}")
 
 
 def write_card(checkpoint: Path, text: str, *, mark: str, force: bool = False) -> Path:

@@ -89,10 +89,10 @@ def failing(model: Model, what: str) -> Iterator[None]:
     except FailedModelError:
         raise
     except QuantError as error:
-        raise FailedModelError(f"{model.name}: {error}") from None
+        raise FailedModelError(model.name, str(error)) from None
     except Exception as error:  # of many kinds, by pipeline
         kind, said = type(error).__name__, first_line(error)
-        raise FailedModelError(f"{model.name}: {what}: {kind}" + (f": {said}" if said != kind else "")) from None
+        raise FailedModelError(model.name, f"{what}: {kind}" + (f": {said}" if said != kind else "")) from None
 
 
 def write_viewable(run: RunFolder, model: Model, samples: Sequence[Sample], *, fps: float) -> None:

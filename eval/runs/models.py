@@ -23,7 +23,14 @@ class FailedModelError(QuantError):
     """A model that cannot be loaded, raises when it is called, or makes videos that cannot be scored.
 
     A candidate's is reported with its name, and the run goes on with the others; the original's ends the run.
+
+    Attributes:
+        why: the message without the model's name.
     """
+
+    def __init__(self, name: str, why: str) -> None:
+        super().__init__(f"{name}: {why}")
+        self.why = str(QuantError(why))
 
 
 @dataclass(frozen=True)
@@ -44,7 +51,7 @@ class Model:
     def check_unchanged(self) -> None:
         """Raises FailedModelError where its files are not those of its fingerprint; reads none that nobody wrote."""
         if states(self.folder) != self.states and fingerprint(self.folder) != self.fingerprint:
-            raise FailedModelError(f"{self.name}: {self.folder} changed while the run went on; give the command again")
+            raise FailedModelError(self.name, f"{self.folder} changed while the run went on; give the command again")
 
 
 #: Folders of what diffusers' video pipelines call in every denoising step; Wan2.2 has two.

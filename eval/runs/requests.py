@@ -76,12 +76,14 @@ def read_request(folder: Path) -> Request:
         body = read_object(file, QuantError)
     except QuantError as error:
         raise QuantError(f"{none}: {error}") from None
-    parts = [body.get(name) for name in ("config", "conditions", "provenance")]
-    pairs, fingerprints = body.get("samples"), body.get("fingerprints", {})
-    good = all(isinstance(part, dict) for part in (*parts, fingerprints)) and isinstance(pairs, list)
-    if not good or not all(_is_sample(pair) for pair in pairs):
+    parts: list[Any] = [body.get(name) for name in ("config", "conditions", "provenance")]
+    parts.append(body.get("fingerprints", {}))
+    pairs: Any = body.get("samples")
+    if not all(isinstance(part, dict) for part in parts) or not isinstance(pairs, list):
         raise QuantError(f"{none}: it lacks the models, samples or conditions")
-    config, conditions, provenance = parts
+    if not all(_is_sample(pair) for pair in pairs):
+        raise QuantError(f"{none}: its samples are not pairs of a prompt and a seed")
+    config, conditions, provenance, fingerprints = parts
     _check_conditions(conditions, none)
     samples = tuple(Sample(prompt, seed) for prompt, seed in pairs)
     text = body.get("source") if isinstance(body.get("source"), str) else None

@@ -192,7 +192,7 @@ def _each(
                 models[0].check_unchanged()  # candidates of components are made of it, too
                 if model.name == ORIGINAL:
                     raise
-                found[model.name] = str(error).removeprefix(f"{model.name}: ")
+                found[model.name] = error.why
                 _release()
 
     these.together(every)

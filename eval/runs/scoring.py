@@ -77,9 +77,9 @@ def find_scores(
 
 def _score(run: RunFolder, model: Model, sample: Sample, networks: Networks, made: Record, reference: Record) -> Record:
     if made["latents_sha256"] != reference["latents_sha256"]:
-        raise FailedModelError(f"{model.name}: {shown(sample.prompt)} did not start from the original's noise")
+        raise FailedModelError(model.name, f"{shown(sample.prompt)} did not start from the original's noise")
     if made["shape"] != reference["shape"]:
-        raise FailedModelError(f"{model.name}: {shown(sample.prompt)} is of another size than the original's video")
+        raise FailedModelError(model.name, f"{shown(sample.prompt)} is of another size than the original's video")
     video = _frames(run, made)
     features = {
         name: write_array(

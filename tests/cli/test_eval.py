@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -90,3 +92,18 @@ def test_mistakes(models: Path, monkeypatch: pytest.MonkeyPatch, arguments: list
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     ran = CliRunner().invoke(main, ["eval", "run", *arguments, "--quiet"])
     assert (ran.exit_code, message in ran.stderr) == (2, True), ran.output
+
+
+def test_a_candidate_that_fails_is_the_last_line_and_the_status(
+    models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("quant.eval.report.notebook.render", lambda folder: folder / "report.html")
+    bad = shutil.copytree(models / "fp8", tmp_path / "b\x1b[2Jad")
+    (bad / "transformer" / "config.json").write_text("x")
+    common = ["--prompts", str(models / "prompts.txt"), "--samples", "1", "--device", "cpu", "--no-speed", "--quiet"]
+    given = ["eval", "run", str(models / "model"), str(models / "fp8"), str(bad), *common]
+    ran = CliRunner().invoke(main, [*given, "--out", str(tmp_path / "evals")])
+    assert ran.exit_code == 1 and "Traceback" not in ran.output
+    assert ran.stderr.splitlines()[-1].startswith(r"failed: b\x1b[2Jad: cannot be loaded: ")
+    assert re.search(r"^b\\x1b\[2Jad .* failed +failed", ran.stdout, re.M) and "\x1b" not in ran.output
+    assert re.search(r"^fp8 +FP8_DYNAMIC", ran.stdout, re.M)

@@ -30,7 +30,7 @@ def test_a_run_becomes_a_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 def test_a_folder_without_results_is_the_users_mistake(tmp_path: Path) -> None:
     ran = CliRunner().invoke(report, [str(tmp_path)])
     assert isinstance(ran.exception, QuantError)
-    assert "no such results; a run folder is what `quant eval run` makes" in str(ran.exception)
+    assert "no such results: a run folder is what `quant eval run` makes" in str(ran.exception)
 
 
 @pytest.mark.parametrize(

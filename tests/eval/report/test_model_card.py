@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import ast
 import json
 import re
 from pathlib import Path
@@ -157,3 +158,36 @@ def test_a_checkpoint_still_verifies_with_its_new_card(base: Path, tmp_path: Pat
     quant.load(out)  # checks sizes and hashes
     files = json.loads((out / "quant_manifest.json").read_text())["files"]
     assert files["README.md"]["sha256"] == fingerprint(f"{MARK} new")
+
+
+def test_names_that_are_no_names_do_not_become_code(tmp_path: Path) -> None:
+    part = tmp_path / 'a"b\n' / "transformer"
+    part.mkdir(parents=True)
+    (part / "config.json").write_text(json.dumps({"_class_name": "X\nimport os; os.system('x')\n#"}))
+    for other in ("no name", "class", "x;y"):
+        (part.parent / other).mkdir()
+        (part.parent / other / "config.json").write_text(json.dumps({"_class_name": "WanTransformer3DModel"}))
+    text = loading_code(part.parent, "org/model\n```")
+    names = {node.id for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Name)}
+    assert names == {"AutoModel", "DiffusionPipeline", "pipe", "torch", "transformer"}
+    assert len(text.splitlines()) == 6 and "```\n" not in text
+
+
+def test_a_candidate_that_failed_has_a_card_that_says_so(recorded: Recorded, checkpoint: Path) -> None:
+    model = recorded.body["models"][1]
+    model |= {"failed": "out of [memory](x)", "summary": {}, "sets": {}, "verdicts": [], "scores": {}}
+    card = model_card(recorded, checkpoint)
+    assert "It failed in this run, and nothing was measured: out of \\[memory\\](x)." in card
+
+
+@pytest.mark.parametrize(
+    ("head", "message"),
+    [("license: !!int x", "not valid YAML"), ("license: {a: b}", "must be a text"), ("license: [[", "not valid YAML")],
+)
+def test_a_head_of_the_bases_card_that_cannot_be_read_is_named(tmp_path: Path, head: str, message: str) -> None:
+    (tmp_path / "README.md").write_text(f"---\n{head}\n---\n")
+    with pytest.raises(QuantError, match=rf"README\.md: .*{message}"):
+        base_license(str(tmp_path))
+    (tmp_path / "README.md").write_bytes(b"---\n\xff\xfe\n---\n")
+    with pytest.raises(QuantError, match=r"README\.md: is not UTF-8 text"):
+        base_license(str(tmp_path))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -13,7 +15,7 @@ from quant.errors import QuantError
 from quant.eval.report import notebook as notebooks
 from quant.eval.report.notebook import render
 from tests.eval.report.pages import browsed
-from tests.eval.report.small_run import NOISE, PROMPTS, write_run
+from tests.eval.report.small_run import NOISE, PROMPTS, recorded, write_run
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -65,7 +67,9 @@ addEventListener("load", async () => {
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_run(tmp_path_factory.mktemp("report") / "run")
+    evil = "</title><script>alert(1)</script>\x1b[31m"
+    conditions = {**recorded().body["conditions"], "model": evil}
+    return write_run(tmp_path_factory.mktemp("report") / "run", conditions=conditions)
 
 
 @pytest.fixture(scope="module")
@@ -113,6 +117,18 @@ def test_nothing_is_asked_of_another_place(page: str) -> None:
         assert library not in page.lower()
     policy = next(a["content"] for tag, a in tags if a.get("http-equiv") == "Content-Security-Policy")
     assert policy.startswith("default-src 'none'; img-src data:; media-src data:;")
+
+
+def test_only_the_script_of_the_players_may_run_and_the_title_is_text(page: str) -> None:
+    policy = next(a["content"] for tag, a in Tags(page).tags if a.get("http-equiv") == "Content-Security-Policy")
+    (script,) = re.findall(r"<script>(.*?)</script>", page, re.S)
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert f"script-src 'sha256-{digest}';" in policy
+    assert "script-src 'unsafe-inline'" not in page
+    assert not [name for _, attributes in Tags(page).tags for name in attributes if name.startswith("on")]
+    assert (
+        "<title>&lt;/title&gt;&lt;script&gt;alert(1)&lt;/script&gt;\\x1b[31m: quality against latency</title>" in page
+    )
 
 
 def test_every_section_is_there_in_order(page: str) -> None:

@@ -192,3 +192,19 @@ def test_long_names_and_prompts_stay_within_the_page(tmp_path: Path) -> None:
     assert seen["page"] <= 0
     assert seen["parts"] == []
     assert seen["texts"] <= 0
+
+
+def test_a_candidate_that_failed_is_shown_as_failed_and_plots_leave_it_out() -> None:
+    why = "the video for <b>'snow'</b> holds values that are not finite"
+
+    def failing(models: list[dict[str, Any]]) -> None:
+        models[2] |= {"failed": why, "scores": {}, "per_frame_psnr": {}, "summary": {}, "sets": {}, "verdicts": []}
+        models[2] |= {"step_error": None, "sensitivity": None}
+
+    found = shown(changed(failing))
+    assert f"w4a8 edges W4A8 ✗ failed {why}" in found["headline"]
+    assert "shapes <tiny> and w8a8 made 4 videos each" in found["headline"]
+    assert f"Everything of w4a8 edges: {why}" in found["measured"]
+    assert "a figure: w4a8 edges." in found["psnr"]
+    table = summary(changed(failing).body)
+    assert table.rows[2][:4] == ("w4a8 edges", "W4A8", "failed", "failed")

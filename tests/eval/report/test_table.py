@@ -1,10 +1,13 @@
 from __future__ import annotations
 
 import math
+import re
+from html import unescape
 
 import pytest
+from nbconvert.filters import markdown2html as markdown
 
-from quant.eval.report.table import Table, as_markdown, as_text, decibels, megabytes
+from quant.eval.report.table import Table, as_markdown, as_text, code, decibels, megabytes, plain
 
 SHOWN = Table(("model", "scheme", "stored"), (("original", "bf16", "2.00 MB"), ("w8a8", "W8A8", "900.00 MB")))
 
@@ -47,3 +50,26 @@ def test_decibels(value: float, text: str) -> None:
 )
 def test_megabytes_are_decimal(count: int, text: str) -> None:
     assert megabytes(count) == text
+
+
+def test_a_wide_table_becomes_several_that_fit() -> None:
+    shown = Table(("model", "scheme", "PSNR", "SSIM"), (("a", "W8A8", "40.1", "0.99"), ("b\x1b[2J", "", "3", "0.1")))
+    assert as_text(shown, 21).splitlines() == [
+        "model     scheme",
+        "----------------",
+        "a         W8A8",
+        r"b\x1b[2J",
+        "",
+        "model     PSNR  SSIM",
+        "--------------------",
+        "a         40.1  0.99",
+        r"b\x1b[2J     3   0.1",
+    ]
+
+
+def test_text_of_others_is_no_markup() -> None:
+    evil = "[x](http://a.b) <img src=x> **b** `c` @user #1 www.a.b\nnew _x_ a_b |"
+    html = markdown(f"{plain(evil)}\n\n{code('a`b``<i>')}")
+    assert unescape(re.sub("<[^>]*>", "", html)).split("\n")[0] == evil.replace("\n", "\\n")
+    assert set(re.findall("<([a-z]+)", html)) == {"p", "code"}
+    assert "<code>a`b``&lt;i&gt;</code>" in html

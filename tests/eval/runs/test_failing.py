@@ -39,10 +39,10 @@ def bad(models: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str
 def test_others_are_scored_and_each_failure_is_one_line_with_its_cause(
     models: Path, bad: dict[str, str], tmp_path: Path
 ) -> None:
-    def load(model: Model, *given: Any) -> Any:
+    def load(model: Model, *given: Any, **named: Any) -> Any:
         if model.name == "large":
             raise MemoryError
-        pipeline = load_pipeline(model, *given)
+        pipeline = load_pipeline(model, *given, **named)
         if model.name == "raises":
             pipeline.vae.decode = None
         return pipeline
@@ -79,7 +79,7 @@ def test_where_the_original_fails_the_run_ends_in_one_line(models: Path, bad: di
         run_evaluation(tiny(models, model=bad["nan"], samples=1), tmp_path)
 
 
-def no_video(model: Model, *given: Any) -> Any:
+def no_video(model: Model, *given: Any, **named: Any) -> Any:
     raise AssertionError("a pipeline was loaded")
 
 

@@ -90,7 +90,7 @@ def test_other_weights_under_a_known_name_are_refused_and_nothing_is_changed(
 
 
 def test_a_command_that_fails_leaves_config_and_results(models: Path, out: Path) -> None:
-    def load(model: Model, *given: Any) -> Any:
+    def load(model: Model, *given: Any, **named: Any) -> Any:
         raise MemoryError("no room\nfor it")
 
     kept = {path: path.read_bytes() for path in folder_of(out).glob("*.json")}
@@ -134,8 +134,8 @@ def test_a_candidate_that_changes_while_its_videos_are_made_has_failed(models: P
 
     moving = other_weights(models / "fp8", tmp_path / "moving", touch)
 
-    def load(model: Model, *given: Any) -> Any:
-        pipeline = load_pipeline(model, *given)
+    def load(model: Model, *given: Any, **named: Any) -> Any:
+        pipeline = load_pipeline(model, *given, **named)
         tensors = load_file(moving / WEIGHTS)
         touch(tensors)
         save_file(tensors, moving / WEIGHTS, metadata={"format": "pt"})

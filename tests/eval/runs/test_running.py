@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -119,7 +120,8 @@ def test_two_processes_do_not_work_on_one_run(models: Path, tmp_path: Path) -> N
     folder = run_evaluation(tiny(models, samples=1), tmp_path)
     before = {path: path.read_bytes() for path in folder.glob("*.json")}
     with locked(folder / ".lock", "it"):
-        for go_on in (lambda: resume(folder), lambda: run_evaluation(tiny(models), tmp_path)):
+        commands: list[Callable[[], Path]] = [lambda: resume(folder), lambda: run_evaluation(tiny(models), tmp_path)]
+        for go_on in commands:
             with pytest.raises(QuantError, match=rf"another process is writing it \(process {os.getpid()} on "):
                 go_on()
     # A process of another rank outlives the first of its run, where that was killed.
