@@ -11,9 +11,11 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from tests.chaos.disturbances import Disturbance, mount, unmount
 from tests.chaos.scenarios import Scenario, lay_out, make_inputs
@@ -52,17 +54,28 @@ class _Alone:
     largest: int
 
 
-def warm_up() -> None:
-    """Imports what a command needs, once for all processes that are forked from this one."""
-    import modelopt.torch.quantization.calib
+@contextmanager
+def warmed_up(inputs: Path) -> Iterator[None]:
+    """Imports what a command needs by doing it once, for all processes that are forked from this one."""
+    import torch
     import tqdm
 
-    import quant.workflows.calibrating
+    import quant
     from quant.calibration.journal import Journal
 
+    defaults: dict[str, Any] = Journal.__init__.__kwdefaults__
+    before = tqdm.tqdm.monitor_interval, torch.get_num_threads(), defaults["seconds"]
     tqdm.tqdm.monitor_interval = 0  # a thread, and forks want none
-    Journal.__init__.__kwdefaults__["seconds"] = 0.0  # as of a model whose prompts take minutes
-    assert quant.workflows.calibrating and modelopt.torch.quantization.calib
+    torch.set_num_threads(1)
+    defaults["seconds"] = 0.0  # as of a model whose prompts take minutes
+    out, settings = inputs / "warm", quant.GenerationSettings(num_inference_steps=1)
+    quant.calibrate(inputs / "model", "w8a8", out, prompts=["snow"], settings=settings, progress=False)
+    shutil.rmtree(out)
+    try:
+        yield
+    finally:
+        tqdm.tqdm.monitor_interval, _, defaults["seconds"] = before
+        torch.set_num_threads(before[1])
 
 
 def campaign(
@@ -73,10 +86,15 @@ def campaign(
     Args:
         base: an empty folder to work in.
     """
-    warm_up()
-    chance, result = random.Random(seed), Result()
-    inputs = base / "inputs"
-    make_inputs(inputs)
+    make_inputs(base / "inputs")
+    with warmed_up(base / "inputs"):
+        return _campaign(scenarios, disturbances, trials, random.Random(seed), base)
+
+
+def _campaign(
+    scenarios: Sequence[Scenario], disturbances: Sequence[Disturbance], trials: int, chance: random.Random, base: Path
+) -> Result:
+    inputs, result = base / "inputs", Result()
     alone: dict[str, _Alone] = {}
     for recipe in sorted({scenario.old for scenario in scenarios if scenario.old}):
         command = ("calibrate", "model", "--recipe", recipe, "--out", recipe, "--quiet")
