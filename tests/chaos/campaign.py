@@ -63,7 +63,7 @@ def warmed_up(inputs: Path) -> Iterator[None]:
     import quant
     from quant.calibration.journal import Journal
 
-    defaults: dict[str, Any] = Journal.__init__.__kwdefaults__
+    defaults: dict[str, Any] = Journal.__init__.__kwdefaults__ or {}
     before = tqdm.tqdm.monitor_interval, torch.get_num_threads(), defaults["seconds"]
     tqdm.tqdm.monitor_interval = 0  # a thread, and forks want none
     torch.set_num_threads(1)
