@@ -135,7 +135,7 @@ def _claim(out: Path, request: Mapping[str, Any], *, force: bool) -> None:
 def _is_of_a_demo(path: Path) -> bool:
     if path.is_symlink():
         return False
-    return path.name in (PAGE, RESULTS, _REQUEST, "checkpoints") or path.name.startswith(f"{_RUN}-")
+    return path.name in (PAGE, RESULTS, _REQUEST, "checkpoints") or path.name.startswith((f"{_RUN}-", f".{_RUN}-"))
 
 
 def _request(out: Path) -> dict[str, Any] | None:

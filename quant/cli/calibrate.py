@@ -98,8 +98,9 @@ def calibrate(
 
     Runs the pipeline on the prompts where the recipe needs statistics, prints what became of every layer, and
     writes DIR with config.json and safetensors, the recipe, and a manifest with a SHA-256 of every file. DIR
-    appears when it is complete. MODEL is not changed. A calibration that was killed goes on when the same command is
-    given again.
+    appears when it is complete. MODEL is not changed, and DIR may not lie in it. A calibration that was killed, was
+    interrupted or met a full disk goes on when the same command is given again: until then .DIR.quant beside DIR
+    keeps what was done.
 
     Size, frames, steps and guidance are the model's own where they are not given: those of generation.json in its
     folder, else the defaults of its pipeline class. Calibrate as you will generate: ranges depend on them.

@@ -100,7 +100,7 @@ def calibrate(
         out: the folder to make. It appears when it is complete.
         prompts: a .txt, .jsonl, .parquet or .csv file, or a list; for recipes that need data.
         full: copy the pipeline's other components too, so that `out` is a whole pipeline.
-        force: replace an existing `out`.
+        force: replace an existing checkpoint; anything else at `out` is never replaced.
         settings: size, steps and guidance of calibration runs, over the pipeline folder's `generation.json`.
         dtype: of everything that is not packed, and of calibration runs.
         device: where calibration runs; CUDA where there is one.

@@ -16,6 +16,7 @@ from quant.models.fate import Fate, decide
 from quant.packing.linear import tensor_layout
 from quant.recipe import Recipe
 from quant.workflows.solving import kept_bytes
+from quant.workflows.weights import target_dtype
 
 
 def check_room(
@@ -52,7 +53,7 @@ def _stored_bytes(model: nn.Module, fates: list[Fate], dtype: torch.dtype) -> in
     for key, tensor in model.state_dict().items():
         fate = quantized.get(key)
         if fate is None or fate.group is None:
-            total += tensor.numel() * (dtype if tensor.is_floating_point() else tensor.dtype).itemsize
+            total += tensor.numel() * target_dtype(model, key, tensor.dtype, dtype).itemsize
         else:
             layout = tensor_layout(fate.group.form, fate.shape[0], fate.shape[1])
             total += sum(math.prod(shape) * (own or dtype).itemsize for own, shape in layout.values())

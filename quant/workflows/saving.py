@@ -26,7 +26,7 @@ def save(model: nn.Module, out: str | Path, *, force: bool = False, max_shard_by
     Args:
         model: with packed layers.
         out: the folder to make. It appears when it is complete.
-        force: replace an existing `out`.
+        force: replace an existing checkpoint; anything else at `out` is never replaced.
         max_shard_bytes: largest safetensors file.
 
     Returns:

@@ -139,7 +139,7 @@ def of_files(skeleton: nn.Module, folder: Path, dtype: torch.dtype) -> dict[str,
                 f"{stored[name].file}: tensor '{name}' is {list(stored[name].shape)}, "
                 f"{type(skeleton).__name__} needs {list(empty.shape)}"
             )
-        target = _target_dtype(skeleton, name, _DTYPES[stored[name].dtype], dtype)
+        target = target_dtype(skeleton, name, _DTYPES[stored[name].dtype], dtype)
         plans[name] = TensorPlan(target, tuple(empty.shape), partial(_read, name, stored[name], target))
     return plans
 
@@ -160,7 +160,7 @@ def check_finite_model(model: nn.Module, where: str) -> None:
         check_finite(f"{where}.{name}", parameter)
 
 
-def _target_dtype(model: nn.Module, name: str, stored: torch.dtype, dtype: torch.dtype) -> torch.dtype:
+def target_dtype(model: nn.Module, name: str, stored: torch.dtype, dtype: torch.dtype) -> torch.dtype:
     """As diffusers' `from_pretrained` decides it."""
     if not stored.is_floating_point:
         return stored

@@ -113,6 +113,30 @@ def test_sensitivity_writes_json_and_a_picture(model: Path, tmp_path: Path) -> N
     assert (tmp_path / "found.svg").read_text().startswith("<svg")
     refused = CliRunner().invoke(main, [str(part) for part in command])
     assert refused.exit_code == 2 and f"{out}: exists; give --force" in refused.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["found.json", "found.svg", "prompts.txt"]
+
+
+def test_sensitivity_finds_out_before_it_measures_where_it_can_write(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("quant.measure_sensitivity", None, raising=False)
+    (tmp_path / "mine.json").write_text('{"years": "of work"}')
+    (tmp_path / "drawn.svg").write_text("<svg>by hand</svg>")
+    (tmp_path / "folder.json").mkdir()
+    places = {
+        "mine.json": "exists and was not written by this command",
+        "drawn.json": "drawn.svg: exists and was not written by this command",
+        "folder.json": "is a directory",
+        "no/where.json": "no such folder",
+        f"{model}/index.json": "lies in the original",
+        "/proc/x.json": "cannot be written",
+        "0" * 250 + ".json": "File name too long",
+    }
+    for out, says in places.items():
+        command = ["sensitivity", str(model), "--recipe", "fp8-dynamic", "--prompts", "x", "--out", str(tmp_path / out)]
+        refused = CliRunner().invoke(main, [*command, "--force"])
+        assert refused.exit_code == 2 and says in refused.stderr, (out, refused.output)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["drawn.svg", "folder.json", "mine.json"]
 
 
 def test_a_keep_budget_is_a_share(model: Path, tmp_path: Path) -> None:

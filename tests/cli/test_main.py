@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -152,3 +153,18 @@ def test_a_reader_that_goes_away_ends_it_quietly() -> None:
     ran.stdout.close()
     assert ran.stderr.read() == b""
     assert ran.wait() in (0, 1)
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupt_is_one_line_and_the_shells_status(
+    monkeypatch: pytest.MonkeyPatch, number: signal.Signals, status: int
+) -> None:
+    def work(*args: object, **options: object) -> None:
+        os.kill(os.getpid(), number)
+        signal.pause()
+
+    monkeypatch.setattr("quant.calibrate", work, raising=False)
+    before = signal.getsignal(signal.SIGTERM)
+    ran = CliRunner().invoke(main, ["calibrate", "model", "--recipe", "w8a8", "--out", "out"])
+    assert (ran.exit_code, ran.stderr) == (status, "\ninterrupted\n")
+    assert signal.getsignal(signal.SIGTERM) == before

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import shutil
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -12,7 +16,7 @@ from diffusers import DiffusionPipeline, WanTransformer3DModel
 from safetensors.torch import load_file, save_file
 
 import quant
-from quant.checkpoint.manifest import verify_files
+from quant.checkpoint.manifest import verify_files, write_manifest
 from quant.packing.linear import unpack_linear
 from quant.scheme import SCHEMES
 from quant.workflows import calibrating
@@ -215,6 +219,70 @@ def test_a_run_that_dies_while_writing_leaves_nothing(
     with pytest.raises(quant.QuantError, match="out: cannot be written: No space left on device"):
         quant.calibrate(model_folder, "fp8-dynamic", tmp_path / "out", progress=False)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("out", ["model", ".", "model/transformer", "model/int4", "link/int4"])
+@pytest.mark.parametrize("force", [False, True])
+def test_an_out_that_is_holds_or_lies_in_the_model_is_refused(
+    model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, out: str, force: bool
+) -> None:
+    shutil.copytree(model_folder, tmp_path / "model")
+    (tmp_path / "link").symlink_to("model")
+    monkeypatch.chdir(tmp_path)
+    before = tree(tmp_path)
+    with pytest.raises(quant.QuantError, match=r"the original.*; choose another --out$"):
+        quant.calibrate("model", "fp8-dynamic", out, force=force, progress=False)
+    assert tree(tmp_path) == before
+
+
+@pytest.mark.parametrize("change", ["written", "replaced", "gone"])
+def test_a_model_that_changes_meanwhile_makes_no_checkpoint(
+    model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    model = tmp_path / "model"
+    shutil.copytree(model_folder, model)
+    weights = model / "transformer" / "diffusion_pytorch_model.safetensors"
+
+    def meanwhile(*args: Any) -> None:
+        if change == "written":
+            os.utime(weights, ns=(1, 1))
+        elif change == "replaced":  # with all that a listing shows of it
+            status = weights.stat()
+            shutil.copy(weights, model / "copy")
+            (model / "copy").replace(weights)
+            os.utime(weights, ns=(status.st_atime_ns, status.st_mtime_ns))
+        else:
+            weights.unlink()
+        write_manifest(*args)
+
+    monkeypatch.setattr(calibrating, "write_manifest", meanwhile)
+    what = "is gone" if change == "gone" else "changed"
+    with pytest.raises(quant.QuantError, match=rf"{weights}: {what} while the model was calibrated, and nothing was"):
+        quant.calibrate(model, "fp8-dynamic", tmp_path / "out", progress=False)
+    assert list(tmp_path.iterdir()) == [model]
+
+
+def test_a_disk_without_room_is_known_before_any_work(
+    model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = quant.calibrate(model_folder, "fp8-dynamic", tmp_path / "out", progress=False)
+    weights = made.folder / "transformer" / "diffusion_pytorch_model.safetensors"
+
+    def free(count: int) -> None:
+        monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(total=10**9, free=count))
+
+    stored = sum(tensor.nbytes for tensor in load_file(weights).values())
+    free(stored)
+    quant.calibrate(model_folder, "fp8-dynamic", tmp_path / "fits", progress=False)
+    free(stored - 1)
+    monkeypatch.setattr(calibrating, "solve_models", None)
+    says = r"out2: needs 0\.\d MB while it is made, and 0\.\d MB are free on its file system; make room or"
+    with pytest.raises(quant.QuantError, match=says):
+        quant.calibrate(model_folder, "fp8-dynamic", tmp_path / "out2", progress=False)
+    free(10**5)
+    with pytest.raises(quant.QuantError, match=r"needs \d\.\d MB while it is made, and 0\.1 MB"):
+        quant.calibrate(model_folder, "w4a16-gptq", tmp_path / "out2", prompts=PROMPTS, full=True, progress=False)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["fits", "out"]
 
 
 @pytest.mark.parametrize("recipe", ["fp8-dynamic", "w8a8"])

@@ -10,10 +10,12 @@ from typing import Any
 
 import pytest
 from diffusers import WanPipeline
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 import quant
 from quant.calibration.journal import Journal
-from quant.workflows import calibrating
+from quant.workflows import calibrating, solving
 from tests.tiny_pipeline import PROMPTS
 
 
@@ -123,3 +125,87 @@ def test_of_several_passes_what_was_solved_is_not_run_again(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "whole"]
     for name in ("quant_manifest.json", "transformer/diffusion_pytorch_model.safetensors"):
         assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+def stopped_while_solving(after: int, run: Callable[[], object], monkeypatch: pytest.MonkeyPatch) -> None:
+    """All prompts are done and written, and so are the solutions of `after` inputs."""
+
+    def stop(*args: Any) -> Any:
+        solved.append(1)
+        if len(solved) > after:
+            raise KeyboardInterrupt
+        return solve(*args)
+
+    solve, solved = solving._solve_group, list[int]()
+    with monkeypatch.context() as patched:
+        patched.setattr(solving, "_solve_group", stop)
+        with pytest.raises(KeyboardInterrupt, match=r"^interrupted; what was done is kept: the same command goes on$"):
+            run()
+
+
+@pytest.mark.parametrize("after", [0, 3])
+def test_one_that_was_stopped_while_it_solved_runs_no_prompt_again(
+    checkpoints: dict[str, Path],
+    model_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    ran: list[str],
+    after: int,
+) -> None:
+    out = tmp_path / "out"
+    run = partial(quant.calibrate, model_folder, "w8a8", out, prompts=PROMPTS, full=True, progress=False)
+    stopped_while_solving(after, run, monkeypatch)
+    assert len(list((tmp_path / ".out.quant" / "solved").glob("*"))) == after
+    ran.clear()
+    if after:  # and once more, with the statistics of those that are left
+        stopped_while_solving(1, run, monkeypatch)
+    run()
+    assert ran == []
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    for name in ("quant_manifest.json", "transformer/diffusion_pytorch_model.safetensors"):
+        assert (out / name).read_bytes() == (checkpoints["w8a8"] / name).read_bytes()
+
+
+def test_a_solution_that_is_lost_makes_the_pass_start_anew(
+    checkpoints: dict[str, Path], model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ran: list[str]
+) -> None:
+    """The journal of a run that went on has only what was left then: half of the prompts would make half a range."""
+    out = tmp_path / "out"
+    run = partial(quant.calibrate, model_folder, "w8a8", out, prompts=PROMPTS, full=True, progress=False)
+    interrupted_after(2, run, monkeypatch)
+    stopped_while_solving(3, run, monkeypatch)
+    file = tmp_path / ".out.quant" / "journal.safetensors"
+    state, wanted = load_file(file), "blocks.0.attn1.to_q"
+    assert any(wanted in name for name in state)
+    with safe_open(file, framework="pt") as opened:
+        described = opened.metadata()
+    left = {name: tensor for name, tensor in state.items() if wanted not in name}
+    save_file(left, file, metadata={**described, "done": "2"})
+    (tmp_path / ".out.quant" / "solved" / "00000.safetensors").write_bytes(b"damaged")
+    ran.clear()
+    run()
+    assert ran == PROMPTS
+    for name in ("quant_manifest.json", "transformer/diffusion_pytorch_model.safetensors"):
+        assert (out / name).read_bytes() == (checkpoints["w8a8"] / name).read_bytes()
+
+
+def test_a_failure_at_the_end_keeps_what_was_solved(
+    model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ran: list[str]
+) -> None:
+    out = tmp_path / "out"
+    run = partial(quant.calibrate, model_folder, "w8a8", out, prompts=PROMPTS, progress=False)
+
+    def full(*args: object, **kwargs: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(calibrating, "write_manifest", full)
+        with pytest.raises(quant.QuantError) as error:
+            run()
+    kept = "what was done is kept: the same command goes on"
+    assert str(error.value) == f"{out}: cannot be written: No space left on device; {kept}"
+    assert [path.name for path in tmp_path.iterdir()] == [".out.quant"]
+    ran.clear()
+    run()
+    assert ran == []
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
