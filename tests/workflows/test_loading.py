@@ -232,3 +232,8 @@ def test_into_another_model_is_refused_and_leaves_it_alone(
     with pytest.raises(quant.QuantError, match=r"tensor 'patch_embedding\.weight' is .*, the model needs"):
         quant.load(checkpoints["fp8-dynamic"], into=other_model)
     assert not any(isinstance(module, QuantLinear) for module in other_model.modules())
+
+
+def test_a_device_that_is_not_here_is_named_before_anything_is_read() -> None:
+    with pytest.raises(quant.QuantError, match="device 'cuda:99' is not here"):
+        quant.load("nowhere", device="cuda:99")
