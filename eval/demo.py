@@ -71,7 +71,7 @@ def run_demo(
         "settings": settings.given(),
         "seed": seed,
     }
-    check_apart(out, [model])
+    check_apart(out, [model, calibration])
     place = check_folder_place(out)
     with locked(place.with_name(f".{place.name}.lock"), str(out)):
         _claim(out, request, force=force)

@@ -63,7 +63,7 @@ def provenance_lines(found: Inspection) -> str:
         data = "a forward loop" if prompts is None else f"{len(prompts)} prompts, {settings or 'default settings'}"
         lines.append(f"data      {data}, seed {calibration['seed']}")
     versions = ", ".join(f"{name} {version}" for name, version in made.get("versions", {}).items())
-    return "\n".join([*lines, f"versions  {versions}"])
+    return "\n".join(printable(line) for line in [*lines, f"versions  {versions}"])
 
 
 def _block(name: str) -> str | None:
@@ -104,7 +104,8 @@ def _totals(component: Component) -> str:
     quantized = [layer for layer in component.layers if layer.scheme is not None]
     return (
         f"{len(quantized)} of {len(component.layers)} layers quantized; {component.nbytes:,} bytes, "
-        f"{component.compression:.2f}x smaller than bf16; {component.format}, read as {component.quant_method}"
+        f"{component.compression:.2f}x smaller than bf16; {printable(component.format)}, "
+        f"read as {component.quant_method}"
     )
 
 

@@ -25,6 +25,7 @@ from quant.checkpoint.reader import (
     verify,
 )
 from quant.checkpoint.shards import DTYPE_NAMES, WEIGHTS, write_index
+from quant.devices import find_device
 from quant.errors import CheckpointError, ModelError
 from quant.modules.linear import QuantLinear
 from quant.modules.replace import insert_empty_layers, linears, prepack
@@ -66,9 +67,11 @@ def load(
         `into`, or a new diffusers model, in eval mode.
 
     Raises:
+        QuantError: a device that is not here.
         CheckpointError: names the file or tensor that is missing, damaged or of another model.
         ModelError: `into` is needed, diffusers has no such class, or the model cannot be fused.
     """
+    where = find_device(device)
     path = _component(Path(folder), component)
     manifest = verify(path) if check_files else find_manifest(path)
     config = read_config(path)
@@ -77,9 +80,9 @@ def load(
     if into is not None:
         if wanted:
             block_module(into)  # refuses before anything is read
-        model = _fill(into, path, quantization, dtype, torch.device(device), check_files)
+        model = _fill(into, path, quantization, dtype, where, check_files)
     else:
-        model = _diffusers_model(path, config, dtype, device, fused=wanted, check_files=check_files)
+        model = _diffusers_model(path, config, dtype, where, fused=wanted, check_files=check_files)
     if wanted:
         fuse(model)
     made, layers = ({}, []) if manifest is None else (manifest.provenance, manifest.layers)
@@ -102,7 +105,7 @@ def _diffusers_model(
     path: Path,
     config: Mapping[str, Any],
     dtype: torch.dtype | None,
-    device: str | torch.device,
+    device: torch.device,
     *,
     fused: bool,
     check_files: bool,

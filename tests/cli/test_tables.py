@@ -1,9 +1,11 @@
 """How layers are merged into lines."""
 
+from pathlib import Path
+
 import pytest
 
-from quant.cli.tables import component_table, ranges
-from quant.workflows.inspecting import Component, Layer
+from quant.cli.tables import component_table, provenance_lines, ranges
+from quant.workflows.inspecting import Component, Inspection, Layer
 
 
 @pytest.mark.parametrize(
@@ -36,3 +38,14 @@ def test_a_table() -> None:
     assert merged[-1].startswith("2 of 4 layers quantized; 136 bytes, 2.00x smaller than bf16")
     every = component_table(component, every_layer=True)
     assert all(layer.name in every for layer in layers)
+
+
+def test_names_and_provenance_move_no_cursor() -> None:
+    """Everything in a table and below it is out of files that anyone may have made."""
+    evil = "a\x1b[31m\nb\u202ec"
+    layers = (_layer(evil, None, evil), _layer("blocks.0.q", "W8A8"))
+    made = {"recipe": {"name": evil}, "model": evil, "versions": {evil: evil}}
+    component = Component(evil, "quant", evil, layers, 136, 272)
+    for text in (component_table(component), provenance_lines(Inspection(Path("x"), (component,), made, True))):
+        assert all(line.isprintable() for line in text.split("\n"))
+        assert r"a\x1b[31m\nb\u202ec" in text

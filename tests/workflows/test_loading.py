@@ -421,3 +421,8 @@ def test_other_libraries_errors_are_one_line(lone: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(WanTransformer3DModel, "from_pretrained", fails)
     with pytest.raises(quant.QuantError, match=r"lone: diffusers cannot load it: 'first\\nsecond'$"):
         quant.load(lone)
+
+
+def test_a_device_that_is_not_here_is_named_before_anything_is_read() -> None:
+    with pytest.raises(quant.QuantError, match="device 'cuda:99' is not here"):
+        quant.load("nowhere", device="cuda:99")
