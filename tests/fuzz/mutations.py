@@ -78,9 +78,9 @@ def mutate_bytes(data: bytes, rng: random.Random) -> Mutation:
         changed = data + rng.randbytes(rng.choice((1, 7, 100)))
     else:
         other = rng.randrange(len(data))
-        changed = bytearray(data)
-        changed[at], changed[other] = changed[other], changed[at]
-        changed = bytes(changed)
+        swapped = bytearray(data)
+        swapped[at], swapped[other] = swapped[other], swapped[at]
+        changed = bytes(swapped)
     return f"{kind} at {at}", changed
 
 

@@ -83,7 +83,7 @@ def test_tied_weights_are_quantized_each_for_itself(tmp_path: Path) -> None:
     def make() -> nn.Module:
         torch.manual_seed(0)
         net = nn.Sequential(nn.Linear(64, 64), nn.Tanh(), nn.Linear(64, 64))
-        net[2].weight = net[0].weight
+        net[2].weight = net[0].weight  # type: ignore[union-attr]
         return net
 
     net = make()
