@@ -98,7 +98,8 @@ def _campaign(
     alone: dict[str, _Alone] = {}
     for recipe in sorted({scenario.old for scenario in scenarios if scenario.old}):
         command = ("calibrate", "model", "--recipe", recipe, "--out", recipe, "--quiet")
-        assert _start(inputs, command).wait()[0] == 0
+        status, said = _start(inputs, command).wait()
+        assert status == 0, said
     for scenario in scenarios:
         alone[scenario.name] = _left_alone(inputs, base / "alone", scenario)
     pairs = [(scenario, disturbance) for disturbance in disturbances for scenario in scenarios]

@@ -179,9 +179,9 @@ def test_weights_that_are_not_finite_are_named(model_folder: Path, tmp_path: Pat
     pipe = DiffusionPipeline.from_pretrained(model_folder)
     pipe.transformer.blocks[1].ffn.net[2].weight.data[3, 4] = bad
     resave(pipe, tmp_path / "broken")
-    with pytest.raises(quant.QuantError, match=r"'blocks\.1\.ffn\.net\.2\.weight': holds (NaN|Inf)"):
+    with pytest.raises(quant.QuantError, match=r"'blocks\.1\.ffn\.net\.2\.weight': holds (?i:nan|inf)"):
         quant.calibrate(tmp_path / "broken", "fp8-dynamic", tmp_path / "out", progress=False)
-    with pytest.raises(quant.QuantError, match=r"transformer\.blocks\.1\.ffn\.net\.2\.weight: holds (NaN|Inf)"):
+    with pytest.raises(quant.QuantError, match=r"transformer\.blocks\.1\.ffn\.net\.2\.weight: holds (?i:nan|inf)"):
         quant.calibrate(tmp_path / "broken", "w8a8", tmp_path / "out", prompts=PROMPTS, progress=False)
     assert not (tmp_path / "out").exists()
 
@@ -292,6 +292,6 @@ def test_truncated_and_foreign_weights_of_the_model_are_named(model_folder: Path
     with pytest.raises(quant.QuantError, match=r"cut.*: (truncated or damaged|diffusers cannot load it): "):
         quant.calibrate(tmp_path / "cut", recipe, tmp_path / "out", prompts=PROMPTS, progress=False)
     save_file({"other": torch.zeros(1)}, weights)
-    with pytest.raises(quant.QuantError, match=r"has no tensor '|the model's file has no such tensor"):
+    with pytest.raises(quant.QuantError, match=r"has no tensor '|has no such tensor|which WanTransformer3DModel has not"):
         quant.calibrate(tmp_path / "cut", recipe, tmp_path / "out", prompts=PROMPTS, progress=False)
     assert [path.name for path in tmp_path.iterdir()] == ["cut"]
