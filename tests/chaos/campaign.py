@@ -211,6 +211,8 @@ def _start(folder: Path, arguments: Sequence[str], limit: int | None = None) -> 
         os.chdir(folder)
         os.dup2(writing, 2)
         os.dup2(writing, 1)
+        # Those of this process believe in the files that they were opened on.
+        sys.stdout, sys.stderr = (os.fdopen(handle, "w", buffering=1, closefd=False) for handle in (1, 2))
         if limit is not None:
             resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
         from quant.cli import main

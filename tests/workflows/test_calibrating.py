@@ -292,6 +292,8 @@ def test_truncated_and_foreign_weights_of_the_model_are_named(model_folder: Path
     with pytest.raises(quant.QuantError, match=r"cut.*: (truncated or damaged|diffusers cannot load it): "):
         quant.calibrate(tmp_path / "cut", recipe, tmp_path / "out", prompts=PROMPTS, progress=False)
     save_file({"other": torch.zeros(1)}, weights)
-    with pytest.raises(quant.QuantError, match=r"has no tensor '|has no such tensor|which WanTransformer3DModel has not"):
+    with pytest.raises(
+        quant.QuantError, match=r"has no tensor '|has no such tensor|which WanTransformer3DModel has not"
+    ):
         quant.calibrate(tmp_path / "cut", recipe, tmp_path / "out", prompts=PROMPTS, progress=False)
     assert [path.name for path in tmp_path.iterdir()] == ["cut"]
