@@ -98,7 +98,8 @@ def _campaign(
     alone: dict[str, _Alone] = {}
     for recipe in sorted({scenario.old for scenario in scenarios if scenario.old}):
         command = ("calibrate", "model", "--recipe", recipe, "--out", recipe, "--quiet")
-        assert _start(inputs, command).wait()[0] == 0
+        status, said = _start(inputs, command).wait()
+        assert status == 0, said
     for scenario in scenarios:
         alone[scenario.name] = _left_alone(inputs, base / "alone", scenario)
     pairs = [(scenario, disturbance) for disturbance in disturbances for scenario in scenarios]
@@ -210,6 +211,8 @@ def _start(folder: Path, arguments: Sequence[str], limit: int | None = None) -> 
         os.chdir(folder)
         os.dup2(writing, 2)
         os.dup2(writing, 1)
+        # Those of this process believe in the files that they were opened on.
+        sys.stdout, sys.stderr = (os.fdopen(handle, "w", buffering=1, closefd=False) for handle in (1, 2))
         if limit is not None:
             resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
         from quant.cli import main
