@@ -99,6 +99,7 @@ def campaign(trials: int, seed: int, base: Path) -> list[str]:
             problems.append(f"{where}: again {status}: {(base / 'log').read_text()[-400:]!r}")
         elif found(base / "evals") != alone:
             problems.append(f"{where}: other results or files")
+        print(where, flush=True)
         left = [str(path) for pattern in LEFTOVERS for path in (base / "evals").glob(pattern)]
         problems += [f"{where}: {path} is left" for path in left]
     return problems
