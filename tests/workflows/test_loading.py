@@ -416,10 +416,10 @@ def test_weights_beside_those_that_were_checked_are_refused(copied: Path) -> Non
 
 def test_other_libraries_errors_are_one_line(lone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fails(*args: Any, **kwargs: Any) -> None:
-        raise KeyError("first\nsecond")
+        raise ValueError("first\nsecond")
 
     monkeypatch.setattr(WanTransformer3DModel, "from_pretrained", fails)
-    with pytest.raises(quant.QuantError, match=r"lone: diffusers cannot load it: 'first\\nsecond'$"):
+    with pytest.raises(quant.QuantError, match=r"lone: diffusers cannot load it: first$"):
         quant.load(lone)
 
 
