@@ -10,6 +10,7 @@ from torch import nn
 from quant.algorithms.table import Needs
 from quant.calibration.pipeline_runs import run_prompts
 from quant.calibration.statistics import collect
+from quant.devices import memory_lacking
 from quant.errors import CalibrationError, ModelError
 from quant.models.generation import GenerationSettings
 
@@ -141,13 +142,31 @@ def test_a_pipeline_that_a_prompt_alone_cannot_run_is_an_error(pipe: Base, what:
     assert pipe.calls == []
 
 
-@pytest.mark.parametrize("error", [ValueError("height must be even\nmore"), RuntimeError(""), TypeError("no")])
-def test_a_failing_prompt_is_named_in_one_line(error: Exception) -> None:
-    reason = str(error).split("\n")[0] or "RuntimeError"
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (ValueError("height must be even\nmore"), "height must be even"),
+        (RuntimeError(""), "RuntimeError"),
+        (TypeError("no"), "no"),
+        (KeyError("sample"), "KeyError: 'sample'"),
+        (AssertionError(), "AssertionError"),
+        (NotImplementedError("no kernel"), "no kernel"),
+        (MemoryError(), memory_lacking(MemoryError())),
+    ],
+)
+def test_a_failing_prompt_is_named_in_one_line(error: Exception, reason: str) -> None:
     with pytest.raises(CalibrationError) as caught:
         _run(Pipe(error), ["a cat", "a dog"])
     assert str(caught.value) == f"Pipe fails on 'a cat': {reason}"
     assert caught.value.__cause__ is error
+
+
+def test_a_defect_of_this_library_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hook of ours that fails within the pipeline's call is no fault of the pipeline or the prompt."""
+    pipe = Pipe(ValueError("a defect"))
+    monkeypatch.setitem(Pipe.__call__.__globals__, "__name__", "quant.calibration.statistics")
+    with pytest.raises(ValueError, match="a defect"):
+        _run(pipe, ["a cat"])
 
 
 def test_errors_that_name_their_cause_already_pass_through() -> None:
