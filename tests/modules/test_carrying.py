@@ -83,12 +83,12 @@ def test_tied_weights_are_quantized_each_for_itself(tmp_path: Path) -> None:
     def make() -> nn.Module:
         torch.manual_seed(0)
         net = nn.Sequential(nn.Linear(64, 64), nn.Tanh(), nn.Linear(64, 64))
-        net[2].weight = net[0].weight  # type: ignore[union-attr]
+        net[2].weight = net[0].weight
         return net
 
     net = make()
     made = quant.quantize(net, "fp8-dynamic")
-    assert net[2].weight is net[0].weight
+    assert net[2].weight is net[0].weight  # type: ignore[index]
     assert torch.equal(made[0].weight.float(), made[2].weight.float())
     assert made[0].weight.data_ptr() != made[2].weight.data_ptr()
     quant.save(made, tmp_path / "out")
