@@ -14,7 +14,7 @@ from typing import Any
 from quant.errors import RecipeError
 from quant.fields import is_number, load_yaml, mapping, strings, typed
 from quant.files import is_file
-from quant.patterns import check_pattern, check_work
+from quant.patterns import check_pattern
 from quant.places import is_plain_name
 from quant.recipe_parts import Calibration, Group, KeepBudget, read_calibration, read_group, read_keep_budget
 from quant.text import cut, first_line, shown
@@ -102,7 +102,7 @@ class Recipe:
             for component in strings(components, f"{name}: components"):
                 if not is_plain_name(component):
                     raise RecipeError(f"{name}: components: {shown(component)} is not a plain folder name")
-        found = cls(
+        return cls(
             groups=tuple(read_group(group, f"{name}: groups[{i}]") for i, group in enumerate(groups)),
             summary=typed(fields.get("summary", ""), str, f"{name}: summary"),
             components=None if components is None else strings(components, f"{name}: components"),
@@ -115,8 +115,6 @@ class Recipe:
             calibration=read_calibration(fields.get("calibration", {}), f"{name}: calibration"),
             name=name,
         )
-        check_work([*found.ignore, *(target for group in found.groups for target in group.targets)], name)
-        return found
 
     @classmethod
     def from_yaml(cls, text: str, name: str = "recipe") -> Recipe:

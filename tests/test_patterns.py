@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
+from quant import patterns
 from quant.errors import RecipeError
-from quant.patterns import check_pattern, check_work, matches
-from quant.recipe import Recipe
+from quant.patterns import check_pattern, matches
 
 NAME = "blocks.10.attn1.to_q"
 
@@ -61,11 +63,58 @@ def test_check_refuses_what_is_no_expression(pattern: str) -> None:
         check_pattern(pattern, "here")
 
 
-def test_expressions_that_take_too_much_work_together_are_refused() -> None:
-    usual = [r"re:^blocks\.(0|29)\..*", "re:.*lm_head", "re:(.*)*!", "Linear"]
-    check_work(usual * 100, "here")  # counts each once
-    bomb = "re:((a{1000}){1000}){1000}"
-    with pytest.raises(RecipeError, match=r"^here: regular expressions that take too much work to match, most of all"):
-        check_work([*usual, check_pattern(bomb, "here")], "here")
-    with pytest.raises(RecipeError, match="too much work"):
-        Recipe.from_dict({"version": 1, "groups": [{"targets": ["Linear", bomb], "scheme": "W8A16"}]}, "here")
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        r".*lm_head",
+        r"^blocks\.(0|29)\..*",
+        r".*\.(attn1|attn2)\.to_(q|k|v|out\.0)$",
+        r"(?!.*(norm|embed)).*",
+        r"(?i)BLOCKS\.\d+\.ATTN1\..*",
+        r"blocks\.(?:[0-9]|1[0-9])\.ffn\.net\.[02](\.proj)?",
+        r"(?P<block>blocks\.\d+\.)+.*(?<!to_q)",
+        r"(blocks)\.(\d)(.*)\2(.*)",
+    ],
+)
+def test_usual_expressions_mean_what_they_mean_to_python(pattern: str) -> None:
+    names = [
+        "lm_head",
+        "model.lm_head",
+        *(f"blocks.{i}.attn{j}.to_{p}" for i in (0, 2, 29, 290) for j in (1, 2) for p in ("q", "out.0")),
+        "blocks.7.ffn.net.0.proj",
+        "condition_embedder.time_embedder.linear_1",
+        "x" * 200,
+    ]
+    found = [matches(f"re:{pattern}", name, ()) for name in names]
+    assert found == [re.fullmatch(pattern, name) is not None for name in names]
+    assert any(found)
+
+
+@pytest.mark.parametrize("pattern", ["(([a-z]|[0-9]|[._])+)+!", "([a-z0-9_.]+)+!", "(.*)*!", "(x+x+)+y"])
+def test_expressions_that_python_takes_ages_for(pattern: str) -> None:
+    assert not matches(f"re:{pattern}", "x" * 120, ())
+
+
+def test_names_share_one_allowance_of_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first is stopped when it is used up, and then no other is begun: a thousand layers take no thousand times."""
+    monkeypatch.setattr(patterns, "SECONDS", 0.2)
+    with pytest.raises(RecipeError, match=r"^'re:.*' takes too long on the layer 'a.*b': write it without nested"):
+        matches("re:(?:a|aa)+$", "a" * 150 + "b", ())
+    monkeypatch.setattr(patterns, "_compiled", lambda expression: pytest.fail("was begun"))
+    with pytest.raises(RecipeError, match="takes too long on the layer 'x'"):
+        matches("re:x", "x", ())
+
+
+@pytest.mark.parametrize(
+    ("pattern", "says"),
+    [
+        ("a" * 1001, "longer than 1,000 characters"),
+        ("((a{99}){99}){99}", "its counts repeat more than 10,000 times"),
+        ("(a{,200}){,200}", "its counts repeat more than 10,000 times"),
+        ("(?R)", "unknown extension"),
+        (r"\p{L}", "bad escape"),
+    ],
+)
+def test_expressions_that_are_too_large_or_not_pythons(pattern: str, says: str) -> None:
+    with pytest.raises(RecipeError, match=rf"^here: 're:.*' is not a regular expression: .*{says}"):
+        check_pattern(f"re:{pattern}", "here")

@@ -11,7 +11,7 @@ from typing import Any
 
 from quant.errors import CheckpointError, RecipeError
 from quant.form import SPARSITY, LayerForm, runs_sparse
-from quant.patterns import check_pattern, check_work, matches
+from quant.patterns import check_pattern, matches
 from quant.scheme import SCHEMES, Scheme, TensorFormat
 from quant.text import shown
 
@@ -94,17 +94,13 @@ def stored_layers(config: Mapping[str, Any], linears: Iterable[str], where: str)
     sparse = set(sparse_layers(config, where))
     ranks = _ranks(config, where)
     ignore = ignored_layers(config, where)
-    try:
-        check_work([*ignore, *(target for targets, _ in schemes for target in targets)], where)
-    except RecipeError as error:
-        raise CheckpointError(str(error)) from None
     stored_dtype(config, where)
     if config.get("transform_config"):
         raise CheckpointError(f"{where}: transform_config: weights that were rotated are not read here")
     stored = {}
     for name in names:
-        ignored = any(matches(pattern, name, ("Linear",)) for pattern in ignore)
-        found = (s for targets, s in schemes if any(matches(t, name, ("Linear",)) for t in targets))
+        ignored = _any_matches(ignore, name, where)
+        found = (s for targets, s in schemes if _any_matches(targets, name, where))
         scheme = None if ignored else next(found, None)
         if scheme is None and name in sparse:
             scheme = SCHEMES["UNQUANTIZED"]
@@ -129,6 +125,13 @@ def quantization_of(config: Mapping[str, Any], where: str) -> Mapping[str, Any] 
     if found is not None and not isinstance(found, Mapping):
         raise CheckpointError(f"{where}: {CONFIG_KEY}: must be a mapping, got {shown(found)}")
     return found
+
+
+def _any_matches(patterns: Iterable[str], name: str, where: str) -> bool:
+    try:
+        return any(matches(pattern, name, ("Linear",)) for pattern in patterns)
+    except RecipeError as error:
+        raise CheckpointError(f"{where}: {error}") from None
 
 
 def check_method(config: Mapping[str, Any], where: str) -> None:
