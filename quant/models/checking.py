@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import torch
 from torch import nn
 
 from quant.errors import ModelError
+from quant.text import first_line
 
 _FLOATS = (torch.float32, torch.bfloat16, torch.float16)
 
@@ -37,6 +39,29 @@ def check_model(model: nn.Module, where: str) -> None:
                 f"{where}.{name}.weight: is {_name(module.weight.dtype)}; quantized layers run on float32, bfloat16 "
                 "and float16: cast the model, as with model.float()"
             )
+
+
+def check_copyable(model: nn.Module, where: str) -> None:
+    """Raises ModelError, which names the part, where no copy of a model can be made. Copies all but its tensors.
+
+    For before the work of hours that the copy would follow.
+    """
+    tensors: dict[int, Any] = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
+    if _uncopyable(model, tensors) is None:
+        return
+    # A module comes before those within it, so the last that fails is the smallest.
+    parts = reversed(list(model.named_modules()))
+    name, reason = next((name, found) for name, part in parts if (found := _uncopyable(part, tensors)) is not None)
+    place = f"{where}.{name}" if name else where
+    raise ModelError(f"{place}: cannot be copied ({reason}), and what is returned is a copy: take off what it holds")
+
+
+def _uncopyable(module: nn.Module, tensors: dict[int, Any]) -> str | None:
+    try:
+        copy.deepcopy(module, dict(tensors))
+    except Exception as error:  # whatever a part's own attributes raise
+        return first_line(error)
+    return None
 
 
 def _check_parameter(model: nn.Module, parameter: torch.Tensor, name: str) -> None:

@@ -16,7 +16,7 @@ from quant.calibration.pipeline_runs import run_prompts
 from quant.calibration.prompts import read_prompts
 from quant.errors import CalibrationError, ModelError, RecipeError
 from quant.model_paths import no_folder
-from quant.models.checking import check_model
+from quant.models.checking import check_copyable, check_model
 from quant.models.generation import GenerationSettings
 from quant.models.table import DENOISERS, family_of
 from quant.modules.carrying import carry_over
@@ -82,6 +82,7 @@ def quantize(
         if quantized_layers(module):
             raise ModelError(f"{name}: is quantized already; quantize the original model")
         check_model(module, name)
+        check_copyable(module, name)
         check_finite_model(module, name)
     if chosen.keep_budget is not None:
         if texts is None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
+from unittest import mock
 
 import accelerate
 import diffusers
@@ -11,7 +13,7 @@ import torch
 from torch import nn
 
 import quant
-from quant.models.checking import check_model
+from quant.models.checking import check_copyable, check_model
 from tests import tiny_pipeline
 
 
@@ -94,3 +96,21 @@ def test_quantize_refuses_first_of_all() -> None:
     quant.quantize(model, "fp8-dynamic")
     with pytest.raises(quant.QuantError, match="has a LoRA"):
         quant.quantize(nn.Sequential(LoraLinear(nn.Linear(8, 8))), "fp8-dynamic")
+
+
+@pytest.mark.parametrize(
+    ("held", "says"), [(threading.Lock(), "cannot pickle"), (torch.ones(1, requires_grad=True) * 2, "deepcopy")]
+)
+def test_a_model_that_cannot_be_copied_is_refused_before_it_is_run(held: object, says: str) -> None:
+    net = nn.Sequential(nn.Linear(64, 64), nn.Sequential(nn.Linear(64, 64), nn.GELU()))
+    net[1][1].held = held  # type: ignore[index]
+    with pytest.raises(quant.QuantError, match=rf"^model\.1\.1: cannot be copied \(.*{says}"):
+        quant.quantize(net, "w8a8", forward_loop=lambda model: pytest.fail("was run"))
+
+
+def test_a_copy_for_the_check_takes_no_tensors() -> None:
+    net = nn.Sequential(nn.Linear(64, 64), nn.BatchNorm1d(64))
+    copied: list[torch.Tensor] = []
+    with mock.patch.object(torch.Tensor, "__deepcopy__", lambda tensor, memo: copied.append(tensor)):
+        check_copyable(net, "model")
+    assert copied == []
