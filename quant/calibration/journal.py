@@ -9,17 +9,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 from pathlib import Path
 
-import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from quant.calibration.kept_files import Tensors, keep, kept
 
-from quant.errors import CalibrationError
-from quant.places import reason, sync
-
-State = dict[str, torch.Tensor]
+State = Tensors
 
 
 class Journal:
@@ -34,7 +28,6 @@ class Journal:
         self.done = 0
         self._part = ""
         self._path, self._key, self._seconds = path, key, seconds
-        self._unfinished = path.with_name(f"{path.name}.tmp")
         self._snapshot: Callable[[], State] = dict
         self._written = time.monotonic()
 
@@ -49,20 +42,11 @@ class Journal:
             wanted: what the state must hold to be of use. A run that went on with the layers which were left writes
                 their state only; if the solution of another is lost then, the prompts have to be run again.
         """
-        if not self._path.is_file():
+        found = kept(self._path, key=self._key, part=self._part)
+        if found is None or not set(wanted) <= set(found[0]):
             return None
-        try:
-            with safe_open(self._path, framework="pt") as file:
-                described = file.metadata() or {}
-                if described.get("key") != self._key or described.get("part", "") != self._part:
-                    return None
-                state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-                done = int(described["done"])
-        except (SafetensorError, OSError, ValueError, KeyError):
-            return None
-        if not set(wanted) <= set(state):
-            return None
-        self.done = done
+        state, notes = found
+        self.done = int(notes["done"])
         return state
 
     def watch(self, snapshot: Callable[[], State]) -> None:
@@ -77,17 +61,5 @@ class Journal:
         """
         if time.monotonic() - self._written < self._seconds:
             return
-        try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            save_file(
-                self._snapshot(), self._unfinished, metadata={"key": self._key, "part": self._part, "done": str(count)}
-            )
-            sync(self._unfinished)
-            self._unfinished.replace(self._path)
-        except (OSError, SafetensorError) as error:
-            with suppress(OSError):
-                self._unfinished.unlink(missing_ok=True)
-            raise CalibrationError(
-                f"{self._path}: cannot be written, and holds what a killed run needs: {reason(error)}"
-            ) from None
+        keep(self._path, self._snapshot(), {"key": self._key, "part": self._part, "done": str(count)})
         self._written = time.monotonic()

@@ -8,19 +8,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors import safe_open
 
+from quant.calibration.kept_files import keep, kept
 from quant.errors import CalibrationError
 from quant.json_files import text_of
 from quant.packing.grid import Grid
 from quant.packing.linear import LowRank
-from quant.places import reason, sync
 from quant.recipe_parts import Group
 from quant.workflows.solution import Solution
 
@@ -38,20 +36,15 @@ class Shelf:
             groups: of each layer, in the order of `store`: they have the formats of the grids.
         """
         path = self._path(number)
-        if not path.is_file():
+        found = kept(path, key=self._key)
+        if found is None:
             return None
-        try:
-            with safe_open(path, framework="pt") as file:
-                described = file.metadata() or {}
-                if described.get("key") != self._key:
-                    return None
-                names = set(file.keys())
-                notes = json.loads(described["notes"])
-                small = {name: file.get_tensor(name) for name in names if not name.endswith(("weight", "codes"))}
-        except (SafetensorError, OSError, ValueError, KeyError):
-            return None
+        tensors, described = found
+        notes = json.loads(described["notes"])
         if len(notes) != len(groups):
             return None
+        names = set(tensors)
+        small = {name: tensor for name, tensor in tensors.items() if not name.endswith(("weight", "codes"))}
         return [self._solution(path, str(i), group, names, small, notes[i]) for i, group in enumerate(groups)]
 
     def store(self, number: int, solutions: Sequence[Solution], groups: Sequence[Group]) -> list[Solution]:
@@ -64,17 +57,8 @@ class Shelf:
         for i, solution in enumerate(solutions):  # copies: layers that read one input share a factor
             tensors.update({f"{i}.{name}": tensor.clone().contiguous() for name, tensor in _tensors(solution).items()})
         path = self._path(number)
-        unfinished = path.with_suffix(".tmp")
         notes = text_of([dict(solution.notes) for solution in solutions], str(path), CalibrationError)
-        try:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            save_file(tensors, unfinished, metadata={"key": self._key, "notes": notes})
-            sync(unfinished)
-            unfinished.replace(path)
-        except (OSError, SafetensorError) as error:
-            with suppress(OSError):
-                unfinished.unlink(missing_ok=True)
-            raise CalibrationError(f"{path}: cannot be written, and holds what was solved: {reason(error)}") from None
+        keep(path, tensors, {"key": self._key, "notes": notes})
         stored = self.load(number, groups)
         if stored is None:
             raise CalibrationError(f"{path}: was written and cannot be read back")

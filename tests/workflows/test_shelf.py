@@ -87,11 +87,11 @@ def test_what_is_not_this_runs_is_absent(tmp_path: Path) -> None:
     assert shelf.load(0, [of, of]) is None
     path = tmp_path / "shelf" / "00000.safetensors"
     path.write_bytes(path.read_bytes()[:-1])
-    path.with_suffix(".tmp").write_bytes(b"unfinished")
+    path.with_name(f"{path.name}.tmp").write_bytes(b"unfinished")
     assert shelf.load(0, [of]) is None and shelf.load(1, [of]) is None
 
 
 def test_a_disk_that_refuses_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(CalibrationError, match="cannot be written, and holds what was solved"):
+    with pytest.raises(CalibrationError, match="cannot be written, and holds what a stopped run needs"):
         Shelf(tmp_path / "file" / "shelf", "key").store(0, [Solution()], [group(scheme="W8A8")])

@@ -3,5 +3,6 @@
 from tests.fuzz.target import Target
 from tests.fuzz.targets.checkpoints import CHECKPOINTS
 from tests.fuzz.targets.recipes import RECIPES
+from tests.fuzz.targets.runs import RUNS
 
-TARGETS: tuple[Target, ...] = (*CHECKPOINTS, *RECIPES)
+TARGETS: tuple[Target, ...] = (*CHECKPOINTS, *RECIPES, *RUNS)
