@@ -50,3 +50,13 @@ def test_links_lead_somewhere() -> None:
     for path in READMES:
         for target in re.findall(r"\]\(([^)#:]+)\)", path.read_text(encoding="utf-8")):
             assert (path.parent / target).exists(), target
+
+
+def test_what_security_promises_has_tests() -> None:
+    text = (ROOT / "SECURITY.md").read_text(encoding="utf-8")
+    promises = [line for line in text.splitlines() if line.startswith("| **")]
+    assert promises
+    for line in promises:
+        named = re.findall(r"`(tests/[\w/.]+)`", line)
+        assert named, line
+        assert [name for name in named if not (ROOT / name).exists()] == []
