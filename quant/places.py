@@ -1,4 +1,4 @@
-"""Where output may be written: apart from what it is made from, and in a place that can hold it.
+"""Paths that anyone may have written, and where output may be: apart from what it is made from, where a disk holds it.
 
 Paths are compared by what they lead to: through symbolic links and `..`, in any case where a file system has none, and
 through a second mount of the same folder.
@@ -18,6 +18,22 @@ from quant.text import first_line, shown
 
 #: In the README.md that `quant report` writes into a checkpoint: it may go when the checkpoint is replaced.
 CARD_MARK = "<!-- written by `quant report --model-card` -->"
+
+
+def is_file(path: Path) -> bool:
+    """Is it a regular file? A pipe and a device, which may never end, are none; nor is a name that no file can have."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # a name that is too long, or has a zero byte
+        return False
+
+
+def is_folder(path: Path) -> bool:
+    """Is it a folder? A name that no folder can have is none."""
+    try:
+        return path.is_dir()
+    except (OSError, ValueError):
+        return False
 
 
 def is_plain_name(name: object) -> bool:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from quant.errors import CheckpointError, QuantError
-from quant.places import check_apart, file_to_write, is_plain_name, real_place
+from quant.places import check_apart, file_to_write, is_file, is_folder, is_plain_name, real_place
 
 
 @pytest.fixture
@@ -103,3 +103,14 @@ def test_a_place_that_holds_no_file_is_said_before_the_work(tmp_path: Path) -> N
     for out, says in places.items():
         with pytest.raises(QuantError, match=says), file_to_write(tmp_path / out):
             raise AssertionError("worked")
+
+
+def test_every_path_has_an_answer(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    os.mkfifo(tmp_path / "pipe")
+    assert is_file(tmp_path / "file") and not is_folder(tmp_path / "file")
+    assert is_folder(tmp_path) and not is_file(tmp_path)
+    below = tmp_path / "file" / "below"
+    for path in (tmp_path / "pipe", Path("/dev/null"), below, Path("n" * 5000), Path("a\0b"), Path("a\udc80b"), Path()):
+        assert not is_file(path)
+        assert is_folder(path) == (path == Path())

@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from quant.errors import QuantError
 from quant.eval.runs.fingerprints import SETTLED, fingerprint
-from quant.text import first_line
+from quant.places import reason, sync
 
 __all__ = [
     "file_sha256",
@@ -49,23 +49,14 @@ def whole_file(path: Path) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield unfinished
-        with unfinished.open("rb") as file:
-            os.fsync(file.fileno())
+        sync(unfinished)
         unfinished.replace(path)
-        _sync_folder(path.parent)
+        sync(path.parent)
     except OSError as error:
-        raise QuantError(f"{path}: cannot be written: {error.strerror or first_line(error)}") from None
+        raise QuantError(f"{path}: cannot be written: {reason(error)}") from None
     finally:
         with suppress(OSError):
             unfinished.unlink(missing_ok=True)
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from quant.errors import CalibrationError
-from quant.files import is_file
 from quant.json_files import check_nesting
+from quant.places import is_file
 from quant.text import cut, first_line, shown
 
 COLUMNS = ("prompt", "caption", "text")
