@@ -165,6 +165,11 @@ def test_an_interrupt_is_one_line_and_the_shells_status(
 
     monkeypatch.setattr("quant.calibrate", work, raising=False)
     before = signal.getsignal(signal.SIGTERM)
-    ran = CliRunner().invoke(main, ["calibrate", "model", "--recipe", "w8a8", "--out", "out"])
+    # A shell starts what it runs in the background with Ctrl-C ignored, and then nothing would come.
+    outer = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        ran = CliRunner().invoke(main, ["calibrate", "model", "--recipe", "w8a8", "--out", "out"])
+    finally:
+        signal.signal(signal.SIGINT, outer)
     assert (ran.exit_code, ran.stderr) == (status, "\ninterrupted\n")
     assert signal.getsignal(signal.SIGTERM) == before
