@@ -88,7 +88,8 @@ def run_vbench(
             status, said = execute([*command, "evaluate", *options])
             files = sorted(out.glob("*_eval_results.json"))
             if status != 0 or len(files) != 1:  # VBench exits with 0 also where the program that it starts fails
-                raise QuantError(f"VBench wrote no {dimension} of {videos}; it said last:\n{said[-2000:].strip()}")
+                last = [line.strip() for line in said[-2000:].splitlines() if line.strip()][-3:]
+                raise QuantError(f"VBench wrote no {dimension} of {videos}; it said last: {' | '.join(last)}")
             scores = parse_results(files[0], samples)
             if list(scores) != [dimension]:
                 raise QuantError(f"{files[0]}: holds {', '.join(scores)}, not {dimension}; use VBench 0.1.5")

@@ -97,8 +97,9 @@ def test_saved_again_it_has_the_same_tensors_and_asks_to_be_fused(
         assert all(torch.equal(again[name], tensor) for name, tensor in file.items())
         saved = json.loads((folder / "config.json").read_text())["quantization_config"]
         assert saved == {**config, "fused": True}
-        assert torch.equal(output(WanTransformer3DModel.from_pretrained(folder, torch_dtype=torch.float32)),
-                           output(quant.load(source, dtype=torch.float32, fused=True)))  # fmt: skip
+        # Not bit for bit: a CPU's matmul rounds by where in memory a file's tensors begin.
+        found = output(WanTransformer3DModel.from_pretrained(folder, torch_dtype=torch.float32))
+        assert relative_error(found, output(quant.load(source, dtype=torch.float32, fused=True))) < 1e-6
 
 
 def test_who_decides_whether_it_is_fused(asking: Path, checkpoints: dict[str, Path], tmp_path: Path) -> None:

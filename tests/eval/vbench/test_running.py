@@ -75,7 +75,9 @@ def test_all_dimensions_by_default(videos: Path) -> None:
 
 @pytest.mark.parametrize("stand", [Stand(status=1), Stand(writes=False)])
 def test_a_run_that_fails_says_what_vbench_said(videos: Path, stand: Stand) -> None:
-    with pytest.raises(QuantError, match=r"wrote no subject_consistency of .*\n…\nRuntimeError: no CUDA$"):
+    with pytest.raises(
+        QuantError, match=r"wrote no subject_consistency of .*; it said last: .*… \| RuntimeError: no CUDA$"
+    ):
         run_vbench(videos, SAMPLES, command=HERE, execute=stand)
 
 
