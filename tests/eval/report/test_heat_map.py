@@ -58,7 +58,7 @@ def test_one_of_another_version_is_refused_by_the_models_name() -> None:
         heat_maps(found)
     del found.models[2]["sensitivity"]["units"]
     found.models[2]["sensitivity"]["format_version"] = sensitivity()["format_version"]
-    with pytest.raises(QuantError, match="'w4a8 edges' cannot be read: .*KeyError: 'units'"):
+    with pytest.raises(QuantError, match=r"'w4a8 edges' cannot be read: .*KeyError: 'units'"):
         heat_maps(found)
 
 
