@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections import Counter
 
+import diffusers
+
+from quant.cli.progress import silence_loading
 from tests.fuzz.runner import GOOD, Outcome, campaign, seeded
 from tests.fuzz.target import Target
 from tests.fuzz.targets import TARGETS
@@ -25,6 +29,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", type=int, help="the number of one mutation, to see it again")
     given = parser.parse_args(arguments)
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    silence_loading()
+    diffusers.logging.set_verbosity_error()
     targets = tuple(target for target in TARGETS if given.target is None or given.target in target.name)
     wrong: list[tuple[Target, Outcome]] = []
     for name, count in shares(targets, given.mutations).items():

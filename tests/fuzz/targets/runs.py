@@ -11,8 +11,11 @@ import torch
 
 import quant
 from quant.calibration.kept_files import keep, kept
+from quant.eval.report.headline import headline
+from quant.eval.report.pareto import pareto
 from quant.eval.report.recorded import read as read_recorded
 from quant.eval.report.score_table import score_table
+from quant.eval.report.speed_table import speed_table
 from quant.eval.report.summary import notes, summary
 from quant.eval.runs import journal
 from quant.eval.runs.config import from_dict, read_config
@@ -64,7 +67,8 @@ def _make_results(folder: Path) -> None:
 def _read_results(folder: Path) -> Any:
     """Reads the results, and makes of them what a terminal and a page show."""
     recorded = read_recorded(folder)
-    shown = [str(summary(recorded.body)), *notes(recorded.body), str(score_table(recorded))]
+    pieces = (headline, pareto, score_table, speed_table)
+    shown = [str(summary(recorded.body)), *notes(recorded.body), *(str(piece(recorded)) for piece in pieces)]
     return {"body": dict(recorded.body), "shown": shown}
 
 
