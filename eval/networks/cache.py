@@ -83,7 +83,7 @@ def read_tensors(path: Path, sha256: str) -> dict[str, Tensor]:
     """The tensors in `path`. Raises QuantError unless their `tensors_sha256` is `sha256`."""
     try:
         tensors = safetensors.torch.load_file(path)
-    except (SafetensorError, OSError) as error:
+    except (SafetensorError, OSError, RuntimeError) as error:
         raise QuantError(f"{path} cannot be read ({error}): delete it and run `quant eval fetch`") from error
     if tensors_sha256(tensors) != sha256:
         raise QuantError(f"{path} does not hold the published weights: delete it and run `quant eval fetch`")

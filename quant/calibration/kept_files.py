@@ -57,7 +57,7 @@ def kept(path: Path, **notes: str) -> tuple[Tensors, dict[str, str]] | None:
             if any(found.get(key) != value for key, value in notes.items()):
                 return None
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError, ValueError):
+    except (SafetensorError, OSError, ValueError, RuntimeError):
         return None
     if found.pop(_SHA256, None) != _digest(tensors, found):
         return None

@@ -18,7 +18,7 @@ from quant.checkpoint.shards import WEIGHTS
 from quant.errors import CheckpointError
 from quant.json_files import read_object
 from quant.model_paths import about_config, no_folder
-from quant.text import cut, shown
+from quant.text import cut, first_line, shown
 
 #: The files that loaders look for first: diffusers' own names, the index of shards before the single file.
 _INDEX, _SINGLE = f"{WEIGHTS}.safetensors.index.json", f"{WEIGHTS}.safetensors"
@@ -238,5 +238,5 @@ def _opened(path: Path) -> Any:
         raise CheckpointError(f"{path}: missing; the checkpoint is incomplete")
     try:
         return safe_open(path, framework="pt")
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path}: truncated or damaged: {error}") from None
+    except (SafetensorError, OSError, RuntimeError) as error:  # torch maps the file, and says so in its own way
+        raise CheckpointError(f"{path}: truncated or damaged: {first_line(error)}") from None

@@ -17,6 +17,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from tests.chaos.disturbances import Disturbance, mount, unmount
 from tests.chaos.scenarios import Scenario, lay_out, make_inputs
 
@@ -57,7 +59,6 @@ class _Alone:
 @contextmanager
 def warmed_up(inputs: Path) -> Iterator[None]:
     """Imports what a command needs by doing it once, for all processes that are forked from this one."""
-    import torch
     import tqdm
 
     import quant
@@ -208,6 +209,8 @@ def _start(folder: Path, arguments: Sequence[str], limit: int | None = None) -> 
         return _Run(process, reading)
     status = 1
     try:
+        # torch makes its pool of threads anew after a fork, which only one thread may do: before a loader starts several.
+        torch.set_num_threads(1)
         os.chdir(folder)
         os.dup2(writing, 2)
         os.dup2(writing, 1)

@@ -93,6 +93,15 @@ def test_nothing_is_unpickled(component: Path) -> None:
     assert error_of(component).startswith(f"{path}: truncated or damaged: ")
 
 
+def test_a_file_that_goes_away_while_it_is_opened(component: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def gone(path: Path, framework: str) -> None:
+        raise RuntimeError(f"unable to open file <{path}> in read-only mode: No such file or directory (2)\nfrom torch")
+
+    monkeypatch.setattr("quant.checkpoint.reader.safe_open", gone)
+    with pytest.raises(CheckpointError, match=r"truncated or damaged: unable to open file <.*\(2\)$"):
+        stored_tensors(component)
+
+
 def test_a_missing_shard_is_named(component: Path) -> None:
     path = sorted(component.glob("*.safetensors"))[-1]
     path.unlink()
