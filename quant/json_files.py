@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from quant.errors import CheckpointError, QuantError
-from quant.text import first_line
+from quant.text import cut, first_line, shown
 
 #: Levels of lists and objects within each other that no file of data needs.
 MOST_NESTED = 100
@@ -87,10 +87,61 @@ def _not_finite(value: object, key: str = "") -> Iterator[str]:
             yield from _not_finite(each, f"{key}[{name}]")
 
 
+def json_rows(path: Path, error: type[QuantError] = CheckpointError) -> Iterator[dict[str, Any]]:
+    """The rows of a data set in JSON, read as they are asked for: one a line, or all in one list.
+
+    Not by Arrow, whose parser ends the whole process on some files: nested ones, a list that begins with null.
+
+    Args:
+        path: a .jsonl or .json file. A row that is a text is {"text": it}.
+        error: what is raised.
+
+    Raises:
+        QuantError: of the class `error`: unreadable, not UTF-8, not JSON, nested deeply, or a row that is no object.
+    """
+    check_nesting(path, error)
+    try:
+        with path.open(encoding="utf-8-sig") as file:
+            first = next((line for line in file if line.strip()), "")
+            file.seek(0)
+            if path.suffix.lower() == ".jsonl" or (not first.lstrip().startswith("[") and _is_json(first)):
+                for number, line in enumerate(file, 1):
+                    if line.strip():
+                        yield _row(line, f"{path}: line {number}", error)
+                return
+            body = _value(file.read(), str(path), error)
+    except (OSError, UnicodeDecodeError) as cause:
+        raise error(f"{path}: not readable as json: {cut(first_line(cause), 300)}") from None
+    for number, item in enumerate(body if isinstance(body, list) else [body], 1):
+        yield _row(item, f"{path}: row {number}", error, parsed=True)
+
+
+def _row(item: Any, where: str, error: type[QuantError], *, parsed: bool = False) -> dict[str, Any]:
+    value = item if parsed else _value(item, where, error)
+    if isinstance(value, str):
+        return {"text": value}
+    if not isinstance(value, dict):
+        raise error(f"{where}: a row must be an object or a text, got {shown(value)}")
+    return value
+
+
+def _value(text: str, where: str, error: type[QuantError]) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as cause:
+        raise error(f"{where}: not readable as json: {cut(first_line(cause), 300)}") from None
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
 def check_nesting(path: Path, error: type[QuantError] = CheckpointError) -> None:
     """Checks that a file of JSON, of whatever kind, is not nested deeply.
-
-    For readers that are not Python's: Arrow's ends the whole process where a file is.
 
     Args:
         path: the file; read line by line.

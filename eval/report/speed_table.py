@@ -160,4 +160,6 @@ def _change(what: str, read: Mapping[str, Any], key: str, unit: str, limit: str 
 
 
 def _known(read: Mapping[str, Any], when: str, key: str) -> bool:
-    return (read.get(when) or {}).get(key) is not None
+    """Was a number read then? A device says what it likes, and the results take it as it is."""
+    found = read.get(when)
+    return isinstance(found, Mapping) and isinstance(found.get(key), int | float)

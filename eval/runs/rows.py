@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from quant.errors import QuantError
+from quant.json_files import json_rows
 from quant.text import first_line
 
 _READERS = {".txt": "text", ".jsonl": "json", ".json": "json", ".parquet": "parquet", ".csv": "csv"}
@@ -35,6 +36,9 @@ def rows(source: str, what: str, *, videos: tuple[str, ...] = ()) -> Iterator[Ma
     if (path.is_absolute() or path.suffix.lower() in _READERS) and not path.exists():
         raise QuantError(f"{path}: no such file or folder of {what}")
     if path.is_file() and path.stat().st_size == 0:
+        return
+    if path.is_file() and _READERS[path.suffix.lower()] == "json":
+        yield from json_rows(path, QuantError)
         return
     try:
         # datasets takes a file's name for a pattern: so it is escaped.

@@ -1,4 +1,4 @@
-"""Prompt files, read with Hugging Face datasets: .txt (one a line), .jsonl/.json, .parquet, .csv."""
+"""Prompt files: .txt (one a line), .parquet and .csv, read with Hugging Face datasets, and .jsonl/.json."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from quant.errors import CalibrationError
-from quant.json_files import check_nesting
+from quant.json_files import json_rows
 from quant.places import is_file
 from quant.text import cut, first_line, shown
 
@@ -66,12 +66,13 @@ def _from_file(path: Path, limit: int | None) -> list[str]:
 
 def _rows(path: Path, reader: str) -> Iterator[dict[str, object]]:
     """The rows of a file, read as they are asked for."""
+    if reader == "json":
+        yield from json_rows(path, CalibrationError)
+        return
     try:
         from datasets import load_dataset
     except ImportError:
         raise CalibrationError("reading prompt files needs Hugging Face datasets: pip install datasets") from None
-    if reader == "json":
-        check_nesting(path, CalibrationError)
     logger = logging.getLogger("datasets")
     before = logger.level
     logger.setLevel(logging.CRITICAL)  # it logs what it raises, and what it raises is said below

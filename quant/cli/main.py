@@ -68,8 +68,7 @@ class _Group(click.Group):
             with _terminations():
                 return super().invoke(ctx)
         except KeyboardInterrupt as stop:
-            kind = _Stop if isinstance(stop, _Terminated) else _Interrupt
-            raise kind(str(stop) or "interrupted") from None  # commands that can say how to go on do so
+            raise _stopped(stop) from None
         except (QuantError, KernelError) as error:
             raise _Failure(printable(cut(str(error), MESSAGE))) from error
         except OSError as error:
@@ -78,10 +77,18 @@ class _Group(click.Group):
             where = "" if error.filename is None else f"{cut(str(error.filename), 300)}: "
             raise _Failure(printable(f"{where}{error.strerror}")) from error
         except Exception as error:
+            if isinstance(error.__cause__, KeyboardInterrupt):  # Python 3.11 wraps one that comes while a class is made
+                raise _stopped(error.__cause__) from None
             lacking = _memory_lacking(error)
             if lacking is None:
                 raise
             raise _Failure(lacking) from error
+
+
+def _stopped(stop: KeyboardInterrupt) -> click.ClickException:
+    """What commands that can say how to go on have said, with the status of the signal."""
+    kind = _Stop if isinstance(stop, _Terminated) else _Interrupt
+    return kind(str(stop) or "interrupted")
 
 
 def _memory_lacking(error: Exception) -> str | None:

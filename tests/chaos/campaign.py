@@ -209,7 +209,7 @@ def _start(folder: Path, arguments: Sequence[str], limit: int | None = None) -> 
         return _Run(process, reading)
     status = 1
     try:
-        # torch makes its pool of threads anew after a fork, which only one thread may do: before a loader starts several.
+        # torch makes its threads anew after a fork, which only one thread may do: before a loader starts several.
         torch.set_num_threads(1)
         os.chdir(folder)
         os.dup2(writing, 2)

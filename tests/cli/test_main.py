@@ -173,3 +173,12 @@ def test_an_interrupt_is_one_line_and_the_shells_status(
         signal.signal(signal.SIGINT, outer)
     assert (ran.exit_code, ran.stderr) == (status, "\ninterrupted\n")
     assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_an_interrupt_while_a_class_is_made_is_one_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    def work(*args: object, **options: object) -> None:
+        raise RuntimeError("Error calling __set_name__ on 'Field' instance") from KeyboardInterrupt()
+
+    monkeypatch.setattr("quant.calibrate", work, raising=False)
+    ran = CliRunner().invoke(main, ["calibrate", "model", "--recipe", "w8a8", "--out", "out"])
+    assert (ran.exit_code, ran.stderr) == (130, "\ninterrupted\n")

@@ -58,7 +58,7 @@ def test_a_name_with_the_signs_of_a_pattern_is_the_file_itself(tmp_path: Path) -
     [
         ("p.jsonl", '{"words": "a fox"}', "no column named prompt, caption, text; it has words"),
         ("p.jsonl", '{"prompt": 7}', "row 1: 'prompt' must be text, got 7"),
-        ("p.jsonl", "{", "prompts cannot be read"),
+        ("p.jsonl", "{", "line 1: not readable as json"),
         ("p.txt", "\n \n", "no prompts in it"),
         ("p.txt", "", "no prompts in it"),
         ("p.pdf", "a fox", r"prompts are read from \.txt, \.jsonl"),
