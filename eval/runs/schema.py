@@ -8,7 +8,7 @@ from typing import Any
 
 from quant.errors import QuantError
 from quant.eval.runs.results import KIND, READABLE
-from quant.json_files import read_object
+from quant.json_files import read_object, text_of
 from quant.text import cut, shown
 
 
@@ -44,6 +44,7 @@ def read_results(path: Path) -> dict[str, Any]:
             f"{file}: format_version {shown(version)} cannot be read here, only {' and '.join(map(str, READABLE))}"
         )
     validate(results, str(file))
+    text_of(results, str(file), QuantError)  # refuses NaN and Infinity, which Python reads and JSON has not
     for model in results["models"]:
         model.setdefault("failed", None)  # version 2 had no words for it
     return results
