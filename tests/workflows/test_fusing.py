@@ -28,7 +28,8 @@ from tests.modules.blocks.mistakes import MISTAKES
 from tests.modules.blocks.wan_blocks import relative_error
 from tests.tiny_pipeline import BLOCKS, LINEARS, transformer
 from tests.workflows.conftest import RECIPES
-from tests.workflows.test_loading import WEIGHTS, inputs
+from tests.workflows.editing import WEIGHTS
+from tests.workflows.test_loading import inputs
 
 PARTS = 7
 

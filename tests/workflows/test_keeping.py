@@ -16,7 +16,7 @@ from quant.recipe_parts import KeepBudget
 from quant.scheme import SCHEMES
 from quant.workflows.keeping import choose
 from tests.tiny_pipeline import PROMPTS, pipeline
-from tests.workflows.test_loading import WEIGHTS
+from tests.workflows.editing import WEIGHTS
 from tests.workflows.test_sensitivity import body
 
 items = st.dictionaries(st.text("abcdefgh", min_size=1, max_size=3), st.tuples(st.floats(0, 10), st.integers(1, 50)))

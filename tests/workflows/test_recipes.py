@@ -17,7 +17,8 @@ from quant.models.fate import decide
 from quant.recipe_files import find_recipe, shipped_recipes
 from tests.tiny_pipeline import PROMPTS, SETTINGS, save_pipeline
 from tests.workflows.conftest import RECIPES
-from tests.workflows.test_loading import WEIGHTS, inputs
+from tests.workflows.editing import WEIGHTS
+from tests.workflows.test_loading import inputs
 
 OTHERS = sorted({name.partition("/")[2] for name in shipped_recipes()} - set(RECIPES))
 #: Of a width that groups of 128 fit, and deep enough for 0.075 of the blocks to be one.
