@@ -30,6 +30,7 @@ import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 from quant.checkpoint.manifest import FILE_NAME, read_manifest
@@ -164,11 +165,15 @@ class OutputFolder:
             raise
         sync(self.place.parent)
 
+    def _check_links(self) -> None:
+        """Refuses links where only this program puts anything: what is emptied or written there would be elsewhere."""
+        for path in chain([self.hidden], self.hidden.glob("*"), self.solved.glob("*")):
+            if path.is_symlink():
+                raise CheckpointError(f"{path}: is a link; remove it")
+
     def _recover(self) -> None:
         """Brings what a killed run left into a state to start from."""
         try:
-            if self.hidden.is_symlink():
-                raise CheckpointError(f"{self.hidden}: is a link; remove it")
             if self.hidden.is_dir() and not self._new.is_dir():
                 self._remove_hidden()
             if self._old.exists():
@@ -215,6 +220,7 @@ def holding(out: Path, *, force: bool) -> Iterator[OutputFolder]:
     try:
         with locked(place.with_name(f".{place.name}.lock"), str(out), CheckpointError):
             holder = os.getpid()
+            folder._check_links()
             try:
                 folder._recover()
                 check_free(out, force=force)

@@ -305,3 +305,20 @@ def test_other_files_in_the_hidden_folder_stay(tmp_path: Path) -> None:
     foreign.touch()
     make(tmp_path / "out", "new")
     assert foreign.exists()
+
+
+@pytest.mark.parametrize("link", ["", "new", "old", "solved", "journal.safetensors.tmp", "solved/a.safetensors.tmp"])
+def test_nothing_is_touched_through_a_link(tmp_path: Path, link: str) -> None:
+    """Someone else's folder behind a link, whose files have the names of ours."""
+    theirs, place = tmp_path / "theirs", tmp_path / ".out.quant" / link
+    for name in ("new", "old", "solved"):
+        (theirs / name).mkdir(parents=True)
+        (theirs / name / "precious").touch()
+    (theirs / "run.json").touch()
+    before = sorted(theirs.rglob("*"))
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.symlink_to(theirs)
+    with pytest.raises(CheckpointError, match=rf"^{place}: is a link; remove it$"):
+        make(tmp_path / "out", "mine")
+    assert sorted(theirs.rglob("*")) == before
+    assert place.is_symlink() and not (tmp_path / "out").exists()
