@@ -17,6 +17,10 @@ class QuantError(Exception):
         super().__init__(printable(cut(str(message), MESSAGE)))
 
 
+class QuantWarning(UserWarning):
+    """What a user should know of a run that goes on; the command line prints it as a note."""
+
+
 class RecipeError(QuantError):
     """A recipe, or a scheme in it, that cannot be read or does not fit the model."""
 

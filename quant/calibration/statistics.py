@@ -138,7 +138,7 @@ class _Probe:
             return
         rows = given.detach().reshape(-1, given.shape[-1])
         if not torch.isfinite(rows).all():
-            raise InputError(self.name, "NaN" if torch.isnan(rows).any() else "Inf", f"in its call {self._calls}")
+            raise InputError.of(self.name, "NaN" if torch.isnan(rows).any() else "Inf", f"in its call {self._calls}")
         self._take_earlier(rows)
         self._restored = None
         for calibrator in (self.tensor_range, self.channel_range):

@@ -27,6 +27,7 @@ import errno
 import json
 import os
 import shutil
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -34,7 +35,7 @@ from itertools import chain
 from pathlib import Path
 
 from quant.checkpoint.manifest import FILE_NAME, read_manifest
-from quant.errors import CheckpointError
+from quant.errors import CheckpointError, QuantWarning
 from quant.json_files import read_object
 from quant.locks import locked
 from quant.places import CARD_MARK, check_folder_place, reason, sync
@@ -92,6 +93,11 @@ class OutputFolder:
     def keeps_work(self) -> bool:
         """Whether there is something that the next run can use."""
         return self.journal.exists() or any(self.solved.glob("*.safetensors"))
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether what was written has become `out`."""
+        return not self._new.is_dir()
 
     def claim(self, run: Mapping[str, str]) -> list[str]:
         """Says whose work is kept here from now on, and drops what another run has left.
@@ -152,18 +158,26 @@ class OutputFolder:
     def _put_into_place(self) -> None:
         """A folder cannot be exchanged in one step, so the old one steps aside. Nothing is ever renamed over."""
         check_free(self.out, force=self.force)
-        if self.place.is_dir() and any(self.place.iterdir()):
-            self.place.rename(self._old)
-            sync(self.hidden)
         try:
+            if self.place.is_dir() and any(self.place.iterdir()):
+                self.place.rename(self._old)
+                sync(self.hidden)
             self._new.rename(self.place)
-        except OSError as error:
-            if self._old.exists():
+        except BaseException as error:  # an interrupt too, which may also come when all is done
+            if self._old.exists() and not self.is_finished and not os.path.lexists(self.place):
                 self._old.rename(self.place)
-            if error.errno in _IN_THE_WAY:
+            if isinstance(error, OSError) and error.errno in _IN_THE_WAY:
                 raise CheckpointError(f"{self.out}: appeared meanwhile; choose another --out") from None
             raise
-        sync(self.place.parent)
+        try:
+            sync(self.place.parent)
+        except OSError as error:  # no failure: the folder stands
+            warnings.warn(
+                f"{self.out}: is finished, but its disk does not say that it would outlive a loss of power: "
+                f"{reason(error)}",
+                QuantWarning,
+                stacklevel=2,
+            )
 
     def _check_links(self) -> None:
         """Refuses links where only this program puts anything: what is emptied or written there would be elsewhere."""
@@ -174,7 +188,7 @@ class OutputFolder:
     def _recover(self) -> None:
         """Brings what a killed run left into a state to start from."""
         try:
-            if self.hidden.is_dir() and not self._new.is_dir():
+            if self.hidden.is_dir() and self.is_finished:
                 self._remove_hidden()
             if self._old.exists():
                 if os.path.lexists(self.place):
@@ -191,7 +205,7 @@ class OutputFolder:
     def _leave(self) -> None:
         """Removes all that no later run can use. A disk that refuses even this is no reason for another error."""
         with suppress(OSError):
-            if not self._new.is_dir() or not (self.keeps_work or self._old.exists()):
+            if self.is_finished or not (self.keeps_work or self._old.exists()):
                 self._remove_hidden()
             else:
                 _empty(self._new)

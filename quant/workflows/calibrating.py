@@ -33,7 +33,7 @@ from quant.calibration.journal import Journal
 from quant.checkpoint.folder import OutputFolder, check_free, holding
 from quant.checkpoint.manifest import write_manifest
 from quant.checkpoint.shards import WEIGHTS, TensorPlan
-from quant.errors import CheckpointError, QuantError
+from quant.errors import CheckpointError, QuantError, QuantWarning
 from quant.json_files import read_object
 from quant.models.generation import GenerationSettings
 from quant.places import check_apart
@@ -128,7 +128,7 @@ def calibrate(
     snapshot = Snapshot.of(start.source)
     copied = files_to_copy(start.source, start.components) if full else {}
     how = _Writing(dtype, copied, max_shard_bytes, progress)
-    with holding(out, force=force) as folder, _kept(folder):
+    with holding(out, force=force) as folder:
         parts = {name: start.source.component_folder(name) for name in start.components}
         skeletons = {name: skeleton(part, source_tensors(part)) for name, part in parts.items()}
         check_room(folder, skeletons, start.recipe, dtype, copied.values())
@@ -137,23 +137,34 @@ def calibrate(
         if differs:
             warnings.warn(
                 f"{out}: an interrupted run had another {' and '.join(differs)}; what it had done is dropped",
+                QuantWarning,
                 stacklevel=2,
             )
-        return _calibrated(folder, start, skeletons, device, run["key"], snapshot, how)
+        with _kept(folder, snapshot):
+            return _calibrated(folder, start, skeletons, device, run["key"], snapshot, how)
 
 
 @contextmanager
-def _kept(folder: OutputFolder) -> Iterator[None]:
-    """Says with an error or an interrupt whether the next run goes on where this one stopped."""
+def _kept(folder: OutputFolder, snapshot: Snapshot) -> Iterator[None]:
+    """Says with an error or an interrupt whether the next run goes on where this one stopped.
+
+    It does where it finds the same original; the folder has to be claimed for this run.
+    """
+    goes_on = "what was done is kept: the same command goes on"
     try:
         yield
     except KeyboardInterrupt as stop:
-        done = "what was done is kept: the same command goes on" if folder.keeps_work else "nothing was done yet"
+        if folder.is_finished:
+            done = f"{folder.out} is finished"
+        elif not folder.keeps_work:
+            done = "nothing was done yet"
+        else:
+            done = goes_on if snapshot.stands() else "the model changed meanwhile, so the same command starts anew"
         raise type(stop)(f"interrupted; {done}") from None
     except QuantError as error:
-        if not folder.keeps_work:
+        if folder.is_finished or not folder.keeps_work or not snapshot.stands():
             raise
-        raise type(error)(f"{error}; what was done is kept: the same command goes on") from error
+        raise type(error)(f"{error}; {goes_on}") from error
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import nn
 
-from quant.errors import CheckpointError, ModelError
+from quant.errors import CheckpointError, ModelError, QuantWarning
 from quant.models.family import Family
 from quant.models.table import FAMILIES, family_of
 from quant.modules.blocks.part import FUSED, FUSED_TO_CODES
@@ -71,6 +71,7 @@ def fuse(model: nn.Module) -> nn.Module:
         warnings.warn(
             f"{len(refused)} of {len(states)} parts of the blocks are not fused, first {first}: {why}; "
             f"see the blocks' 'parts' for the others",
+            QuantWarning,
             stacklevel=2,
         )
     return model

@@ -48,6 +48,13 @@ class Snapshot:
                     "calibrate again when nothing writes there"
                 )
 
+    def stands(self) -> bool:
+        """Whether a run that starts now would find the same files as `run_of` sees them, and so go on with this one."""
+        try:
+            return _seen(_stamps(self.source)) == _seen(self.files)
+        except ModelError:
+            return False
+
 
 def run_of(start: Prepared, snapshot: Snapshot, dtype: torch.dtype) -> dict[str, str]:
     """A hash of each thing that statistics and solutions depend on, by its name, and of all of them: "key".
@@ -61,7 +68,7 @@ def run_of(start: Prepared, snapshot: Snapshot, dtype: torch.dtype) -> dict[str,
         "prompts": start.prompts or [],
         "settings": start.settings.given(),
         "dtype": str(dtype),
-        "model": [str(start.source.folder.resolve()), [[name, *stamp[:2]] for name, stamp in snapshot.files.items()]],
+        "model": [str(start.source.folder.resolve()), _seen(snapshot.files)],
         "versions": provenance(recipe, "")["versions"],
     }
     hashes = {name: _hash(part) for name, part in parts.items()}
@@ -70,6 +77,10 @@ def run_of(start: Prepared, snapshot: Snapshot, dtype: torch.dtype) -> dict[str,
 
 def _hash(value: object) -> str:
     return hashlib.sha256(json.dumps(value).encode()).hexdigest()
+
+
+def _seen(files: Mapping[str, _Stamp]) -> list[tuple[str, int, int]]:
+    return [(name, stamp.size, stamp.mtime_ns) for name, stamp in files.items()]
 
 
 def _stamps(source: Source) -> dict[str, _Stamp]:

@@ -17,7 +17,7 @@ from torch import nn
 
 from quant.checkpoint.reader import StoredTensor, read_tensor, stored_tensors
 from quant.checkpoint.shards import DTYPE_NAMES, TensorPlan
-from quant.errors import CheckpointError, ModelError
+from quant.errors import CheckpointError, ModelError, QuantWarning
 from quant.packing.checks import not_finite
 from quant.workflows.fitting import unknown, unused_of
 from quant.workflows.skeleton import skeleton
@@ -101,6 +101,7 @@ def check_source(model: nn.Module, stored: Mapping[str, StoredTensor]) -> None:
         warnings.warn(
             f"{stored[short[0]].file}: {len(short)} tensors are {stored[short[0]].dtype} without scales, such as "
             f"'{short[0]}'; they are read as the weights themselves, at that precision",
+            QuantWarning,
             stacklevel=2,
         )
 

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from quant.checkpoint import folder
 from quant.checkpoint.folder import check_free, holding, new_folder
 from quant.checkpoint.manifest import write_manifest
-from quant.errors import CheckpointError
+from quant.errors import CheckpointError, QuantWarning
 from quant.places import CARD_MARK
 
 
@@ -322,3 +323,47 @@ def test_nothing_is_touched_through_a_link(tmp_path: Path, link: str) -> None:
         make(tmp_path / "out", "mine")
     assert sorted(theirs.rglob("*")) == before
     assert place.is_symlink() and not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+@pytest.mark.parametrize(("number", "finished"), [(0, False), (1, True)])
+def test_an_interrupt_while_it_is_renamed_leaves_a_whole_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str, number: int, finished: bool
+) -> None:
+    """As Ctrl-C comes: just before a rename, or when it is done and nobody knows of it yet."""
+    out = tmp_path / "out"
+    make(out, "old")
+    rename = Path.rename
+    renamed: list[Path] = []
+
+    def interrupted(self: Path, target: Path) -> Path:
+        renamed.append(target)
+        here = len(renamed) == number + 1
+        if here and moment == "before":
+            raise KeyboardInterrupt
+        rename(self, target)
+        if here:
+            raise KeyboardInterrupt
+        return target
+
+    monkeypatch.setattr(Path, "rename", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        make(out, "new", force=True)
+    assert content(out) == ("new" if finished and moment == "after" else "old")
+    assert list(tmp_path.iterdir()) == [out]
+
+
+def test_a_folder_that_stands_is_no_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some network file systems refuse to sync a folder's list of names."""
+    out, real = tmp_path / "out", folder.sync
+
+    def refusing(path: Path) -> None:
+        if path == tmp_path:
+            raise OSError(22, "Invalid argument")
+        real(path)
+
+    monkeypatch.setattr(folder, "sync", refusing)
+    with pytest.warns(QuantWarning, match=rf"^{out}: is finished, but .*: Invalid argument$"):
+        make(out, "new")
+    assert content(out) == "new"
+    assert list(tmp_path.iterdir()) == [out]
