@@ -10,7 +10,7 @@ import math
 import re
 import time
 from collections.abc import Iterable
-from functools import lru_cache
+from typing import ClassVar
 
 import regex
 
@@ -19,8 +19,12 @@ from quant.text import shown
 
 #: Characters of an expression, and how often its counts, such as {2,9}, may repeat a part of it: both are written out.
 MOST_CHARACTERS, MOST_REPEATS = 1000, 10_000
-#: Seconds that matching may take without a pause of as long: a usual expression takes microseconds a name.
-SECONDS = 1.0
+#: Seconds of the processor that matching may take beyond what is usual, without a pause of as long; and what is usual
+#: of one name and one expression, on a slow machine too: it takes 3 to 12 microseconds where this was measured.
+SECONDS, USUAL = 1.0, 100e-6
+#: What `regex` reads otherwise than Python, after tokens that hold no such thing: a brace that opens no count allows
+#: errors, as in {e<=2}, and [:alpha:] is a class.
+_OTHERWISE = re.compile(r"\\N\{[\w -]+\}|\\.|(?P<found>\{(?!\d*,?\d*\})|\[:(?=[^\]]*:\]))", re.DOTALL)
 
 
 def matches(pattern: str, name: str, class_names: Iterable[str]) -> bool:
@@ -56,27 +60,49 @@ def check_pattern(pattern: object, where: str) -> str:
     return pattern
 
 
-@lru_cache(maxsize=1024)
+class _Kept:
+    """Compiled expressions: as many as the largest recipe can have, which all its layers ask for in turn."""
+
+    MOST_CHARACTERS = 1_000_000
+    patterns: ClassVar[dict[str, regex.Pattern[str]]] = {}
+    characters = 0
+
+
 def _compiled(expression: str) -> regex.Pattern[str]:
+    found = _Kept.patterns.get(expression)
+    if found is None:
+        found = _compile(expression)
+        if _Kept.characters + len(expression) > _Kept.MOST_CHARACTERS:
+            _Kept.patterns.clear()
+            _Kept.characters = 0
+        _Kept.patterns[expression] = found
+        _Kept.characters += len(expression)
+    return found
+
+
+def _compile(expression: str) -> regex.Pattern[str]:
     if len(expression) > MOST_CHARACTERS:
         raise ValueError(f"longer than {MOST_CHARACTERS:,} characters")
     counts = [max(map(int, re.findall(r"\d+", count)), default=1) for count in re.findall(r"\{[\d, ]*\}", expression)]
     if math.prod(max(count, 1) for count in counts) > MOST_REPEATS:
         raise ValueError(f"its counts repeat more than {MOST_REPEATS:,} times")
     re.compile(expression)  # what only `regex` knows, such as (?R), would be another language
+    other = next((token["found"] for token in _OTHERWISE.finditer(expression) if token["found"]), None)
+    if other is not None:
+        raise ValueError(f"'{other}' here means one thing to Python and another to others; write \\{other}")
     return regex.compile(expression)
 
 
 class _Meter:
-    """Time that was spent on matching since it last paused: many names and expressions are slow together, too."""
+    """Seconds of the processor, beyond what is usual, since matching last paused: many expressions are slow together."""
 
     spent, last = 0.0, -math.inf
 
 
 def _fits(pattern: str, name: str) -> bool:
-    begun = time.monotonic()
-    if begun - _Meter.last > SECONDS:
+    if time.monotonic() - _Meter.last > SECONDS:
         _Meter.spent = 0.0
+    begun = time.thread_time()  # not the clock: a machine that is busy, or a process that is stopped, is no slow match
     try:
         if _Meter.spent > SECONDS:
             raise TimeoutError
@@ -87,4 +113,4 @@ def _fits(pattern: str, name: str) -> bool:
         ) from None
     finally:
         _Meter.last = time.monotonic()
-        _Meter.spent += _Meter.last - begun
+        _Meter.spent = max(0.0, _Meter.spent + time.thread_time() - begun - USUAL)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import re
+import time
 
 import pytest
 
@@ -103,6 +105,32 @@ def test_names_share_one_allowance_of_time(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(patterns, "_compiled", lambda expression: pytest.fail("was begun"))
     with pytest.raises(RecipeError, match="takes too long on the layer 'x'"):
         matches("re:x", "x", ())
+
+
+def test_many_usual_expressions_are_not_slow_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    """More than a cache of some hundred holds, for each name all of them; on a clock of a machine that stands still."""
+    clock = itertools.count(0.0, 0.5)
+    monkeypatch.setattr(time, "monotonic", lambda: next(clock))
+    monkeypatch.setattr(patterns, "SECONDS", 0.6)
+    usual = [check_pattern(rf"re:blocks\.{i}\.attn[12]\.to_(q|k)", "here") for i in range(2000)]
+    monkeypatch.setattr(patterns, "_compile", lambda expression: pytest.fail("was compiled twice"))
+    for name in [f"blocks.{i}.attn1.to_q" for i in range(10)]:
+        assert sum(matches(pattern, name, ()) for pattern in usual) == 1
+    assert patterns._Meter.spent < 0.1
+
+
+@pytest.mark.parametrize(
+    "pattern", ["(?:foo){e<=2}", "foo{i}", r"\\N{e}", r"(?#\N{)(?:foo){e}(?#})", "[[:alpha:]]+", "[^[:digit:]]"]
+)
+def test_what_another_matcher_reads_otherwise_is_refused(pattern: str) -> None:
+    with pytest.raises(RecipeError, match=r"^here: 're:.*' is not a regular expression: '.*' here means one thing to "):
+        check_pattern(f"re:{pattern}", "here")
+
+
+@pytest.mark.parametrize("pattern", [r"a\{e\}", r"\N{LATIN SMALL LETTER A}b{2}c{,3}d{1,}", r"[:alpha]", r"a\[:b\]"])
+def test_what_both_read_alike_is_not(pattern: str) -> None:
+    for name in ("a{e}", "abbd", "a[:b]", "a", ":"):
+        assert matches(check_pattern(f"re:{pattern}", "here"), name, ()) is (re.fullmatch(pattern, name) is not None)
 
 
 @pytest.mark.parametrize(
