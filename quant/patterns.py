@@ -94,7 +94,7 @@ def _compile(expression: str) -> regex.Pattern[str]:
 
 
 class _Meter:
-    """Seconds of the processor, beyond what is usual, since matching last paused: many expressions are slow together."""
+    """Seconds beyond what is usual since matching last paused: many names and expressions are slow together, too."""
 
     spent, last = 0.0, -math.inf
 

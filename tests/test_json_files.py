@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from quant.errors import CheckpointError, ModelError
-from quant.json_files import parse_object, read_object, text_of
+from quant.json_files import json_rows, parse_object, read_object, text_of
 
 
 @pytest.mark.parametrize("text", [b"", b"{", b"\xff", b"[]", b"3", b"null", b"[" * 100_000, b'{"a":' * 100_000])
@@ -43,3 +43,14 @@ def test_what_is_written_is_json_and_not_only_pythons(tmp_path: Path) -> None:
         text_of({"a": (1.0, -math.inf)}, "m.json", ModelError)
     del body["layers"]["transformer"][1]
     assert parse_object(text_of(body, "m.json"), "m.json") == body
+
+
+def test_a_string_that_nothing_ends_is_looked_at_once(tmp_path: Path) -> None:
+    """Half a megabyte took minutes: from each of its quotes, what is left was looked at."""
+    path = tmp_path / "prompts.jsonl"
+    path.write_bytes(b'["' + b'\\"' * 250_000)
+    with pytest.raises(CheckpointError, match=r"line 1: not readable as json: Unterminated string"):
+        list(json_rows(path))
+    path.write_bytes(b'{"a": "[\\"[", "b": ' + b"[" * 200)
+    with pytest.raises(CheckpointError, match=r"line 1: nested more than 100 levels deep"):
+        list(json_rows(path))

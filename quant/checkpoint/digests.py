@@ -16,6 +16,7 @@ from typing import Any
 from quant.checkpoint.config import CONFIG_KEY
 from quant.errors import CheckpointError
 from quant.json_files import parse_object, read_object
+from quant.text import shown
 
 METADATA = "__metadata__"
 _HEADER, _CONFIG = "quant_header_sha256", "quant_config_sha256"
@@ -37,7 +38,7 @@ def with_digest(header: Mapping[str, Any]) -> dict[str, Any]:
 def check_header(path: Path) -> None:
     """Raises CheckpointError where a file of tensors has another sound header than it was written with."""
     header = _header(path)
-    found = header.get(METADATA, {}).get(_HEADER)
+    found = _metadata(header, path).get(_HEADER)
     if found is not None and found != _header_digest(header):
         raise CheckpointError(f"{path}: truncated or damaged: its header is not the one it was written with")
 
@@ -47,7 +48,7 @@ def check_config(component: Path, files: Iterable[Path]) -> None:
     path = component / "config.json"
     digest = _config_digest(read_object(path))
     for file in files:
-        found = _header(file).get(METADATA, {}).get(_CONFIG)
+        found = _metadata(_header(file), file).get(_CONFIG)
         if found is not None and found != digest:
             raise CheckpointError(
                 f"{path}: was changed after {file.name} was written, whose hash of it differs; restore it, or, where "
@@ -65,8 +66,16 @@ def _header(path: Path) -> dict[str, Any]:
         raise CheckpointError(f"{path}: truncated or damaged: {error}") from None
 
 
+def _metadata(header: Mapping[str, Any], path: Path) -> dict[str, str]:
+    """What a header says beside its tensors; nothing where it has none, or null."""
+    found = {} if header.get(METADATA) is None else header[METADATA]
+    if not isinstance(found, dict) or not all(isinstance(value, str) for value in found.values()):
+        raise CheckpointError(f"{path}: truncated or damaged: its {METADATA} must map to texts, got {shown(found)}")
+    return found
+
+
 def _header_digest(header: Mapping[str, Any]) -> str:
-    known = {key: value for key, value in header.get(METADATA, {}).items() if key != _HEADER}
+    known = {key: value for key, value in (header.get(METADATA) or {}).items() if key != _HEADER}
     return _sha256({**header, METADATA: known})
 
 

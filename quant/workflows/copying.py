@@ -20,6 +20,8 @@ _SPOKEN = (".json", ".md", ".txt")
 _LICENSES = ("license", "licence", "notice", "copying")
 #: At the top of a pipeline's folder.
 _READ = ("generation.json", "model_index.json")
+#: In a lone component's folder: its config, its weights and their indexes.
+_OF_A_COMPONENT = ("config.json", ".safetensors", ".safetensors.index.json")
 #: Written anew for every checkpoint.
 _OURS = (FILE_NAME, "sensitivity.json", "recipe.yaml")
 
@@ -35,7 +37,8 @@ def places_of(source: Source) -> list[Path]:
 def files_of(source: Source) -> dict[str, Path]:
     """The files that a model is read from, by their path in its folder."""
     if not source.is_pipeline:
-        return {path.name: path for path in _entries(source.folder) if path.is_file()}
+        entries = (path for path in _entries(source.folder) if path.name.endswith(_OF_A_COMPONENT))
+        return {path.name: path for path in entries if path.is_file()}
     found = {name: source.folder / name for name in _READ if (source.folder / name).is_file()}
     for name in source.parts:
         found.update(_within(source.folder / name, name))

@@ -17,6 +17,7 @@ from quant.errors import ModelError
 from quant.modules.replace import insert_empty_layers, linears
 from quant.workflows.component import write_component
 from quant.workflows.record import record_of
+from quant.workflows.skeleton import in_our_words
 from quant.workflows.weights import of_model
 
 
@@ -56,19 +57,25 @@ def save(model: nn.Module, out: str | Path, *, force: bool = False, max_shard_by
 
 def _model_config(model: nn.Module) -> dict[str, Any]:
     """A diffusers model's own config; of any other, its class's name, which `quant.load` names in errors."""
-    if not hasattr(model, "to_json_string"):
+    if not _is_diffusers(model):
         return {"_class_name": type(model).__name__}
     config: dict[str, Any] = json.loads(model.to_json_string())  # type: ignore[operator]
     return {key: value for key, value in config.items() if key not in (CONFIG_KEY, "_name_or_path")}
 
 
+def _is_diffusers(model: nn.Module) -> bool:
+    """Whether a model is made from a config as diffusers' are; other libraries have a `from_config` of their own."""
+    return hasattr(model, "register_to_config")
+
+
 def _check_loadable(model: nn.Module, quantization: dict[str, Any]) -> None:
     """Compares names and shapes of a diffusers model's tensors with those that `quant.load` would make room for."""
-    make = getattr(type(model), "from_config", None)
-    if make is None:
+    if not _is_diffusers(model):
         return  # what it is loaded into is the reader's to give
-    with torch.device("meta"):
-        empty: nn.Module = make(_model_config(model))
+    kind: Any = type(model)
+    what = f"{kind.__name__}: cannot be made from its config, so quant.load could not either"
+    with in_our_words(what), torch.device("meta"):
+        empty: nn.Module = kind.from_config(_model_config(model))
     insert_empty_layers(empty, stored_layers(quantization, linears(empty), type(model).__name__))
     room = {name: tuple(tensor.shape) for name, tensor in empty.state_dict().items()}
     held = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}

@@ -21,6 +21,7 @@ from torch import nn
 from torch.nn.modules import module as torch_modules
 
 from quant.checkpoint.config import CONFIG_KEY
+from quant.devices import memory_lacking
 from quant.errors import ModelError, QuantError
 from quant.json_files import read_object
 from quant.kernels.runtime.errors import KernelError
@@ -82,7 +83,7 @@ def skeleton(component: Path, tensors: Collection[str]) -> nn.Module:
 
 @contextmanager
 def in_our_words(what: str, why: str = "") -> Iterator[None]:
-    """Whatever diffusers and the libraries below it raise within becomes one line of a ModelError.
+    """Whatever diffusers and the libraries below it raise within, but a lack of memory, becomes a line of a ModelError.
 
     Args:
         what: what did not work, with the file.
@@ -93,6 +94,10 @@ def in_our_words(what: str, why: str = "") -> Iterator[None]:
     except (QuantError, KernelError, MemoryError):
         raise
     except Exception as error:  # of many kinds: a file decides what goes wrong
+        if memory_lacking(error):
+            raise
+        if isinstance(error.__cause__, KeyboardInterrupt):  # Python 3.11 wraps one that comes while a class is made
+            raise error.__cause__ from None
         raise ModelError(f"{what}: {f'{why}: ' if why else ''}{first_line(error)}") from error
 
 

@@ -131,12 +131,19 @@ def _components(path: Path) -> dict[str, tuple[str, str]]:
     Raises:
         ModelError: a name that is not that of a folder in the pipeline's.
     """
-    named = {part: value for part, value in _read_json(path).items() if isinstance(value, list) and len(value) == 2}
+    named = {
+        part: value
+        for part, value in _read_json(path).items()
+        if not part.startswith("_")
+        and isinstance(value, list)
+        and len(value) == 2
+        and all(each is None or isinstance(each, str) for each in value)
+    }
     for part in named:
         # Beside the components lie files that every checkpoint has.
         if not is_plain_name(part) or part.endswith(_FILES):
             raise ModelError(f"{path}: names a component {shown(part)}, which is not a plain folder name")
-    return {part: (str(library), str(cls)) for part, (library, cls) in named.items() if library and cls}
+    return {part: (library, cls) for part, (library, cls) in named.items() if library and cls}
 
 
 def _read_json(path: Path) -> dict[str, Any]:

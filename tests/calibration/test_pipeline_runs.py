@@ -176,6 +176,13 @@ def test_errors_that_name_their_cause_already_pass_through() -> None:
     assert caught.value is error
 
 
+def test_an_interrupt_within_a_class_that_is_made_is_one() -> None:
+    error = RuntimeError("Error calling __set_name__")
+    error.__cause__ = KeyboardInterrupt()
+    with pytest.raises(KeyboardInterrupt):
+        _run(Pipe(error), ["a"])
+
+
 def test_a_setting_that_the_pipeline_does_not_take_is_an_error() -> None:
     with pytest.raises(ModelError, match="Pipe takes no 'num_frames'"):
         _run(Pipe(), ["a"], num_frames=5)

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
-from quant.checkpoint.digests import METADATA, check_config
+from quant.checkpoint.digests import METADATA, check_config, check_header
 from quant.checkpoint.reader import headers
 from quant.checkpoint.shards import write_shards
 from quant.errors import CheckpointError
@@ -109,3 +109,26 @@ def test_files_of_other_writers_say_nothing_and_are_read(tmp_path: Path) -> None
     edited(tmp_path)
     assert headers([path]).keys() == TENSORS.keys()
     check_config(tmp_path, [path])
+
+
+@pytest.mark.parametrize("value", [None, {}])
+def test_metadata_may_be_nothing(tmp_path: Path, value: object) -> None:
+    write_shards(tmp_path, plan(TENSORS))
+    (path,) = files(tmp_path)
+    rewrite(path, lambda header: header.update({METADATA: value}))
+    edited(tmp_path)
+    assert headers([path]).keys() == TENSORS.keys()
+    check_config(tmp_path, [path])
+
+
+@pytest.mark.parametrize("value", [["quant_header_sha256"], [], "x", {"format": 1}, {"quant_header_sha256": None}])
+def test_metadata_of_another_kind_is_damage(tmp_path: Path, value: object) -> None:
+    write_shards(tmp_path, plan(TENSORS))
+    (path,) = files(tmp_path)
+    rewrite(path, lambda header: header.update({METADATA: value}))
+    for read in (check_header, lambda path: check_config(tmp_path, [path])):
+        edited(tmp_path)
+        with pytest.raises(
+            CheckpointError, match=rf"^{path}: .* its __metadata__ must map to texts, got "
+        ):
+            read(path)

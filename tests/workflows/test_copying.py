@@ -28,6 +28,8 @@ def model(tmp_path: Path) -> Path:
         "scheduler": ["diffusers", "UniPCMultistepScheduler"],
         "image_encoder": [None, None],
         "boundary_ratio": 0.875,
+        "_class_name_of_a_custom_pipeline": ["pipeline", "CustomPipeline"],
+        "default_size": [480, 832],
     }
     (folder / "model_index.json").write_text(json.dumps(index))
     return folder
@@ -95,6 +97,16 @@ def test_what_cannot_be_copied_is_named_before_any_work(model: Path, spoil: obje
     spoil(model)  # type: ignore[operator]
     with pytest.raises(ModelError, match=says):
         copied(model)
+
+
+def test_a_lone_component_is_its_config_and_weights(model: Path) -> None:
+    """A log that somebody writes there while it is read is no change of the model."""
+    folder = model / "transformer"
+    for name in ("train.log", "README.md", ".hidden.safetensors", "w-1.safetensors", "w.safetensors.index.json"):
+        (folder / name).touch()
+    lone = Source("x", folder, {"transformer": "WanTransformer3DModel"}, is_pipeline=False)
+    read = ["config.json", "w-1.safetensors", "w.safetensors.index.json", "weights.safetensors"]
+    assert list(files_of(lone)) == read
 
 
 def test_a_lone_component_has_no_others(model: Path) -> None:

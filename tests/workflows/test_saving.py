@@ -31,3 +31,27 @@ def test_a_model_that_is_not_what_its_config_makes_is_refused(tmp_path: Path) ->
     made.register_to_config(num_layers=2)
     quant.save(made, tmp_path / "out")
     quant.save(quant.load(tmp_path / "out", fused=True), tmp_path / "fused")
+
+
+class Own(nn.Sequential):
+    """A model of somebody's own, whose configs are nobody else's."""
+
+    @classmethod
+    def from_config(cls, config: str) -> Own:
+        raise AssertionError("was called")
+
+    def to_json_string(self) -> str:
+        raise AssertionError("was called")
+
+
+def test_what_is_called_as_in_diffusers_is_not_diffusers(tmp_path: Path) -> None:
+    made = quant.quantize(Own(nn.Linear(64, 64)), "fp8-dynamic")
+    quant.save(made, tmp_path / "out")
+    assert isinstance(quant.load(tmp_path / "out", into=Own(nn.Linear(64, 64))), Own)
+
+
+def test_a_config_that_makes_no_model_is_refused_in_words(tmp_path: Path) -> None:
+    made = quant.quantize(tiny_pipeline.transformer(), "fp8-dynamic")
+    made.register_to_config(num_layers="x")
+    with pytest.raises(quant.QuantError, match=r"^WanTransformer3DModel: cannot be made from its config, so quant\."):
+        quant.save(made, tmp_path / "out")

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from torch import nn
 
 from quant.errors import ModelError
@@ -96,6 +97,10 @@ def test_errors_of_other_libraries_become_one_line() -> None:
         raise ModelError("ours")
     with pytest.raises(KeyboardInterrupt), in_our_words("a"):
         raise KeyboardInterrupt
+    with pytest.raises(KeyboardInterrupt), in_our_words("a"):
+        raise RuntimeError("Error calling __set_name__") from KeyboardInterrupt()
+    with pytest.raises(torch.OutOfMemoryError), in_our_words("a"):
+        raise torch.OutOfMemoryError("CUDA out of memory")
 
 
 def test_types_of_json_are_told_apart() -> None:
