@@ -18,6 +18,7 @@ from torch import nn
 
 from quant.calibration.timesteps import timestep_of
 from quant.errors import CalibrationError
+from quant.modules.replace import replaced
 
 #: Name of a layer -> what it is replaced with.
 Replacements = Mapping[str, nn.Module]
@@ -118,19 +119,6 @@ def watching(
         yield
     finally:
         handle.remove()
-
-
-@contextmanager
-def replaced(model: nn.Module, replacements: Replacements) -> Iterator[None]:
-    """The model with some of its layers replaced, until the context is left."""
-    originals = {name: model.get_submodule(name) for name in replacements}
-    try:
-        for name, module in replacements.items():
-            model.set_submodule(name, module)
-        yield
-    finally:
-        for name, module in originals.items():
-            model.set_submodule(name, module)
 
 
 def _finite(value: float, what: str, step: int) -> float:

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 import torch
 from torch import nn
 
 from quant.form import LayerForm
 from quant.modules.linear import QuantLinear
+
+#: Modules of PyTorch's that may read their layers' weights and call none: the class, what its fast path asks for first,
+#: and the value with which it takes the other one.
+_FAST_PATHS = (
+    (nn.TransformerEncoderLayer, "activation_relu_or_gelu", 0),
+    (nn.TransformerEncoder, "use_nested_tensor", False),
+)
 
 
 def linears(model: nn.Module) -> dict[str, nn.Linear]:
@@ -33,13 +41,41 @@ def replace(model: nn.Module, name: str, module: nn.Module) -> None:
     path, _, leaf = name.rpartition(".")
     parent = model.get_submodule(path)
     setattr(parent, leaf, module)
-    call_layers(parent)
+    for above in (model, *(model.get_submodule(path[:end]) for end in _ends(path))):
+        call_layers(above)
 
 
 def call_layers(parent: nn.Module) -> None:
-    """Has a `nn.TransformerEncoderLayer` call its quantized layers, whose weights its fast path would read instead."""
-    if isinstance(parent, nn.TransformerEncoderLayer) and any(isinstance(c, QuantLinear) for c in parent.children()):
-        parent.activation_relu_or_gelu = 0  # the first thing that the fast path asks for
+    """Has one of PyTorch's transformers call its quantized layers, whose weights its fast path would read instead."""
+    for kind, switch, off in _FAST_PATHS:
+        if isinstance(parent, kind) and getattr(parent, switch, off) and quantized_layers(parent):
+            setattr(parent, switch, off)
+
+
+@contextmanager
+def replaced(model: nn.Module, modules: Mapping[str, nn.Module]) -> Iterator[None]:
+    """The model with some of its submodules replaced, until the context is left."""
+    originals = {name: model.get_submodule(name) for name in modules}
+    switches = [
+        (part, switch, getattr(part, switch))
+        for part in model.modules()
+        for kind, switch, _ in _FAST_PATHS
+        if isinstance(part, kind) and hasattr(part, switch)
+    ]
+    try:
+        for name, module in modules.items():
+            replace(model, name, module)
+        yield
+    finally:
+        for name, module in originals.items():
+            replace(model, name, module)
+        for part, switch, value in switches:
+            setattr(part, switch, value)
+
+
+def _ends(path: str) -> list[int]:
+    """Where the names of a dotted path end, the outermost first."""
+    return [i for i, letter in enumerate(path + ".") if letter == "." and i]
 
 
 def insert_empty_layers(model: nn.Module, layers: Mapping[str, LayerForm]) -> None:

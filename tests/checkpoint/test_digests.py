@@ -128,7 +128,5 @@ def test_metadata_of_another_kind_is_damage(tmp_path: Path, value: object) -> No
     rewrite(path, lambda header: header.update({METADATA: value}))
     for read in (check_header, lambda path: check_config(tmp_path, [path])):
         edited(tmp_path)
-        with pytest.raises(
-            CheckpointError, match=rf"^{path}: .* its __metadata__ must map to texts, got "
-        ):
+        with pytest.raises(CheckpointError, match=rf"^{path}: .* its __metadata__ must map to texts, got "):
             read(path)

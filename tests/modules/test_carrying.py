@@ -11,7 +11,7 @@ from torch import nn
 
 import quant
 from quant.modules.linear import QuantLinear
-from quant.modules.replace import quantized_layers
+from quant.modules.replace import quantized_layers, replaced
 
 X = torch.randn(4, 64, generator=torch.Generator().manual_seed(0))
 
@@ -70,6 +70,7 @@ def test_a_transformer_encoder_layer_calls_its_quantized_layers(recipe: str, tmp
         return nn.TransformerEncoder(layer, 2, enable_nested_tensor=True).eval()
 
     net, x = make(), torch.randn(2, 9, 128)
+    padding = torch.arange(9).expand(2, 9) >= 7  # with which the encoder itself has a fast path
     made = quant.quantize(net, recipe, forward_loop=lambda m: m(x))  # without a gradient: the fast path would be taken
     assert sorted(quantized_layers(made)) == [f"layers.{i}.linear{j}" for i in (0, 1) for j in (1, 2)]
     quant.save(made, tmp_path / "out")
@@ -77,6 +78,26 @@ def test_a_transformer_encoder_layer_calls_its_quantized_layers(recipe: str, tmp
     with torch.no_grad():
         assert (made(x) - net(x)).norm() / net(x).norm() < 0.06
         assert torch.equal(loaded(x), made(x))
+        masked = made(x, src_key_padding_mask=padding)
+        assert torch.equal(loaded(x, src_key_padding_mask=padding), masked)
+        exact = net(x, src_key_padding_mask=padding)
+        assert (masked[:, : exact.shape[1]] - exact)[:, :7].norm() / exact[:, :7].norm() < 0.06
+
+
+def test_layers_that_are_replaced_for_a_while_are_called_then() -> None:
+    layer = nn.TransformerEncoderLayer(128, 4, 128, batch_first=True)
+    net, x = nn.TransformerEncoder(layer, 1, enable_nested_tensor=True).eval(), torch.randn(2, 9, 128)
+    padding = torch.arange(9).expand(2, 9) >= 7
+    layers = quantized_layers(quant.quantize(net, "fp8-dynamic"))
+    calls: list[int] = []
+    for each in layers.values():
+        each.register_forward_hook(lambda *_: calls.append(1))
+    with torch.no_grad():
+        before = net(x, src_key_padding_mask=padding)
+        with replaced(net, layers):
+            net(x, src_key_padding_mask=padding)
+        assert len(calls) == 2
+        assert torch.equal(net(x, src_key_padding_mask=padding), before)
 
 
 def test_tied_weights_are_quantized_each_for_itself(tmp_path: Path) -> None:
