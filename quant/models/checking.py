@@ -9,13 +9,25 @@ import torch
 from torch import nn
 
 from quant.errors import ModelError
+from quant.models.fate import decide
+from quant.recipe import Recipe
 from quant.text import first_line
 
 _FLOATS = (torch.float32, torch.bfloat16, torch.float16)
 
 
-def check_model(model: nn.Module, where: str) -> None:
-    """Raises ModelError, with the remedy, for adapters, fused projections, offloading, and weights of other formats."""
+def check_model(model: nn.Module, where: str, recipe: Recipe | None = None) -> None:
+    """Refuses adapters, fused projections, offloading, and weights of other formats.
+
+    Args:
+        model: in memory.
+        where: its name in errors.
+        recipe: what is asked of the layers that it takes is not asked of others; None takes all.
+
+    Raises:
+        ModelError: with the remedy.
+        RecipeError: the recipe does not fit the model.
+    """
     for name, module in model.named_modules():
         place = f"{where}.{name}" if name else where
         if _is_adapter(module):
@@ -33,12 +45,18 @@ def check_model(model: nn.Module, where: str) -> None:
             )
     for name, parameter in model.named_parameters():
         _check_parameter(model, parameter, f"{where}.{name}")
-    for name, module in model.named_modules():
-        if isinstance(module, nn.Linear) and module.weight.dtype not in _FLOATS:
-            raise ModelError(
-                f"{where}.{name}.weight: is {_name(module.weight.dtype)}; quantized layers run on float32, bfloat16 "
-                "and float16: cast the model, as with model.float()"
-            )
+    wide = {
+        name: module
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear) and module.weight.dtype not in _FLOATS
+    }
+    if wide and recipe is not None:
+        wide = {fate.name: wide[fate.name] for fate in decide(model, recipe, where) if fate.group and fate.name in wide}
+    for name, module in wide.items():
+        raise ModelError(
+            f"{where}.{name}.weight: is {_name(module.weight.dtype)}; quantized layers run on float32, bfloat16 "
+            "and float16: cast the model, as with model.float(), or name the layer in the recipe's ignore"
+        )
 
 
 def check_copyable(model: nn.Module, where: str) -> None:
@@ -69,8 +87,13 @@ def _check_parameter(model: nn.Module, parameter: torch.Tensor, name: str) -> No
     if type(parameter) is not nn.Parameter or type(parameter.data) is not torch.Tensor:
         kind = type(parameter.data if type(parameter) is nn.Parameter else parameter).__name__
         raise ModelError(
-            f"{name}: is a {kind}, so another library has quantized or sharded the model, or it was never run: load "
-            "the original in bfloat16"
+            f"{name}: is a {kind}, whose meaning is not known here: load the original in bfloat16 where another "
+            "library has quantized or sharded the model, run a lazy model once, and make any other a plain nn.Parameter"
+        )
+    if parameter.is_complex():
+        raise ModelError(
+            f"{name}: is {_name(parameter.dtype)}, which no checkpoint holds: keep it as real numbers, as "
+            "torch.view_as_real gives them"
         )
     if parameter.is_meta and any(hasattr(module, "_hf_hook") for module in model.modules()):
         raise ModelError(

@@ -8,8 +8,8 @@ from torch import nn
 from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 from torch.nn.utils.parametrize import is_parametrized
 
-#: Attributes that every Linear has.
-_USUAL = frozenset(vars(nn.Linear(1, 1, device="meta")))
+from quant.modules.carrying import attributes, is_carried
+
 #: Hooks that `carry_over` does not copy: they see or change the tensors of a file.
 _STATE_HOOKS = (
     "_state_dict_hooks",
@@ -17,8 +17,6 @@ _STATE_HOOKS = (
     "_load_state_dict_pre_hooks",
     "_load_state_dict_post_hooks",
 )
-#: Values that a copy may share with its original.
-_PLAIN = (int, float, str, bool, type(None), tuple)
 
 
 def own_way(model: nn.Module, name: str, linear: nn.Module, readers: Mapping[int, str]) -> str:
@@ -49,9 +47,7 @@ def own_way(model: nn.Module, name: str, linear: nn.Module, readers: Mapping[int
         return f"has a module '{next(iter(linear._modules))}' of its own, which would be lost"
     if any(getattr(linear, hooks) for hooks in _STATE_HOOKS):
         return "has a hook on its state_dict, which would be lost"
-    extra = next(
-        (key for key, value in _extra(linear).items() if not isinstance(value, _PLAIN) and key[0] != "_"), None
-    )
+    extra = next((key for key, value in attributes(linear).items() if not is_carried(key, value)), None)
     if extra is not None:
         return f"has an attribute '{extra}' of its own, which would be lost"
     reader = readers.get(id(linear.weight))
@@ -67,7 +63,3 @@ def weight_readers(model: nn.Module) -> dict[int, str]:
                 if parameter is not None:
                     found.setdefault(id(parameter), name or type(module).__name__)
     return found
-
-
-def _extra(linear: nn.Module) -> dict[str, object]:
-    return {key: value for key, value in vars(linear).items() if key not in _USUAL}

@@ -1,4 +1,4 @@
-"""What a Linear has beside its tensors and a quantized layer in its place takes over: hooks and plain attributes."""
+"""What a Linear has beside its tensors and a quantized layer in its place takes over: hooks and attributes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,23 @@ _HOOKS = (
     "_backward_pre_hooks",
     "_is_full_backward_hook",
 )
-_PLAIN = (int, float, str, bool, type(None), tuple)
+#: Attributes that every Linear has.
+_USUAL = frozenset(vars(nn.Linear(1, 1, device="meta")))
+_PLAIN = (int, float, str, bool, type(None))
+
+
+def attributes(linear: nn.Module) -> dict[str, object]:
+    """What was put onto a Linear beyond what every one has."""
+    return {key: value for key, value in vars(linear).items() if key not in _USUAL}
+
+
+def is_carried(key: str, value: object) -> bool:
+    """Whether `carry_over` takes an attribute over: plain values, and what a library keeps for itself, by its name."""
+    return key.startswith("_") or _is_plain(value)
+
+
+def _is_plain(value: object) -> bool:
+    return all(map(_is_plain, value)) if type(value) is tuple else isinstance(value, _PLAIN)
 
 
 def carry_over(linear: nn.Module, layer: nn.Module, memo: dict[int, Any]) -> None:
@@ -29,7 +45,6 @@ def carry_over(linear: nn.Module, layer: nn.Module, memo: dict[int, Any]) -> Non
     """
     for name in _HOOKS:
         setattr(layer, name, copy.deepcopy(getattr(linear, name), memo))
-    known = vars(nn.Linear(1, 1, device="meta"))
-    for key, value in vars(linear).items():
-        if key not in known and key not in vars(layer) and isinstance(value, _PLAIN):
-            setattr(layer, key, value)
+    for key, value in attributes(linear).items():
+        if key not in vars(layer) and is_carried(key, value):
+            setattr(layer, key, copy.deepcopy(value, memo))

@@ -53,7 +53,7 @@ class Prepared:
         pipe = self.source.load_pipeline(dtype)
         models = {name: getattr(pipe, name) for name in self.components}
         for name, module in models.items():
-            check_model(module, name)
+            check_model(module, name, self.recipe)
             check_finite_model(module, name)
         pipe.to(where)
         return pipe, models

@@ -81,7 +81,7 @@ def quantize(
     for name, module in modules.items():
         if quantized_layers(module):
             raise ModelError(f"{name}: is quantized already; quantize the original model")
-        check_model(module, name)
+        check_model(module, name, chosen)
         check_copyable(module, name)
         check_finite_model(module, name)
     if chosen.keep_budget is not None:

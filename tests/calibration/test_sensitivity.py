@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from quant.calibration.sensitivity import Errors, Steps, evenly, replaced, watching
+from quant.calibration.sensitivity import Errors, Steps, evenly, watching
+from quant.modules.replace import replaced
 
 
 class Denoiser(nn.Module):

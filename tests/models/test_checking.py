@@ -14,6 +14,7 @@ from torch import nn
 
 import quant
 from quant.models.checking import check_copyable, check_model
+from quant.recipe import Recipe
 from tests import tiny_pipeline
 
 
@@ -66,9 +67,12 @@ REFUSED: dict[str, Callable[[], nn.Module]] = {
         LoraLinear(nn.Linear(8, 8))
     ),
     r"m has a LoRA .* \(at '1'\)": lambda: nn.Sequential(nn.Linear(8, 8), Adapted(8, 8)),
-    r"m\.1\.weight: is a Codes, so another library": lambda: _model(Codes(torch.ones(8, 8))),
+    r"m\.1\.weight: is a Codes, whose meaning is not known here: load": lambda: _model(Codes(torch.ones(8, 8))),
     r"m\.1\.weight: is int8, so the model is quantized already": _integers,
     r"m\.0\.weight: is float8_e4m3fn already .*load the model in bfloat16": lambda: _model(dtype=torch.float8_e4m3fn),
+    r"m\.1\.weight: is complex64, which no checkpoint holds": lambda: _model(
+        nn.Parameter(torch.ones(8, 8, dtype=torch.complex64))
+    ),
     r"m\.0\.weight: is float64; .*cast the model": lambda: _model(dtype=torch.float64),
     r"m\.0\.weight: is on meta, because accelerate has offloaded": _offloaded,
     r"m\.0 is offloaded by diffusers \(enable_group_offload\)": _offloaded_in_groups,
@@ -85,6 +89,15 @@ def test_it_is_refused_with_the_remedy(words: str) -> None:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 def test_a_plain_model_is_not(dtype: torch.dtype) -> None:
     check_model(_model(dtype=dtype), "m")
+
+
+def test_a_layer_that_the_recipe_leaves_may_be_of_any_float() -> None:
+    body = {"version": 1, "groups": [{"targets": ["Linear"], "scheme": "W8A8"}]}
+    model = _model()
+    model[0].double()
+    check_model(model, "m", Recipe.from_dict({**body, "ignore": ["0"]}, "r.yaml"))
+    with pytest.raises(quant.QuantError, match=r"m\.0\.weight: is float64; .*name the layer in the recipe's ignore$"):
+        check_model(model, "m", Recipe.from_dict(body, "r.yaml"))
 
 
 def test_quantize_refuses_first_of_all() -> None:

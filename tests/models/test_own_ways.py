@@ -60,6 +60,9 @@ KEPT: dict[str, Callable[[], nn.Module]] = {
         nn.Linear(8, 8), "forward", lambda x: x
     ),
     "has an attribute 'table' of its own, which would be lost": lambda: _attribute(nn.Linear(8, 8), "table", [1]),
+    "has an attribute 'parts' of its own, which would be lost": lambda: _attribute(
+        nn.Linear(8, 8), "parts", (1, nn.ReLU())
+    ),
     "has a hook on its state_dict, which would be lost": lambda: _state_hook(nn.Linear(8, 8)),
 }
 

@@ -32,11 +32,12 @@ def test_hooks_run_around_the_quantized_layer_and_the_original_keeps_its_own() -
     net[0].register_forward_pre_hook(counter, with_kwargs=True)
     net[0].register_forward_hook(lambda module, args, output: output * 2)
     net[0].register_full_backward_hook(lambda module, into, out: seen.append(out[0].shape))
-    net[0].multiplier = 3
+    net[0].multiplier, net[0].sizes, net[0]._of, net[0]._seen = 3, (1, (2, "a")), (net,), [1]
     made = quant.quantize(net, "fp8-dynamic")
     layer = made[0]
     assert isinstance(layer, QuantLinear)
-    assert layer.multiplier == 3
+    assert (layer.multiplier, layer.sizes, layer._seen) == (3, (1, (2, "a")), [1])
+    assert layer._seen is not net[0]._seen and layer._of[0] is made  # of the copy, as everything around it
     x = X.clone().requires_grad_()
     out = made(x)
     assert torch.equal(out, 2 * layer.multiply(X, layer.bias, None, X.dtype, X.dtype))
