@@ -1,6 +1,7 @@
 """Locks on files, so that two processes never write the same output.
 
-The lock is the kernel's (flock(2)): it ends with the process that holds it, killed or not. It holds between containers
+The lock is the kernel's (flock(2)): it ends with the process that holds it, killed or not, and no child that this one
+forks holds it. It holds between containers
 of a machine, and between hosts on network file systems that pass locks on (NFSv4, Lustre and GPFS with `flock`). The
 number of a process says none of that: every container counts from 1. The file says who holds it, for messages only.
 """
@@ -21,6 +22,8 @@ from quant.text import cut
 
 #: What flock(2) says where a file system has no locks.
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL)
+#: Open files of this process whose locks it holds or asks for.
+_held: set[int] = set()
 
 
 @contextmanager
@@ -43,7 +46,7 @@ def locked(path: Path, what: str, error: type[QuantError] = QuantError) -> Itera
         if os.getpid() == holder:  # and not a child that it forked, which an error ends
             with suppress(OSError):  # a disk that is read-only by now; the file alone locks nothing
                 path.unlink(missing_ok=True)  # before it is released: whoever waits for this file sees that it is gone
-        os.close(handle)
+            _close(handle)
 
 
 def _acquired(path: Path, what: str, error: type[QuantError]) -> int:
@@ -53,24 +56,49 @@ def _acquired(path: Path, what: str, error: type[QuantError]) -> int:
             handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
         except OSError as cause:
             raise error(f"{what}: cannot be written: {path}: {cause.strerror}") from None
+        _held.add(handle)
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            current = _is_current(handle, path)
         except OSError as cause:
-            holder = _holder(handle)
-            os.close(handle)
-            if cause.errno in _NO_LOCKS:
-                raise error(
-                    f"{what}: its file system has no file locks, which keep two runs from mixing their files; "
-                    "write to a local disk and copy the result"
-                ) from None
-            raise error(f"{what}: another process is writing it{holder}; wait for it or choose another") from None
-        if _is_current(handle, path):
+            refused = f"{what}: {_refusal(cause, handle, path)}"
+            _close(handle)
+            raise error(refused) from None
+        except BaseException:
+            _close(handle)
+            raise
+        if current:
             started = time.strftime("%Y-%m-%d %H:%M:%S")
             with suppress(OSError):  # a full disk still locks
                 os.truncate(handle, 0)
                 os.pwrite(handle, f"process {os.getpid()} on {socket.gethostname()}, since {started}\n".encode(), 0)
             return handle
-        os.close(handle)  # its holder removed the file between our opening and our locking it
+        _close(handle)  # its holder removed the file between our opening and our locking it
+
+
+def _refusal(cause: OSError, handle: int, path: Path) -> str:
+    if cause.errno in (errno.EWOULDBLOCK, errno.EAGAIN):
+        return f"another process is writing it{_holder(handle)}; wait for it or choose another"
+    if cause.errno in _NO_LOCKS:
+        return (
+            "its file system has no file locks, which keep two runs from mixing their files; write to a local disk "
+            "and copy the result"
+        )
+    return f"cannot be written: {path}: {cause.strerror}"
+
+
+def _close(handle: int) -> None:
+    _held.discard(handle)
+    os.close(handle)
+
+
+def _let_go() -> None:
+    """In a child that was forked: what it has inherited would hold the locks for as long as it lives."""
+    while _held:
+        os.close(_held.pop())
+
+
+os.register_at_fork(after_in_child=_let_go)
 
 
 def _is_current(handle: int, path: Path) -> bool:
@@ -83,5 +111,7 @@ def _is_current(handle: int, path: Path) -> bool:
 
 
 def _holder(handle: int) -> str:
-    text = os.pread(handle, 200, 0).decode("utf-8", "replace").strip()
+    text = ""
+    with suppress(OSError):
+        text = os.pread(handle, 200, 0).decode("utf-8", "replace").strip()
     return f" ({cut(text, 150)})" if text else ""

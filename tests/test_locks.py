@@ -15,13 +15,18 @@ from quant.errors import CheckpointError
 from quant.locks import locked
 
 
-def _child_that_holds(path: Path) -> tuple[int, int]:
-    """A process that holds the lock until it is killed; its number, and a pipe on which it wrote once it did."""
+def _child_that_holds(path: Path, *, forks: bool = False) -> tuple[int, int]:
+    """A process that holds the lock until it is killed; its number, and a pipe on which it wrote once it did.
+
+    With `forks`, a child of its own lives on, which writes its number.
+    """
     ready, told = os.pipe()
     child = os.fork()
     if child == 0:
         with locked(path, "out"):
             os.write(told, b"x")
+            if forks and os.fork() == 0:
+                os.write(told, str(os.getpid()).encode())
             signal.pause()
         os._exit(0)
     os.close(told)
@@ -73,6 +78,40 @@ def test_a_file_that_its_holder_removed_meanwhile_is_not_the_lock(tmp_path: Path
     monkeypatch.setattr(fcntl, "flock", flock)
     with locked(path, "out"):
         assert path.exists()
+
+
+def test_a_child_that_its_holder_forked_holds_nothing(tmp_path: Path) -> None:
+    """It may live on for hours, as a loader's workers do when what started them is killed."""
+    path = tmp_path / ".out.lock"
+    child, ready = _child_that_holds(path, forks=True)
+    assert os.read(ready, 1) == b"x"
+    grandchild = int(os.read(ready, 20))
+    try:
+        with pytest.raises(CheckpointError, match="another process"), locked(path, "out", CheckpointError):
+            pass  # it has let go of its own, and not of its parent's
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        os.kill(grandchild, 0)  # it lives
+        with locked(path, "out"):
+            pass
+    finally:
+        os.kill(grandchild, signal.SIGKILL)
+        os.close(ready)
+
+
+@pytest.mark.parametrize("call", ["flock", "stat"])
+def test_any_other_refusal_is_named_and_leaves_no_open_file(tmp_path: Path, monkeypatch: Any, call: str) -> None:
+    def refuse(*args: object, **kwargs: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    before = len(list(Path("/dev/fd").iterdir()))
+    monkeypatch.setattr(*((fcntl, "flock") if call == "flock" else (Path, "stat")), refuse)
+    with (
+        pytest.raises(CheckpointError, match=r"^out: cannot be written: .*l: Input/output error$"),
+        locked(tmp_path / "l", "out", CheckpointError),
+    ):
+        pass
+    assert len(list(Path("/dev/fd").iterdir())) == before
 
 
 @pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOTSUP])
