@@ -28,14 +28,6 @@ def is_file(path: Path) -> bool:
         return False
 
 
-def is_folder(path: Path) -> bool:
-    """Is it a folder? A name that no folder can have is none."""
-    try:
-        return path.is_dir()
-    except (OSError, ValueError):
-        return False
-
-
 def is_plain_name(name: object) -> bool:
     """Whether a name is one visible entry of a folder on every system: no separator, drive or control character."""
     return (
@@ -133,7 +125,7 @@ def file_to_write(out: Path, error: type[QuantError] = QuantError) -> Iterator[C
                 os.fsync(file.fileno())
             unfinished.replace(place)
             sync(place.parent)
-        except OSError as cause:
+        except (OSError, ValueError) as cause:  # of text with half a character, which no encoding has
             with suppress(OSError):
                 unfinished.unlink(missing_ok=True)
             raise error(f"{out}: cannot be written: {reason(cause)}") from None

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from quant.errors import CheckpointError, QuantError
-from quant.places import check_apart, file_to_write, is_file, is_folder, is_plain_name, real_place
+from quant.places import check_apart, file_to_write, is_file, is_plain_name, real_place
 
 
 @pytest.fixture
@@ -89,6 +89,15 @@ def test_a_file_is_whole_or_as_it_was(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [out]
 
 
+def test_text_that_no_file_holds_is_said_and_leaves_nothing(tmp_path: Path) -> None:
+    with (
+        pytest.raises(QuantError, match=r"cannot be written: .*surrogates"),
+        file_to_write(tmp_path / "a.svg") as write,
+    ):
+        write("\udcff")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_link_stays_one_and_what_it_leads_to_is_written(tmp_path: Path) -> None:
     real, link = tmp_path / "real.json", tmp_path / "link.json"
     link.symlink_to(real)
@@ -108,9 +117,7 @@ def test_a_place_that_holds_no_file_is_said_before_the_work(tmp_path: Path) -> N
 def test_every_path_has_an_answer(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     os.mkfifo(tmp_path / "pipe")
-    assert is_file(tmp_path / "file") and not is_folder(tmp_path / "file")
-    assert is_folder(tmp_path) and not is_file(tmp_path)
+    assert is_file(tmp_path / "file") and not is_file(tmp_path)
     below = tmp_path / "file" / "below"
     for path in (tmp_path / "pipe", Path("/dev/null"), below, Path("n" * 5000), Path("a\0b"), Path("a\udc80b"), Path()):
         assert not is_file(path)
-        assert is_folder(path) == (path == Path())

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from html import escape
 
 import quant
+from quant.text import printable
 
 _CELL_W, _CELL_H, _LEFT, _TOP, _GAP = 46, 20, 190, 56, 46
 #: How many of the most sensitive are shown by step.
@@ -28,7 +29,7 @@ def sensitivity_svg(found: quant.Sensitivity, *, themed: bool = False) -> str:
     """
     longest = max((len(unit.name) for unit in found.units), default=0)
     draw = _Drawing(themed, max(_LEFT, 20 + math.ceil(_LETTER * longest)))
-    title = f"{found.recipe} on {found.model}"
+    title = printable(f"{found.recipe} on {found.model}")  # of a folder, whose name may be no text
     parts: list[str] = []
     bottom, right = _TOP + 10, draw.left
     for component in dict.fromkeys(unit.component for unit in found.units):

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import stat
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from quant.checkpoint.manifest import FILE_NAME
 from quant.errors import ModelError
-from quant.places import reason
+from quant.places import is_file, reason
 from quant.workflows.sources import Source
 from quant.workflows.weights import PICKLES
 
@@ -38,8 +39,8 @@ def files_of(source: Source) -> dict[str, Path]:
     """The files that a model is read from, by their path in its folder."""
     if not source.is_pipeline:
         entries = (path for path in _entries(source.folder) if path.name.endswith(_OF_A_COMPONENT))
-        return {path.name: path for path in entries if path.is_file()}
-    found = {name: source.folder / name for name in _READ if (source.folder / name).is_file()}
+        return {path.name: path for path in entries if is_file(path)}
+    found = {name: source.folder / name for name in _READ if is_file(source.folder / name)}
     for name in source.parts:
         found.update(_within(source.folder / name, name))
     return dict(sorted(found.items()))
@@ -108,26 +109,35 @@ def _within(folder: Path, name: str) -> Iterator[tuple[str, Path]]:
 
 
 def _walk(folder: Path, name: str, above: tuple[Path, ...]) -> Iterator[tuple[str, Path]]:
-    real = folder.resolve()
+    with _read(folder):
+        real = folder.resolve()
     if real in above:
         raise ModelError(f"{folder}: is a link to a folder that it lies in; remove it")
     for path in _entries(folder):
         inside = f"{name}/{path.name}"
-        if (path / FILE_NAME).is_file():  # a checkpoint that was put there
+        with _read(path):
+            ours, is_folder = (path / FILE_NAME).is_file(), path.is_dir()
+        if ours:  # a checkpoint that was put there
             continue
-        if path.is_dir():
+        if is_folder:
             yield from _walk(path, inside, (*above, real))
         else:
             yield inside, path
 
 
 def _entries(folder: Path) -> list[Path]:
-    try:
+    with _read(folder), suppress(FileNotFoundError):
         return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
-    except FileNotFoundError:
-        return []
+    return []
+
+
+@contextmanager
+def _read(path: Path) -> Iterator[None]:
+    """Names what cannot be read within it."""
+    try:
+        yield
     except OSError as error:
-        raise ModelError(f"{folder}: cannot be read: {reason(error)}") from None
+        raise ModelError(f"{path}: cannot be read: {reason(error)}") from None
 
 
 def _check_readable(path: Path) -> None:
@@ -137,14 +147,13 @@ def _check_readable(path: Path) -> None:
         with path.open("rb") as file:
             file.read(1)
     except OSError as error:
-        link = f"is a link to {path.readlink()}, and " if path.is_symlink() else ""
+        link = ""
+        with suppress(OSError):  # it is no link
+            link = f"is a link to {path.readlink()}, and "
         raise ModelError(f"{path}: {link}cannot be read: {reason(error)}") from None
 
 
 def _pieces(path: Path) -> Iterator[bytes]:
-    try:
-        with path.open("rb") as file:
-            while piece := file.read(1 << 24):
-                yield piece
-    except OSError as error:
-        raise ModelError(f"{path}: cannot be read: {reason(error)}") from None
+    with _read(path), path.open("rb") as file:
+        while piece := file.read(1 << 24):
+            yield piece

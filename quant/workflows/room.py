@@ -14,6 +14,7 @@ from quant.checkpoint.folder import OutputFolder
 from quant.errors import CheckpointError
 from quant.models.fate import Fate, decide
 from quant.packing.linear import tensor_layout
+from quant.places import reason
 from quant.recipe import Recipe
 from quant.workflows.solving import kept_bytes
 from quant.workflows.weights import target_dtype
@@ -32,13 +33,16 @@ def check_room(
         copied: files that are copied as they are.
 
     Raises:
-        CheckpointError: with both figures.
+        CheckpointError: with both figures; or what cannot be measured.
     """
     fates = {name: decide(model, recipe, name) for name, model in models.items()}
     stored = sum(_stored_bytes(model, fates[name], dtype) for name, model in models.items())
-    needed = stored + sum(path.stat().st_size for path in copied) + kept_bytes(fates, recipe)
-    disk = shutil.disk_usage(folder.place.parent)
-    there = sum(path.stat().st_size for path in folder.hidden.rglob("*") if path.is_file())
+    try:
+        needed = stored + sum(path.stat().st_size for path in copied) + kept_bytes(fates, recipe)
+        disk = shutil.disk_usage(folder.place.parent)
+        there = sum(path.stat().st_size for path in folder.hidden.rglob("*") if path.is_file())
+    except OSError as error:
+        raise CheckpointError(f"{error.filename or folder.out}: cannot be read: {reason(error)}") from None
     if disk.total and needed > disk.free + there:
         raise CheckpointError(
             f"{folder.out}: needs {_amount(needed)} while it is made, and {_amount(disk.free)} are free on its file "

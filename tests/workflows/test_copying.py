@@ -99,6 +99,23 @@ def test_what_cannot_be_copied_is_named_before_any_work(model: Path, spoil: obje
         copied(model)
 
 
+def test_a_part_that_may_not_be_looked_into_is_named(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    is_folder, closed = Path.is_dir, model / "vae" / "config.json"
+
+    def refusing(path: Path) -> bool:
+        if path == closed:
+            raise PermissionError(13, "Permission denied")
+        return is_folder(path)
+
+    source = open_source(model)
+    monkeypatch.setattr(Path, "is_dir", refusing)
+    says = rf"^{closed}: cannot be read: Permission denied$"
+    with pytest.raises(ModelError, match=says):
+        files_of(source)
+    with pytest.raises(ModelError, match=says):
+        files_to_copy(source, ["transformer"])
+
+
 def test_a_lone_component_is_its_config_and_weights(model: Path) -> None:
     """A log that somebody writes there while it is read is no change of the model."""
     folder = model / "transformer"

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from diffusers import WanPipeline
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
@@ -17,7 +18,9 @@ import quant
 from quant.calibration.input_error import InputError
 from quant.calibration.journal import Journal
 from quant.checkpoint.folder import holding
+from quant.recipe_files import find_recipe
 from quant.workflows import calibrating, solving
+from quant.workflows.room import check_room
 from quant.workflows.snapshot import Snapshot
 from quant.workflows.sources import Source
 from tests.tiny_pipeline import PROMPTS
@@ -252,3 +255,13 @@ def test_a_run_that_is_refused_says_nothing_of_what_another_has_done(
     monkeypatch.setattr(calibrating, "check_room", refuse)
     with pytest.raises(quant.QuantError, match=r"^no room$"):
         quant.calibrate(model_folder, "fp8-dynamic", tmp_path / "out", progress=False)
+
+
+def test_a_file_that_goes_away_while_room_is_measured_is_named(tmp_path: Path) -> None:
+    gone = tmp_path / "gone"
+    recipe = find_recipe("fp8-dynamic", "wan")
+    with (
+        holding(tmp_path / "out", force=False) as folder,
+        pytest.raises(quant.QuantError, match=rf"^{gone}: cannot be read: No such file or directory$"),
+    ):
+        check_room(folder, {}, recipe, torch.bfloat16, [gone])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from xml.etree import ElementTree
 
 import pytest
@@ -38,6 +39,8 @@ def test_every_unit_is_a_cell_and_the_worst_are_shown_by_step() -> None:
     assert [t for t in texts if t == "blocks.*.attn1.to_q"] == ["blocks.*.attn1.to_q"]
     for shown in ("1.0%", "10%", "2.0%", "0.20%", "3.0%", "20%", "5.0%", "2.5%"):
         assert shown in texts
+    odd = sensitivity_svg(replace(FOUND, model="a\udcff/b\x1b"))  # a folder's name that is no text
+    assert r"w4a8 <mine> on a\udcff/b\x1b" in ElementTree.fromstring(odd.encode()).itertext()
     # 4 units, and 4 by 2 steps
     assert len([element for element in root.iter() if element.tag.endswith("rect")]) == 1 + 4 + 8
     assert texts.index("blocks.1.attn1.to_q") < texts.index("blocks.0.ffn.net.2")
