@@ -4,7 +4,7 @@ Each message is one line that names the file, layer or key and says what would b
 prints it and exits with status 2; anything else that escapes is a defect of this library.
 """
 
-from quant.text import MESSAGE, cut, printable
+from quant import text
 
 
 class QuantError(Exception):
@@ -14,7 +14,7 @@ class QuantError(Exception):
     """
 
     def __init__(self, message: object = "") -> None:
-        super().__init__(printable(cut(str(message), MESSAGE)))
+        super().__init__(text.message(str(message)))
 
 
 class QuantWarning(UserWarning):

@@ -41,6 +41,13 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
+def message(text: str) -> str:
+    """One printable line of at most `MESSAGE` characters."""
+    if len(text) > 2 * MESSAGE:  # what is between these is left out in any case
+        text = text[:MESSAGE] + text[-MESSAGE:]
+    return cut(printable(text), MESSAGE)
+
+
 def first_line(error: BaseException) -> str:
     """What another library's exception says first, for a message of ours; its class where it says nothing or a key."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]

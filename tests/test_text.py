@@ -56,7 +56,9 @@ def test_printable_text_moves_no_cursor(text: str) -> None:
 
 def test_a_message_is_one_short_printable_line() -> None:
     assert str(QuantError("a\x1b[31mb\nc\u202e")) == r"a\x1b[31mb\nc\u202e"
-    assert len(str(QuantError("x" * 10**6))) == MESSAGE
+    for text in ("x" * 10**6, "\x1b" * 1999, "\U0001f9ff\U000e0001" * 10**6):
+        assert len(str(QuantError(text))) == MESSAGE
+        assert str(QuantError(str(QuantError(text)))) == str(QuantError(text))
     assert str(QuantError("模型/视频: ok")) == "模型/视频: ok"
 
 

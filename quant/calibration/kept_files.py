@@ -12,6 +12,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from quant.devices import memory_lacking
 from quant.errors import CalibrationError
 from quant.places import reason, sync
 
@@ -57,7 +58,9 @@ def kept(path: Path, **notes: str) -> tuple[Tensors, dict[str, str]] | None:
             if any(found.get(key) != value for key, value in notes.items()):
                 return None
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError, ValueError, RuntimeError):
+    except (SafetensorError, OSError, ValueError, RuntimeError) as error:
+        if memory_lacking(error):
+            raise
         return None
     if found.pop(_SHA256, None) != _digest(tensors, found):
         return None

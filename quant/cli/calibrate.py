@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -116,23 +113,22 @@ def calibrate(
     import quant
     from quant.cli.tables import component_table
 
-    with _notes():
-        made = quant.calibrate(
-            model,
-            recipe,
-            out,
-            prompts=prompts,
-            full=full,
-            force=force,
-            settings=given_settings(generation),
-            dtype=getattr(torch, dtype),
-            device=device,
-            samples=samples,
-            seed=seed,
-            keep_budget=_keep(keep_budget, keep_as),
-            max_shard_bytes=shard_size,
-            progress=not quiet,
-        )
+    made = quant.calibrate(
+        model,
+        recipe,
+        out,
+        prompts=prompts,
+        full=full,
+        force=force,
+        settings=given_settings(generation),
+        dtype=getattr(torch, dtype),
+        device=device,
+        samples=samples,
+        seed=seed,
+        keep_budget=_keep(keep_budget, keep_as),
+        max_shard_bytes=shard_size,
+        progress=not quiet,
+    )
     if not quiet:
         for component in quant.inspect(out).components:
             click.echo(component_table(component))
@@ -140,22 +136,6 @@ def calibrate(
     if prompts is not None and not made.used_prompts:
         click.echo(f"note: {made.recipe.name} needs no data; {prompts} was not used")
     click.echo(f"wrote {out}; look into it with: quant inspect {out}")
-
-
-@contextmanager
-def _notes() -> Iterator[None]:
-    """Shows what `quant.calibrate` warns of as a line of this command, and others' warnings as before."""
-    with warnings.catch_warnings():
-        others = warnings.showwarning
-
-        def show(message: Warning | str, category: type[Warning], filename: str, *rest: Any) -> None:
-            if filename == __file__:
-                click.echo(f"note: {message}", err=True)
-            else:
-                others(message, category, filename, *rest)
-
-        warnings.showwarning = show  # type: ignore[assignment]
-        yield
 
 
 def _keep(budget: float | None, scheme: str | None) -> KeepBudget | None:

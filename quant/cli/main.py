@@ -23,9 +23,9 @@ from quant.cli.kernels import kernels
 from quant.cli.recipes import recipes
 from quant.cli.report import report
 from quant.cli.sensitivity import sensitivity
-from quant.errors import QuantError
+from quant.errors import QuantError, QuantWarning
 from quant.kernels.runtime.errors import KernelError
-from quant.text import MESSAGE, cut, printable
+from quant.text import cut, message, printable
 
 
 class _Failure(click.ClickException):
@@ -65,12 +65,12 @@ class _Group(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
-            with _terminations():
+            with _terminations(), _notes():
                 return super().invoke(ctx)
         except KeyboardInterrupt as stop:
             raise _stopped(stop) from None
         except (QuantError, KernelError) as error:
-            raise _Failure(printable(cut(str(error), MESSAGE))) from error
+            raise _Failure(message(str(error))) from error
         except OSError as error:
             if error.errno == errno.EPIPE or error.strerror is None:
                 raise  # click ends quietly where nobody reads on
@@ -97,6 +97,22 @@ def _memory_lacking(error: Exception) -> str | None:
     from quant.devices import memory_lacking
 
     return memory_lacking(error)
+
+
+@contextmanager
+def _notes() -> Iterator[None]:
+    """Shows this library's warnings as lines of the command, and others' as before."""
+    with warnings.catch_warnings():
+        others = warnings.showwarning
+
+        def show(said: Warning | str, category: type[Warning], *rest: Any) -> None:
+            if issubclass(category, QuantWarning):
+                click.echo(f"note: {message(str(said))}", err=True)
+            else:
+                others(said, category, *rest)
+
+        warnings.showwarning = show  # type: ignore[assignment]
+        yield
 
 
 @contextmanager

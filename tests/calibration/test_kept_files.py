@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from quant.calibration import kept_files
 from quant.calibration.kept_files import keep, kept
 from quant.errors import CalibrationError
 
@@ -61,3 +62,12 @@ def test_a_disk_that_refuses_leaves_the_last_file(path: Path) -> None:
     ):
         keep(path, {}, NOTES)
     assert kept(path, key="mine") is not None
+
+
+def test_a_lack_of_memory_is_no_lack_of_a_file(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def lacking(*args: object, **kwargs: object) -> None:
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
+
+    monkeypatch.setattr(kept_files, "safe_open", lacking)
+    with pytest.raises(RuntimeError, match="can't allocate memory"):
+        kept(path, key="mine")

@@ -6,12 +6,14 @@ import os
 import signal
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
 from quant.cli import main
+from quant.errors import QuantError, QuantWarning
 
 HEAVY = ("torch", "diffusers", "transformers", "modelopt", "datasets", "safetensors", "numpy", "yaml", "tqdm")
 
@@ -130,6 +132,19 @@ def test_what_a_machine_does_is_one_line(
     ran = CliRunner().invoke(main, ["recipes"])
     assert (ran.exit_code, ran.stdout) == (status, "")
     assert ran.stderr.startswith(says) and ran.stderr.strip().count("\n") == 0
+
+
+def test_a_warning_of_ours_is_a_note_of_any_command_and_others_are_as_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    def warning(*args: object, **kwargs: object) -> None:
+        warnings.warn("read as\x1b codes", QuantWarning, stacklevel=1)
+        warnings.warn("of a library", UserWarning, stacklevel=1)
+        raise QuantError("end")
+
+    monkeypatch.setattr("quant.recipe_files.shipped_recipes", warning)
+    with pytest.warns(UserWarning, match=r"^of a library$") as others:
+        ran = CliRunner().invoke(main, ["recipes"])
+    assert ran.stderr == "note: read as\\x1b codes\nError: end\n"
+    assert len(others) == 1
 
 
 @pytest.mark.parametrize("encoding", ["cp1252", "ascii", "utf-8"])
