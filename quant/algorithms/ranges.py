@@ -9,6 +9,7 @@ from __future__ import annotations
 import torch
 
 from quant.errors import RecipeError
+from quant.fields import is_number
 from quant.kernels.numerics import encode, scale_from_amax
 from quant.text import shown
 
@@ -19,7 +20,7 @@ SHRINKS = tuple(1 - 0.02 * i for i in range(41))
 
 def check_percentile(value: object, where: str) -> None:
     """Raises RecipeError unless the value is a number above 50, up to 100."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 50 < value <= 100:
+    if not is_number(value) or not 50 < value <= 100:
         raise RecipeError(f"{where}: must be a number above 50, up to 100, got {shown(value)}")
 
 

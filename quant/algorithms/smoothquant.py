@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import torch
 
 from quant.errors import RecipeError
+from quant.fields import is_number
 from quant.kernels.numerics import exponent_of
 from quant.packing.eight_bit import encode, scale_from_amax, storage_dtype
 from quant.packing.linear import pack_linear, unpack_linear
@@ -45,7 +46,7 @@ def check_alpha(alpha: object, where: str) -> None:
     """Raises RecipeError unless alpha is "search" or a number above 0 (which would smooth nothing) up to 1."""
     if alpha == "search":
         return
-    if isinstance(alpha, bool) or not isinstance(alpha, int | float) or not 0 < alpha <= 1:
+    if not is_number(alpha) or not 0 < alpha <= 1:
         raise RecipeError(f"{where}.alpha: must be 'search' or a number above 0, up to 1, got {shown(alpha)}")
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from quant.checkpoint.config import FORMAT_VERSION
 from quant.errors import CheckpointError
+from quant.fields import is_number
 from quant.json_files import read_object, text_of
 from quant.text import shown
 
@@ -93,12 +94,8 @@ def _check_records(layers: object, path: Path) -> None:
             if not isinstance(record.get("reason", ""), str):
                 raise CheckpointError(f"{place}[{i}].reason must be text, got {shown(record['reason'])}")
             for key in _FIGURES:
-                if not _is_number(record.get(key, 0.0)):
+                if record.get(key) is not None and not is_number(record[key]):
                     raise CheckpointError(f"{place}[{i}].{key} must be a number, got {shown(record[key])}")
-
-
-def _is_number(value: object) -> bool:
-    return value is None or (isinstance(value, int | float) and not isinstance(value, bool))
 
 
 def _check_provenance(body: dict[str, Any], path: Path) -> None:

@@ -39,6 +39,8 @@ DTYPE_NAMES = {
     torch.bool: "BOOL",
 }
 
+DTYPES = {name: dtype for dtype, name in DTYPE_NAMES.items()}
+
 
 @dataclass(frozen=True)
 class TensorPlan:

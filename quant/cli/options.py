@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from quant.fields import MOST, MOST_SEED
 from quant.text import shown
 
 if TYPE_CHECKING:
@@ -34,10 +35,7 @@ class _Name(click.types.StringParamType):
 
 
 NAME, PATH, FILE = _Name(), _Path(path_type=Path), _Path(path_type=Path, dir_okay=False)
-#: A seed on the command line: torch takes 64 bits, and prompt i runs from `seed + i`.
-SEED = click.IntRange(0, 2**63 - 1)
-#: A count of anything.
-COUNT = click.IntRange(1, 2**31 - 1)
+SEED, COUNT = click.IntRange(0, MOST_SEED), click.IntRange(1, MOST)
 
 # option, the pipeline's argument, type, help
 _GENERATION = (

@@ -13,7 +13,7 @@ from quant.modules.linear import QuantLinear
 
 #: Modules of PyTorch's that may read their layers' weights and call none: the class, what its fast path asks for first,
 #: and the value with which it takes the other one.
-_FAST_PATHS = (
+_FAST_PATHS: tuple[tuple[type[nn.Module], str, int | bool], ...] = (
     (nn.TransformerEncoderLayer, "activation_relu_or_gelu", 0),
     (nn.TransformerEncoder, "use_nested_tensor", False),
 )
@@ -48,7 +48,7 @@ def replace(model: nn.Module, name: str, module: nn.Module) -> None:
 def call_layers(parent: nn.Module) -> None:
     """Has one of PyTorch's transformers call its quantized layers, whose weights its fast path would read instead."""
     for kind, switch, off in _FAST_PATHS:
-        if isinstance(parent, kind) and getattr(parent, switch, off) and quantized_layers(parent):
+        if isinstance(parent, kind) and getattr(parent, switch, None) and quantized_layers(parent):
             setattr(parent, switch, off)
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from quant.checkpoint.reader import StoredTensor
-from quant.checkpoint.shards import DTYPE_NAMES
+from quant.checkpoint.shards import DTYPE_NAMES, DTYPES
 from quant.errors import CheckpointError
 from quant.form import LayerForm, misfit
 from quant.modules.linear import QuantLinear
@@ -18,7 +18,6 @@ from quant.modules.replace import linears
 from quant.packing.checks import fault, not_finite
 from quant.packing.linear import TensorForm, reads_as, tensor_layout
 
-_DTYPES = {name: dtype for dtype, name in DTYPE_NAMES.items()}
 #: A layer's form and the shape of its weight.
 Shaped = tuple[LayerForm, int, int]
 
@@ -81,7 +80,7 @@ def check_tensor(name: str, form: TensorForm, found: StoredTensor) -> None:
     dtype, shape = form
     if found.shape != shape:
         raise CheckpointError(f"{found.file}: tensor '{name}' is {list(found.shape)}, the model needs {list(shape)}")
-    if found.dtype not in _DTYPES or not reads_as(dtype, _DTYPES[found.dtype]):
+    if found.dtype not in DTYPES or not reads_as(dtype, DTYPES[found.dtype]):
         needs = (
             "the model needs a float of 16 or more bits" if dtype is None else f"its scheme needs {DTYPE_NAMES[dtype]}"
         )

@@ -24,7 +24,7 @@ from quant.checkpoint.reader import (
     stored_tensors,
     verify,
 )
-from quant.checkpoint.shards import DTYPE_NAMES, WEIGHTS, write_index
+from quant.checkpoint.shards import DTYPES, WEIGHTS, write_index
 from quant.devices import find_device
 from quant.errors import CheckpointError, ModelError
 from quant.modules.linear import QuantLinear
@@ -33,8 +33,6 @@ from quant.workflows.fitting import check_fit, check_values, expected_tensors, s
 from quant.workflows.fusing import block_module, fuse, wants_fusing, with_fusing
 from quant.workflows.record import Record, attach
 from quant.workflows.skeleton import in_our_words, model_class, skeleton
-
-_TORCH_DTYPES = {name: dtype for dtype, name in DTYPE_NAMES.items()}
 
 
 def load(
@@ -138,7 +136,7 @@ def _most_stored(tensors: Iterable[StoredTensor]) -> torch.dtype | None:
     sizes = Counter[str]()
     for tensor in tensors:
         sizes[tensor.dtype] += math.prod(tensor.shape)
-    return _TORCH_DTYPES[sizes.most_common(1)[0][0]] if sizes else None
+    return DTYPES[sizes.most_common(1)[0][0]] if sizes else None
 
 
 @contextmanager

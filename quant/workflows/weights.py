@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from quant.checkpoint.reader import StoredTensor, read_tensor, stored_tensors
-from quant.checkpoint.shards import DTYPE_NAMES, TensorPlan
+from quant.checkpoint.shards import DTYPES, TensorPlan
 from quant.errors import CheckpointError, ModelError, QuantWarning
 from quant.packing.checks import not_finite
 from quant.workflows.fitting import unknown, unused_of
@@ -48,7 +48,6 @@ _SIGNS = {
 #: Weights that only unpickling, which runs code, would read.
 PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
 _REMEDY = "load the original in bf16, or write the weights out as what they mean"
-_DTYPES = {name: dtype for dtype, name in DTYPE_NAMES.items()}
 
 
 def of_model(model: nn.Module) -> dict[str, TensorPlan]:
@@ -89,9 +88,9 @@ def check_source(model: nn.Module, stored: Mapping[str, StoredTensor]) -> None:
         if name not in stored:
             continue
         found = stored[name]
-        if found.dtype not in _DTYPES:
+        if found.dtype not in DTYPES:
             raise ModelError(f"{found.file}: tensor '{name}' is {found.dtype}, which is not read here")
-        if empty.is_floating_point() and not _DTYPES[found.dtype].is_floating_point:
+        if empty.is_floating_point() and not DTYPES[found.dtype].is_floating_point:
             raise ModelError(
                 f"{found.file}: tensor '{name}' is {found.dtype}, {kind} has a float there: codes of quantized weights "
                 f"without a config that says so; {_REMEDY}"
@@ -140,7 +139,7 @@ def of_files(skeleton: nn.Module, folder: Path, dtype: torch.dtype) -> dict[str,
                 f"{stored[name].file}: tensor '{name}' is {list(stored[name].shape)}, "
                 f"{type(skeleton).__name__} needs {list(empty.shape)}"
             )
-        target = target_dtype(skeleton, name, _DTYPES[stored[name].dtype], dtype)
+        target = target_dtype(skeleton, name, DTYPES[stored[name].dtype], dtype)
         plans[name] = TensorPlan(target, tuple(empty.shape), partial(_read, name, stored[name], target))
     return plans
 

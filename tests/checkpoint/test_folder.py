@@ -12,7 +12,7 @@ from quant.checkpoint import folder
 from quant.checkpoint.folder import check_free, holding, new_folder
 from quant.checkpoint.manifest import write_manifest
 from quant.errors import CheckpointError, QuantWarning
-from quant.places import CARD_MARK
+from quant.places import CARD_MARK, sync
 
 
 def killed_run(out: Path, moment: str) -> None:
@@ -355,12 +355,12 @@ def test_an_interrupt_while_it_is_renamed_leaves_a_whole_folder(
 
 def test_a_folder_that_stands_is_no_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Some network file systems refuse to sync a folder's list of names."""
-    out, real = tmp_path / "out", folder.sync
+    out = tmp_path / "out"
 
     def refusing(path: Path) -> None:
         if path == tmp_path:
             raise OSError(22, "Invalid argument")
-        real(path)
+        sync(path)
 
     monkeypatch.setattr(folder, "sync", refusing)
     with pytest.warns(QuantWarning, match=rf"^{out}: is finished, but .*: Invalid argument$"):

@@ -94,7 +94,7 @@ def test_a_plain_model_is_not(dtype: torch.dtype) -> None:
 def test_a_layer_that_the_recipe_leaves_may_be_of_any_float() -> None:
     body = {"version": 1, "groups": [{"targets": ["Linear"], "scheme": "W8A8"}]}
     model = _model()
-    model[0].double()
+    model.get_submodule("0").double()
     check_model(model, "m", Recipe.from_dict({**body, "ignore": ["0"]}, "r.yaml"))
     with pytest.raises(quant.QuantError, match=r"m\.0\.weight: is float64; .*name the layer in the recipe's ignore$"):
         check_model(model, "m", Recipe.from_dict(body, "r.yaml"))

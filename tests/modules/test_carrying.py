@@ -36,8 +36,9 @@ def test_hooks_run_around_the_quantized_layer_and_the_original_keeps_its_own() -
     made = quant.quantize(net, "fp8-dynamic")
     layer = made[0]
     assert isinstance(layer, QuantLinear)
-    assert (layer.multiplier, layer.sizes, layer._seen) == (3, (1, (2, "a")), [1])
-    assert layer._seen is not net[0]._seen and layer._of[0] is made  # of the copy, as everything around it
+    own: Any = vars(layer)
+    assert (own["multiplier"], own["sizes"], own["_seen"]) == (3, (1, (2, "a")), [1])
+    assert own["_seen"] is not net[0]._seen and own["_of"][0] is made  # of the copy, as everything around it
     x = X.clone().requires_grad_()
     out = made(x)
     assert torch.equal(out, 2 * layer.multiply(X, layer.bias, None, X.dtype, X.dtype))
