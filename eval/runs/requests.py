@@ -50,16 +50,14 @@ class Request:
     def after(self, earlier: Request) -> Request:
         """This request and the earlier one of the same run: all candidates and samples of both, the earlier first.
 
-        Where both say how to score or to time, this one does.
+        Where both say how to score or to time, this one does; what it does not speak of is as it was.
         """
-        config = replace(
-            self.config,
-            candidates={**earlier.config.candidates, **self.config.candidates},
-            sensitivity={**earlier.config.sensitivity, **self.config.sensitivity},
-        )
         samples = sorted({*earlier.samples, *self.samples}, key=lambda sample: sample.id)
         return replace(
-            self, config=config, samples=tuple(samples), fingerprints={**earlier.fingerprints, **self.fingerprints}
+            self,
+            config=self.config.after(earlier.config),
+            samples=tuple(samples),
+            fingerprints={**earlier.fingerprints, **self.fingerprints},
         )
 
 

@@ -49,7 +49,7 @@ from quant.eval.runs.requests import (
 from quant.eval.runs.results import FORMAT_VERSION, KIND, model_results, without_infinity
 from quant.eval.runs.schema import validate
 from quant.eval.runs.scoring import find_scores, score_videos
-from quant.eval.runs.timing import recipes_of, timed
+from quant.eval.runs.timing import last_timed, recipes_of, timed
 
 
 def run_evaluation(
@@ -85,7 +85,7 @@ def run_evaluation(
     conditions = conditions_of(config, models[0])
     key = key_of(conditions)
     folder = out / f"{config.name}-{key[:8]}"
-    provenance = {"command": command, "machine": machine(), "fps": config.fps}
+    provenance = {"command": command, "machine": machine()}
     fingerprints = {model.name: model.fingerprint for model in models}
     asked = Request(config, samples, conditions, provenance, fingerprints, source)
     with ranks() as these:
@@ -144,8 +144,8 @@ def _work(folder: Path, request: Request, these: Ranks, progress: Progress, load
         made = find_made(run, model, mine)
         waiting = [sample for sample in mine if sample.id not in made]
         loader = partial(load, model, begun["dtype"], device)
-        make_videos(run, model, waiting, loader, settings, fps=config.fps, progress=progress)
-        write_viewable(run, model, mine, fps=config.fps)
+        make_videos(run, model, waiting, loader, settings, fps=config.frame_rate, progress=progress)
+        write_viewable(run, model, mine, fps=config.frame_rate)
 
     failed = _each(models, make, these, {})
     first = next(iter(find_made(run, models[0], samples[:1]).values()))
@@ -161,8 +161,10 @@ def _work(folder: Path, request: Request, these: Ranks, progress: Progress, load
     def finish() -> None:
         if not these.first:
             return
-        good, speed = [model for model in models if model.name not in failed], None
-        if config.speed is not None:
+        good = [model for model in models if model.name not in failed]
+        if config.speed is None:
+            speed = last_timed(run)
+        else:
             speed = timed(run, config.speed, good, samples, settings, begun, load, progress)
         results = _assemble(run, request, models, networks, references, sensitivities, speed, failed)
         validate(results, str(run.results))
@@ -267,7 +269,7 @@ def _assemble(
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "key": key_of(request.conditions),
         "conditions": request.conditions,
-        "provenance": request.provenance,
+        "provenance": {**request.provenance, "fps": request.config.frame_rate},
         "networks": [dict(each) for each in networks.described],
         "missing": [dict(each) for each in networks.missing],
         "samples": [

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from quant.errors import QuantError
-from quant.eval.runs.config import from_dict, read_config, shown
+from quant.eval.runs.config import EvaluationConfig, SpeedSettings, from_dict, read_config, shown
 
 GOOD = "model: ./wan\ncandidates: {w8a8: ./wan-w8a8}\nprompts: prompts.txt\n"
 
@@ -52,3 +53,20 @@ def test_mistakes_name_the_key(tmp_path: Path, text: str, message: str) -> None:
     path.write_text(text)
     with pytest.raises(QuantError, match=message):
         read_config(path)
+
+
+def test_a_later_request_keeps_what_it_does_not_speak_of() -> None:
+    def read(**said: object) -> EvaluationConfig:
+        body = {"model": "m", "candidates": {"a": "x"}, "prompts": "p", **said}
+        return from_dict(body, source="x", base=Path("/nowhere"))
+
+    speed = {"rounds": 2, "gpu": "h100-sxm"}
+    metrics = {"lpips": ["alex"], "fvd": ["i3d"], "clip": "a/b"}
+    first = read(references="c/d", reference_samples=9, metrics=metrics, speed=speed, fps=8)
+    assert read(candidates={"b": "y"}).after(first) == replace(first, candidates={"a": "x", "b": "y"})
+    other = read(references="e/f", metrics={"lpips": []}, speed={"rounds": 3}).after(first)
+    assert (other.references, other.reference_samples, other.fps) == ("e/f", None, 8)
+    assert other.metrics == replace(first.metrics, lpips=())
+    assert other.speed == SpeedSettings(3, None, "h100-sxm")
+    silent = read(speed=False)
+    assert silent.after(first).speed is None and read().after(silent).speed is None

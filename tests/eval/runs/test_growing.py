@@ -171,3 +171,13 @@ def test_a_folder_of_something_else_is_not_written_into(models: Path, out: Path)
     (folder_of(out) / "config.json").unlink()
     with pytest.raises(QuantError, match="holds what no run made"):
         run_evaluation(asked(models), out)
+
+
+def test_a_run_that_grows_keeps_its_networks_and_its_times(models: Path, tmp_path: Path) -> None:
+    first = run_evaluation(asked(models, samples=1, speed={"rounds": 1}), tmp_path)
+    before = found(first)
+    more = {"part": str(models / "part")}
+    assert run_evaluation(tiny(models, candidates=more, samples=1, metrics={}), tmp_path) == first
+    after = found(first)
+    assert before["speed"] and after["speed"] == before["speed"]  # tiny() says "speed: false"
+    assert len(after["models"]) == 3 and after["networks"] == before["networks"] != []
