@@ -46,16 +46,18 @@ States = Mapping[str, State]
 
 
 def states(folder: Path) -> dict[str, State]:
-    """All files below a folder, sorted by name. Hidden ones, the card and the manifest do not count.
+    """All files below a folder, behind links to folders too, sorted by name.
+
+    Hidden files and folders, the card and the manifest do not count.
 
     Raises:
-        QuantError: one cannot be looked at.
+        QuantError: one cannot be looked at, or a link leads back to a folder that it lies in.
     """
     found = {}
     try:
-        for path in sorted(folder.rglob("*")):
+        for path in sorted(_files(folder)):
             name = path.relative_to(folder)
-            if str(name) in _WORDS or any(part.startswith(".") for part in name.parts) or not path.is_file():
+            if str(name) in _WORDS or not path.is_file():
                 continue
             there = path.stat()
             times = (there.st_mtime_ns, there.st_ctime_ns)
@@ -63,6 +65,20 @@ def states(folder: Path) -> dict[str, State]:
     except OSError as error:
         raise QuantError(f"{error.filename or folder}: cannot be read: {error.strerror}") from None
     return found
+
+
+def _files(folder: Path, above: tuple[Path, ...] = ()) -> Iterator[Path]:
+    """What is no folder and not hidden; by hand, as `rglob` enters links to folders in no Python before 3.13."""
+    here = folder.resolve()
+    if here in above:
+        raise QuantError(f"{folder}: is a link to {here}, which it lies in; remove it")
+    for path in folder.iterdir():
+        if path.name.startswith("."):
+            continue
+        if path.is_dir():
+            yield from _files(path, (*above, here))
+        else:
+            yield path
 
 
 def fingerprint(folder: Path) -> str:
