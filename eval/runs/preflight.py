@@ -15,6 +15,7 @@ from quant.errors import QuantError
 from quant.eval.runs.config import EvaluationConfig
 from quant.eval.runs.folder import RunFolder
 from quant.eval.runs.models import Model, pipeline_class
+from quant.text import cut
 
 #: Frames, height, width.
 Shape = tuple[int, int, int]
@@ -74,9 +75,29 @@ def check_space(run: RunFolder, shape: Shape, missing: int) -> None:
         )
 
 
-def read_sensitivities(config: EvaluationConfig) -> dict[str, Any]:
-    """Measured sensitivities by candidate's name. Raises QuantError, which names the file, where one is none."""
-    return {name: _sensitivity(Path(path)) for name, path in config.sensitivity.items()}
+def check_there(run: RunFolder, model: Model, missing: int) -> None:
+    """Raises QuantError where videos are missing of a candidate that only the run's results know."""
+    if model.gone and missing:
+        raise QuantError(
+            f"{run.path}: {missing} videos are missing of its candidate '{model.name}', and {model.source} is gone or "
+            f"has other weights than it had (fingerprint {cut(model.fingerprint, 12)}): put it back, ask for no more "
+            "samples, or begin another run with --name"
+        )
+
+
+def read_sensitivities(config: EvaluationConfig, models: Sequence[Model]) -> dict[str, Any]:
+    """Measured sensitivities by candidate's name; of a candidate that the run has, what is recorded will do.
+
+    Raises:
+        QuantError: names the file that is none.
+    """
+    found = {}
+    for model in models:
+        if model.name in config.sensitivity:
+            path = Path(config.sensitivity[model.name])
+            gone = model.recorded is not None and not path.is_file()
+            found[model.name] = model.recorded["sensitivity"] if model.recorded and gone else _sensitivity(path)
+    return found
 
 
 def _sensitivity(path: Path) -> Mapping[str, Any]:
