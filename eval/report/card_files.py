@@ -13,6 +13,7 @@ from quant.eval.runs.files import write_text
 from quant.eval.runs.folder import RunFolder
 from quant.fields import load_yaml
 from quant.json_files import read_object
+from quant.regular_files import read_text
 from quant.text import shown
 
 CARD = "README.md"
@@ -138,7 +139,7 @@ def _text(value: str) -> str:
 
 def _read(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        return read_text(path)
     except OSError as error:
         raise QuantError(f"{path}: cannot be read: {error.strerror}") from None
     except ValueError:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import quant
+from quant import regular_files
 from quant.errors import QuantError
 from quant.eval.runs.fields import Fields
 from quant.eval.runs.inputs import MAX_SEED
@@ -157,7 +158,7 @@ def read_config(path: Path) -> EvaluationConfig:
 def read_text(path: Path) -> str:
     """The text of a configuration. Raises QuantError where it cannot be read or is no UTF-8."""
     try:
-        return path.read_text(encoding="utf-8")
+        return regular_files.read_text(path)
     except OSError as error:
         raise QuantError(f"{path}: cannot be read: {error.strerror}") from None
     except ValueError as error:

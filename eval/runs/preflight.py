@@ -15,6 +15,7 @@ from quant.errors import QuantError
 from quant.eval.runs.config import EvaluationConfig
 from quant.eval.runs.folder import RunFolder
 from quant.eval.runs.models import Model, pipeline_class
+from quant.regular_files import read_text
 from quant.text import cut
 
 #: Frames, height, width.
@@ -102,7 +103,7 @@ def read_sensitivities(config: EvaluationConfig, models: Sequence[Model]) -> dic
 
 def _sensitivity(path: Path) -> Mapping[str, Any]:
     try:
-        found = json.loads(quant.Sensitivity.from_json(path.read_text(encoding="utf-8")).to_json())
+        found = json.loads(quant.Sensitivity.from_json(read_text(path)).to_json())
     except OSError as error:
         raise QuantError(f"{path}: cannot be read: {error.strerror}") from None
     except (ValueError, KeyError, TypeError, RecursionError) as error:

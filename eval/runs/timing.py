@@ -22,6 +22,7 @@ from quant.eval.runs.models import Loader, Model
 from quant.eval.runs.progress import Progress
 from quant.eval.runs.results import without_infinity
 from quant.json_files import read_object
+from quant.regular_files import read_text
 from quant.text import first_line
 
 #: Text tokens of the pipelines whose call has no argument for them.
@@ -109,7 +110,7 @@ def recipes_of(candidates: Sequence[Model]) -> dict[str, quant.Recipe]:
         file = model.folder / "recipe.yaml"
         if file.is_file():
             try:
-                found[model.name] = quant.Recipe.from_yaml(file.read_text(encoding="utf-8"))
+                found[model.name] = quant.Recipe.from_yaml(read_text(file))
             except (OSError, ValueError, QuantError) as error:
                 raise QuantError(f"{file}: cannot be read: {first_line(error)}") from None
     return found

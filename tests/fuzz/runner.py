@@ -55,8 +55,9 @@ class _Late(BaseException):
     """Raised by the alarm; no `except Exception` of the product catches it."""
 
 
-#: Makes the change of a number: the good files by path -> the file to write, what was done to it, its new bytes.
-Changes = Callable[[int, Mapping[Path, bytes]], tuple[Path, str, bytes]]
+#: Makes the change of a number: the good files by path -> the file to write, what was done to it, its new bytes
+#: or what makes it.
+Changes = Callable[[int, Mapping[Path, bytes]], tuple[Path, str, bytes | Callable[[Path], object]]]
 
 
 def seeded(target: Target, seed: int) -> Changes:
@@ -154,10 +155,13 @@ def _work(
         _tell(pipe, asdict(Outcome(number, kind, change, words[:500])))
 
 
-def _write(path: Path, data: bytes) -> None:
+def _write(path: Path, data: bytes | Callable[[Path], object]) -> None:
     """A new file under the name: what was read from the old one keeps its pages."""
     new = path.with_name(f"{path.name}.new")
-    new.write_bytes(data)
+    if isinstance(data, bytes):
+        new.write_bytes(data)
+    else:
+        data(new)
     new.replace(path)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -70,11 +70,12 @@ def test_damage_is_found_against_the_manifest(copied: Path, damage: Any, says: s
 
 def test_a_flipped_bit_is_found_by_diffusers_own_ways_too(copied: Path) -> None:
     _flip(copied / "transformer" / WEIGHTS)
-    for way in (
+    ways: tuple[Callable[[], Any], ...] = (
         lambda: WanTransformer3DModel.from_pretrained(copied / "transformer"),
         lambda: WanTransformer3DModel.from_pretrained(copied, subfolder="transformer"),
         lambda: DiffusionPipeline.from_pretrained(copied),
-    ):
+    )
+    for way in ways:
         with pytest.raises(quant.QuantError, match=f"{WEIGHTS}: its SHA-256 differs"):
             way()
     quant.load(copied, check_files=False)  # as it was asked

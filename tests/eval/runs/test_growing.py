@@ -237,15 +237,15 @@ def test_a_mistaken_request_is_taken_back_by_the_next_command(models: Path, out:
 
 
 def test_a_candidate_whose_original_changes_is_not_recorded(models: Path, tmp_path: Path) -> None:
-    model = shutil.copytree(models / "model", tmp_path / "model")
+    moving = shutil.copytree(models / "model", tmp_path / "model")
     config = asked(
-        models, model=str(model), candidates={"part": str(models / "part")}, metrics={"lpips": [], "fvd": []}
+        models, model=str(moving), candidates={"part": str(models / "part")}, metrics={"lpips": [], "fvd": []}
     )
 
-    def load(each: Model, *given: Any, **named: Any) -> Any:
-        pipeline = load_pipeline(each, *given, **named)
-        if each.name == "part":
-            (model / "vae" / "more").write_text("x")
+    def load(model: Model, *given: Any, **named: Any) -> Any:
+        pipeline = load_pipeline(model, *given, **named)
+        if model.name == "part":
+            (moving / "vae" / "more").write_text("x")
         return pipeline
 
     with pytest.raises(QuantError, match=r"^original: .*model changed while the run went on"):
