@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -18,6 +17,7 @@ from typing import NamedTuple
 
 from quant.errors import QuantError
 from quant.eval.networks.cache import folder as cache_folder
+from quant.eval.networks.cache import write as write_cache
 from quant.eval.runs.progress import Progress, silent
 
 #: Hex digits of a fingerprint. Those of 16 are of earlier versions, which read only the ends of each file.
@@ -152,16 +152,14 @@ def _known() -> dict[State, str]:
 
 
 def _keep(state: State, sha256: str) -> None:
-    """Adds a line to the cache; a cache that cannot be written costs the time of the next reading, and no more."""
+    """Puts a file's line into the cache, in the place of its earlier ones.
+
+    A cache that cannot be written, and a line of a process that writes at the same time, cost the time of the next
+    reading, and no more.
+    """
     if time.time_ns() - max(state.mtime_ns, state.ctime_ns) < SETTLED:
         return
-    # The end of line before it ends what a killed writer may have left.
-    line = f"\n{json.dumps([*state, sha256])}\n".encode()
     with suppress(OSError, QuantError):
-        path = _cache()
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        try:
-            os.write(handle, line)
-        finally:
-            os.close(handle)
+        kept = {known: of for known, of in _known().items() if known.path != state.path}  # it had these states before
+        lines = [json.dumps([*known, of]) for known, of in {**kept, state: sha256}.items()]
+        write_cache(_cache(), ("\n".join(lines) + "\n").encode())

@@ -88,10 +88,15 @@ def test_what_was_read_is_not_read_again_until_it_changes(
         cache.write('["/x", 1, 2\n[]\n{"a": 1}\n' + "[" * 100_000 + "\n")  # lines of killed and of other programs
     assert fingerprint(model) == first and len(read) == 2
     (model / "model_index.json").write_text("[]")
+    fingerprint(model)
+    assert read[2:] == ["model_index.json"]
+    kept = (model.parent / "cache" / "sha256.jsonl").read_text().splitlines()
+    assert len(kept) == 2  # without the line of what the file was before
+    (model / "model_index.json").write_text("{ }")
     monkeypatch.setattr(fingerprints, "SETTLED", 10**18)
     fingerprint(model)
     fingerprint(model)  # it changed a moment ago, and could again without a new time
-    assert read[2:] == ["model_index.json", "model_index.json"]
+    assert read[3:] == ["model_index.json", "model_index.json"]
 
 
 def test_a_cache_that_cannot_be_written_is_done_without(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
