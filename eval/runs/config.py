@@ -14,8 +14,7 @@ from quant.eval.runs.fields import Fields
 from quant.eval.runs.inputs import MAX_SEED
 from quant.eval.speed.gpus import gpus
 from quant.fields import load_yaml
-from quant.text import first_line
-from quant.text import shown as quoted
+from quant.text import first_line, shown
 
 VERSION = 1
 DTYPES = ("float32", "bfloat16", "float16")
@@ -207,12 +206,12 @@ def place(value: str, base: Path) -> str:
         looks_like_a_path = value.startswith((".", "/", "~")) or path.exists()
         return str(path.resolve()) if looks_like_a_path else value
     except OSError as error:
-        raise QuantError(f"{quoted(value)}: no such file or folder: {error.strerror}") from None
+        raise QuantError(f"{shown(value)}: no such file or folder: {error.strerror}") from None
     except (RuntimeError, ValueError) as error:  # no such user; a zero byte
-        raise QuantError(f"{quoted(value)}: no such file or folder: {first_line(error)}") from None
+        raise QuantError(f"{shown(value)}: no such file or folder: {first_line(error)}") from None
 
 
-def shown(where: str) -> str:
+def short_place(where: str) -> str:
     """How results name a place: the last two parts of a path, anything else (a hub id) as it is.
 
     Results are passed on: whose disk a folder lies on, and where, is not for their readers.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import inspect
 import json
 import shutil
 from collections.abc import Mapping, Sequence
@@ -14,6 +13,7 @@ import quant
 from quant.errors import QuantError
 from quant.eval.runs.config import EvaluationConfig
 from quant.eval.runs.folder import RunFolder
+from quant.eval.runs.generating import complete
 from quant.eval.runs.models import Model, pipeline_class
 from quant.regular_files import read_text
 from quant.text import cut
@@ -49,17 +49,8 @@ def expected_shape(original: Model, settings: quant.GenerationSettings) -> Shape
     Raises:
         QuantError: the pipeline is none of diffusers', or has no default for what is not given.
     """
-    cls = pipeline_class(original.folder)
-    parameters = inspect.signature(cls.__call__).parameters
-    given = settings.given()
-    found = []
-    for name in ("num_frames", "height", "width"):
-        default = parameters[name].default if name in parameters else None
-        value = given.get(name, default)
-        if not isinstance(value, int):
-            raise QuantError(f"{cls.__name__} has no default {name}: give it in 'settings'")
-        found.append(value)
-    frames, height, width = found
+    kind, given = pipeline_class(original.folder), settings.given()
+    frames, height, width = (complete(kind, given, name) for name in ("num_frames", "height", "width"))
     return frames, height, width
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from quant.errors import QuantError
-from quant.eval.runs.config import EvaluationConfig, SpeedSettings, from_dict, read_config, shown
+from quant.eval.runs.config import EvaluationConfig, SpeedSettings, from_dict, read_config, short_place
 
 GOOD = "model: ./wan\ncandidates: {w8a8: ./wan-w8a8}\nprompts: prompts.txt\n"
 
@@ -23,9 +23,9 @@ def test_a_file_reads_back_from_its_dictionary(tmp_path: Path) -> None:
 
 
 def test_results_name_the_last_two_parts_of_a_path_and_a_hub_id_whole() -> None:
-    assert shown("/home/me/secret/examples/shapes/model") == "shapes/model"
-    assert shown("/model") == "model"
-    assert shown("Wan-AI/Wan2.1-T2V-1.3B-Diffusers") == "Wan-AI/Wan2.1-T2V-1.3B-Diffusers"
+    assert short_place("/home/me/secret/examples/shapes/model") == "shapes/model"
+    assert short_place("/model") == "model"
+    assert short_place("Wan-AI/Wan2.1-T2V-1.3B-Diffusers") == "Wan-AI/Wan2.1-T2V-1.3B-Diffusers"
 
 
 @pytest.mark.parametrize(
@@ -44,6 +44,9 @@ def test_results_name_the_last_two_parts_of_a_path_and_a_hub_id_whole() -> None:
         (GOOD + "sensitivity: {other: s.json}", r"'sensitivity' must name candidates \(w8a8\), got 'other'"),
         (GOOD + "version: 2", "'version' this program reads version 1, got 2"),
         (GOOD + "model: ./b", "key 'model' is given twice"),
+        ("candidates: {a/b: x}\nmodel: y\nprompts: z", "'candidates' must be named like folders"),
+        ("candidates: {..: x}\nmodel: y\nprompts: z", "'candidates' must be named like folders"),
+        (GOOD + "name: ../x", "'name' must be a folder's name, got '../x'"),
         ("candidates: {original: x}\nmodel: y\nprompts: z", "'candidates' must be named like folders"),
         (GOOD + "x: !!python/object:os.system {}", "not valid YAML: could not determine a constructor"),
     ],
