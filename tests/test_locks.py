@@ -20,10 +20,12 @@ def _child_that_holds(path: Path) -> tuple[int, int]:
     ready, told = os.pipe()
     child = os.fork()
     if child == 0:
-        with locked(path, "out"):
-            os.write(told, b"x")
-            signal.pause()
-        os._exit(0)
+        try:
+            with locked(path, "out"):
+                os.write(told, b"x")
+                signal.pause()
+        finally:
+            os._exit(0)  # an error must not go on with the tests in the child
     os.close(told)
     return child, ready
 
