@@ -38,11 +38,11 @@ quality: $(INSTALLED)  ## measure what every recipe costs in quality, beside Mod
 	$(BIN)/python -m benchmarks.readme
 
 chaos: $(INSTALLED)  ## kill and disturb 200 runs of calibrate, run each again, and count what is lost: ten minutes
-	OMP_NUM_THREADS=1 $(BIN)/python -W ignore -m tests.chaos --kills 200
-	OMP_NUM_THREADS=1 $(BIN)/python -W ignore -m tests.chaos.eval_runs 20
+	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/python -W ignore -m tests.chaos --kills 200
+	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/python -W ignore -m tests.chaos.eval_runs 20
 
-fuzz: $(INSTALLED)  ## read 20,000 mutated files of every kind, and count what is not refused in one line: half an hour
-	OMP_NUM_THREADS=1 $(BIN)/python -W ignore -m tests.fuzz --mutations 20000
+fuzz: $(INSTALLED)  ## read 20,000 mutated files, and count what is not refused in one line: half an hour
+	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/python -W ignore -m tests.fuzz --mutations 20000
 
 # Not the environment above, whose torch has no CUDA: a machine with a GPU brings its own.
 gpu:  ## check and measure everything on this machine's GPU: PYTHON_GPU=python3 GPU_OPTIONS='--quick'

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ from quant.eval.runs.running import run_evaluation
 from quant.eval.runs.schema import read_results
 from quant.json_files import read_object
 from quant.locks import locked
-from quant.places import check_apart, check_folder_place
+from quant.places import check_apart, check_folder_place, is_as_listed, is_card
 from quant.text import shown
 
 RECIPES = ("fp8-dynamic", "w8a8", "w4a16-gptq", "w4a8", "sparse24-fp8")
@@ -30,6 +32,22 @@ PAGE, RESULTS = "index.html", "results.json"
 _REQUEST = "demo.json"
 #: What the folder of the evaluation is called; a hash follows.
 _RUN = "evaluation"
+_CHECKPOINTS = "checkpoints"
+#: What a demo makes but for its checkpoints, in which `*` stands for folders too; stopped work is hidden.
+_MADE = (
+    PAGE,
+    RESULTS,
+    _REQUEST,
+    f"{_CHECKPOINTS}/.*.quant/*",
+    f"{_CHECKPOINTS}/.*.lock",
+    *(
+        f"{_RUN}-*/{name}"
+        for name in (
+            *("config.json", "config.next.json", "results.json", "speed-*.json", "report.html", "report.ipynb"),
+            *("frames/*.mkv", "videos/*.mp4", "steps/*.npy", "features/*.npy", "journal/*.jsonl", ".lock*", "*.part"),
+        )
+    ),
+)
 
 
 def run_demo(
@@ -91,7 +109,7 @@ def _made(
 ) -> dict[str, Any]:
     """Does the work of `run_demo` in a folder that is its own."""
     for recipe in recipes:
-        folder = out / "checkpoints" / recipe
+        folder = out / _CHECKPOINTS / recipe
         if not folder.is_dir():
             quant.calibrate(
                 model, recipe, folder, prompts=calibration, full=True, settings=settings, samples=SAMPLES, force=True
@@ -99,7 +117,7 @@ def _made(
     config = EvaluationConfig(
         name=_RUN,
         model=str(model.resolve()),
-        candidates={recipe: str((out / "checkpoints" / recipe).resolve()) for recipe in recipes},
+        candidates={recipe: str((out / _CHECKPOINTS / recipe).resolve()) for recipe in recipes},
         prompts=tuple(prompts),
         seeds=(seed,),
         settings=settings,
@@ -117,7 +135,7 @@ def _claim(out: Path, request: Mapping[str, Any], *, force: bool) -> None:
     """Makes `out`, or finds it begun by the same request. Raises QuantError where something else is in it."""
     try:
         if out.is_dir() and any(out.iterdir()) and _request(out) != request:
-            foreign = sorted(path.name for path in out.iterdir() if not _is_of_a_demo(path))
+            foreign = _foreign(out)
             if _request(out) is None or foreign:
                 what = f"{shown(foreign[0])}, which" if foreign else "what"
                 raise QuantError(f"{out}: holds {what} no demo made, and is not replaced; choose another --out")
@@ -132,10 +150,32 @@ def _claim(out: Path, request: Mapping[str, Any], *, force: bool) -> None:
         raise QuantError(f"{out}: cannot be written: {error.strerror}") from None
 
 
-def _is_of_a_demo(path: Path) -> bool:
-    if path.is_symlink():
+def _foreign(out: Path) -> list[str]:
+    """The files of a folder that no demo made, and the links in it. Raises OSError where it cannot be read."""
+    found = []
+    for folder, folders, files in os.walk(out):
+        links = [name for name in folders if (Path(folder) / name).is_symlink()]
+        for path in (Path(folder) / name for name in (*files, *links)):
+            inside = path.relative_to(out)
+            known = any(fnmatchcase(inside.as_posix(), pattern) for pattern in _MADE)
+            if path.is_symlink() or not (known or _is_of_a_checkpoint(out, inside)):
+                found.append(inside.as_posix())
+    return sorted(found)
+
+
+def _is_of_a_checkpoint(out: Path, inside: Path) -> bool:
+    """Whether a file is as the manifest of its checkpoint says, or the manifest, or the card."""
+    if inside.parts[0] != _CHECKPOINTS or len(inside.parts) < 3:
         return False
-    return path.name in (PAGE, RESULTS, _REQUEST, "checkpoints") or path.name.startswith((f"{_RUN}-", f".{_RUN}-"))
+    path, root = out / inside, out / Path(*inside.parts[:2])
+    manifest = root / "quant_manifest.json"
+    if path == manifest or (path.parent == root and is_card(path)):
+        return True
+    try:
+        files = read_object(manifest, QuantError).get("files")
+    except QuantError:
+        return False
+    return isinstance(files, dict) and is_as_listed(path, files.get(path.relative_to(root).as_posix()))
 
 
 def _request(out: Path) -> dict[str, Any] | None:

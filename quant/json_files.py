@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import re
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from quant.errors import CheckpointError, QuantError
+from quant.regular_files import open_regular, read_text
 from quant.text import cut, first_line, shown
 
 #: Levels of lists and objects within each other that no file of data needs.
@@ -30,26 +32,40 @@ def read_object(
         missing: what is said where there is no such file.
 
     Raises:
-        QuantError: of the class `error`: missing, unreadable, not UTF-8, not JSON, nested deeper than Python reads, or
-            not an object.
+        QuantError: of the class `error`: missing, unreadable, no regular file, too large, not UTF-8, not JSON, nested
+            deeper than Python reads, or not an object.
     """
+    return _object(read_value(path, error, missing), str(path), error)
+
+
+def read_value(
+    path: Path, error: type[QuantError] = CheckpointError, missing: str = "missing; is this a checkpoint folder?"
+) -> Any:
+    """The JSON value that a file holds. Raises as `read_object`, but for what is no object."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_text(path)
     except FileNotFoundError:
         raise error(f"{path}: {missing}") from None
     except (OSError, ValueError) as cause:
         raise error(f"{path}: damaged: {first_line(cause)}") from None
-    return parse_object(text, str(path), error)
+    return _parsed(text, str(path), error)
 
 
 def parse_object(text: str, where: str, error: type[QuantError] = CheckpointError) -> dict[str, Any]:
     """The JSON object that a text holds; `where` names it in errors. Raises as `read_object`."""
+    return _object(_parsed(text, where, error), where, error)
+
+
+def _parsed(text: str, where: str, error: type[QuantError]) -> Any:
     try:
-        body = json.loads(text)
+        return json.loads(text)
     except RecursionError:
         raise error(f"{where}: damaged: nested too deeply") from None
     except ValueError as cause:
         raise error(f"{where}: damaged: {first_line(cause)}") from None
+
+
+def _object(body: Any, where: str, error: type[QuantError]) -> dict[str, Any]:
     if not isinstance(body, dict):
         raise error(f"{where}: damaged: not a JSON object")
     return body
@@ -102,7 +118,7 @@ def json_rows(path: Path, error: type[QuantError] = CheckpointError) -> Iterator
     """
     _check_nesting(path, error)
     try:
-        with path.open(encoding="utf-8-sig") as file:
+        with io.TextIOWrapper(open_regular(path), encoding="utf-8-sig") as file:
             first = next((line for line in file if line.strip()), "")
             file.seek(0)
             if path.suffix.lower() == ".jsonl" or (not first.lstrip().startswith("[") and _is_json(first)):
@@ -153,7 +169,7 @@ def _check_nesting(path: Path, error: type[QuantError]) -> None:
     """
     depth = 0
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             for number, line in enumerate(file, 1):
                 for found in _LEVELS.finditer(line):
                     depth += {b"[": 1, b"{": 1, b"]": -1, b"}": -1}.get(found.group(), 0)

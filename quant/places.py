@@ -6,6 +6,7 @@ through a second mount of the same folder.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator
@@ -18,6 +19,30 @@ from quant.text import first_line, shown
 
 #: In the README.md that `quant report` writes into a checkpoint: it may go when the checkpoint is replaced.
 CARD_MARK = "<!-- written by `quant report --model-card` -->"
+
+
+#: Files up to this many bytes are compared by their hash, larger ones by their size: hashing weights takes minutes, and
+#: nobody writes by hand into those.
+_HASHED = 1 << 26
+
+
+def is_as_listed(path: Path, entry: object) -> bool:
+    """Whether a file is the one that an entry of a manifest's "files" speaks of, as far as is known without much time.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    if not isinstance(entry, dict) or path.is_symlink() or not path.is_file():
+        return False
+    size = path.stat().st_size
+    if size != entry.get("bytes"):
+        return False
+    return size > _HASHED or hashlib.sha256(path.read_bytes()).hexdigest() == entry.get("sha256")
+
+
+def is_card(path: Path) -> bool:
+    """Whether a file is a README.md that `quant report` wrote. Raises OSError where it cannot be read."""
+    return path.name == "README.md" and path.is_file() and CARD_MARK.encode() in path.read_bytes()
 
 
 def is_file(path: Path) -> bool:

@@ -16,6 +16,7 @@ from quant.fields import is_number, load_yaml, mapping, strings, typed
 from quant.patterns import check_pattern
 from quant.places import is_file, is_plain_name
 from quant.recipe_parts import Calibration, Group, KeepBudget, read_calibration, read_group, read_keep_budget
+from quant.regular_files import read_text
 from quant.text import cut, first_line, shown
 
 VERSION = 1
@@ -126,7 +127,7 @@ class Recipe:
         try:
             if not is_file(Path(path)):
                 raise RecipeError(f"{cut(str(path), 300)}: cannot be read as a recipe: no such file")
-            text = Path(path).read_text(encoding="utf-8")
+            text = read_text(Path(path))
         except (OSError, ValueError) as error:
             raise RecipeError(f"{path}: cannot be read as a recipe: {first_line(error)}") from None
         return cls.from_yaml(text, str(path))

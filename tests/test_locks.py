@@ -23,12 +23,14 @@ def _child_that_holds(path: Path, *, forks: bool = False) -> tuple[int, int]:
     ready, told = os.pipe()
     child = os.fork()
     if child == 0:
-        with locked(path, "out"):
-            os.write(told, b"x")
-            if forks and os.fork() == 0:
-                os.write(told, str(os.getpid()).encode())
-            signal.pause()
-        os._exit(0)
+        try:
+            with locked(path, "out"):
+                os.write(told, b"x")
+                if forks and os.fork() == 0:
+                    os.write(told, str(os.getpid()).encode())
+                signal.pause()
+        finally:
+            os._exit(0)  # an error must not go on with the tests in the child
     os.close(told)
     return child, ready
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 import torch
 
 from quant.errors import QuantError
+from quant.json_files import read_value
 from quant.text import first_line
 
 #: What a picture is scaled by, from 0..255 to 0..1; networks here are given 0..1.
@@ -56,9 +56,9 @@ def read_preprocessor(where: str, names: Sequence[str]) -> tuple[str, Mapping[st
             continue
         what = f"{name} of {where}"
         try:
-            config = json.loads(Path(file).read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise QuantError(f"{what} cannot be read as JSON: {error}") from error
+            config = read_value(Path(file), QuantError)
+        except QuantError as error:
+            raise QuantError(f"{what} cannot be read as JSON: {error}") from None
         if not isinstance(config, dict):
             raise QuantError(f"{what} holds no JSON object")
         config = {key: value for key, value in config.items() if value is not None}  # what was not said at all

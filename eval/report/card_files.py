@@ -13,6 +13,8 @@ from quant.eval.runs.files import write_text
 from quant.eval.runs.folder import RunFolder
 from quant.fields import load_yaml
 from quant.json_files import read_object
+from quant.locks import locked
+from quant.regular_files import read_text
 from quant.text import shown
 
 CARD = "README.md"
@@ -76,7 +78,7 @@ def base_license(base: str) -> str | list[str] | None:
     path = Path(base) / CARD
     if not path.is_file():
         return None
-    text = _read(path)
+    text = _read(path).removeprefix("\ufeff")  # editors on Windows start a file with it
     if not text.startswith("---\n") or "\n---" not in text[4:]:
         return None
     body = load_yaml(text[4:].split("\n---", 1)[0], str(path), QuantError)
@@ -92,8 +94,15 @@ def write_card(checkpoint: Path, text: str, *, mark: str, force: bool = False) -
     """Writes README.md in one step; where the manifest lists the file, its entry there follows.
 
     Raises:
-        QuantError: there is a README.md without `mark`, so by someone else, and `force` is False.
+        QuantError: there is a README.md without `mark`, so by someone else, and `force` is False; another process
+            writes the checkpoint; the disk refuses.
     """
+    place = checkpoint.resolve()
+    with locked(place.with_name(f".{place.name}.lock"), str(checkpoint)):
+        return _write_card(checkpoint, text, mark, force)
+
+
+def _write_card(checkpoint: Path, text: str, mark: str, force: bool) -> Path:
     path = checkpoint / CARD
     manifest = checkpoint / _MANIFEST
     body = read_object(manifest, QuantError) if manifest.is_file() else {}
@@ -101,16 +110,13 @@ def write_card(checkpoint: Path, text: str, *, mark: str, force: bool = False) -
         raise QuantError(f"{path}: exists and was not written by this command; give --force to replace it")
     files = body.get("files")
     listed = isinstance(files, dict) and files.pop(CARD, None) is not None
-    try:
-        if listed:  # out of the list first: killed anywhere, the checkpoint still is what its manifest says
-            write_text(manifest, json.dumps(body, indent=2, allow_nan=False) + "\n")
-        write_text(path, text)
-        if listed:
-            data = text.encode()
-            body["files"][CARD] = {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
-            write_text(manifest, json.dumps(body, indent=2, allow_nan=False) + "\n")
-    except OSError as error:
-        raise QuantError(f"{path}: cannot be written: {error.strerror}") from None
+    if listed:  # out of the list first: killed anywhere, the checkpoint still is what its manifest says
+        write_text(manifest, json.dumps(body, indent=2, allow_nan=False) + "\n")
+    write_text(path, text)
+    if listed:
+        data = text.encode()
+        body["files"][CARD] = {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+        write_text(manifest, json.dumps(body, indent=2, allow_nan=False) + "\n")
     return path
 
 
@@ -133,12 +139,13 @@ def _is_name(text: str) -> bool:
 
 def _text(value: str) -> str:
     """A text in quotes as Python reads it, on one line."""
-    return json.dumps(value)
+    # Not JSON's escapes: those of a letter beyond 16 bits are two letters in Python.
+    return json.dumps(value, ensure_ascii=False).encode("ascii", "backslashreplace").decode("ascii")
 
 
 def _read(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        return read_text(path)
     except OSError as error:
         raise QuantError(f"{path}: cannot be read: {error.strerror}") from None
     except ValueError:

@@ -26,11 +26,8 @@ from quant.eval.report.words import (
     share,
     size,
 )
-from quant.eval.runs.config import shown
+from quant.eval.runs.config import short_place
 from quant.places import CARD_MARK
-
-#: Stands in every card, so that one that was written by hand is not replaced.
-MARK = CARD_MARK
 
 
 def model_card(recorded: Recorded, checkpoint: Path, candidate: str | None = None) -> str:
@@ -52,9 +49,9 @@ def model_card(recorded: Recorded, checkpoint: Path, candidate: str | None = Non
     title = checkpoint.resolve().name
     parts = [
         _front_matter(base, schemes),
-        MARK,
+        CARD_MARK,
         f"# {plain(title)}",
-        f"{code(shown(base))} in {', '.join(map(code, schemes))}{_sizes(model)}.",
+        f"{code(short_place(base))} in {', '.join(map(code, schemes))}{_sizes(model)}.",
         "## Load it",
         f"```python\n{loading_code(checkpoint, base)}```",
         "## Quality",

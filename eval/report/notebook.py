@@ -60,11 +60,8 @@ def render(run: Path, *, out: Path | None = None) -> Path:
     notebook = _executed(jupytext.reads(text, fmt="py:percent"), run)
     notebook.metadata["title"] = printable(f"{recorded.body['conditions']['model']}: quality against latency")
     notebook.metadata["written_by"] = _MARK
-    try:
-        write_text(executed, nbformat.writes(notebook))
-        write_text(page, to_html(notebook) + f"<!-- written by {_MARK} -->\n")
-    except OSError as error:
-        raise QuantError(f"{folder}: cannot be written: {error.strerror}") from None
+    write_text(executed, nbformat.writes(notebook))
+    write_text(page, to_html(notebook) + f"<!-- written by {_MARK} -->\n")
     return page
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import quant
 from quant.devices import find_device
 from quant.errors import QuantError
-from quant.eval.runs.config import EvaluationConfig, shown
+from quant.eval.runs.config import EvaluationConfig, short_place
 from quant.eval.runs.files import hash_of
 from quant.eval.runs.models import Model
 
@@ -27,7 +27,7 @@ def conditions_of(config: EvaluationConfig, original: Model) -> dict[str, Any]:
     gpu = _gpu(device)
     settings = quant.GenerationSettings.read(original.folder).merged(**config.settings.given())
     return {
-        "model": shown(config.model),
+        "model": short_place(config.model),
         "fingerprint": original.fingerprint,
         "settings": settings.given(),
         "dtype": config.dtype or ("float32" if device == "cpu" else "bfloat16"),

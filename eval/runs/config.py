@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import quant
+from quant import regular_files
 from quant.errors import QuantError
 from quant.eval.runs.fields import Fields
 from quant.eval.runs.inputs import MAX_SEED
 from quant.eval.speed.gpus import gpus
 from quant.fields import load_yaml
-from quant.text import first_line
-from quant.text import shown as quoted
+from quant.text import first_line, shown
 
 VERSION = 1
 DTYPES = ("float32", "bfloat16", "float16")
 ORIGINAL = "original"
+#: Calls of each pipeline that are timed, and frames a second of players' files, where nothing else was said.
+ROUNDS, FPS = 5, 16.0
 
 
 @dataclass(frozen=True)
@@ -32,16 +34,16 @@ class MetricNetworks:
 
 @dataclass(frozen=True)
 class SpeedSettings:
-    """How pipelines are timed.
+    """How pipelines are timed; None where it was not said.
 
     Attributes:
-        rounds: calls of each.
-        compile: whether the transformer is compiled.
+        rounds: calls of each; `ROUNDS` where it was not said.
+        compile: whether the transformer is compiled; no where it was not said.
         gpu: predict a step on this GPU, too, by the roofline model of `quant bench block`.
     """
 
-    rounds: int = 5
-    compile: bool = False
+    rounds: int | None = None
+    compile: bool | None = None
     gpu: str | None = None
 
 
@@ -62,7 +64,7 @@ class EvaluationConfig:
         reference_samples: how many of them, the first ones; None for all.
         speed: None where nothing is to be timed.
         sensitivity: a file of `quant sensitivity` by the candidate's name.
-        fps: frames a second of the files that players show; no metric depends on it.
+        fps: frames a second of the files that players show, None for `FPS`; no metric depends on it.
     """
 
     name: str
@@ -79,7 +81,31 @@ class EvaluationConfig:
     metrics: MetricNetworks = field(default_factory=MetricNetworks)
     speed: SpeedSettings | None = field(default_factory=SpeedSettings)
     sensitivity: Mapping[str, str] = field(default_factory=dict)
-    fps: float = 16.0
+    fps: float | None = None
+
+    @property
+    def frame_rate(self) -> float:
+        """Frames a second of the files that players show."""
+        return FPS if self.fps is None else self.fps
+
+    def after(self, earlier: EvaluationConfig) -> EvaluationConfig:
+        """This configuration with the candidates of an earlier one of the same run, and all that only that one says."""
+        speed = self.speed
+        if speed == SpeedSettings():
+            speed = earlier.speed
+        elif speed is not None and earlier.speed is not None:
+            speed = _over(earlier.speed, speed)
+        clips = self if self.references is not None else earlier
+        return replace(
+            self,
+            candidates={**earlier.candidates, **self.candidates},
+            references=clips.references,
+            reference_samples=clips.reference_samples if self.reference_samples is None else self.reference_samples,
+            metrics=_over(earlier.metrics, self.metrics),
+            speed=speed,
+            sensitivity={**earlier.sensitivity, **self.sensitivity},
+            fps=earlier.fps if self.fps is None else self.fps,
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """As the YAML file has it; `from_dict` reads it back."""
@@ -110,6 +136,14 @@ class EvaluationConfig:
         return {name: value for name, value in body.items() if value is not None}
 
 
+Said = TypeVar("Said", MetricNetworks, SpeedSettings)
+
+
+def _over(earlier: Said, later: Said) -> Said:
+    """What `later` says, and of the rest what `earlier` does; None says nothing."""
+    return replace(earlier, **{name: value for name, value in vars(later).items() if value is not None})
+
+
 def read_config(path: Path) -> EvaluationConfig:
     """The evaluation a YAML file describes; relative paths in it start from its folder.
 
@@ -123,7 +157,7 @@ def read_config(path: Path) -> EvaluationConfig:
 def read_text(path: Path) -> str:
     """The text of a configuration. Raises QuantError where it cannot be read or is no UTF-8."""
     try:
-        return path.read_text(encoding="utf-8")
+        return regular_files.read_text(path)
     except OSError as error:
         raise QuantError(f"{path}: cannot be read: {error.strerror}") from None
     except ValueError as error:
@@ -155,7 +189,7 @@ def from_dict(body: object, *, source: str, base: Path, name: str = "evaluation"
         metrics=_metrics(fields.section("metrics"), base),
         speed=_speed(fields),
         sensitivity=sensitivity,
-        fps=fields.number("fps", 16.0),
+        fps=fields.number("fps"),
     )
     fields.refuse_unknown()
     return config
@@ -172,12 +206,12 @@ def place(value: str, base: Path) -> str:
         looks_like_a_path = value.startswith((".", "/", "~")) or path.exists()
         return str(path.resolve()) if looks_like_a_path else value
     except OSError as error:
-        raise QuantError(f"{quoted(value)}: no such file or folder: {error.strerror}") from None
+        raise QuantError(f"{shown(value)}: no such file or folder: {error.strerror}") from None
     except (RuntimeError, ValueError) as error:  # no such user; a zero byte
-        raise QuantError(f"{quoted(value)}: no such file or folder: {first_line(error)}") from None
+        raise QuantError(f"{shown(value)}: no such file or folder: {first_line(error)}") from None
 
 
-def shown(where: str) -> str:
+def short_place(where: str) -> str:
     """How results name a place: the last two parts of a path, anything else (a hub id) as it is.
 
     Results are passed on: whose disk a folder lies on, and where, is not for their readers.
@@ -259,7 +293,10 @@ def _speed(fields: Fields) -> SpeedSettings | None:
         fields.take_raw("speed")
         return None
     section = fields.section("speed")
-    rounds, compiled = section.integer("rounds", 5, least=1) or 5, section.boolean("compile", False)
-    found = SpeedSettings(rounds, compiled, section.choice("gpu", tuple(gpus())))
+    found = SpeedSettings(
+        section.integer("rounds", None, least=1),
+        section.boolean("compile"),
+        section.choice("gpu", tuple(gpus())),
+    )
     section.refuse_unknown()
     return found

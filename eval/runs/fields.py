@@ -87,21 +87,21 @@ class Fields:
             raise self.wrong(key, f"must be different whole numbers from 0 to {most}", value)
         return tuple(numbers)
 
-    def number(self, key: str, default: float) -> float:
-        """A number above 0."""
+    def number(self, key: str) -> float | None:
+        """A number above 0, or None where there is none."""
         value = self.take_raw(key)
         if value is None:
-            return default
+            return None
         if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < math.inf:
             raise self.wrong(key, "must be a number above 0", value)
         return float(value)
 
-    def boolean(self, key: str, default: bool) -> bool:
-        """True or false."""
+    def boolean(self, key: str) -> bool | None:
+        """True or false, or None where there is none."""
         value = self.take_raw(key)
         if not isinstance(value, bool | None):
             raise self.wrong(key, "must be true or false", value)
-        return default if value is None else value
+        return value
 
     def choice(self, key: str, known: Sequence[str]) -> str | None:
         """One of `known`, or None."""

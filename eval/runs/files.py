@@ -17,12 +17,12 @@ import numpy as np
 import numpy.typing as npt
 
 from quant.errors import QuantError
-from quant.eval.runs.fingerprints import SETTLED, fingerprint
+from quant.eval.runs.fingerprints import SETTLED
 from quant.places import reason, sync
+from quant.regular_files import open_regular, read_whole
 
 __all__ = [
     "file_sha256",
-    "fingerprint",
     "hash_of",
     "read_array",
     "remove_unfinished",
@@ -81,7 +81,7 @@ def read_array(path: Path, sha256: str) -> npt.NDArray[np.float32]:
         QuantError: the file is not the one of that SHA-256.
     """
     try:
-        data = path.read_bytes()
+        data = read_whole(path)
     except OSError as error:
         raise QuantError(f"{path}: cannot be read: {error.strerror}") from None
     if hashlib.sha256(data).hexdigest() != sha256:
@@ -107,7 +107,7 @@ def file_sha256(path: Path) -> str | None:
     A run asks often for the hashes of its videos, so this process remembers those of files that have settled.
     """
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             there = os.fstat(file.fileno())
             key = (str(path), there.st_dev, there.st_ino, there.st_size, there.st_mtime_ns, there.st_ctime_ns)
             if key in _HASHED:

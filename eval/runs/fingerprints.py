@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -18,6 +17,7 @@ from typing import NamedTuple
 
 from quant.errors import QuantError
 from quant.eval.networks.cache import folder as cache_folder
+from quant.eval.networks.cache import write as write_cache
 from quant.eval.runs.progress import Progress, silent
 
 #: Hex digits of a fingerprint. Those of 16 are of earlier versions, which read only the ends of each file.
@@ -46,16 +46,18 @@ States = Mapping[str, State]
 
 
 def states(folder: Path) -> dict[str, State]:
-    """All files below a folder, sorted by name. Hidden ones, the card and the manifest do not count.
+    """All files below a folder, behind links to folders too, sorted by name.
+
+    Hidden files and folders, the card and the manifest do not count.
 
     Raises:
-        QuantError: one cannot be looked at.
+        QuantError: one cannot be looked at, or a link leads back to a folder that it lies in.
     """
     found = {}
     try:
-        for path in sorted(folder.rglob("*")):
+        for path in sorted(_files(folder)):
             name = path.relative_to(folder)
-            if str(name) in _WORDS or any(part.startswith(".") for part in name.parts) or not path.is_file():
+            if str(name) in _WORDS or not path.is_file():
                 continue
             there = path.stat()
             times = (there.st_mtime_ns, there.st_ctime_ns)
@@ -63,6 +65,20 @@ def states(folder: Path) -> dict[str, State]:
     except OSError as error:
         raise QuantError(f"{error.filename or folder}: cannot be read: {error.strerror}") from None
     return found
+
+
+def _files(folder: Path, above: tuple[Path, ...] = ()) -> Iterator[Path]:
+    """What is no folder and not hidden; by hand, as `rglob` enters links to folders in no Python before 3.13."""
+    here = folder.resolve()
+    if here in above:
+        raise QuantError(f"{folder}: is a link to {here}, which it lies in; remove it")
+    for path in folder.iterdir():
+        if path.name.startswith("."):
+            continue
+        if path.is_dir():
+            yield from _files(path, (*above, here))
+        else:
+            yield path
 
 
 def fingerprint(folder: Path) -> str:
@@ -136,16 +152,14 @@ def _known() -> dict[State, str]:
 
 
 def _keep(state: State, sha256: str) -> None:
-    """Adds a line to the cache; a cache that cannot be written costs the time of the next reading, and no more."""
+    """Puts a file's line into the cache, in the place of its earlier ones.
+
+    A cache that cannot be written, and a line of a process that writes at the same time, cost the time of the next
+    reading, and no more.
+    """
     if time.time_ns() - max(state.mtime_ns, state.ctime_ns) < SETTLED:
         return
-    # The end of line before it ends what a killed writer may have left.
-    line = f"\n{json.dumps([*state, sha256])}\n".encode()
     with suppress(OSError, QuantError):
-        path = _cache()
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        try:
-            os.write(handle, line)
-        finally:
-            os.close(handle)
+        kept = {known: of for known, of in _known().items() if known.path != state.path}  # it had these states before
+        lines = [json.dumps([*known, of]) for known, of in {**kept, state: sha256}.items()]
+        write_cache(_cache(), ("\n".join(lines) + "\n").encode())

@@ -114,13 +114,22 @@ def write_viewable(run: RunFolder, model: Model, samples: Sequence[Sample], *, f
 def complete_call(pipeline: Any, settings: quant.GenerationSettings) -> dict[str, Any]:
     """The pipeline's keyword arguments, with its own defaults for size, frames and steps that are not given."""
     call = settings.for_pipeline(pipeline)
-    parameters = inspect.signature(type(pipeline).__call__).parameters
-    for name in ("height", "width", "num_frames", "num_inference_steps"):
-        default = parameters[name].default if name in parameters else None
-        if name not in call and not isinstance(default, int):
-            raise QuantError(f"{type(pipeline).__name__} has no default {name}: give it in 'settings'")
-        call.setdefault(name, default)
-    return call
+    return call | {
+        name: complete(type(pipeline), call, name) for name in ("height", "width", "num_frames", "num_inference_steps")
+    }
+
+
+def complete(kind: type, given: Mapping[str, Any], name: str) -> int:
+    """A whole number that a pipeline of the class `kind` is called with: as given, else its own default.
+
+    Raises:
+        QuantError: it has none.
+    """
+    parameters = inspect.signature(kind.__call__).parameters
+    value = given.get(name, parameters[name].default if name in parameters else None)
+    if not isinstance(value, int):
+        raise QuantError(f"{kind.__name__} has no default {name}: give it in 'settings'")
+    return value
 
 
 def _make_video(

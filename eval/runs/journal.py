@@ -16,6 +16,7 @@ from typing import Any
 
 from quant.errors import QuantError
 from quant.json_files import parse_object
+from quant.regular_files import read_whole
 
 Record = dict[str, Any]
 _HASH = "line_sha256"
@@ -44,7 +45,7 @@ def read(folder: Path, kind: str) -> Iterator[Record]:
     """
     for path in sorted(folder.glob(f"{kind}-*.jsonl")):
         try:
-            lines = path.read_bytes().split(b"\n")
+            lines = read_whole(path).split(b"\n")
         except OSError as error:
             raise QuantError(f"{path}: cannot be read: {error.strerror}") from None
         for number, line in enumerate(lines[:-1], start=1):

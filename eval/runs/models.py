@@ -37,25 +37,41 @@ class FailedModelError(QuantError):
 class Model:
     """`source` is what the configuration says, `folder` where that lies here.
 
-    `base` is the original's folder where this one holds quantized components only; all others are the original's.
-    `states` are of its files when the fingerprint was taken.
+    `base` is the original where this one holds quantized components only; all others are the original's. `states` are
+    of its files when the fingerprint was taken. `recorded` is the entry of the results for a candidate that the run has
+    and that was not asked for now; `gone` says that only this is left of it, and the videos in the run.
     """
 
     name: str
     source: str
     folder: Path
     fingerprint: str
-    base: Path | None = None
+    base: Model | None = None
     states: States = field(default_factory=dict, compare=False, repr=False)
+    recorded: Mapping[str, Any] | None = field(default=None, compare=False, repr=False)
+    gone: bool = False
 
     def check_unchanged(self) -> None:
-        """Raises FailedModelError where its files are not those of its fingerprint; reads none that nobody wrote."""
-        if states(self.folder) != self.states and fingerprint(self.folder) != self.fingerprint:
+        """Raises FailedModelError where its files, or those of its base, are not those of the fingerprint.
+
+        Reads none that nobody wrote.
+        """
+        if self.base is not None:
+            self.base.check_unchanged()
+        try:
+            changed = states(self.folder) != self.states and fingerprint(self.folder) != self.fingerprint
+        except QuantError as error:
+            raise FailedModelError(self.name, str(error)) from None
+        if changed:
             raise FailedModelError(self.name, f"{self.folder} changed while the run went on; give the command again")
 
 
 #: Folders of what diffusers' video pipelines call in every denoising step; Wan2.2 has two.
 _DENOISERS = ("transformer*", "unet*")
+
+
+#: What `describe` says.
+_DESCRIBED = ("scheme", "recipe", "calibration_prompts", "stored_bytes", "bf16_bytes")
 
 
 class Loader(Protocol):
@@ -67,7 +83,13 @@ class Loader(Protocol):
 def find_models(config: EvaluationConfig, progress: Progress = silent) -> tuple[Model, ...]:
     """The original, then the candidates in their order. Raises QuantError where one cannot be found."""
     original = _model(ORIGINAL, config.model, None, progress)
-    return (original, *(_model(name, source, original, progress) for name, source in config.candidates.items()))
+    found = (find_candidate(name, source, original, progress) for name, source in config.candidates.items())
+    return (original, *found)
+
+
+def find_candidate(name: str, source: str, original: Model, progress: Progress = silent) -> Model:
+    """A candidate of `original`. Raises QuantError where it cannot be found."""
+    return _model(name, source, original, progress)
 
 
 def load_pipeline(model: Model, dtype: str, device: str, shared: Mapping[str, Any] = MappingProxyType({})) -> Any:
@@ -86,7 +108,8 @@ def load_pipeline(model: Model, dtype: str, device: str, shared: Mapping[str, An
     else:
         names = sorted(path.parent.name for path in model.folder.glob("*/config.json"))
         parts = {name: quant.load(model.folder, component=name, dtype=kind) for name in names}
-        pipeline = pipeline_class(model.base).from_pretrained(model.base, dtype=kind, **{**shared, **parts})
+        base = model.base.folder
+        pipeline = pipeline_class(base).from_pretrained(base, dtype=kind, **{**shared, **parts})
     pipeline.to(device)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
@@ -98,6 +121,8 @@ def describe(model: Model) -> dict[str, Any]:
     Sizes are those of the quantized components, `bf16_bytes` what the same components take in bfloat16. For the
     original, and for a candidate that nothing is quantized in, they are those of the denoiser.
     """
+    if model.gone and model.recorded is not None:
+        return {name: model.recorded[name] for name in _DESCRIBED}
     if model.name == ORIGINAL:
         return {"scheme": "bf16", "recipe": None, "calibration_prompts": None, **_denoiser_sizes(model.folder)}
     try:
@@ -159,7 +184,7 @@ def _model(name: str, source: str, original: Model | None, progress: Progress) -
     if not whole and (original is None or not (folder / "quant_manifest.json").is_file()):
         raise QuantError(f"{source}: not a pipeline folder, it has no model_index.json")
     found, read = read_model(folder, progress, name)
-    return Model(name, source, folder, found, None if whole or original is None else original.folder, read)
+    return Model(name, source, folder, found, None if whole else original, read)
 
 
 def _download(source: str) -> Path:

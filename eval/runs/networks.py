@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from quant.errors import QuantError
-from quant.eval.runs.config import EvaluationConfig, MetricNetworks, shown
+from quant.eval.runs.config import EvaluationConfig, MetricNetworks, short_place
 from quant.eval.runs.files import hash_of
 
 #: Raised when a score is computed in another way: old scores then do not count.
@@ -131,18 +131,18 @@ class _Collector:
         found = self._attempt(kind, load, required)
         if found is not None:
             name, colon, where = spec.partition(":")
-            self._describe(f"fvd:{found.name}", f"{name}{colon}{shown(where)}", found.conventions)
+            self._describe(f"fvd:{found.name}", f"{name}{colon}{short_place(where)}", found.conventions)
         return found
 
     def clip(self, where: str, device: str) -> Any:
         from quant.eval.networks.clip import load
 
         found = load(where, device=device)
-        self._describe("clip", shown(where), found.conventions)
+        self._describe("clip", short_place(where), found.conventions)
         return found
 
     def _describe(self, metric: str, name: str, conventions: Mapping[str, Any]) -> None:
-        told = {key: shown(value) if key == "source" else value for key, value in conventions.items()}
+        told = {key: short_place(value) if key == "source" else value for key, value in conventions.items()}
         self.described.append({"metric": metric, "name": name, "conventions": told})
 
     def _attempt(self, metric: str, load: Callable[[], Any], required: bool) -> Any:

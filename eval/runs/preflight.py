@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import inspect
 import json
 import shutil
 from collections.abc import Mapping, Sequence
@@ -14,7 +13,10 @@ import quant
 from quant.errors import QuantError
 from quant.eval.runs.config import EvaluationConfig
 from quant.eval.runs.folder import RunFolder
+from quant.eval.runs.generating import complete
 from quant.eval.runs.models import Model, pipeline_class
+from quant.regular_files import read_text
+from quant.text import cut
 
 #: Frames, height, width.
 Shape = tuple[int, int, int]
@@ -47,17 +49,8 @@ def expected_shape(original: Model, settings: quant.GenerationSettings) -> Shape
     Raises:
         QuantError: the pipeline is none of diffusers', or has no default for what is not given.
     """
-    cls = pipeline_class(original.folder)
-    parameters = inspect.signature(cls.__call__).parameters
-    given = settings.given()
-    found = []
-    for name in ("num_frames", "height", "width"):
-        default = parameters[name].default if name in parameters else None
-        value = given.get(name, default)
-        if not isinstance(value, int):
-            raise QuantError(f"{cls.__name__} has no default {name}: give it in 'settings'")
-        found.append(value)
-    frames, height, width = found
+    kind, given = pipeline_class(original.folder), settings.given()
+    frames, height, width = (complete(kind, given, name) for name in ("num_frames", "height", "width"))
     return frames, height, width
 
 
@@ -74,14 +67,34 @@ def check_space(run: RunFolder, shape: Shape, missing: int) -> None:
         )
 
 
-def read_sensitivities(config: EvaluationConfig) -> dict[str, Any]:
-    """Measured sensitivities by candidate's name. Raises QuantError, which names the file, where one is none."""
-    return {name: _sensitivity(Path(path)) for name, path in config.sensitivity.items()}
+def check_there(run: RunFolder, model: Model, missing: int) -> None:
+    """Raises QuantError where videos are missing of a candidate that only the run's results know."""
+    if model.gone and missing:
+        raise QuantError(
+            f"{run.path}: {missing} videos are missing of its candidate '{model.name}', and {model.source} is gone or "
+            f"has other weights than it had (fingerprint {cut(model.fingerprint, 12)}): put it back, ask for no more "
+            "samples, or begin another run with --name"
+        )
+
+
+def read_sensitivities(config: EvaluationConfig, models: Sequence[Model]) -> dict[str, Any]:
+    """Measured sensitivities by candidate's name; of a candidate that the run has, what is recorded will do.
+
+    Raises:
+        QuantError: names the file that is none.
+    """
+    found = {}
+    for model in models:
+        if model.name in config.sensitivity:
+            path = Path(config.sensitivity[model.name])
+            gone = model.recorded is not None and not path.is_file()
+            found[model.name] = model.recorded["sensitivity"] if model.recorded and gone else _sensitivity(path)
+    return found
 
 
 def _sensitivity(path: Path) -> Mapping[str, Any]:
     try:
-        found = json.loads(quant.Sensitivity.from_json(path.read_text(encoding="utf-8")).to_json())
+        found = json.loads(quant.Sensitivity.from_json(read_text(path)).to_json())
     except OSError as error:
         raise QuantError(f"{path}: cannot be read: {error.strerror}") from None
     except (ValueError, KeyError, TypeError, RecursionError) as error:

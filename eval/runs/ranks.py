@@ -13,6 +13,7 @@ from datetime import timedelta
 from typing import Any, TypeVar, cast
 
 from quant.errors import QuantError
+from quant.text import first_line
 
 T = TypeVar("T")
 #: One process may have slower videos than another, by hours.
@@ -61,20 +62,30 @@ class Ranks:
         """Does `work` in every process, and returns when all have.
 
         Raises:
-            QuantError: in all of them, what was raised in the first that failed: none waits for one that is gone.
+            QuantError: in all of them, what was raised in the first that failed: none waits for one that is gone. What
+                is no QuantError is raised as it is where it happened, and as a line with its kind in the others.
         """
         value: T | None = None
-        failure: QuantError | None = None
+        failure: Exception | None = None
         try:
             value = work()
-        except QuantError as error:
+        except Exception as error:  # of any kind: the others would wait for this process
             failure = error
-        said = next((text for text in self.gather(None if failure is None else str(failure)) if text), None)
+        said = next((text for text in self.gather(self._line(failure)) if text), None)
         if failure is not None:
             raise failure
         if said is not None:
             raise QuantError(said)
         return cast("T", value)
+
+    def alone(self, work: Callable[[], object]) -> None:
+        """Does `work` in the first process, and returns in all when it has. Raises as `together`."""
+        self.together(lambda: work() if self.first else None)
+
+    def _line(self, failure: Exception | None) -> str | None:
+        if failure is None or isinstance(failure, QuantError):
+            return None if failure is None else str(failure)
+        return f"process {self.rank}: {type(failure).__name__}: {first_line(failure)}"
 
     def gather(self, value: T) -> list[T]:
         """The plain values of all processes, by rank, in each of them."""

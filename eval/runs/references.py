@@ -32,16 +32,21 @@ def keep_references(
         QuantError: a clip cannot be decoded or is shorter; names it.
     """
     known = run.records(REFERENCED)
-    mine: list[tuple[int, str, dict[str, str]]] = []
-    for number, clip in enumerate(clips):
-        if number % these.world == these.rank:
-            mine.append((number, clip.id, _keep(run, clip, frames, networks, known)))
+
+    def keep() -> list[tuple[int, str, dict[str, str]]]:
+        return [
+            (number, clip.id, _keep(run, clip, frames, networks, known))
+            for number, clip in enumerate(clips)
+            if number % these.world == these.rank
+        ]
+
+    mine = these.together(keep)
     every = sorted((entry for part in these.gather(mine) for entry in part), key=lambda entry: entry[0])
-    return {
-        name: np.stack([read_array(_path(run, name, clip, frames), sha256[name]) for _, clip, sha256 in every])
-        for name in networks.extractors
-        if every
-    }
+
+    def read(name: str) -> npt.NDArray[np.float32]:
+        return np.stack([read_array(_path(run, name, clip, frames), sha256[name]) for _, clip, sha256 in every])
+
+    return these.together(lambda: {name: read(name) for name in networks.extractors if every})
 
 
 def _path(run: RunFolder, name: str, clip: str, frames: int) -> Path:

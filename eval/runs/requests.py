@@ -1,7 +1,9 @@
 """What a run is asked to do, as it lies in its folder: a run only grows, and its first request stays until it has.
 
 `config.json` is what `results.json` is of, or what a run that has none was begun with. What adds to a run is written
-beside it and takes its place when all of it is done, so a command that fails leaves the run as it was.
+beside it and takes its place when all of it is done, so a command that fails leaves the run as it was. A run grows from
+what it has finished: a request that was not is gone on with by `quant eval resume` or the same command, and any other
+command takes its place.
 """
 
 from __future__ import annotations
@@ -50,27 +52,25 @@ class Request:
     def after(self, earlier: Request) -> Request:
         """This request and the earlier one of the same run: all candidates and samples of both, the earlier first.
 
-        Where both say how to score or to time, this one does.
+        Where both say how to score or to time, this one does; what it does not speak of is as it was.
         """
-        config = replace(
-            self.config,
-            candidates={**earlier.config.candidates, **self.config.candidates},
-            sensitivity={**earlier.config.sensitivity, **self.config.sensitivity},
-        )
         samples = sorted({*earlier.samples, *self.samples}, key=lambda sample: sample.id)
         return replace(
-            self, config=config, samples=tuple(samples), fingerprints={**earlier.fingerprints, **self.fingerprints}
+            self,
+            config=self.config.after(earlier.config),
+            samples=tuple(samples),
+            fingerprints={**earlier.fingerprints, **self.fingerprints},
         )
 
 
-def read_request(folder: Path) -> Request:
-    """What the run in `folder` is to do: what it was last asked for, where that is not done yet.
+def read_request(folder: Path, *, finished: bool = False) -> Request:
+    """What the run in `folder` is to do: what it was last asked for, where that is not done yet and not `finished`.
 
     Raises:
         QuantError: it is no run, or one of a version that cannot be gone on with.
     """
     run = RunFolder(folder)
-    file = run.next_config if run.next_config.is_file() else run.config
+    file = run.next_config if run.next_config.is_file() and not finished else run.config
     none = f"{folder}: not the folder of a run: its {file.name} cannot be read"
     try:
         body = read_object(file, QuantError)

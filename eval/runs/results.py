@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from quant.eval.runs.config import ORIGINAL, shown
+from quant.eval.runs.config import ORIGINAL, short_place
 from quant.eval.runs.files import read_array
 from quant.eval.runs.folder import RunFolder
 from quant.eval.runs.inputs import Sample
@@ -51,7 +51,11 @@ def model_results(
     own = values_of(scored[ORIGINAL], samples)
     entries = []
     for model in models:
-        entry: dict[str, Any] = {"name": model.name, "source": shown(model.source), "fingerprint": model.fingerprint}
+        entry: dict[str, Any] = {
+            "name": model.name,
+            "source": short_place(model.source),
+            "fingerprint": model.fingerprint,
+        }
         entry |= describe(model)
         entry["failed"] = failed.get(model.name)
         if model.name in failed:

@@ -22,16 +22,18 @@ from quant.eval.runs.claims import claimed
 from quant.eval.runs.clips import Clip, read_clips
 from quant.eval.runs.conditions import conditions_of, key_of, machine
 from quant.eval.runs.config import ORIGINAL, EvaluationConfig
+from quant.eval.runs.earlier import begun, grown
 from quant.eval.runs.files import remove_unfinished, write_json
 from quant.eval.runs.folder import RunFolder
 from quant.eval.runs.generating import find_made, make_videos, write_viewable
-from quant.eval.runs.inputs import Sample, make_samples, read_prompts
+from quant.eval.runs.inputs import make_samples, read_prompts
 from quant.eval.runs.models import FailedModelError, Loader, Model, find_models, load_pipeline
 from quant.eval.runs.networks import Networks, load_networks
 from quant.eval.runs.preflight import (
     check_packages,
     check_places,
     check_space,
+    check_there,
     expected_shape,
     read_sensitivities,
 )
@@ -49,7 +51,7 @@ from quant.eval.runs.requests import (
 from quant.eval.runs.results import FORMAT_VERSION, KIND, model_results, without_infinity
 from quant.eval.runs.schema import validate
 from quant.eval.runs.scoring import find_scores, score_videos
-from quant.eval.runs.timing import recipes_of, timed
+from quant.eval.runs.timing import last_timed, recipes_of, timed
 
 
 def run_evaluation(
@@ -85,14 +87,14 @@ def run_evaluation(
     conditions = conditions_of(config, models[0])
     key = key_of(conditions)
     folder = out / f"{config.name}-{key[:8]}"
-    provenance = {"command": command, "machine": machine(), "fps": config.fps}
+    provenance = {"command": command, "machine": machine()}
     fingerprints = {model.name: model.fingerprint for model in models}
     asked = Request(config, samples, conditions, provenance, fingerprints, source)
     with ranks() as these:
         these.agree([key, list(fingerprints.items()), [sample.id for sample in samples]])
         with claimed(folder, these):
-            request = these.together(lambda: _grown(folder, models, asked))
-            _work(folder, request, these, progress, load)
+            request, every = these.together(lambda: grown(RunFolder(folder), models, asked, progress))
+            _work(folder, request, every, these, progress, load)
     return folder
 
 
@@ -106,51 +108,49 @@ def resume(folder: Path, *, progress: Progress = silent, load: Loader = load_pip
     check_packages()
     read_request(folder)  # of a folder that is none, nothing is held and nothing is made in it
     with ranks() as these, claimed(folder, these):
-        _work(folder, these.together(lambda: read_request(folder)), these, progress, load)
+        request, models = these.together(lambda: begun(RunFolder(folder), progress))
+        _work(folder, request, models, these, progress, load)
     return folder
 
 
-def _grown(folder: Path, models: Sequence[Model], asked: Request) -> Request:
-    """What is asked for, added to what the run in `folder` has, if there is one."""
-    if not RunFolder(folder).config.is_file():
-        return asked
-    earlier = read_request(folder)
-    check_models(folder, models, earlier.fingerprints)
-    return asked.after(earlier)
-
-
-def _work(folder: Path, request: Request, these: Ranks, progress: Progress, load: Loader) -> None:
+def _work(
+    folder: Path, request: Request, models: Sequence[Model], these: Ranks, progress: Progress, load: Loader
+) -> None:
     """Does what is missing of a request, in a folder that this process holds."""
-    run, config, samples, begun = RunFolder(folder, these.rank), request.config, request.samples, request.conditions
-    models = find_models(config, progress)
-    conditions = conditions_of(replace(config, device=begun["device"], dtype=begun["dtype"]), models[0])
-    if key_of(conditions) != key_of(begun):
-        words = changed_conditions(conditions, begun)
+    run, config, samples, before = RunFolder(folder, these.rank), request.config, request.samples, request.conditions
+    conditions = conditions_of(replace(config, device=before["device"], dtype=before["dtype"]), models[0])
+    if key_of(conditions) != key_of(before):
+        words = changed_conditions(conditions, before)
         raise QuantError(f"{folder}: was begun under other conditions ({words}): begin another with `quant eval run`")
     check_models(folder, models, request.fingerprints)
     check_places(folder, config, models)
-    device = these.device(begun["device"])
-    settings = quant.GenerationSettings(**begun["settings"])
-    if these.first:
-        remove_unfinished(folder)
-    these.wait()
-    sensitivities = _check(run, config, models, samples, settings, device, these)
-    if these.first:
-        write_request(run, request)
-    these.wait()
+    device = these.device(before["device"])
+    settings = quant.GenerationSettings(**before["settings"])
+    failed = {
+        model.name: model.recorded["failed"]
+        for model in models
+        if model.gone and model.recorded is not None and model.recorded["failed"]
+    }
+    waiting = [model for model in models if model.name not in failed]
+    these.alone(lambda: remove_unfinished(folder))
+    sensitivities = _check(run, request, waiting, settings, device, these)
     mine = these.share(samples)
 
     def make(model: Model) -> None:
         made = find_made(run, model, mine)
-        waiting = [sample for sample in mine if sample.id not in made]
-        loader = partial(load, model, begun["dtype"], device)
-        make_videos(run, model, waiting, loader, settings, fps=config.fps, progress=progress)
-        write_viewable(run, model, mine, fps=config.fps)
+        missing = [sample for sample in mine if sample.id not in made]
+        loader = partial(load, model, before["dtype"], device)
+        make_videos(run, model, missing, loader, settings, fps=config.frame_rate, progress=progress)
+        write_viewable(run, model, mine, fps=config.frame_rate)
 
-    failed = _each(models, make, these, {})
-    first = next(iter(find_made(run, models[0], samples[:1]).values()))
-    frames, height, width = first["shape"]
-    networks = these.together(lambda: load_networks(config, models[0].folder, (frames, height, width), device))
+    failed = _each(models, make, these, failed)
+
+    def load_for_frames() -> tuple[int, Networks]:
+        first = next(iter(find_made(run, models[0], samples[:1]).values()))
+        frames, height, width = first["shape"]
+        return frames, load_networks(config, models[0].folder, (frames, height, width), device)
+
+    frames, networks = these.together(load_for_frames)
 
     def score(model: Model) -> None:
         score_videos(run, model, models[0], mine, networks, progress=progress)
@@ -159,17 +159,17 @@ def _work(folder: Path, request: Request, these: Ranks, progress: Progress, load
     references = keep_references(run, _clips(config), frames, networks, these)
 
     def finish() -> None:
-        if not these.first:
-            return
-        good, speed = [model for model in models if model.name not in failed], None
-        if config.speed is not None:
-            speed = timed(run, config.speed, good, samples, settings, begun, load, progress)
+        good = [model for model in models if model.name not in failed and not model.gone]
+        if config.speed is None:
+            speed = last_timed(run)
+        else:
+            speed = timed(run, config.speed, good, samples, settings, before, load, progress)
         results = _assemble(run, request, models, networks, references, sensitivities, speed, failed)
         validate(results, str(run.results))
         write_json(run.results, results)
         finish_request(run, request)
 
-    these.together(finish)
+    these.alone(finish)
 
 
 def _each(
@@ -212,31 +212,38 @@ def _release() -> None:
 
 def _check(
     run: RunFolder,
-    config: EvaluationConfig,
+    request: Request,
     models: Sequence[Model],
-    samples: Sequence[Sample],
     settings: quant.GenerationSettings,
     device: str,
     these: Ranks,
 ) -> dict[str, Any]:
     """Raises what would otherwise be raised after hours, when all videos are made; returns the sensitivities.
 
-    Networks are loaded, see a video of the size to come, and are let go; features of real clips are taken.
+    Networks are loaded, see a video of the size to come, and are let go; features of real clips are taken. These are
+    the first that a run keeps, so the request is written down before: a folder without one is of no run.
     """
+    config, samples = request.config, request.samples
 
     def check() -> tuple[dict[str, Any], Networks | None]:
-        sensitivities = read_sensitivities(config)
+        sensitivities = read_sensitivities(config, models)
         if config.speed is not None and config.speed.gpu is not None:
-            recipes_of(models[1:])
-        missing = sum(len(samples) - len(find_made(run, model, samples)) for model in models)
+            recipes_of([model for model in models[1:] if not model.gone])
+        missing = 0
+        for model in models:
+            lacking = len(samples) - len(find_made(run, model, samples))
+            check_there(run, model, lacking)
+            missing += lacking
         if not missing:
             return sensitivities, None
         if these.first:
             check_space(run, shape, missing)
+        next(iter(_clips(config)), None)  # it is known before anything is written that there are any
         return sensitivities, load_networks(config, models[0].folder, shape, device)
 
     shape = expected_shape(models[0], settings)
     sensitivities, networks = these.together(check)
+    these.alone(lambda: write_request(run, request))
     if networks is not None:
         keep_references(run, _clips(config), shape[0], networks, these)
     return sensitivities
@@ -267,7 +274,7 @@ def _assemble(
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "key": key_of(request.conditions),
         "conditions": request.conditions,
-        "provenance": request.provenance,
+        "provenance": {**request.provenance, "fps": request.config.frame_rate},
         "networks": [dict(each) for each in networks.described],
         "missing": [dict(each) for each in networks.missing],
         "samples": [

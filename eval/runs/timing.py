@@ -13,7 +13,7 @@ from torch import nn
 import quant
 from quant.errors import QuantError
 from quant.eval.generation import initial_latents
-from quant.eval.runs.config import ORIGINAL, SpeedSettings
+from quant.eval.runs.config import ORIGINAL, ROUNDS, SpeedSettings
 from quant.eval.runs.files import file_sha256, hash_of, write_json
 from quant.eval.runs.folder import TIMED, RunFolder
 from quant.eval.runs.generating import complete_call
@@ -22,6 +22,7 @@ from quant.eval.runs.models import Loader, Model
 from quant.eval.runs.progress import Progress
 from quant.eval.runs.results import without_infinity
 from quant.json_files import read_object
+from quant.regular_files import read_text
 from quant.text import first_line
 
 #: Text tokens of the pipelines whose call has no argument for them.
@@ -44,12 +45,13 @@ def timed(
     from quant.eval.speed.pipelines import time_pipelines
 
     which = [[model.name, model.fingerprint] for model in models]
-    key = hash_of([which, how.rounds, how.compile, how.gpu])[:8]
+    rounds, compiled = how.rounds or ROUNDS, bool(how.compile)
+    key = hash_of([which, rounds, compiled, how.gpu])[:8]
     path = run.path / f"speed-{key}.json"
     sha256 = file_sha256(path)
     if any(record["sha256"] == sha256 for record in run.records(TIMED).get((_SPEED, key), ())):
         return read_object(path, QuantError)
-    used = samples[: how.rounds]
+    used = samples[:rounds]
     loaders = pipeline_loaders(models, conditions["dtype"], conditions["device"], load)
     pipeline = loaders[ORIGINAL]()
     call = complete_call(pipeline, settings)
@@ -57,13 +59,24 @@ def timed(
     estimated = None if how.gpu is None else _estimated(how.gpu, pipeline, models, call, latents.shape[1:])
     del pipeline
     prompts = [sample.prompt for sample in used]
-    found = time_pipelines(loaders, prompts, latents, call, rounds=how.rounds, compiled=how.compile, progress=progress)
+    found = time_pipelines(loaders, prompts, latents, call, rounds=rounds, compiled=compiled, progress=progress)
     body = dict(without_infinity({**found, "estimated": estimated}))
     for model in models:
         model.check_unchanged()
     write_json(path, body)
     run.append(TIMED, {"model": _SPEED, "sample": key, "sha256": file_sha256(path)})
     return body
+
+
+def last_timed(run: RunFolder) -> dict[str, Any] | None:
+    """The "speed" of the results where nothing is timed: what was timed last, if anything was."""
+    found = None
+    for (_, key), records in run.records(TIMED).items():
+        path = run.path / f"speed-{key}.json"
+        sha256 = file_sha256(path)
+        if any(record["sha256"] == sha256 for record in records):
+            found = path
+    return None if found is None else read_object(found, QuantError)
 
 
 def pipeline_loaders(models: Sequence[Model], dtype: str, device: str, load: Loader) -> dict[str, Callable[[], Any]]:
@@ -97,7 +110,7 @@ def recipes_of(candidates: Sequence[Model]) -> dict[str, quant.Recipe]:
         file = model.folder / "recipe.yaml"
         if file.is_file():
             try:
-                found[model.name] = quant.Recipe.from_yaml(file.read_text(encoding="utf-8"))
+                found[model.name] = quant.Recipe.from_yaml(read_text(file))
             except (OSError, ValueError, QuantError) as error:
                 raise QuantError(f"{file}: cannot be read: {first_line(error)}") from None
     return found

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 from quant.errors import QuantError
+from quant.json_files import read_value
 
 #: Dimensions whose single videos VBench rates from 0 to 100 while their mean is from 0 to 1.
 _PERCENT = ("imaging_quality",)
@@ -29,8 +29,8 @@ def parse_results(file: Path, samples: Collection[str]) -> dict[str, dict[str, A
         QuantError: no such file, or another content.
     """
     try:
-        body = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        body = read_value(file, QuantError)
+    except QuantError as error:
         raise QuantError(f"{file}: cannot be read as VBench's results ({error}); run VBench again") from None
     if not isinstance(body, dict) or not body:
         raise QuantError(f"{file}: no object with a dimension in it; run VBench again")

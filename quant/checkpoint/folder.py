@@ -38,7 +38,7 @@ from quant.checkpoint.manifest import FILE_NAME, read_manifest
 from quant.errors import CheckpointError, QuantWarning
 from quant.json_files import read_object
 from quant.locks import locked
-from quant.places import CARD_MARK, check_folder_place, reason, sync
+from quant.places import check_folder_place, is_as_listed, is_card, reason, sync
 from quant.text import shown
 
 #: What rename(2) says where something stands in the way.
@@ -272,17 +272,17 @@ def _foreign(place: Path) -> str | None:
         for name in [*files, *links]:
             path = Path(folder) / name
             inside = path.relative_to(place).as_posix()
-            if inside not in manifest["files"] and inside != FILE_NAME and not _is_our_card(path, inside):
+            if inside == FILE_NAME or (inside == "README.md" and is_card(path)):
+                continue
+            if inside not in manifest["files"]:
                 return f"holds {shown(inside)}, which is no part of the checkpoint there"
+            if not is_as_listed(path, manifest["files"][inside]):
+                return f"holds {shown(inside)}, which was changed after the checkpoint was made"
     return None
 
 
 def _refuse(error: OSError) -> None:
     raise error
-
-
-def _is_our_card(path: Path, inside: str) -> bool:
-    return inside == "README.md" and CARD_MARK.encode() in path.read_bytes()
 
 
 def _make_parents(out: Path, folder: Path) -> list[Path]:

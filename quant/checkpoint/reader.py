@@ -140,6 +140,26 @@ def verify(folder: Path) -> FoundManifest | None:
     return found
 
 
+def verify_component(folder: Path) -> None:
+    """Checks a component's files against the manifest, and of the rest of its checkpoint what is there.
+
+    Other quantized components are left to their own loading: diffusers loads a pipeline's parts one by one.
+
+    Raises:
+        CheckpointError: as `verify`.
+    """
+    found = find_manifest(folder)
+    if found is None:
+        return
+    mine, others = found.component, set(found.body.get("layers", {})) - {found.component}
+    files = {}
+    for name, entry in found.body["files"].items():
+        part = name.partition("/")[0]
+        if part not in others and (mine in ("", part) or (found.root / name).is_file()):
+            files[name] = entry
+    verify_files(found.root, {"files": files})
+
+
 def _check_listed(found: FoundManifest, component: str) -> None:
     """Refuses weights that the manifest does not know: a loader may take them for those that were checked."""
     folder = found.root / component

@@ -56,11 +56,12 @@ def _card(
         raise click.UsageError("--model-card needs --run, the folder that `quant eval run` made")
     _refuse(unfit, "not with --model-card")
     from quant.eval.report.card_files import write_card
-    from quant.eval.report.model_card import MARK, model_card
+    from quant.eval.report.model_card import model_card
     from quant.eval.report.recorded import read
+    from quant.places import CARD_MARK
 
     text = model_card(read(run), checkpoint, candidate)
-    click.echo(f"wrote {write_card(checkpoint, text, mark=MARK, force=force)}")
+    click.echo(f"wrote {write_card(checkpoint, text, mark=CARD_MARK, force=force)}")
 
 
 def _refuse(given: list[tuple[str, object]], when: str) -> None:

@@ -33,7 +33,7 @@ from quant.checkpoint.config import (
     stored_layers,
 )
 from quant.checkpoint.digests import check_config
-from quant.checkpoint.reader import find_manifest, headers
+from quant.checkpoint.reader import headers, verify_component
 from quant.errors import CheckpointError
 from quant.modules.linear import QuantLinear
 from quant.modules.refusing import refuse_changes
@@ -119,7 +119,8 @@ class Quantizer(DiffusersQuantizer):  # type: ignore[misc]
             block_module(model)  # refuses before anything is read
         layers = stored_layers(config, linears(model), f"{where}: {CONFIG_KEY}")
         # Here, because diffusers logs a tensor that nothing takes, and goes on.
-        find_manifest(self.files[0].parent)
+        if _loading.get() is None:  # else `quant.load` has checked them, or was asked not to
+            verify_component(self.files[0].parent)
         check_fit(where, expected_tensors(model, layers), headers(self.files), unused_of(model))
         if _loading.get() is None:
             check_config(where, self.files)

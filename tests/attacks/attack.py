@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
+import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 Header = dict[str, Any]
+#: Makes something at a path that is no file of bytes.
+Place = Callable[[Path], object]
 
 
 @dataclass(frozen=True)
@@ -18,14 +23,14 @@ class Attack:
         what: one line: what it attacks, and how.
         target: the name of the campaign's target whose files it stands among.
         file: its path there.
-        make: its bytes, from those of the good file ("" where there is none).
+        make: its bytes, from those of the good file ("" where there is none), or what puts something else there.
         harmless: it may be read, because it means nothing bad; everything else must be refused.
     """
 
     what: str
     target: str
     file: str
-    make: Callable[[bytes], bytes]
+    make: Callable[[bytes], bytes | Place]
     harmless: bool = False
 
 
@@ -33,6 +38,32 @@ def instead(data: bytes | str) -> Callable[[bytes], bytes]:
     """The whole file replaced."""
     whole = data.encode() if isinstance(data, str) else data
     return lambda good: whole
+
+
+#: What code in a hostile file makes where it is run; of this process alone.
+CANARY = Path(tempfile.gettempdir()) / f"quant-canary-{os.getpid()}"
+#: A pickle and YAML tags that run code when they are read.
+PICKLE = f"cos\nsystem\n(S'touch {CANARY}'\ntR.".encode()
+YAML_CODE = f'!!python/object/apply:os.system ["touch {CANARY}"]'
+YAML_OBJECT = f"!!python/object/apply:subprocess.Popen [[touch, {CANARY}]]"
+
+
+def placed(place: Place) -> Callable[[bytes], Place]:
+    """Something else in the file's place: a pipe, a link to a device."""
+    return lambda good: place
+
+
+def _huge(path: Path) -> None:
+    path.touch()
+    os.truncate(path, 2**40)
+
+
+#: What waits, never ends, or is a terabyte of nothing.
+ODD_PLACES: Mapping[str, Place] = {
+    "time: a pipe that nobody writes": os.mkfifo,
+    "memory: a device that never ends": lambda path: path.symlink_to("/dev/zero"),
+    "memory: a terabyte of nothing": _huge,
+}
 
 
 def edited(change: Callable[[Any], object]) -> Callable[[bytes], bytes]:

@@ -5,7 +5,19 @@ from __future__ import annotations
 import struct
 from typing import Any
 
-from tests.attacks.attack import Attack, edited, first, header, instead, put, values, with_header
+from tests.attacks.attack import (
+    ODD_PLACES,
+    PICKLE,
+    Attack,
+    edited,
+    first,
+    header,
+    instead,
+    placed,
+    put,
+    values,
+    with_header,
+)
 
 _NET, _CONFIG, _MANIFEST = "net/diffusion_pytorch_model.safetensors", "net/config.json", "net/quant_manifest.json"
 _DEEP = "[" * 100_000
@@ -64,7 +76,7 @@ TENSORS = (
     _tensors("stack: a header of lists 100,000 deep", lambda good: with_header(_DEEP.encode(), b"")),
     _tensors("bytes: an empty file", instead(b"")),
     _tensors("bytes: seven bytes", instead(b"\x00" * 7)),
-    _tensors("bytes: a pickle under this name", instead(b"\x80\x04\x95cos\nsystem\n(S'id'\ntR.")),
+    _tensors("code: a pickle under this name", instead(PICKLE)),
     _tensors("bytes: cut in half", lambda good: good[: len(good) // 2]),
     _tensors("bytes: more than the header says", lambda good: good + b"\x00" * 8),
     _tensors("header: two tensors that share bytes", header(_moved)),
@@ -176,4 +188,17 @@ ORIGINALS = (
         header(lambda b: b["blocks.0.ffn.net.2.weight"].update(dtype="I16")),
     ),
 )
-CHECKPOINTS = (*TENSORS, *CONFIGS, *CLASSES, *MANIFESTS, *ORIGINALS)
+ODD = tuple(
+    Attack(f"{what} as {file}", target, file, placed(place))
+    for target, file in (
+        ("transformer's config", "made/transformer/config.json"),
+        ("checkpoint without hashes", _CONFIG),
+        ("original model", "model/model_index.json"),
+    )
+    for what, place in ODD_PLACES.items()
+)
+ODD += tuple(  # not the terabyte: files of tensors are mapped, and take no memory
+    Attack(f"{what} as tensors", "checkpoint without hashes", _NET, placed(ODD_PLACES[what]))
+    for what in ("time: a pipe that nobody writes", "memory: a device that never ends")
+)
+CHECKPOINTS = (*ODD, *TENSORS, *CONFIGS, *CLASSES, *MANIFESTS, *ORIGINALS)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.attacks.attack import Attack, instead
+from tests.attacks.attack import ODD_PLACES, YAML_CODE, YAML_OBJECT, Attack, instead, placed
 
 _GROUPS = "groups: [{targets: [Linear], scheme: W8A8}]\n"
 
@@ -39,8 +39,10 @@ def _weights(text: str) -> str:
 
 
 RECIPES = (
-    _recipe("code: a YAML tag that calls os.system", _summary("!!python/object/apply:os.system [id]")),
-    _recipe("code: a YAML tag that makes an object", _summary("!!python/name:os.system")),
+    *(Attack(what, "recipe", "recipe.yaml", placed(place)) for what, place in ODD_PLACES.items()),
+    _recipe("code: a YAML tag that calls os.system", _summary(YAML_CODE)),
+    _recipe("code: a YAML tag that makes an object", _summary(YAML_OBJECT)),
+    _recipe("code: a YAML tag that names a function", _summary("!!python/name:os.system")),
     _recipe("memory: aliases that expand to 9^8 words as the summary", _summary(_bomb(8))),
     _recipe("memory: aliases that expand to 9^30 words as an unknown key", f"version: 1\nx: {_bomb(30)}\n{_GROUPS}"),
     _recipe("memory: an alias of itself", _summary("&a [*a]")),

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import pickle
+import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+import yaml
 
-from tests.attacks.attack import Attack
+from tests.attacks.attack import CANARY, PICKLE, YAML_CODE, YAML_OBJECT, Attack, Place
 from tests.attacks.checkpoints import CHECKPOINTS
 from tests.attacks.recipes import PROMPTS, RECIPES
 from tests.fuzz.runner import campaign
@@ -20,7 +23,7 @@ ATTACKS: tuple[Attack, ...] = (*RECIPES, *PROMPTS, *CHECKPOINTS)
 def test_every_attack_is_refused(target: str) -> None:
     attacks = [attack for attack in ATTACKS if attack.target == target]
 
-    def change(number: int, pristine: Mapping[Path, bytes]) -> tuple[Path, str, bytes]:
+    def change(number: int, pristine: Mapping[Path, bytes]) -> tuple[Path, str, bytes | Place]:
         attack = attacks[number]
         found = [path for path in pristine if path.as_posix().endswith(f"/{attack.file}")]
         assert len(found) == 1, attack.file
@@ -35,6 +38,18 @@ def test_every_attack_is_refused(target: str) -> None:
         if outcome.kind not in (("refused", "same", "other") if attack.harmless else ("refused",))
     ]
     assert failed == []
+    assert not CANARY.exists()
+
+
+@pytest.mark.parametrize("code", [PICKLE, YAML_CODE.encode(), YAML_OBJECT.encode()])
+def test_code_would_be_seen_to_run(code: bytes) -> None:
+    try:
+        found = pickle.loads(code) if code is PICKLE else yaml.unsafe_load(code)
+        if isinstance(found, subprocess.Popen):
+            found.wait()
+        assert CANARY.exists()
+    finally:
+        CANARY.unlink(missing_ok=True)
 
 
 def test_each_says_what_it_attacks_once() -> None:

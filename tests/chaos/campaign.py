@@ -42,6 +42,11 @@ class Result:
         self.counts[kind] += 1
         self.problems.append(f"{kind}: {where}: {what}")
 
+    @property
+    def struck(self) -> bool:
+        """Whether a run was killed at work, and one went on with what another had left: else nothing was tried."""
+        return self.counts["kills"] > 0 and self.counts["resumed"] > 0
+
     def __str__(self) -> str:
         kinds = ("runs", "kills", "resumed", "losses", "leftovers", "failures")
         return ", ".join(f"{self.counts[kind]} {kind}" for kind in kinds)
@@ -106,12 +111,13 @@ def _campaign(
     pairs = [(scenario, disturbance) for disturbance in disturbances for scenario in scenarios]
     for number in range(trials):
         scenario, disturbance = pairs[number % len(pairs)]
+        at_work = number < len(scenarios)  # of the first way, which is to kill: these strike for certain
         disk = base / "disk"
         disk.mkdir()
         if disturbance.own_disk:
             mount(disk)
         try:
-            _trial(inputs, disk / "work", scenario, disturbance, alone[scenario.name], chance, result)
+            _trial(inputs, disk / "work", scenario, disturbance, alone[scenario.name], chance, result, at_work=at_work)
         finally:
             if disturbance.own_disk:
                 unmount(disk)
@@ -127,15 +133,21 @@ def _trial(
     alone: _Alone,
     chance: random.Random,
     result: Result,
+    *,
+    at_work: bool,
 ) -> None:
+    """Disturbs one run, at a random moment or as soon as it is `at_work`, and runs it again."""
     lay_out(inputs, folder, scenario)
     before, made = {path.name for path in folder.iterdir()}, folder / scenario.made
     old = _tree(made)
     limit = int(chance.random() * alone.largest) if disturbance.limited else None
     moment = chance.random() * alone.seconds
-    where = f"{scenario.name}, {disturbance.name}, " + (f"{limit} bytes" if limit is not None else f"at {moment:.3f} s")
+    when = f"{limit} bytes" if limit is not None else "at work" if at_work else f"at {moment:.3f} s"
+    where = f"{scenario.name}, {disturbance.name}, {when}"
     run = _start(folder, scenario.arguments, limit)
-    if limit is None:
+    if at_work:
+        _wait_for_work(run, folder, scenario)
+    elif limit is None:
         time.sleep(moment)
     disturbance.strike(run.process, folder, scenario)
     status, said = run.wait()
@@ -158,6 +170,13 @@ def _trial(
     left = {path.name for path in folder.iterdir()} - before - {scenario.made}
     if left:
         result.problem("leftovers", where, ", ".join(sorted(left)))
+
+
+def _wait_for_work(run: _Run, folder: Path, scenario: Scenario) -> None:
+    """Returns when the command has something for the next run, or has begun where it never has; or has ended."""
+    begun = scenario.kept if scenario.keeps else lambda folder: (folder / f".{scenario.made}.quant" / "new").exists()
+    while not begun(folder) and os.waitid(os.P_PID, run.process, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+        time.sleep(0.001)
 
 
 def _left_alone(inputs: Path, base: Path, scenario: Scenario) -> _Alone:

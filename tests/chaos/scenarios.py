@@ -19,6 +19,10 @@ _PASSES = {
 }
 
 
+def _nothing(folder: Path) -> bool:
+    return False
+
+
 @dataclass(frozen=True)
 class Scenario:
     """A command of `quant`, run in a folder of its own.
@@ -37,7 +41,12 @@ class Scenario:
     made: str
     source: str = "model"
     old: str = ""
-    kept: Callable[[Path], bool] = lambda folder: False
+    kept: Callable[[Path], bool] = _nothing
+
+    @property
+    def keeps(self) -> bool:
+        """Whether a run of it can leave something."""
+        return self.kept is not _nothing
 
 
 def lay_out(inputs: Path, folder: Path, scenario: Scenario) -> None:

@@ -15,3 +15,4 @@ def test_disturbed_runs_end_like_others(tmp_path: Path) -> None:
     result = campaign(scenarios, ways, 10, 1, tmp_path)
     assert result.problems == []
     assert result.counts["runs"] == 10
+    assert result.struck

@@ -35,11 +35,13 @@ def killed_run(out: Path, moment: str) -> None:
             return renamed[-1]
 
         Path.rename = watched  # type: ignore[method-assign, assignment]
-        with new_folder(out, force=True) as work:
-            write(work, "new")
-            if moment == "writing":
-                die()
-        os._exit(0)
+        try:
+            with new_folder(out, force=True) as work:
+                write(work, "new")
+                if moment == "writing":
+                    die()
+        finally:
+            os._exit(0)  # an error must not go on with the tests in the child
     assert os.waitpid(child, 0)[1] == signal.SIGKILL
 
 
@@ -47,6 +49,7 @@ def write(work: Path, content: str) -> None:
     """What passes for a checkpoint: a file and its manifest."""
     (work / "sub").mkdir()
     (work / "sub" / "file").write_text(content, encoding="utf-8")
+    (work / "LICENSE.md").write_text("of the model", encoding="utf-8")
     write_manifest(work, {}, {})
 
 
@@ -149,6 +152,8 @@ def test_force_replaces_a_checkpoint(tmp_path: Path) -> None:
         ("thesis.tex", "years of work", "holds 'thesis.tex', which is no part of the checkpoint"),
         ("sub/thesis.tex", "years of work", "holds 'sub/thesis.tex', which is no part of the checkpoint"),
         ("README.md", "written by hand", "holds 'README.md', which is no part of the checkpoint"),
+        ("LICENSE.md", "written by hand", "holds 'LICENSE.md', which was changed after the checkpoint was made"),
+        ("LICENSE.md", "OF THE MODEL", "holds 'LICENSE.md', which was changed after the checkpoint was made"),
     ],
 )
 def test_what_this_program_did_not_make_is_never_replaced(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import pickle
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ from quant.checkpoint.reader import (
     weight_files,
 )
 from quant.errors import CheckpointError
+from tests.attacks.attack import CANARY, PICKLE
 from tests.checkpoint.tiny import LAYERS, write_tiny
 
 SCHEMES = dict.fromkeys(LAYERS, "W8A8")
@@ -89,8 +89,9 @@ def test_a_damaged_header_is_named(component: Path, head: bytes) -> None:
 
 def test_nothing_is_unpickled(component: Path) -> None:
     path = sorted(component.glob("*.safetensors"))[0]
-    path.write_bytes(pickle.dumps({"weight": 1}))
+    path.write_bytes(PICKLE)
     assert error_of(component).startswith(f"{path}: truncated or damaged: ")
+    assert not CANARY.exists()
 
 
 def test_a_file_that_goes_away_while_it_is_opened(component: Path, monkeypatch: pytest.MonkeyPatch) -> None:

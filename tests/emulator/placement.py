@@ -40,7 +40,13 @@ class Placement:
         spans = _spans(tensors)
         size = GAP + sum(_room(start, end) for start, end in spans)
         flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _NO_RESERVE
-        self._memory = mmap.mmap(-1, size, flags=flags)
+        try:
+            self._memory = mmap.mmap(-1, size, flags=flags)
+        except OSError as error:
+            raise RuntimeError(
+                f"{size >> 30} GiB of addresses (no memory) cannot be had for a launch's tensors: {error.strerror}; "
+                "the emulator needs `ulimit -v unlimited` and vm.overcommit_memory 0 or 1"
+            ) from None
         self._first = ctypes.c_char.from_buffer(self._memory)
         at = ctypes.addressof(self._first) + GAP
         self._storages: list[_Storage] = []

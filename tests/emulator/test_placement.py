@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 import torch
@@ -76,3 +78,12 @@ def test_views_of_one_storage_stay_together() -> None:
     placement = Placement([even, torch.ones(1), odd])
     assert placement.moved(odd.data_ptr()) - placement.moved(even.data_ptr()) == whole.element_size()
     placement.close()
+
+
+def test_addresses_that_cannot_be_had_are_said_to_be_what_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*given: Any, **named: Any) -> None:
+        raise OSError(errno.ENOMEM, "Cannot allocate memory")
+
+    monkeypatch.setattr("tests.emulator.placement.mmap.mmap", refuse)
+    with pytest.raises(RuntimeError, match=r"GiB of addresses .*Cannot allocate memory; the emulator needs `ulimit -v"):
+        Placement([torch.zeros(1)])

@@ -10,7 +10,7 @@ from click.testing import CliRunner
 import quant
 from quant.cli import main
 from quant.errors import QuantError
-from quant.eval.demo import RECIPES, run_demo
+from quant.eval.demo import RECIPES, _claim, run_demo
 from quant.eval.runs.schema import read_results
 from quant.eval.shapes.example import read_lines, shapes_example
 from tests.tiny_pipeline import save_pipeline
@@ -45,6 +45,17 @@ def test_the_demo_end_to_end(tmp_path: Path) -> None:
     assert {path: path.stat().st_mtime_ns for path in out.rglob("*.mkv")} == begun
     other = CliRunner().invoke(main, [*command, "--clips", "1", "--out", str(out)])
     assert (other.exit_code, "is not of this demo" in other.stderr) == (2, True)
+    (run,) = out.glob("evaluation-*")
+    card = out / "checkpoints" / RECIPES[0] / "model_index.json"
+    for path in (out / "checkpoints" / "thesis.txt", out / "checkpoints" / RECIPES[0] / "x", run / "notes.txt", card):
+        before = path.read_bytes() if path.exists() else None
+        path.write_text("years of work")
+        with pytest.raises(QuantError, match=f"holds '{path.relative_to(out)}', which no demo made"):
+            _claim(out, {}, force=True)
+        assert path.read_text() == "years of work"
+        path.unlink() if before is None else path.write_bytes(before)
+    _claim(out, {}, force=True)
+    assert [path.name for path in out.iterdir()] == ["demo.json"]
 
 
 def test_what_no_demo_made_is_not_replaced(tmp_path: Path) -> None:

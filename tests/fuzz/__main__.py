@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections import Counter
 
@@ -29,7 +28,6 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", type=int, help="the number of one mutation, to see it again")
     given = parser.parse_args(arguments)
-    os.environ["HF_HUB_OFFLINE"] = "1"
     silence_loading()
     diffusers.logging.set_verbosity_error()
     targets = tuple(target for target in TARGETS if given.target is None or given.target in target.name)

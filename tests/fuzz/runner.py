@@ -26,8 +26,9 @@ from quant.text import MESSAGE
 from tests.fuzz.mutations import mutation_for
 from tests.fuzz.target import Target
 
-#: A read may take this long, in seconds, on a machine that does nothing else; a busy one gets as much again.
+#: A read may compute this long, in seconds; and by the clock, which a busy machine stretches, six times as long.
 SECONDS = 5.0
+_CLOCK = 6
 #: And this much memory in bytes over what the process has, or twice the files where they are larger.
 MEMORY = 256 * 2**20
 GOOD = ("refused", "same", "other")
@@ -55,8 +56,9 @@ class _Late(BaseException):
     """Raised by the alarm; no `except Exception` of the product catches it."""
 
 
-#: Makes the change of a number: the good files by path -> the file to write, what was done to it, its new bytes.
-Changes = Callable[[int, Mapping[Path, bytes]], tuple[Path, str, bytes]]
+#: Makes the change of a number: the good files by path -> the file to write, what was done to it, its new bytes
+#: or what makes it.
+Changes = Callable[[int, Mapping[Path, bytes]], tuple[Path, str, bytes | Callable[[Path], object]]]
 
 
 def seeded(target: Target, seed: int) -> Changes:
@@ -121,7 +123,7 @@ def _lines(pipe: int) -> Iterator[bytes | None]:
     """What a worker says, line by line; None where it says nothing for too long."""
     rest = b""
     while True:
-        ready, _, _ = select.select([pipe], [], [], 12 * SECONDS)
+        ready, _, _ = select.select([pipe], [], [], 2 * _CLOCK * SECONDS)
         piece = os.read(pipe, 65536) if ready else b""
         *whole, rest = (rest + piece).split(b"\n")
         yield from whole
@@ -140,6 +142,7 @@ def _work(
     os.dup2(silent, 1)
     good = copy.deepcopy(target.read(folder))  # tensors of a file may be its own pages in memory
     signal.signal(signal.SIGALRM, _late)
+    signal.signal(signal.SIGPROF, _late)
     resource.setrlimit(resource.RLIMIT_AS, (_address_space() + 2 * MEMORY + 2 * sum(map(len, pristine.values())),) * 2)
     for number in numbers:
         path, what, data = changes(number, pristine)
@@ -154,10 +157,13 @@ def _work(
         _tell(pipe, asdict(Outcome(number, kind, change, words[:500])))
 
 
-def _write(path: Path, data: bytes) -> None:
+def _write(path: Path, data: bytes | Callable[[Path], object]) -> None:
     """A new file under the name: what was read from the old one keeps its pages."""
     new = path.with_name(f"{path.name}.new")
-    new.write_bytes(data)
+    if isinstance(data, bytes):
+        new.write_bytes(data)
+    else:
+        data(new)
     new.replace(path)
 
 
@@ -169,8 +175,9 @@ def _tell(pipe: int, body: dict[str, Any]) -> None:
 
 def _outcome(target: Target, folder: Path, good: Any) -> tuple[str, str]:
     size = sum(path.stat().st_size for path in target.files(folder))
-    before = _peak()
-    signal.setitimer(signal.ITIMER_REAL, 2 * SECONDS)
+    before = _reset_peak()
+    signal.setitimer(signal.ITIMER_PROF, SECONDS)
+    signal.setitimer(signal.ITIMER_REAL, _CLOCK * SECONDS)
     try:
         found = target.read(folder)
     except (QuantError, KernelError) as error:
@@ -187,6 +194,7 @@ def _outcome(target: Target, folder: Path, good: Any) -> tuple[str, str]:
     else:
         kind, words = _accepted(target, folder, good, found)
     finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
         signal.setitimer(signal.ITIMER_REAL, 0)
     if _peak() - before > max(MEMORY, 2 * size):
         return "memory", f"{(_peak() - before) >> 20} MiB for {size} bytes"
@@ -225,8 +233,15 @@ def _late(*_: object) -> None:
     raise _Late
 
 
+def _reset_peak() -> int:
+    """Lets the peak begin at what memory the process has now, and returns that; else a second peak would not show."""
+    Path("/proc/self/clear_refs").write_text("5")
+    return _peak()
+
+
 def _peak() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM:"))
+    return int(line.split()[1]) * 1024
 
 
 def _address_space() -> int:

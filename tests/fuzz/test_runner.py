@@ -52,6 +52,7 @@ def _sleep_without_alarms() -> None:
         ("message", lambda: _refuse("")),
         ("traceback", lambda: 1 / 0),
         ("hang", lambda: time.sleep(30)),
+        ("hang", lambda: _compute()),
         ("memory", lambda: bytearray(8 * runner.MEMORY)),
         ("memory", lambda: len(b"x" * (runner.MEMORY + 2**24))),
         ("crash", os.abort),
@@ -63,6 +64,17 @@ def _sleep_without_alarms() -> None:
 def test_outcomes(kind: str, bad: Callable[[], Any], monkeypatch: pytest.MonkeyPatch) -> None:
     first, second = _outcomes(lambda data: bad() if data == b"bad" else data, monkeypatch)
     assert (first.kind, second.kind) == (kind, "same"), first.words
+
+
+def test_memory_counts_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    size = runner.MEMORY + 2**24
+    found = _outcomes(lambda data: len(b"x" * size), monkeypatch)
+    assert [each.kind for each in found] == ["memory", "memory"]
+
+
+def _compute() -> None:
+    while True:
+        pass
 
 
 def test_what_passes_a_hash_or_means_something_else_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from diffusers import WanTransformer3DModel
+from diffusers import DiffusionPipeline, WanTransformer3DModel
 from safetensors.torch import load_file, save_file
 
 import quant
@@ -66,6 +66,26 @@ def test_damage_is_found_against_the_manifest(copied: Path, damage: Any, says: s
     for folder in (copied, copied / "transformer"):
         with pytest.raises(quant.QuantError, match=says):
             quant.load(folder)
+
+
+def test_a_flipped_bit_is_found_by_diffusers_own_ways_too(copied: Path) -> None:
+    _flip(copied / "transformer" / WEIGHTS)
+    ways: tuple[Callable[[], Any], ...] = (
+        lambda: WanTransformer3DModel.from_pretrained(copied / "transformer"),
+        lambda: WanTransformer3DModel.from_pretrained(copied, subfolder="transformer"),
+        lambda: DiffusionPipeline.from_pretrained(copied),
+    )
+    for way in ways:
+        with pytest.raises(quant.QuantError, match=f"{WEIGHTS}: its SHA-256 differs"):
+            way()
+    quant.load(copied, check_files=False)  # as it was asked
+    _flip(copied / "transformer" / WEIGHTS)
+    shutil.rmtree(copied / "vae")  # a component needs no other
+    WanTransformer3DModel.from_pretrained(copied / "transformer")
+    (vector,) = (copied / "text_encoder").glob("*.safetensors")
+    _flip(vector)
+    with pytest.raises(quant.QuantError, match=f"{vector.name}: its SHA-256 differs"):
+        DiffusionPipeline.from_pretrained(copied, vae=None)
 
 
 @pytest.mark.parametrize(

@@ -10,13 +10,29 @@ import pytest
 
 from quant.eval.metrics.paired import Frames
 from quant.eval.networks import cache, fetching
+from tests.conftest import CACHE
+
+
+def developers_cache(patched: pytest.MonkeyPatch) -> None:
+    """Networks are large, and lie where the developer has them."""
+    if CACHE is None:
+        patched.delenv("QUANT_CACHE_DIR")
+    else:
+        patched.setenv("QUANT_CACHE_DIR", CACHE)
+
+
+@pytest.fixture(autouse=True)
+def _networks_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    developers_cache(monkeypatch)
 
 
 @pytest.fixture(scope="session")
 def fetched() -> Path:
     """The cache's folder with every network and the clips in it. `fetch` itself lets one process at a time in."""
-    fetching.fetch([*fetching.NETWORKS, fetching.CLIPS])
-    return cache.folder()
+    with pytest.MonkeyPatch.context() as patched:
+        developers_cache(patched)
+        fetching.fetch([*fetching.NETWORKS, fetching.CLIPS])
+        return cache.folder()
 
 
 @pytest.fixture(scope="session")

@@ -64,6 +64,7 @@ def test_the_first_preprocessor_that_is_there(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("{", "cannot be read as JSON"),
+        ("[" * 100_000, "cannot be read as JSON: .*nested too deeply"),
         ("[]", "holds no JSON object"),
         (json.dumps({"do_rescale": False}), "another range"),
         (json.dumps({"rescale_factor": 1 / 127.5}), "another range"),

@@ -12,8 +12,10 @@ import yaml
 import quant
 from quant.errors import QuantError
 from quant.eval.report.card_files import base_license, loading_code, write_card
-from quant.eval.report.model_card import MARK, model_card
+from quant.eval.report.model_card import model_card
 from quant.eval.report.recorded import Recorded
+from quant.locks import locked
+from quant.places import CARD_MARK
 from tests.eval.report.small_run import fingerprint, results
 from tests.tiny_pipeline import save_pipeline
 
@@ -100,6 +102,8 @@ def test_the_license_is_the_bases_and_is_not_guessed(tmp_path: Path) -> None:
     assert base_license(str(tmp_path)) is None
     (tmp_path / "README.md").write_text("---\nlicense: apache-2.0\ntags: [a]\n---\n# Wan\n")
     assert base_license(str(tmp_path)) == "apache-2.0"
+    (tmp_path / "README.md").write_text("---\nlicense: mit\n---\n", encoding="utf-8-sig")
+    assert base_license(str(tmp_path)) == "mit"
 
 
 def test_the_code_is_the_readmes(tmp_path: Path) -> None:
@@ -140,11 +144,11 @@ def test_a_run_without_its_configuration_is_named(recorded: Recorded, checkpoint
 def test_a_card_of_someone_else_is_not_replaced(tmp_path: Path) -> None:
     (tmp_path / "README.md").write_text("by hand")
     with pytest.raises(QuantError, match="--force"):
-        write_card(tmp_path, MARK, mark=MARK)
+        write_card(tmp_path, CARD_MARK, mark=CARD_MARK)
     assert (tmp_path / "README.md").read_text() == "by hand"
-    write_card(tmp_path, f"{MARK} 1", mark=MARK, force=True)
-    write_card(tmp_path, f"{MARK} 2", mark=MARK)
-    assert (tmp_path / "README.md").read_text() == f"{MARK} 2"
+    write_card(tmp_path, f"{CARD_MARK} 1", mark=CARD_MARK, force=True)
+    write_card(tmp_path, f"{CARD_MARK} 2", mark=CARD_MARK)
+    assert (tmp_path / "README.md").read_text() == f"{CARD_MARK} 2"
 
 
 def test_a_checkpoint_still_verifies_with_its_new_card(base: Path, tmp_path: Path) -> None:
@@ -154,10 +158,10 @@ def test_a_checkpoint_still_verifies_with_its_new_card(base: Path, tmp_path: Pat
     quant.calibrate(base, "fp8-dynamic", out=out, full=True, progress=False)
     (base / "README.md").unlink()
     assert "README.md" in json.loads((out / "quant_manifest.json").read_text())["files"]
-    write_card(out, f"{MARK} new", mark=MARK, force=True)
+    write_card(out, f"{CARD_MARK} new", mark=CARD_MARK, force=True)
     quant.load(out)  # checks sizes and hashes
     files = json.loads((out / "quant_manifest.json").read_text())["files"]
-    assert files["README.md"]["sha256"] == fingerprint(f"{MARK} new")
+    assert files["README.md"]["sha256"] == fingerprint(f"{CARD_MARK} new")
 
 
 def test_names_that_are_no_names_do_not_become_code(tmp_path: Path) -> None:
@@ -191,3 +195,21 @@ def test_a_head_of_the_bases_card_that_cannot_be_read_is_named(tmp_path: Path, h
     (tmp_path / "README.md").write_bytes(b"---\n\xff\xfe\n---\n")
     with pytest.raises(QuantError, match=r"README\.md: is not UTF-8 text"):
         base_license(str(tmp_path))
+
+
+def test_a_name_beyond_16_bits_is_read_back_by_python(tmp_path: Path) -> None:
+    for name in ("\U0001f98a", "é中", 'a"\\b\x1b', "\udcff"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "model_index.json").touch()
+        code = loading_code(tmp_path / name, "a/b")
+        (call,) = [node for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Constant)]
+        assert code.isascii() and call.value == name
+
+
+def test_a_card_is_not_written_while_its_checkpoint_is(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    with locked(tmp_path / ".out.lock", "out"), pytest.raises(QuantError, match="another process is writing it"):
+        write_card(out, CARD_MARK, mark=CARD_MARK)
+    write_card(out, CARD_MARK, mark=CARD_MARK)
+    assert list(tmp_path.iterdir()) == [out]

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from quant.errors import QuantError
-from quant.eval.runs.config import from_dict, read_config, shown
+from quant.eval.runs.config import EvaluationConfig, SpeedSettings, from_dict, read_config, short_place
 
 GOOD = "model: ./wan\ncandidates: {w8a8: ./wan-w8a8}\nprompts: prompts.txt\n"
 
@@ -22,9 +23,9 @@ def test_a_file_reads_back_from_its_dictionary(tmp_path: Path) -> None:
 
 
 def test_results_name_the_last_two_parts_of_a_path_and_a_hub_id_whole() -> None:
-    assert shown("/home/me/secret/examples/shapes/model") == "shapes/model"
-    assert shown("/model") == "model"
-    assert shown("Wan-AI/Wan2.1-T2V-1.3B-Diffusers") == "Wan-AI/Wan2.1-T2V-1.3B-Diffusers"
+    assert short_place("/home/me/secret/examples/shapes/model") == "shapes/model"
+    assert short_place("/model") == "model"
+    assert short_place("Wan-AI/Wan2.1-T2V-1.3B-Diffusers") == "Wan-AI/Wan2.1-T2V-1.3B-Diffusers"
 
 
 @pytest.mark.parametrize(
@@ -43,6 +44,9 @@ def test_results_name_the_last_two_parts_of_a_path_and_a_hub_id_whole() -> None:
         (GOOD + "sensitivity: {other: s.json}", r"'sensitivity' must name candidates \(w8a8\), got 'other'"),
         (GOOD + "version: 2", "'version' this program reads version 1, got 2"),
         (GOOD + "model: ./b", "key 'model' is given twice"),
+        ("candidates: {a/b: x}\nmodel: y\nprompts: z", "'candidates' must be named like folders"),
+        ("candidates: {..: x}\nmodel: y\nprompts: z", "'candidates' must be named like folders"),
+        (GOOD + "name: ../x", "'name' must be a folder's name, got '../x'"),
         ("candidates: {original: x}\nmodel: y\nprompts: z", "'candidates' must be named like folders"),
         (GOOD + "x: !!python/object:os.system {}", "not valid YAML: could not determine a constructor"),
     ],
@@ -52,3 +56,20 @@ def test_mistakes_name_the_key(tmp_path: Path, text: str, message: str) -> None:
     path.write_text(text)
     with pytest.raises(QuantError, match=message):
         read_config(path)
+
+
+def test_a_later_request_keeps_what_it_does_not_speak_of() -> None:
+    def read(**said: object) -> EvaluationConfig:
+        body = {"model": "m", "candidates": {"a": "x"}, "prompts": "p", **said}
+        return from_dict(body, source="x", base=Path("/nowhere"))
+
+    speed = {"rounds": 2, "gpu": "h100-sxm"}
+    metrics = {"lpips": ["alex"], "fvd": ["i3d"], "clip": "a/b"}
+    first = read(references="c/d", reference_samples=9, metrics=metrics, speed=speed, fps=8)
+    assert read(candidates={"b": "y"}).after(first) == replace(first, candidates={"a": "x", "b": "y"})
+    other = read(references="e/f", metrics={"lpips": []}, speed={"rounds": 3}).after(first)
+    assert (other.references, other.reference_samples, other.fps) == ("e/f", None, 8)
+    assert other.metrics == replace(first.metrics, lpips=())
+    assert other.speed == SpeedSettings(3, None, "h100-sxm")
+    silent = read(speed=False)
+    assert silent.after(first).speed is None and read().after(silent).speed is None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,15 +21,7 @@ def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (folder / "transformer").mkdir(parents=True)
     (folder / "transformer" / "a.safetensors").write_bytes(bytes(5 << 20))
     (folder / "model_index.json").write_text("{}")
-    settle(folder)
     return folder
-
-
-def settle(folder: Path) -> None:
-    """Waits until the files are old enough for their hashes to be kept."""
-    last = max(max(s.mtime_ns, s.ctime_ns) for s in fingerprints.states(folder).values())
-    while time.time_ns() - last <= fingerprints.SETTLED:
-        time.sleep(0.05)
 
 
 @pytest.fixture
@@ -71,7 +62,26 @@ def test_any_byte_any_name_and_any_new_file_counts_and_cards_do_not(model: Path)
     assert fingerprint(model) != before
 
 
-def test_what_was_read_is_not_read_again_until_it_changes(model: Path, read: list[str]) -> None:
+def test_weights_behind_a_link_to_a_folder_count(model: Path, tmp_path: Path) -> None:
+    (model / "transformer").rename(tmp_path / "a")
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "a.safetensors").write_bytes(bytes(5 << 20)[:-1] + b"x")
+    found = []
+    for name in ("a", "b"):
+        (model / "transformer").unlink(missing_ok=True)
+        (model / "transformer").symlink_to(tmp_path / name)
+        found.append(fingerprint(model))
+    assert found[0] != found[1]
+    assert set(fingerprints.states(model)) == {"model_index.json", "transformer/a.safetensors"}
+    (tmp_path / "b" / "up").symlink_to(model)
+    with pytest.raises(QuantError, match=r"up: is a link to .*model, which it lies in"):
+        fingerprint(model)
+
+
+def test_what_was_read_is_not_read_again_until_it_changes(
+    model: Path, read: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fingerprints, "SETTLED", 0)  # files of any age are kept
     first = fingerprint(model)
     assert sorted(read) == ["a.safetensors", "model_index.json"]
     with (model.parent / "cache" / "sha256.jsonl").open("a") as cache:
@@ -79,8 +89,14 @@ def test_what_was_read_is_not_read_again_until_it_changes(model: Path, read: lis
     assert fingerprint(model) == first and len(read) == 2
     (model / "model_index.json").write_text("[]")
     fingerprint(model)
+    assert read[2:] == ["model_index.json"]
+    kept = (model.parent / "cache" / "sha256.jsonl").read_text().splitlines()
+    assert len(kept) == 2  # without the line of what the file was before
+    (model / "model_index.json").write_text("{ }")
+    monkeypatch.setattr(fingerprints, "SETTLED", 10**18)
+    fingerprint(model)
     fingerprint(model)  # it changed a moment ago, and could again without a new time
-    assert read[2:] == ["model_index.json", "model_index.json"]
+    assert read[3:] == ["model_index.json", "model_index.json"]
 
 
 def test_a_cache_that_cannot_be_written_is_done_without(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:

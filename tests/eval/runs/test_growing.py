@@ -14,8 +14,10 @@ from safetensors.torch import load_file, save_file
 
 from quant.errors import QuantError
 from quant.eval.runs.models import Model, load_pipeline
+from quant.eval.runs.requests import read_request
 from quant.eval.runs.running import resume, run_evaluation
 from quant.eval.runs.schema import read_results
+from quant.eval.runs.video_files import write_bytes
 from tests.eval.runs.conftest import tiny
 
 WEIGHTS = Path("transformer") / "diffusion_pytorch_model.safetensors"
@@ -171,3 +173,95 @@ def test_a_folder_of_something_else_is_not_written_into(models: Path, out: Path)
     (folder_of(out) / "config.json").unlink()
     with pytest.raises(QuantError, match="holds what no run made"):
         run_evaluation(asked(models), out)
+
+
+def test_a_run_that_grows_keeps_its_networks_and_its_times(models: Path, tmp_path: Path) -> None:
+    first = run_evaluation(asked(models, samples=1, speed={"rounds": 1}), tmp_path)
+    before = found(first)
+    more = {"part": str(models / "part")}
+    assert run_evaluation(tiny(models, candidates=more, samples=1, metrics={}), tmp_path) == first
+    after = found(first)
+    assert before["speed"] and after["speed"] == before["speed"]  # tiny() says "speed: false"
+    assert len(after["models"]) == 3 and after["networks"] == before["networks"] != []
+
+
+def test_a_finished_candidate_needs_its_folder_no_more(models: Path, tmp_path: Path) -> None:
+    first = shutil.copytree(models / "fp8", tmp_path / "first")
+    given = {"samples": 1, "metrics": {"lpips": [], "fvd": []}}
+    folder = run_evaluation(tiny(models, candidates={"first": str(first)}, **given), tmp_path / "out")
+    before = found(folder)["models"][1]
+    for gone in (False, True):
+        if gone:
+            shutil.rmtree(first)
+        else:
+            tensors = load_file(first / WEIGHTS)
+            tensors["blocks.0.ffn.net.2.weight_scale"] *= 1.25
+            save_file(tensors, first / WEIGHTS, metadata={"format": "pt"})
+        name = "gone" if gone else "other"
+        with pytest.raises(QuantError, match=r"has a candidate 'first' of other weights|no such model folder"):
+            run_evaluation(tiny(models, candidates={"first": str(first)}, **given), tmp_path / "out")
+        run_evaluation(tiny(models, candidates={name: str(models / "part")}, **given), tmp_path / "out")
+        resume(folder)
+        assert found(folder)["models"][1] == before
+        assert found(folder)["models"][-1]["name"] == name
+    with pytest.raises(QuantError, match=r"2 videos are missing of its candidate 'first', and .*first is gone or has"):
+        run_evaluation(asked(models, samples=3), tmp_path / "out")
+
+
+def test_a_candidate_that_failed_may_be_mended_under_its_name(models: Path, out: Path, tmp_path: Path) -> None:
+    mended = shutil.copytree(models / "fp8", tmp_path / "mended")
+    whole = (mended / WEIGHTS).read_bytes()
+    (mended / WEIGHTS).write_bytes(whole[:-100])
+    for data, fails in ((whole[:-100], True), (whole, False)):
+        (mended / WEIGHTS).write_bytes(data)
+        run_evaluation(asked(models, candidates={"mended": str(mended)}), out)
+        last = found(folder_of(out))["models"][-1]
+        assert (last["name"], bool(last["failed"])) == ("mended", fails)
+
+
+def test_a_mistaken_request_is_taken_back_by_the_next_command(models: Path, out: Path, tmp_path: Path) -> None:
+    def stop(*given: Any, **named: Any) -> Any:
+        raise KeyboardInterrupt
+
+    for place, many in ((out, 3), (tmp_path / "new", 3)):  # what adds to a run, and what begins one
+        with pytest.raises(KeyboardInterrupt):
+            run_evaluation(asked(models, samples=many), place, load=stop)
+        folder = folder_of(place)
+        assert len(read_request(folder).samples) == many
+        run_evaluation(asked(models, candidates={"part": str(models / "part")}, samples=1), place)
+        assert len(found(folder)["samples"]) == (2 if place == out else 1)
+        assert [model["name"] for model in found(folder)["models"]][1:] == (
+            ["fp8", "part"] if place == out else ["part"]
+        )
+        assert not (folder / "config.next.json").exists()
+
+
+def test_a_candidate_whose_original_changes_is_not_recorded(models: Path, tmp_path: Path) -> None:
+    moving = shutil.copytree(models / "model", tmp_path / "model")
+    config = asked(
+        models, model=str(moving), candidates={"part": str(models / "part")}, metrics={"lpips": [], "fvd": []}
+    )
+
+    def load(model: Model, *given: Any, **named: Any) -> Any:
+        pipeline = load_pipeline(model, *given, **named)
+        if model.name == "part":
+            (moving / "vae" / "more").write_text("x")
+        return pipeline
+
+    with pytest.raises(QuantError, match=r"^original: .*model changed while the run went on"):
+        run_evaluation(config, tmp_path / "out", load=load)
+    (folder,) = (tmp_path / "out").iterdir()
+    assert len(list(folder.glob("frames/*"))) == 1 and not list(folder.glob("videos/part/*"))
+
+
+def test_a_run_that_ends_while_real_clips_are_read_is_gone_on_with(models: Path, tmp_path: Path) -> None:
+    (tmp_path / "clips").mkdir()
+    for name, short in (("a", False), ("b", True)):
+        frames = np.zeros((1 if short else 5, 16, 16, 3), dtype=np.uint8)
+        write_bytes(tmp_path / "clips" / f"{name}.mp4", frames, fps=16)
+    config = asked(models, references=str(tmp_path / "clips"), samples=1)
+    with pytest.raises(QuantError, match=r"b\.mp4"):
+        run_evaluation(config, tmp_path / "out")
+    assert (folder_of(tmp_path / "out") / "features").is_dir()
+    (tmp_path / "clips" / "b.mp4").unlink()
+    run_evaluation(config, tmp_path / "out")

@@ -24,6 +24,10 @@ with ranks() as these:
         these.agree(rank)
     except QuantError as error:
         os.write(1, f"{rank} {error}\\n".encode())  # one call: `print` may make several, and the other writes between
+    try:
+        these.together(lambda: 1 / rank)
+    except (QuantError, ZeroDivisionError) as error:
+        os.write(1, f"{rank} {type(error).__name__} {error}\\n".encode())
     these.wait()
 if rank:
     assert os.wait()[1] == 0
@@ -36,12 +40,18 @@ def test_processes_that_would_make_different_runs_are_stopped() -> None:
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
         check=False,
     )
     assert ran.returncode == 0, ran.stderr
     said = "process 1 would make another run than process 0"
-    assert sorted(line[: len(said) + 2] for line in ran.stdout.splitlines()) == [f"0 {said}", f"1 {said}"]
+    lines = sorted(line[: len(said) + 2] for line in ran.stdout.splitlines())
+    assert lines == [
+        "0 ZeroDivisionError division by zero",
+        f"0 {said}",
+        "1 QuantError process 0: ZeroDivisionError: division by zero"[: len(said) + 2],
+        f"1 {said}",
+    ]
 
 
 def test_shares_are_disjoint_and_whole() -> None:

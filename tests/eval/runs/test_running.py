@@ -170,7 +170,7 @@ def test_figures_do_not_depend_on_the_number_of_processes(models: Path, tmp_path
         env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
         check=False,
     )
     assert ran.returncode == 0, ran.stderr

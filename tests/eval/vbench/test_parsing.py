@@ -49,6 +49,7 @@ def _entry(**changes: Any) -> dict[str, Any]:
     ("body", "message"),
     [
         ("{", "cannot be read as VBench's results"),
+        ("[" * 100_000, "cannot be read as VBench's results .*nested too deeply"),
         ("[]", "no object with a dimension in it"),
         ("{}", "no object with a dimension in it"),
         (json.dumps({"x": 0.5}), "x: not a score and a list of videos"),
