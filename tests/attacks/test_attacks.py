@@ -41,7 +41,7 @@ def test_every_attack_is_refused(target: str) -> None:
     assert not CANARY.exists()
 
 
-@pytest.mark.parametrize("code", [PICKLE, YAML_CODE.encode(), YAML_OBJECT.encode()])
+@pytest.mark.parametrize("code", [PICKLE, YAML_CODE.encode(), YAML_OBJECT.encode()], ids=["pickle", "apply", "object"])
 def test_code_would_be_seen_to_run(code: bytes) -> None:
     try:
         found = pickle.loads(code) if code is PICKLE else yaml.unsafe_load(code)
