@@ -22,10 +22,10 @@ from quant.eval.report.sensitivity import sensitivity_svg
 from quant.eval.report.summary import summary
 from quant.eval.report.table import as_markdown
 from quant.eval.runs.schema import read_results
-from quant.form import LayerForm
+from quant.formats.layer import LayerForm
+from quant.formats.scheme import SCHEMES, UNQUANTIZED
 from quant.kernels.prepacking import MANY_ROWS
 from quant.kernels.runtime.architectures import ARCHITECTURES
-from quant.scheme import SCHEMES, UNQUANTIZED
 from quant.workflows.explaining import explain
 
 ROOT = Path(__file__).parent.parent

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from quant.errors import QuantError
+    from quant.formats.scheme import Scheme
     from quant.models.generation import GenerationSettings
     from quant.recipe import Recipe
     from quant.recipe_parts import KeepBudget
-    from quant.scheme import Scheme
     from quant.workflows.calibrating import calibrate
     from quant.workflows.inspecting import inspect
     from quant.workflows.loading import load
@@ -42,7 +42,7 @@ _HOMES = {
     "KeepBudget": "quant.recipe_parts",
     "QuantError": "quant.errors",
     "Recipe": "quant.recipe",
-    "Scheme": "quant.scheme",
+    "Scheme": "quant.formats.scheme",
     "Sensitivity": "quant.workflows.sensitivity",
     "SensitivityUnit": "quant.workflows.sensitivity",
     "calibrate": "quant.workflows.calibrating",

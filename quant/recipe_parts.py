@@ -11,9 +11,9 @@ from typing import Any
 
 from quant.errors import RecipeError
 from quant.fields import MOST_SEED, check_count, is_number, mapping, strings, typed
-from quant.form import SPARSITY, LayerForm, runs_sparse
+from quant.formats.layer import SPARSITY, LayerForm, runs_sparse
+from quant.formats.scheme import UNQUANTIZED, Scheme
 from quant.patterns import check_pattern
-from quant.scheme import UNQUANTIZED, Scheme
 from quant.text import shown
 
 SPARSITY_METHODS = ("magnitude", "wanda", "sparsegpt", "search")

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from quant.errors import RecipeError
+from quant.formats.scheme import SCHEMES
 from quant.recipe import Recipe
 from quant.recipe_parts import Algorithm, Calibration, KeepBudget
-from quant.scheme import SCHEMES
 
 FULL = r"""
 version: 1

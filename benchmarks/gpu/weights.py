@@ -6,11 +6,11 @@ import math
 
 import torch
 
+from quant.formats.grid import grid_of, scale_dtype
+from quant.formats.scheme import SCHEMES
 from quant.kernels import reference_packed
 from quant.kernels.arguments import Int4Weight
 from quant.kernels.layouts import int4_fragments, nibbles
-from quant.packing.grid import grid_of, scale_dtype
-from quant.scheme import SCHEMES
 
 _FOUR_BITS = SCHEMES["W4A16"].weights
 assert _FOUR_BITS is not None and _FOUR_BITS.group_size is not None

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from quant.eval.speed import operations
 from quant.eval.speed.operations import Operation, codes_of
 from quant.eval.speed.sizes import TEXT, VIDEO, Model, layers
-from quant.form import LayerForm
+from quant.formats.layer import LayerForm
 
 
 def block_operations(

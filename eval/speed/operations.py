@@ -6,8 +6,8 @@ import math
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from quant.form import LayerForm
-from quant.scheme import TensorFormat
+from quant.formats.layer import LayerForm
+from quant.formats.scheme import TensorFormat
 
 MATMUL, ATTENTION, ELEMENTWISE = "matmul", "attention", "elementwise"
 KINDS = (MATMUL, ATTENTION, ELEMENTWISE)

@@ -13,8 +13,8 @@ import torch
 
 from quant.algorithms.gptq import output_error
 from quant.algorithms.smoothquant import Smoothing, least
-from quant.packing.linear import pack_linear, unpack_linear
-from quant.scheme import Scheme
+from quant.formats.scheme import Scheme
+from quant.formats.tensors import pack_linear, unpack_linear
 
 ALPHAS = tuple(i / 10 for i in range(11))
 _LIMIT = 1e4  # of a factor and its inverse, before they are centred

@@ -11,9 +11,9 @@ from dataclasses import replace
 
 import torch
 
+from quant.formats.grid import Grid, grid_from_range, grid_of, largest_code, scale_dtype, scale_shape
+from quant.formats.scheme import BLOCK, TensorFormat
 from quant.kernels.numerics import SMALLEST_SCALE
-from quant.packing.grid import Grid, grid_from_range, grid_of, largest_code, scale_dtype, scale_shape
-from quant.scheme import BLOCK, TensorFormat
 
 #: Factors on a group's range. 1 is among them, so the result is never worse than no clipping.
 SHRINKS = tuple(1 - 0.025 * i for i in range(21))

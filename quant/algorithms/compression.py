@@ -13,10 +13,10 @@ import torch
 
 from quant.algorithms import gptq, low_rank, sparse24
 from quant.algorithms.clipping import clipped_grid, refit_scales
-from quant.packing.grid import Grid, grid_of
-from quant.packing.linear import LowRank
+from quant.formats.grid import Grid, grid_of
+from quant.formats.scheme import TensorFormat
+from quant.formats.tensors import LowRank
 from quant.recipe_parts import Group
-from quant.scheme import TensorFormat
 
 ALGORITHMS = ("gptq", "svdquant", "mse")
 

@@ -14,7 +14,7 @@ from typing import Literal
 import torch
 
 from quant.algorithms.hessian import damp, inverse_factor
-from quant.packing.grid import Grid
+from quant.formats.grid import Grid
 
 Order = Literal["activation", "natural"]
 ORDERS: tuple[Order, ...] = ("activation", "natural")

@@ -15,10 +15,10 @@ import torch
 
 from quant.errors import RecipeError
 from quant.fields import is_number
+from quant.formats.eight_bit import encode, scale_from_amax, storage_dtype
+from quant.formats.scheme import Scheme
+from quant.formats.tensors import pack_linear, unpack_linear
 from quant.kernels.numerics import exponent_of
-from quant.packing.eight_bit import encode, scale_from_amax, storage_dtype
-from quant.packing.linear import pack_linear, unpack_linear
-from quant.scheme import Scheme
 from quant.text import shown
 
 # 0 stands for no smoothing at all, the candidate that makes the search safe.

@@ -10,9 +10,9 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from quant.errors import CheckpointError, RecipeError
-from quant.form import SPARSITY, LayerForm, runs_sparse
+from quant.formats.layer import SPARSITY, LayerForm, runs_sparse
+from quant.formats.scheme import SCHEMES, Scheme, TensorFormat
 from quant.patterns import check_pattern, matches
-from quant.scheme import SCHEMES, Scheme, TensorFormat
 from quant.text import shown
 
 FORMAT_VERSION = 1

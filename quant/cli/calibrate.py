@@ -140,8 +140,8 @@ def calibrate(
 
 def _keep(budget: float | None, scheme: str | None) -> KeepBudget | None:
     from quant.errors import QuantError
+    from quant.formats.scheme import Scheme
     from quant.recipe_parts import KeepBudget
-    from quant.scheme import Scheme
 
     if budget is None:
         if scheme is not None:

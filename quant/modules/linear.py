@@ -10,15 +10,15 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from quant.form import LayerForm
+from quant.formats.base import weight_of
+from quant.formats.eight_bit import storage_dtype
+from quant.formats.layer import LayerForm
+from quant.formats.scheme import Scheme
+from quant.formats.tensors import tensor_layout
 from quant.kernels import ops
 from quant.kernels.no_gradient import gradient_wanted
 from quant.modules.autocast import autocast
 from quant.modules.straight_through import straight_through
-from quant.modules.weights import weight_of
-from quant.packing.eight_bit import storage_dtype
-from quant.packing.linear import tensor_layout
-from quant.scheme import Scheme
 
 #: Tensors of a checkpoint beside those of the weight, in the order of a `state_dict`.
 _BESIDE = ("weight_scale", "input_scale", "pre_quant_scale", "low_rank_up", "low_rank_down")
@@ -32,7 +32,7 @@ class QuantLinear(nn.Module):
 
     Attributes:
         form: what the layer is made of.
-        layout: order of the weight in memory, see `quant.modules.weights`. `state_dict()` has it as stored.
+        layout: order of the weight in memory, see `quant.formats.base`. `state_dict()` has it as stored.
         weight, weight_packed, ...: see there.
         weight_scale: as in a checkpoint, None where the weight is not quantized; of 4-bit weights in the order of the
             codes.

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
-from quant.form import LayerForm
+from quant.formats.layer import LayerForm
 from quant.modules.linear import QuantLinear
 
 #: Modules of PyTorch's that may read their layers' weights and call none: the class, what its fast path asks for first,

@@ -16,10 +16,10 @@ from quant.checkpoint.config import CONFIG_KEY, build_config
 from quant.checkpoint.digests import config_metadata
 from quant.checkpoint.shards import TensorPlan, write_shards
 from quant.errors import ModelError
-from quant.form import LayerForm
+from quant.formats.layer import LayerForm
+from quant.formats.tensors import coded_weight, relative_error, small_tensors, tensor_layout, weight_leaf
 from quant.json_files import text_of
 from quant.models.fate import Fate
-from quant.packing.linear import coded_weight, relative_error, small_tensors, tensor_layout, weight_leaf
 from quant.recipe import Recipe
 from quant.workflows.solution import Solution
 

@@ -9,14 +9,14 @@ from typing import Any, NamedTuple
 import torch
 
 from quant.errors import KernelChoiceError
-from quant.form import LayerForm
+from quant.formats.eight_bit import storage_dtype
+from quant.formats.layer import LayerForm
 from quant.kernels import dispatch, tile_tables
 from quant.kernels.catalog import KERNELS
 from quant.kernels.checks import CODES
 from quant.kernels.prepacking import MANY_ROWS
 from quant.kernels.runtime import availability
 from quant.kernels.runtime.architectures import ARCHITECTURES, of_capability
-from quant.packing.eight_bit import storage_dtype
 
 #: Of a layer whose input is not quantized: the model's dtype, which its form does not say.
 MODEL_DTYPE = torch.bfloat16

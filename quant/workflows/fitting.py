@@ -12,11 +12,11 @@ from torch import nn
 from quant.checkpoint.reader import StoredTensor
 from quant.checkpoint.shards import DTYPE_NAMES, DTYPES
 from quant.errors import CheckpointError
-from quant.form import LayerForm, misfit
+from quant.formats.checks import fault, not_finite
+from quant.formats.layer import LayerForm, misfit
+from quant.formats.tensors import TensorForm, reads_as, tensor_layout
 from quant.modules.linear import QuantLinear
 from quant.modules.replace import linears
-from quant.packing.checks import fault, not_finite
-from quant.packing.linear import TensorForm, reads_as, tensor_layout
 
 #: A layer's form and the shape of its weight.
 Shaped = tuple[LayerForm, int, int]

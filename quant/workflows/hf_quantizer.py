@@ -35,11 +35,11 @@ from quant.checkpoint.config import (
 from quant.checkpoint.digests import check_config
 from quant.checkpoint.reader import headers, verify_component
 from quant.errors import CheckpointError
+from quant.formats.checks import fault
+from quant.formats.tensors import reads_as
 from quant.modules.linear import QuantLinear
 from quant.modules.refusing import refuse_changes
 from quant.modules.replace import insert_empty_layers, linears, prepack
-from quant.packing.checks import fault
-from quant.packing.linear import reads_as
 from quant.workflows.fitting import check_fit, check_rest, expected_tensors, unused_of
 from quant.workflows.fusing import block_module, fuse, wants_fusing
 

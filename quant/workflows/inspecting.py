@@ -22,9 +22,9 @@ from quant.checkpoint.reader import (
 )
 from quant.checkpoint.shards import DTYPE_NAMES
 from quant.errors import CheckpointError
-from quant.form import LayerForm
-from quant.packing.linear import weight_leaf
-from quant.packing.packed import packed_columns
+from quant.formats.layer import LayerForm
+from quant.formats.packed import packed_columns
+from quant.formats.tensors import weight_leaf
 from quant.workflows.explaining import kernels_of_layer
 from quant.workflows.fitting import check_tensor, layer_tensors
 

@@ -12,8 +12,8 @@ from torch import nn
 
 from quant.checkpoint.folder import OutputFolder
 from quant.errors import CheckpointError
+from quant.formats.tensors import tensor_layout
 from quant.models.fate import Fate, decide
-from quant.packing.linear import tensor_layout
 from quant.places import reason
 from quant.recipe import Recipe
 from quant.workflows.solving import kept_bytes

@@ -16,9 +16,9 @@ from safetensors import safe_open
 
 from quant.calibration.kept_files import keep, kept
 from quant.errors import CalibrationError
+from quant.formats.grid import Grid
+from quant.formats.tensors import LowRank
 from quant.json_files import text_of
-from quant.packing.grid import Grid
-from quant.packing.linear import LowRank
 from quant.recipe_parts import Group
 from quant.workflows.solution import Solution
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import torch
 
-from quant.form import LayerForm
-from quant.packing.grid import Grid
-from quant.packing.linear import LowRank
+from quant.formats.grid import Grid
+from quant.formats.layer import LayerForm
+from quant.formats.tensors import LowRank
 from quant.recipe_parts import Group
 
 

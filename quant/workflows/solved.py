@@ -13,11 +13,11 @@ from torch import nn
 from quant.algorithms.table import check_algorithms
 from quant.calibration.journal import Journal
 from quant.checkpoint.shards import TensorPlan
-from quant.form import LayerForm
+from quant.formats.layer import LayerForm
+from quant.formats.tensors import tensor_layout, weight_leaf
 from quant.models.fate import Fate, decide
 from quant.models.generation import GenerationSettings
 from quant.modules.linear import QuantLinear
-from quant.packing.linear import tensor_layout, weight_leaf
 from quant.recipe import Recipe
 from quant.workflows.component import Made, component_config
 from quant.workflows.provenance import calibration_record, provenance

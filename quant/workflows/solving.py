@@ -20,8 +20,8 @@ from quant.algorithms.table import RANGES, Needs, needs_of, rounds_smoothed
 from quant.calibration.journal import Journal
 from quant.calibration.statistics import Statistics, collect
 from quant.errors import CalibrationError
+from quant.formats.eight_bit import scale_from_amax, storage_dtype
 from quant.models.fate import Fate
-from quant.packing.eight_bit import scale_from_amax, storage_dtype
 from quant.recipe import Recipe
 from quant.recipe_parts import Group
 from quant.text import first_line

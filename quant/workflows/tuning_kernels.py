@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 
 from quant.errors import KernelChoiceError
-from quant.form import LayerForm
+from quant.formats.layer import LayerForm
 from quant.kernels import compiled, tile_tables, tuning
 from quant.kernels.runtime import availability, cupy_launch
 from quant.kernels.tile_tables import AnyTile

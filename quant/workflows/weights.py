@@ -18,7 +18,7 @@ from torch import nn
 from quant.checkpoint.reader import StoredTensor, read_tensor, stored_tensors
 from quant.checkpoint.shards import DTYPES, TensorPlan
 from quant.errors import CheckpointError, ModelError, QuantWarning
-from quant.packing.checks import not_finite
+from quant.formats.checks import not_finite
 from quant.workflows.fitting import unknown, unused_of
 from quant.workflows.skeleton import skeleton
 

@@ -10,8 +10,8 @@ from torch import nn
 
 from quant.algorithms.awq import ALPHAS, awq_factors, search, weight_importance
 from quant.algorithms.gptq import output_error
-from quant.packing.linear import pack_linear, unpack_linear
-from quant.scheme import SCHEMES
+from quant.formats.scheme import SCHEMES
+from quant.formats.tensors import pack_linear, unpack_linear
 
 N, K = 48, 256
 W4A16 = SCHEMES["W4A16"]

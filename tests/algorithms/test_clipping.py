@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from quant.algorithms.clipping import SHRINKS, clipped_grid, refit_scales
 from quant.algorithms.gptq import output_error, solve
-from quant.packing.grid import Grid, grid_from_range, grid_of, scale_shape
-from quant.scheme import BLOCK, TensorFormat
+from quant.formats.grid import Grid, grid_from_range, grid_of, scale_shape
+from quant.formats.scheme import BLOCK, TensorFormat
 
 CHANNEL = TensorFormat(4, "int", "channel")
 GROUPS = TensorFormat(4, "int", "group", group_size=32)

@@ -9,9 +9,9 @@ import torch
 
 from quant.algorithms.compression import compress, compresses, round_smoothed
 from quant.algorithms.gptq import output_error
+from quant.formats.grid import grid_of
+from quant.formats.tensors import pack_linear, unpack_linear
 from quant.kernels.layouts.sparse24 import is_24
-from quant.packing.grid import grid_of
-from quant.packing.linear import pack_linear, unpack_linear
 from quant.recipe import Recipe
 from quant.recipe_parts import SPARSITY_METHODS, Group
 

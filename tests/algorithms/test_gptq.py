@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from quant.algorithms.gptq import ORDERS, Order, output_error, refine, solve
 from quant.algorithms.hessian import damp
-from quant.packing.grid import Grid, grid_of
-from quant.scheme import SCHEMES, TensorFormat
+from quant.formats.grid import Grid, grid_of
+from quant.formats.scheme import SCHEMES, TensorFormat
 
 CHANNEL = TensorFormat(4, "int", "channel")
 GROUPS = TensorFormat(4, "int", "group", group_size=32)

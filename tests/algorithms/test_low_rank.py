@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from quant.algorithms.gptq import output_error, solve
 from quant.algorithms.hessian import lower_factor
 from quant.algorithms.low_rank import alternate, branch
-from quant.packing.grid import grid_of
-from quant.scheme import TensorFormat
+from quant.formats.grid import grid_of
+from quant.formats.scheme import TensorFormat
 
 CHANNEL = TensorFormat(4, "int", "channel")
 

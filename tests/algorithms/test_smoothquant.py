@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from quant.algorithms.smoothquant import ALPHAS, check_alpha, smooth, smoothing_factors
 from quant.errors import RecipeError
-from quant.scheme import SCHEMES, Scheme
+from quant.formats.scheme import SCHEMES, Scheme
 
 W8A8 = SCHEMES["W8A8"]
 _INT8 = {"num_bits": 8, "type": "int"}

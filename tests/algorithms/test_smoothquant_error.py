@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from quant.algorithms.smoothquant import smooth, smoothing_factors
-from quant.scheme import SCHEMES, Scheme
+from quant.formats.scheme import SCHEMES, Scheme
 
 _INT8 = {"num_bits": 8, "type": "int"}
 STATIC_INT8 = Scheme.parse(

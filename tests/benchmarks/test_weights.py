@@ -8,11 +8,11 @@ import torch
 from benchmarks.gpu import weights
 from benchmarks.gpu.inputs import Inputs
 from benchmarks.gpu.shapes import Shape
-from quant.form import LayerForm
+from quant.formats.layer import LayerForm
+from quant.formats.scheme import SCHEMES
+from quant.formats.tensors import pack_linear, unpack_linear
 from quant.kernels import weight_orders
 from quant.kernels.layouts import int4_fragments, mma_sparse24, nibbles, sparse24, wgmma_sparse24
-from quant.packing.linear import pack_linear, unpack_linear
-from quant.scheme import SCHEMES
 
 N, K = 41, 512
 INPUTS = Inputs(Shape("m", "l", 20, N, K), torch.device("cpu"))

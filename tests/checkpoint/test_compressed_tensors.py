@@ -12,8 +12,8 @@ from compressed_tensors.quantization import QuantizationConfig, apply_quantizati
 from safetensors.torch import load_file
 
 from quant.checkpoint.config import CONFIG_KEY, stored_layers
-from quant.packing.linear import unpack_linear
-from quant.scheme import SCHEMES
+from quant.formats.scheme import SCHEMES
+from quant.formats.tensors import unpack_linear
 from tests.checkpoint.tiny import KEPT, LAYERS, Tiny, tiny, write_tiny
 
 CHECKPOINTS = {

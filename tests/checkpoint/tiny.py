@@ -12,9 +12,9 @@ from torch import nn
 
 from quant.checkpoint.config import CONFIG_KEY, build_config
 from quant.checkpoint.shards import TensorPlan, write_shards
-from quant.form import LayerForm
-from quant.packing.linear import pack_linear
-from quant.scheme import SCHEMES
+from quant.formats.layer import LayerForm
+from quant.formats.scheme import SCHEMES
+from quant.formats.tensors import pack_linear
 
 RECIPE = {"name": "tiny", "sha256": "0" * 64}
 

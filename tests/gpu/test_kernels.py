@@ -10,6 +10,8 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
+from quant.formats.scheme import SCHEMES
+from quant.formats.tensors import pack_linear
 from quant.kernels import ops, reference, tile_tables
 from quant.kernels.arguments import Epilogue, Prologue
 from quant.kernels.dispatch import IMPLEMENTATIONS, only
@@ -21,8 +23,6 @@ from quant.kernels.runtime import cupy_launch
 from quant.kernels.tile_tables import AnyTile
 from quant.kernels.tiles import TILES, Tile
 from quant.modules.linear import QuantLinear
-from quant.packing.linear import pack_linear
-from quant.scheme import SCHEMES
 from tests.kernels.matmul_cases import FILLS, FP8, INT8, RAGGED, allowed, operands, scales
 
 DEVICE = torch.device("cuda")

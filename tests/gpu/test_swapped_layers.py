@@ -6,12 +6,12 @@ import pytest
 import torch
 from torch import nn
 
-from quant.form import LayerForm
+from quant.formats.layer import LayerForm
+from quant.formats.scheme import SCHEMES
+from quant.formats.tensors import pack_linear
 from quant.kernels.dispatch import only
 from quant.kernels.host import quantize_rows as rows_host
 from quant.modules.linear import QuantLinear
-from quant.packing.linear import pack_linear
-from quant.scheme import SCHEMES
 from tests.gpu.swapped import DEVICE, PACKED, SPARSE, forms, names
 from tests.kernels.matmul_cases import FP8
 from tests.kernels.weight_cases import weight_24

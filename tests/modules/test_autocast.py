@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from quant.form import LayerForm
+from quant.formats.layer import LayerForm
+from quant.formats.scheme import SCHEMES
 from quant.modules.blocks.linear import FusedLinear
-from quant.scheme import SCHEMES
 from tests.modules.test_forms import K, N, build
 
 

@@ -10,10 +10,10 @@ import torch
 from torch import nn
 
 from quant.algorithms.sparse24 import magnitude_mask
-from quant.form import LayerForm
+from quant.formats.layer import LayerForm
+from quant.formats.scheme import SCHEMES, Scheme
+from quant.formats.tensors import LowRank, pack_linear, tensor_layout, unpack_linear
 from quant.modules.linear import QuantLinear
-from quant.packing.linear import LowRank, pack_linear, tensor_layout, unpack_linear
-from quant.scheme import SCHEMES, Scheme
 
 N, K = 40, 256
 ODD = Scheme.parse({"weights": {"num_bits": 4, "type": "int", "strategy": "channel", "symmetric": False}})

@@ -6,12 +6,12 @@ import pytest
 import torch
 from torch import nn
 
-from quant.form import LayerForm
+from quant.formats.eight_bit import storage_dtype
+from quant.formats.layer import LayerForm
+from quant.formats.scheme import SCHEMES
+from quant.formats.tensors import pack_linear, tensor_layout
 from quant.kernels.numerics import encode
 from quant.modules.linear import QuantLinear
-from quant.packing.eight_bit import storage_dtype
-from quant.packing.linear import pack_linear, tensor_layout
-from quant.scheme import SCHEMES
 
 EIGHT_BIT = ("FP8_DYNAMIC", "FP8", "W8A8")
 

@@ -9,13 +9,13 @@ import pytest
 import torch
 from torch import nn
 
-from quant.form import LayerForm
+from quant.formats.base import ROW_MAJOR
+from quant.formats.layer import LayerForm
+from quant.formats.scheme import SCHEMES
+from quant.formats.tensors import pack_linear
 from quant.kernels.layouts import aligned_rows
 from quant.modules.linear import QuantLinear
 from quant.modules.replace import prepack
-from quant.modules.weights import ROW_MAJOR
-from quant.packing.linear import pack_linear
-from quant.scheme import SCHEMES
 
 EIGHT_BIT = ("FP8_DYNAMIC", "FP8", "W8A8")
 

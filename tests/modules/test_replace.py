@@ -3,10 +3,10 @@
 import torch
 from torch import nn
 
-from quant.form import LayerForm
+from quant.formats.layer import LayerForm
+from quant.formats.scheme import SCHEMES
 from quant.modules.linear import QuantLinear
 from quant.modules.replace import insert_empty_layers, linears, quantized_layers
-from quant.scheme import SCHEMES
 
 
 def test_empty_layers_take_the_place_of_linears_and_allocate_nothing() -> None:

@@ -10,12 +10,12 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from quant.form import LayerForm
+from quant.formats.layer import LayerForm
+from quant.formats.scheme import SCHEMES
+from quant.formats.tensors import unpack_linear
 from quant.kernels import prepacking
 from quant.kernels.layouts import mma_sparse24
 from quant.modules.linear import QuantLinear
-from quant.packing.linear import unpack_linear
-from quant.scheme import SCHEMES
 from tests.modules.test_forms import FORMS, K, N, build, every_form
 
 SHAPE = (2, 5, K)

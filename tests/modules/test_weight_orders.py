@@ -12,15 +12,15 @@ import torch
 from torch import nn
 
 from quant.algorithms.sparse24 import magnitude_mask
-from quant.form import LayerForm
+from quant.formats.layer import LayerForm
+from quant.formats.scheme import SCHEMES, Scheme
+from quant.formats.tensors import LowRank, pack_linear, tensor_layout
 from quant.kernels import prepacking
 from quant.kernels.layouts import int4_fragments
 from quant.kernels.weight_orders import LAYOUTS
 from quant.modules.blocks.linear import FusedLinear
 from quant.modules.linear import QuantLinear
 from quant.modules.replace import prepack
-from quant.packing.linear import LowRank, pack_linear, tensor_layout
-from quant.scheme import SCHEMES, Scheme
 
 N = 40
 ODD = Scheme.parse({"weights": {"num_bits": 4, "type": "int", "strategy": "channel", "symmetric": False}})

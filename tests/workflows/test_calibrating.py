@@ -17,8 +17,8 @@ from safetensors.torch import load_file, save_file
 
 import quant
 from quant.checkpoint.manifest import verify_files, write_manifest
-from quant.packing.linear import unpack_linear
-from quant.scheme import SCHEMES
+from quant.formats.scheme import SCHEMES
+from quant.formats.tensors import unpack_linear
 from quant.workflows import calibrating
 from tests.tiny_pipeline import LINEARS, PROMPTS, SETTINGS, pipeline
 from tests.workflows.conftest import RECIPES

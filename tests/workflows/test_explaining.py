@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from quant.errors import KernelChoiceError
-from quant.form import LayerForm
+from quant.formats.layer import LayerForm
+from quant.formats.scheme import SCHEMES
 from quant.kernels import dispatch, prepacking, tile_tables
 from quant.kernels.catalog import KERNELS
 from quant.kernels.prepacking import MANY_ROWS
@@ -19,7 +20,6 @@ from quant.kernels.runtime import availability
 from quant.kernels.runtime.architectures import ARCHITECTURES
 from quant.kernels.tile_tables import Entry, Table
 from quant.kernels.tiles import TILES
-from quant.scheme import SCHEMES
 from quant.workflows.explaining import (
     Explanation,
     Option,

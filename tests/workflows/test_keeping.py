@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 
 import quant
+from quant.formats.scheme import SCHEMES
 from quant.recipe import Recipe
 from quant.recipe_parts import KeepBudget
-from quant.scheme import SCHEMES
 from quant.workflows.keeping import choose
 from tests.tiny_pipeline import PROMPTS, pipeline
 from tests.workflows.editing import WEIGHTS

@@ -9,7 +9,7 @@ import torch
 
 from quant.algorithms.compression import compress, round_smoothed
 from quant.errors import CalibrationError
-from quant.packing.linear import pack_linear
+from quant.formats.tensors import pack_linear
 from quant.workflows.shelf import Shelf
 from quant.workflows.solution import Solution
 from tests.algorithms.test_compression import group

@@ -12,13 +12,13 @@ import torch
 
 import quant
 from quant.errors import KernelChoiceError
-from quant.form import LayerForm
+from quant.formats.layer import LayerForm
+from quant.formats.scheme import SCHEMES, Scheme
 from quant.kernels import compiled, hopper_swap_tiles, hopper_tiles, swap_tiles, tile_tables, tuning
 from quant.kernels.runtime import availability, cupy_launch
 from quant.kernels.runtime.architectures import ARCHITECTURES
 from quant.kernels.tile_tables import AnyTile, Entry
 from quant.kernels.tiles import TILES
-from quant.scheme import SCHEMES, Scheme
 from quant.workflows.tuning_kernels import Size, layer_sizes, tune
 from tests.tiny_pipeline import FFN, TEXT, WIDTH, transformer
 

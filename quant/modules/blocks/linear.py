@@ -9,6 +9,7 @@ from __future__ import annotations
 import torch
 from torch.nn import functional as F
 
+from quant.formats.eight_bit import storage_dtype
 from quant.kernels import ops, reference
 from quant.kernels.arguments import Prologue
 from quant.kernels.no_gradient import gradient_wanted
@@ -16,7 +17,6 @@ from quant.modules.autocast import autocast_dtype
 from quant.modules.blocks.part import REMEDY, Part
 from quant.modules.linear import QuantLinear
 from quant.modules.straight_through import straight_through
-from quant.packing.eight_bit import storage_dtype
 
 
 def unfusable(layer: QuantLinear) -> str | None:

@@ -9,13 +9,13 @@ import torch
 from torch import nn
 
 from quant.errors import ModelError
+from quant.formats import rows
+from quant.formats.rows import SHARED
+from quant.formats.tensors import tensor_layout
 from quant.kernels.layouts import sparse24
-from quant.modules.blocks import rows
 from quant.modules.blocks.linear import FusedLinear, unfusable
 from quant.modules.blocks.part import REMEDY, Part
-from quant.modules.blocks.rows import SHARED
 from quant.modules.linear import QuantLinear
-from quant.packing.linear import tensor_layout
 
 #: What a layer has and its member has not.
 _OF_A_LAYER = (

@@ -9,8 +9,8 @@ import pytest
 from quant.eval.speed.blocks import block_operations
 from quant.eval.speed.operations import Operation
 from quant.eval.speed.sizes import Model, layers, models
-from quant.form import LayerForm
-from quant.scheme import SCHEMES
+from quant.formats.layer import LayerForm
+from quant.formats.scheme import SCHEMES
 
 FORMS = {name: LayerForm(scheme) for name, scheme in SCHEMES.items() if scheme.weights is not None}
 W8A8, FP8_DYNAMIC, FP8 = (FORMS[name] for name in ("W8A8", "FP8_DYNAMIC", "FP8"))

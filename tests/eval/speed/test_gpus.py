@@ -9,8 +9,8 @@ import pytest
 
 from quant.eval.speed.gpus import FILE, gpus, of_device, parse
 from quant.eval.speed.operations import numbers_of
-from quant.form import LayerForm
-from quant.scheme import SCHEMES
+from quant.formats.layer import LayerForm
+from quant.formats.scheme import SCHEMES
 
 FORMS = (
     *(LayerForm(scheme) for scheme in SCHEMES.values() if scheme.weights is not None),

@@ -8,10 +8,10 @@ from torch import nn
 
 from quant.algorithms.sparse24 import magnitude_mask
 from quant.eval.speed.operations import attention, codes_of, elementwise, matmul, numbers_of, quantize
-from quant.form import LayerForm
+from quant.formats.layer import LayerForm
+from quant.formats.scheme import SCHEMES, Scheme
+from quant.formats.tensors import pack_linear
 from quant.modules.linear import QuantLinear
-from quant.packing.linear import pack_linear
-from quant.scheme import SCHEMES, Scheme
 
 BY_ROW = Scheme.parse({"weights": {"num_bits": 4, "type": "int", "strategy": "channel", "symmetric": False}})
 FORMS = {name: LayerForm(scheme) for name, scheme in SCHEMES.items() if scheme.weights is not None}

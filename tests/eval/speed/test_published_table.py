@@ -16,8 +16,8 @@ from quant.eval.speed.blocks import block_operations
 from quant.eval.speed.gpus import Gpu, Rate
 from quant.eval.speed.roofline import by_kind, predict_operations, total
 from quant.eval.speed.sizes import Model, layers, models
-from quant.form import LayerForm
-from quant.scheme import SCHEMES
+from quant.formats.layer import LayerForm
+from quant.formats.scheme import SCHEMES
 
 
 def rate(achieved: float) -> Rate:

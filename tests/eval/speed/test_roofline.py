@@ -8,8 +8,8 @@ from quant.errors import QuantError
 from quant.eval.speed.gpus import Gpu, Rate
 from quant.eval.speed.operations import Operation, attention, elementwise, matmul
 from quant.eval.speed.roofline import by_kind, predict_operation, predict_operations, total
-from quant.form import LayerForm
-from quant.scheme import SCHEMES
+from quant.formats.layer import LayerForm
+from quant.formats.scheme import SCHEMES
 
 
 def rate(achieved: float) -> Rate:

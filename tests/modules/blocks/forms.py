@@ -8,10 +8,10 @@ import torch
 from torch import nn
 
 from quant.algorithms.sparse24 import magnitude_mask
-from quant.form import LayerForm
+from quant.formats.layer import LayerForm
+from quant.formats.scheme import SCHEMES, Scheme
+from quant.formats.tensors import LowRank, pack_linear
 from quant.modules.linear import QuantLinear
-from quant.packing.linear import LowRank, pack_linear
-from quant.scheme import SCHEMES, Scheme
 
 EIGHT_BIT = ("FP8_DYNAMIC", "FP8", "W8A8")
 #: One scale a row, so that it fits any K; the zero points of eight rows are one word of a file.

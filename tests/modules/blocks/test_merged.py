@@ -10,13 +10,13 @@ import torch
 from torch import nn
 
 from quant.errors import ModelError
+from quant.formats.base import ROW_MAJOR
+from quant.formats.rows import SHARED
 from quant.kernels import prepacking
 from quant.kernels.layouts import aligned_rows
 from quant.kernels.weight_orders import LAYOUTS
 from quant.modules.blocks.merged import Member, MergedLinear, obstacle
-from quant.modules.blocks.rows import SHARED
 from quant.modules.blocks.surroundings import merge_layers
-from quant.modules.weights import ROW_MAJOR
 from tests.modules.blocks.forms import EIGHT_BIT, FORMS, OF_FLOATS, packed, same
 
 K = 77

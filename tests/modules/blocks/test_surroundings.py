@@ -12,12 +12,12 @@ import torch
 from diffusers.models.normalization import FP32LayerNorm
 from torch import nn
 
+from quant.formats.tensors import unpack_linear
 from quant.kernels import ops
 from quant.modules.blocks.linear import FusedLinear
 from quant.modules.blocks.part import FUSED
 from quant.modules.blocks.surroundings import FusedNorm, enter, fuse_layer, leave, normed
 from quant.modules.linear import QuantLinear
-from quant.packing.linear import unpack_linear
 from tests.modules.blocks.forms import BY_ROW, made
 
 K, N = 72, 40

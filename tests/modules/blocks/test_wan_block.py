@@ -17,11 +17,11 @@ import pytest
 import torch
 from torch import nn
 
+from quant.formats.eight_bit import storage_dtype
 from quant.modules.blocks.linear import FusedLinear
 from quant.modules.blocks.merged import MergedLinear
 from quant.modules.blocks.wan_block import FusedWanTransformerBlock
 from quant.modules.replace import replace
-from quant.packing.eight_bit import storage_dtype
 from tests.modules.blocks.forms import BY_ROW, FORMS, OF_FLOATS, packed, same
 from tests.modules.blocks.mistakes import IMAGE_MISTAKES, MISTAKES, SMOOTHED_MISTAKES, STATIC_MISTAKES
 from tests.modules.blocks.wan_blocks import exact, fused, inputs, is_wide, plain, quantized, relative_error

@@ -11,10 +11,10 @@ import torch
 from diffusers.models.transformers.transformer_wan import WanTransformerBlock
 from torch import nn
 
+from quant.formats.tensors import unpack_linear
 from quant.modules.blocks.wan import check_block, fuse_block
 from quant.modules.blocks.wan_block import FusedWanTransformerBlock
 from quant.modules.replace import linears, quantized_layers, replace
-from quant.packing.linear import unpack_linear
 from tests.modules.blocks.forms import FORMS, packed
 
 DIM, FFN, HEADS, TEXT = 72, 88, 2, 5  # not multiples of 16: rows that kernels would pad

@@ -16,12 +16,12 @@ import quant
 from quant.algorithms.sparse24 import magnitude_mask
 from quant.checkpoint.shards import TensorPlan, write_shards
 from quant.errors import ModelError
-from quant.form import LayerForm
-from quant.packing.linear import pack_linear
+from quant.formats.layer import LayerForm
+from quant.formats.scheme import SCHEMES, Scheme
+from quant.formats.tensors import pack_linear
 from quant.recipe import Recipe
-from quant.scheme import SCHEMES, Scheme
 from quant.workflows.weights import of_files
-from tests.packing.decoder import Array, decoded, read
+from tests.formats.decoder import Array, decoded, read
 
 SPELLED = [
     Scheme.parse(

@@ -9,12 +9,12 @@ from typing import Any
 
 import torch
 
-from quant.form import LayerForm
+from quant.formats.eight_bit import storage_dtype
+from quant.formats.grid import Grid, grid_of, scale_dtype, scale_shape
+from quant.formats.layer import LayerForm
+from quant.formats.packed import pack, packed_columns, unpack
+from quant.formats.scheme import Scheme
 from quant.kernels.layouts import nibbles, sparse24
-from quant.packing.eight_bit import storage_dtype
-from quant.packing.grid import Grid, grid_of, scale_dtype, scale_shape
-from quant.packing.packed import pack, packed_columns, unpack
-from quant.scheme import Scheme
 
 #: Of a tensor: its dtype, None for that of everything not packed, and its shape.
 TensorForm = tuple[torch.dtype | None, tuple[int, ...]]

@@ -8,7 +8,7 @@ import torch
 from compressed_tensors.quantization import QuantizationArgs
 from hypothesis import strategies as st
 
-from quant.scheme import TensorFormat
+from quant.formats.scheme import TensorFormat
 
 FORMS = [TensorFormat(8, kind, strategy) for kind in ("int", "float") for strategy in ("channel", "tensor")]
 LARGE = float(torch.finfo(torch.float32).max) / 1024

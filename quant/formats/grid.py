@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 import torch
 
+from quant.formats.eight_bit import storage_dtype
+from quant.formats.scheme import BLOCK, TensorFormat
 from quant.kernels.numerics import LARGEST, SMALLEST_SCALE, encode, scale_from_amax
-from quant.packing.eight_bit import storage_dtype
-from quant.scheme import BLOCK, TensorFormat
 
 #: The largest 4-bit code of a symmetric weight; -8 is not used, so that a code and its negative both exist.
 LARGEST_INT4 = 7

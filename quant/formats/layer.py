@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from quant.scheme import GROUP_SIZES, Scheme
+from quant.formats.scheme import GROUP_SIZES, Scheme
 
 SPARSITY = "2:4"
 

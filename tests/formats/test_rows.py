@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import nn
 
-from quant.form import LayerForm
-from quant.modules.blocks import rows
+from quant.formats import rows
+from quant.formats.layer import LayerForm
+from quant.formats.tensors import tensor_layout, unpack_linear
 from quant.modules.linear import QuantLinear
-from quant.packing.linear import tensor_layout, unpack_linear
 from tests.modules.blocks.forms import EIGHT_BIT, FORMS, packed, same
 
 EVERY_FORM = pytest.mark.parametrize("label", FORMS)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
-from quant.form import LayerForm
-from quant.packing.checks import fault, not_finite
-from quant.packing.linear import LowRank, pack_linear, reads_as, tensor_layout
-from quant.scheme import SCHEMES
-from tests.packing.weights import normal_weight
+from quant.formats.checks import fault, not_finite
+from quant.formats.layer import LayerForm
+from quant.formats.scheme import SCHEMES
+from quant.formats.tensors import LowRank, pack_linear, reads_as, tensor_layout
+from tests.formats.weights import normal_weight
 
 N, K = 24, 256
 SMALLEST, LARGEST = 2.0**-126, torch.finfo(torch.float32).max

@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 
 import torch
 
-from quant.form import LayerForm
+from quant.formats.layer import LayerForm
+from quant.formats.scheme import BLOCK
 from quant.kernels.layouts import nibbles
-from quant.scheme import BLOCK
 
 #: Tensors that such layers have in common; each has rows of its own of all others.
 SHARED = ("input_scale", "pre_quant_scale")

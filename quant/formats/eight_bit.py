@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import torch
 
+from quant.formats.scheme import TensorFormat
 from quant.kernels.numerics import encode as encode
 from quant.kernels.numerics import scale_from_amax as scale_from_amax
-from quant.scheme import TensorFormat
 
 
 def storage_dtype(form: TensorFormat) -> torch.dtype:

@@ -9,9 +9,10 @@ from compressed_tensors.quantization import QuantizationScheme
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from quant.form import LayerForm
-from quant.packing.eight_bit import storage_dtype
-from quant.packing.linear import (
+from quant.formats.eight_bit import storage_dtype
+from quant.formats.layer import LayerForm
+from quant.formats.scheme import SCHEMES, Scheme
+from quant.formats.tensors import (
     coded_weight,
     pack_linear,
     relative_error,
@@ -19,8 +20,7 @@ from quant.packing.linear import (
     tensor_layout,
     unpack_linear,
 )
-from quant.scheme import SCHEMES, Scheme
-from tests.packing.weights import normal_weight, weights
+from tests.formats.weights import normal_weight, weights
 
 SPELLED = [
     Scheme.parse(

@@ -12,15 +12,15 @@ from typing import Any, ClassVar
 
 import torch
 
-from quant.form import LayerForm
+from quant.formats.eight_bit import storage_dtype
+from quant.formats.grid import Grid
+from quant.formats.layer import LayerForm
+from quant.formats.packed import pack, unpack
+from quant.formats.scheme import Scheme
 from quant.kernels import ops, prepacking
 from quant.kernels.arguments import Int4Weight, Sparse24Weight
 from quant.kernels.layouts import aligned_rows, int4_fragments, mma_sparse24, nibbles, sparse24, wgmma_sparse24
 from quant.kernels.reference_packed import dequantized
-from quant.packing.eight_bit import storage_dtype
-from quant.packing.grid import Grid
-from quant.packing.packed import pack, unpack
-from quant.scheme import Scheme
 
 ROW_MAJOR = "row_major"
 PACKED = "packed"

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import torch
 
-from quant.form import SPARSITY, LayerForm
+from quant.formats.grid import largest_code
+from quant.formats.layer import SPARSITY, LayerForm
+from quant.formats.scheme import TensorFormat
+from quant.formats.tensors import weight_leaf
 from quant.kernels.layouts import sparse24
 from quant.kernels.numerics import SMALLEST_SCALE
-from quant.packing.grid import largest_code
-from quant.packing.linear import weight_leaf
-from quant.scheme import TensorFormat
 
 _LARGEST = torch.finfo(torch.float32).max
 #: Without its sign, the one e4m3 code that is no number.
@@ -28,7 +28,7 @@ def fault(leaf: str, tensor: torch.Tensor, form: LayerForm, n: int, k: int) -> s
     Args:
         leaf: its name within the layer, such as "weight_scale". One that `form` does not speak of, such as "bias", has
             to be finite.
-        tensor: of the dtype and shape that `quant.packing.linear.tensor_layout` gives it; any device.
+        tensor: of the dtype and shape that `quant.formats.tensors.tensor_layout` gives it; any device.
         form, n, k: of the layer, whose weight is [n, k].
     """
     weights, inputs = form.scheme.weights, form.scheme.input_activations

@@ -10,11 +10,11 @@ from compressed_tensors.quantization.lifecycle.forward import dequantize, quanti
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from quant.formats.eight_bit import encode, scale_from_amax, storage_dtype
+from quant.formats.grid import Grid, grid_of
+from quant.formats.scheme import TensorFormat
 from quant.kernels.numerics import LARGEST, SMALLEST_SCALE
-from quant.packing.eight_bit import encode, scale_from_amax, storage_dtype
-from quant.packing.grid import Grid, grid_of
-from quant.scheme import TensorFormat
-from tests.packing.weights import FORMS, form_id, normal_weight, theirs, weights
+from tests.formats.weights import FORMS, form_id, normal_weight, theirs, weights
 
 DTYPES = [torch.int8, torch.float8_e4m3fn]
 # Every finite e4m3 value once: 0x7f and 0xff are NaN, 0x80 is -0.

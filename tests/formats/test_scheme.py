@@ -10,8 +10,8 @@ import torch
 from compressed_tensors.quantization import QuantizationScheme, preset_name_to_scheme
 
 from quant.errors import RecipeError
-from quant.packing.eight_bit import storage_dtype
-from quant.scheme import SCHEMES, UNQUANTIZED, Scheme, TensorFormat
+from quant.formats.eight_bit import storage_dtype
+from quant.formats.scheme import SCHEMES, UNQUANTIZED, Scheme, TensorFormat
 
 INT8_CHANNEL = {"num_bits": 8, "type": "int", "strategy": "channel"}
 INT8_TOKEN = {"num_bits": 8, "type": "int", "strategy": "token", "dynamic": True}

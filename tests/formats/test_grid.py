@@ -9,12 +9,12 @@ from compressed_tensors.quantization import QuantizationScheme
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from quant.form import LayerForm
-from quant.packing.grid import grid_of, scale_dtype, scale_shape
-from quant.packing.linear import coded_weight, pack_linear, small_tensors, tensor_layout, unpack_linear, weight_leaf
-from quant.packing.packed import pack, packed_columns, unpack
-from quant.scheme import SCHEMES, Scheme, TensorFormat
-from tests.packing.weights import normal_weight
+from quant.formats.grid import grid_of, scale_dtype, scale_shape
+from quant.formats.layer import LayerForm
+from quant.formats.packed import pack, packed_columns, unpack
+from quant.formats.scheme import SCHEMES, Scheme, TensorFormat
+from quant.formats.tensors import coded_weight, pack_linear, small_tensors, tensor_layout, unpack_linear, weight_leaf
+from tests.formats.weights import normal_weight
 
 PRESETS = [scheme for scheme in SCHEMES.values() if scheme.weights is not None and not scheme.has_static_input]
 
