@@ -18,6 +18,7 @@ import click
 import torch
 from torch import nn
 
+from quant.formats.layer import LayerForm
 from quant.formats.scheme import SCHEMES
 from quant.formats.tensors import pack_linear
 from quant.modules.linear import QuantLinear
@@ -60,10 +61,10 @@ def measure(m: int, n: int, k: int, device: str, rounds: int) -> dict[str, Any]:
     x = torch.randn(m, k, dtype=torch.bfloat16, device=device)
     candidates: dict[str, Callable[[], object]] = {"bfloat16": lambda: linear(x)}
     for name in MEASURED:
-        scheme = SCHEMES[name]
-        static = torch.tensor([0.01]) if scheme.has_static_input else None
-        tensors = pack_linear(linear.weight.detach().cpu(), scheme, input_scale=static)
-        layer = QuantLinear.from_tensors(linear, scheme, tensors, torch.device(device))
+        form = LayerForm(SCHEMES[name])
+        static = torch.tensor([0.01]) if form.scheme.has_static_input else None
+        tensors = pack_linear(linear.weight.detach().cpu(), form, input_scale=static)
+        layer = QuantLinear.from_tensors(linear, form, tensors, torch.device(device))
         candidates[name] = lambda layer=layer: layer(x)  # type: ignore[misc]
     with torch.no_grad():
         medians = compare(candidates, device, rounds)

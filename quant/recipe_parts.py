@@ -11,7 +11,7 @@ from typing import Any
 
 from quant.errors import RecipeError
 from quant.fields import MOST_SEED, check_count, is_number, mapping, strings, typed
-from quant.formats.layer import SPARSITY, LayerForm, runs_sparse
+from quant.formats.layer import SPARSITY, LayerForm
 from quant.formats.scheme import UNQUANTIZED, Scheme
 from quant.patterns import check_pattern
 from quant.text import shown
@@ -179,8 +179,12 @@ def read_group(value: object, where: str) -> Group:
     scheme = Scheme.parse(spelled, f"{where}.scheme")
     if scheme.weights is None and sparsity is None:
         raise RecipeError(f"{where}.scheme: {UNQUANTIZED} does nothing without sparsity; use 'ignore' to keep layers")
-    if not runs_sparse(LayerForm(scheme, sparse=sparsity is not None)):
-        raise RecipeError(f"{where}.sparsity: no op runs {SPARSITY} with {scheme.name}; use an 8-bit one, or none")
+    if sparsity is not None:
+        from quant.formats.table import unrunnable  # here, so that recipes of dense weights need no torch
+
+        reason = unrunnable(LayerForm(scheme, sparse=True))
+        if reason is not None:
+            raise RecipeError(f"{where}.sparsity: {reason}; use an 8-bit one, or none")
     misfits = fields.get("misfits", MISFITS[0])
     if misfits not in MISFITS:
         raise RecipeError(f"{where}.misfits: must be {' or '.join(MISFITS)}, got {shown(misfits)}")

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from quant.formats.layer import LayerForm
-from quant.formats.scheme import TensorFormat
+from quant.formats.table import format_of
 
 MATMUL, ATTENTION, ELEMENTWISE = "matmul", "attention", "elementwise"
 KINDS = (MATMUL, ATTENTION, ELEMENTWISE)
@@ -52,10 +52,7 @@ def numbers_of(form: LayerForm | None) -> str:
     inputs = codes_of(form) or "bf16"
     if form is None:
         return inputs
-    if form.sparse:
-        return f"sparse {inputs}"
-    weights = form.scheme.weights
-    return f"int{weights.num_bits} x {inputs}" if weights is not None and form.scheme.is_packed else inputs
+    return f"{format_of(form).numbers} {inputs}".strip()
 
 
 def matmul(
@@ -73,36 +70,15 @@ def matmul(
     inputs = m * k * (_BF16 if codes_of(form) is None else _CODE) + m * _row_scales(form, k)
     if form is not None and form.scheme.has_static_input:
         inputs += _FLOAT32
-    nbytes = inputs + _weight_bytes(form, n, k) + n * _BF16 + m * n * (_CODE if codes else _BF16)
+    nbytes = (
+        inputs
+        + (n * k * _BF16 if form is None else format_of(form).nbytes(n, k))
+        + n * _BF16
+        + m * n * (_CODE if codes else _BF16)
+    )
     if residual:
         nbytes += m * n * _BF16
     return Operation(name, MATMUL, numbers_of(form), {"M": m, "N": n, "K": k}, 2 * m * n * k, nbytes)
-
-
-def _weight_bytes(form: LayerForm | None, n: int, k: int) -> int:
-    """A weight [n, k] as an op reads it, with its scales and zero points, one of which is a byte."""
-    if form is None:
-        return n * k * _BF16
-    weights = form.scheme.weights
-    each = _BF16 if weights is None else _CODE
-    if form.sparse:
-        nbytes = n * (k // 2 * each + math.ceil(k / 8))  # two of four values, and four bits that say which
-    else:
-        nbytes = n * 4 * math.ceil(k / 8) if weights is not None and weights.num_bits == 4 else n * k * each
-    if weights is None:
-        return nbytes
-    scale = _BF16 if weights.num_bits == 4 else _FLOAT32
-    return nbytes + _scales(weights, n, k) * (scale if weights.symmetric else scale + 1)
-
-
-def _scales(weights: TensorFormat, n: int, k: int) -> int:
-    """How many scales a weight [n, k] has."""
-    if weights.group_size is not None:
-        return n * (k // weights.group_size)
-    if weights.block_structure is not None:
-        rows, columns = weights.block_structure
-        return math.ceil(n / rows) * math.ceil(k / columns)
-    return n if weights.strategy == "channel" else 1
 
 
 def _row_scales(form: LayerForm | None, k: int) -> int:

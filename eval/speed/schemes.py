@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 from quant.errors import RecipeError
 from quant.eval.speed.sizes import Layer, Model, layers
-from quant.formats.layer import LayerForm, misfit
+from quant.formats.layer import LayerForm
+from quant.formats.table import misfit
 from quant.patterns import matches
 from quant.recipe import Recipe
 from quant.recipe_parts import Algorithm, Group

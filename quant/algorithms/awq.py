@@ -13,6 +13,7 @@ import torch
 
 from quant.algorithms.gptq import output_error
 from quant.algorithms.smoothquant import Smoothing, least
+from quant.formats.layer import LayerForm
 from quant.formats.scheme import Scheme
 from quant.formats.tensors import pack_linear, unpack_linear
 
@@ -76,7 +77,8 @@ def search(
         total = 0.0
         for weight, scheme in zip(weights, schemes, strict=True):
             # Inputs are not quantized here, so a static scale has no part in it.
-            stored = unpack_linear(pack_linear(weight, _weight_only(scheme), pre_quant_scale=factor), scheme)
+            form = _weight_only(scheme)
+            stored = unpack_linear(pack_linear(weight, form, pre_quant_scale=factor), form)
             total += float(output_error(stored - weight.float(), hessian))
         return float((total / power) ** 0.5)
 
@@ -89,5 +91,5 @@ def search(
     return Smoothing(found[best].cpu(), best, errors[best], without)
 
 
-def _weight_only(scheme: Scheme) -> Scheme:
-    return Scheme(scheme.name, scheme.weights, None)
+def _weight_only(scheme: Scheme) -> LayerForm:
+    return LayerForm(Scheme(scheme.name, scheme.weights, None))

@@ -16,8 +16,10 @@ import torch
 from quant.errors import RecipeError
 from quant.fields import is_number
 from quant.formats.eight_bit import encode, scale_from_amax, storage_dtype
+from quant.formats.layer import LayerForm
 from quant.formats.scheme import Scheme
-from quant.formats.tensors import pack_linear, unpack_linear
+from quant.formats.table import format_of
+from quant.formats.tensors import pack_linear
 from quant.kernels.numerics import exponent_of
 from quant.text import shown
 
@@ -137,6 +139,6 @@ def _simulate(
     static = scale_from_amax(reach.amax().reshape(1), dtype) if scheme.has_static_input else None
     step = static if static is not None else scale_from_amax(scaled.abs().amax(dim=1, keepdim=True), dtype)
     codes = encode(scaled, step, dtype).float()
-    tensors = pack_linear(weight, scheme, input_scale=static, pre_quant_scale=scale)
-    stored = unpack_linear({key: value for key, value in tensors.items() if key != "pre_quant_scale"}, scheme)
-    return (codes * step) @ stored.T
+    form = LayerForm(scheme)
+    tensors = pack_linear(weight, form, input_scale=static, pre_quant_scale=scale)
+    return (codes * step) @ format_of(form).decode(tensors).T

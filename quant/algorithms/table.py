@@ -10,6 +10,7 @@ from quant.algorithms.ranges import check_percentile
 from quant.algorithms.smoothquant import check_alpha
 from quant.errors import RecipeError
 from quant.fields import check_count, is_number
+from quant.formats.scheme import Scheme
 from quant.recipe import Recipe
 from quant.recipe_parts import Algorithm, Group
 from quant.text import shown
@@ -136,8 +137,13 @@ def _check(group: Group, algorithm: Algorithm, where: str) -> None:
     if algorithm.name == "smoothquant" and (group.scheme.input_activations is None or group.sparsity is not None):
         what = "2:4 weights" if group.sparsity is not None else f"{group.scheme.name}, whose inputs are not quantized"
         raise RecipeError(f"{where}: 'smoothquant' makes inputs easier to quantize; it is not for {what}")
-    if algorithm.name == "awq" and (not group.scheme.is_packed or group.sparsity is not None):
+    if algorithm.name == "awq" and (group.scheme.same_numbers or group.sparsity is not None):
         what = "2:4 weights" if group.sparsity is not None else f"{group.scheme.name}; use smoothquant"
         raise RecipeError(f"{where}: 'awq' is for packed weights in groups, not for {what}")
-    if algorithm.name == "smoothquant" and (group.scheme.is_packed or group.scheme.name == "FP8_BLOCK"):
+    if algorithm.name == "smoothquant" and not _smoothable(group.scheme):
         raise RecipeError(f"{where}: 'smoothquant' is for a scale a row or tensor, not for {group.scheme.name}")
+
+
+def _smoothable(scheme: Scheme) -> bool:
+    """Is nothing unpacked, and is there one scale a row or tensor, which factors of columns do not touch?"""
+    return scheme.same_numbers and scheme.weights is not None and scheme.weights.strategy in ("channel", "tensor")

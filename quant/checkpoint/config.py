@@ -10,8 +10,9 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from quant.errors import CheckpointError, RecipeError
-from quant.formats.layer import SPARSITY, LayerForm, runs_sparse
-from quant.formats.scheme import SCHEMES, Scheme, TensorFormat
+from quant.formats.layer import SPARSITY, LayerForm
+from quant.formats.scheme import SCHEMES, UNQUANTIZED, Scheme, TensorFormat
+from quant.formats.table import file_formats, unrunnable
 from quant.patterns import check_pattern, matches
 from quant.text import shown
 
@@ -103,7 +104,7 @@ def stored_layers(config: Mapping[str, Any], linears: Iterable[str], where: str)
         found = (s for targets, s in schemes if _any_matches(targets, name, where))
         scheme = None if ignored else next(found, None)
         if scheme is None and name in sparse:
-            scheme = SCHEMES["UNQUANTIZED"]
+            scheme = SCHEMES[UNQUANTIZED]
         if scheme is not None:
             stored[name] = LayerForm(scheme, name in smoothed, name in sparse, ranks.get(name, 0))
     for what, listed in (("smoothed", smoothed), ("sparse", sparse), ("low_rank", set(ranks))):
@@ -111,9 +112,10 @@ def stored_layers(config: Mapping[str, Any], linears: Iterable[str], where: str)
         if absent:
             name = shown(absent[0])
             raise CheckpointError(f"{where}: {name} is listed as {what} but is no quantized layer of the model")
-    wrong = next((name for name, form in stored.items() if not runs_sparse(form)), None)
-    if wrong is not None:
-        raise CheckpointError(f"{where}: '{wrong}': no op runs {SPARSITY} with {stored[wrong].scheme.name}")
+    for name, form in stored.items():
+        reason = unrunnable(form)
+        if reason is not None:
+            raise CheckpointError(f"{where}: '{name}': {reason}")
     if not stored:
         raise CheckpointError(f"{where}: its groups match no layer of this model; is it another model's?")
     return stored
@@ -227,8 +229,7 @@ def _scheme(group: Mapping[str, Any], key: str, where: str, general: object) -> 
     except RecipeError as error:
         raise CheckpointError(str(error)) from None
     layout = group.get("format") or general
-    # The layout of "naive-quantized" is that of its two successors.
-    if layout not in (None, "mixed-precision", scheme.format, None if scheme.is_packed else "naive-quantized"):
+    if layout not in (None, "mixed-precision", *file_formats(scheme)):
         raise CheckpointError(
             f"{place}: stores {scheme.name} as {shown(layout)}, which is not read here; it would have to be "
             f"'{scheme.format}'"

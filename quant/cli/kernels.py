@@ -56,8 +56,9 @@ def explain(
 
     sm_80 is an A100, sm_86 an RTX 30 or A6000, sm_89 an RTX 40 or L40, sm_90a an H100 or H200.
     """
-    from quant.formats.layer import LayerForm, misfit
+    from quant.formats.layer import LayerForm
     from quant.formats.scheme import Scheme
+    from quant.formats.table import misfit
     from quant.workflows.explaining import explain as explain_layer
     from quant.workflows.explaining import require
 
@@ -113,8 +114,9 @@ def tune(
 
 def _sizes(given: Sequence[tuple[int, int, int]], scheme: str, sparse: bool) -> list[Size]:
     """Those on the command line. Raises click.UsageError for a weight that the scheme does not fit."""
-    from quant.formats.layer import LayerForm, misfit
+    from quant.formats.layer import LayerForm
     from quant.formats.scheme import Scheme
+    from quant.formats.table import misfit
     from quant.workflows.tuning_kernels import Size
 
     form = LayerForm(Scheme.parse(scheme, "--scheme"), sparse=sparse)

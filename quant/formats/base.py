@@ -1,249 +1,234 @@
-"""How a layer's weight is kept while it runs, for each kind: from the tensors of a checkpoint to those that an op
-reads, and exactly back.
+"""What a number format of weights has to know: from a float weight to a file, to memory while it runs, and back.
 
-Once at load, and as the only copy. A kind holds no tensors: they come from the layer and go back to it.
+A format is one subclass in one file, listed in `quant.formats.table`. It holds no tensors: those come from the layer
+and go back to it.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from typing import Any, ClassVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import ClassVar, NamedTuple, Required, TypedDict, Unpack
 
 import torch
 
-from quant.formats.eight_bit import storage_dtype
-from quant.formats.grid import Grid
-from quant.formats.layer import LayerForm
-from quant.formats.packed import pack, unpack
-from quant.formats.scheme import Scheme
-from quant.kernels import ops, prepacking
-from quant.kernels.arguments import Int4Weight, Sparse24Weight
-from quant.kernels.layouts import aligned_rows, int4_fragments, mma_sparse24, nibbles, sparse24, wgmma_sparse24
-from quant.kernels.reference_packed import dequantized
+from quant.formats import checks
+from quant.formats.grid import Grid, grid_of
+from quant.formats.scheme import BLOCK, GROUP_SIZES, Scheme, TensorFormat
 
 ROW_MAJOR = "row_major"
-PACKED = "packed"
 Tensors = dict[str, torch.Tensor]
 
 
-class Weight(ABC):
-    """One kind of weight.
+class TensorSpec(NamedTuple):
+    """A tensor of a checkpoint before it exists: dtype, None for that of everything not packed, and shape."""
+
+    dtype: torch.dtype | None
+    shape: tuple[int, ...]
+
+
+class Ending(TypedDict, total=False):
+    """What follows a matmul, as `quant.kernels.ops` takes it."""
+
+    bias: torch.Tensor | None
+    activation: str
+    residual: torch.Tensor | None
+    gate: torch.Tensor | None
+    out_dtype: Required[torch.dtype]
+    out_scale: torch.Tensor | None
+
+
+class WeightFormat(ABC):
+    """How the weight [N, K] of a layer of one scheme lies in a checkpoint, how while it runs, and which op reads it.
 
     Attributes:
-        leaves: the tensors of a checkpoint that `ready` takes; all others of a layer stay as they are.
-        as_stored: name of their order.
-        plain: name of the order that ops read everywhere.
+        scheme: formats of weight and input.
+        op: the op of `quant.kernels.ops` that multiplies by it.
+        main: name of the tensor of a checkpoint that holds the codes.
+        stored_order: name of the order in which a checkpoint has its tensors.
+        plain_order: name of the order that its op reads on every device.
     """
 
-    leaves: ClassVar[tuple[str, ...]] = ("weight",)
-    as_stored: ClassVar[str] = ROW_MAJOR
-    plain: ClassVar[str] = ROW_MAJOR
-
-    @abstractmethod
-    def layout(self, tensors: Mapping[str, torch.Tensor | None], k: int) -> str:
-        """Name of the order that a layer's tensors are in."""
-
-    @abstractmethod
-    def wanted(self, tensors: Mapping[str, torch.Tensor | None], n: int, k: int) -> str:
-        """Name of the order that the best op reads where a layer's tensors are."""
-
-    @abstractmethod
-    def ready(self, stored: Tensors, layout: str, k: int) -> Tensors:
-        """The tensors in an order that is wanted, of those of a checkpoint; k columns."""
-
-    @abstractmethod
-    def stored(self, ready: Tensors, n: int, k: int) -> Tensors:
-        """The inverse of `ready`, of n rows."""
-
-    @abstractmethod
-    def dense(self, scheme: Scheme, ready: Mapping[str, torch.Tensor], n: int, k: int) -> torch.Tensor:
-        """The float32 weight [n, k] that the tensors of a running layer of this scheme mean."""
-
-    @abstractmethod
-    def multiply(self, layer: Any, a: torch.Tensor, a_scale: torch.Tensor | None, **epilogue: Any) -> torch.Tensor:
-        """a @ weight.T with all scales and the epilogue, for a layer that has the tensors of `ready`."""
-
-
-class EightBit(Weight):
-    """Dense INT8 or FP8 codes; on a GPU in rows of whole 16 bytes, which most are as they come."""
-
-    def layout(self, tensors: Mapping[str, torch.Tensor | None], k: int) -> str:
-        weight = tensors["weight"]
-        assert weight is not None
-        return ROW_MAJOR if weight.shape[1] == k else aligned_rows.NAME
-
-    def wanted(self, tensors: Mapping[str, torch.Tensor | None], n: int, k: int) -> str:
-        return aligned_rows.NAME if _device(tensors).type == "cuda" else ROW_MAJOR
-
-    def ready(self, stored: Tensors, layout: str, k: int) -> Tensors:
-        return {"weight": aligned_rows.pack(stored["weight"])} if layout == aligned_rows.NAME else stored
-
-    def stored(self, ready: Tensors, n: int, k: int) -> Tensors:
-        return {"weight": aligned_rows.unpack(ready["weight"], k)}
-
-    def dense(self, scheme: Scheme, ready: Mapping[str, torch.Tensor], n: int, k: int) -> torch.Tensor:
-        return _values(scheme, ready["weight"][:, :k], ready)
-
-    def multiply(self, layer: Any, a: torch.Tensor, a_scale: torch.Tensor | None, **epilogue: Any) -> torch.Tensor:
-        assert a_scale is not None
-        codes = aligned_rows.pack(a) if layer.layout == aligned_rows.NAME else a
-        blocks = layer.scheme.weights.strategy == "block"
-        scale = layer.weight_scale if blocks else layer.weight_scale.reshape(-1, 1)
-        return ops.scaled_mm(codes, a_scale, layer.weight, scale, **epilogue)
-
-
-class FourBit(Weight):
-    """Nibbles with scales by group and zero points one a byte: as a checkpoint packs them, or in the order of lanes.
-
-    The order is in the name of the codes' tensor, as two orders are alike in shape.
-    """
-
-    leaves = ("weight_packed", "weight_scale", "weight_zero_point", "weight_shape")
-    as_stored = PACKED
-    plain = nibbles.NAME
+    op: ClassVar[str]
+    main: ClassVar[str] = "weight"
+    stored_order: ClassVar[str] = ROW_MAJOR
+    plain_order: ClassVar[str] = ROW_MAJOR
 
     def __init__(self, scheme: Scheme) -> None:
-        weights, inputs = scheme.weights, scheme.input_activations
-        self._group = 0 if weights is None else weights.group_size or 0
-        #: Of the input; one that is not quantized is of 16 bits, whichever of the two.
-        self._dtype = torch.bfloat16 if inputs is None else storage_dtype(inputs)
+        self.scheme = scheme
 
-    def layout(self, tensors: Mapping[str, torch.Tensor | None], k: int) -> str:
-        if tensors.get("weight_shape") is not None:
-            return PACKED
-        return next((each for each in int4_fragments.NAMES if tensors.get(_codes(each)) is not None), nibbles.NAME)
+    # Which weights are in this format.
 
-    def wanted(self, tensors: Mapping[str, torch.Tensor | None], n: int, k: int) -> str:
-        return prepacking.wanted("int4_mm", self._dtype, n, k, _device(tensors), self._group)
+    @classmethod
+    @abstractmethod
+    def takes(cls, scheme: Scheme, sparse: bool) -> bool:
+        """Return whether a weight of this scheme, which may be 2:4 sparse, is in this format."""
 
-    def ready(self, stored: Tensors, layout: str, k: int) -> Tensors:
-        packed, points = stored["weight_packed"], stored.get("weight_zero_point")
-        n = len(packed)
-        zero = None if points is None else nibbles.unpack_rows(points, n)
-        weight = prepacking.packed(Int4Weight(packed, stored["weight_scale"], zero, n), layout, k)
-        found = {_codes(layout): weight.packed, "weight_scale": weight.scale}
-        return found if weight.zero is None else {**found, "zero_point": weight.zero}
+    @classmethod
+    def is_about(cls, weights: TensorFormat, inputs: TensorFormat | None) -> bool:
+        """Return whether `refuses` is to be asked about a scheme that a recipe or a checkpoint spells out."""
+        return False
 
-    def stored(self, ready: Tensors, n: int, k: int) -> Tensors:
-        layout = self.layout(ready, k)
-        there = Int4Weight(ready[_codes(layout)], ready["weight_scale"], ready.get("zero_point"), n, layout)
-        weight = prepacking.plain(there, k)
-        found = {
-            "weight_packed": weight.packed,
-            "weight_scale": weight.scale,
-            "weight_shape": _shape(weight.packed, k),
-        }
-        return found if weight.zero is None else {**found, "weight_zero_point": nibbles.pack_rows(weight.zero)}
+    @classmethod
+    def refuses(cls, weights: TensorFormat, inputs: TensorFormat | None) -> str | None:
+        """Return why no op runs such a scheme, beginning with the key at fault; None where one does."""
+        return None
 
-    def dense(self, scheme: Scheme, ready: Mapping[str, torch.Tensor], n: int, k: int) -> torch.Tensor:
-        layout = self.layout(ready, k)
-        there = Int4Weight(ready[_codes(layout)], ready["weight_scale"], ready.get("zero_point"), n, layout)
-        weight = prepacking.plain(there, k)
-        return dequantized(nibbles.unpack(weight.packed, k), weight.scale, weight.zero, torch.float32)
+    def misfit(self, n: int, k: int) -> str | None:
+        """Return why a weight [n, k] cannot be stored so, with what would fit; None where it can."""
+        group = None if self.scheme.weights is None else self.scheme.weights.group_size
+        if group is None or k % group == 0:
+            return None
+        fitting = [str(size) for size in GROUP_SIZES if k % size == 0]
+        instead = f"group_size {' or '.join(fitting)}" if fitting else "strategy 'channel'"
+        return f"groups of {group} do not fit in_features {k}; {instead} would"
 
-    def multiply(self, layer: Any, a: torch.Tensor, a_scale: torch.Tensor | None, **epilogue: Any) -> torch.Tensor:
-        layout = layer.layout
-        return ops.int4_mm(
-            a,
-            layer._buffers[_codes(layout)],
-            layer.weight_scale,
-            layer._buffers.get("zero_point"),
-            a_scale=a_scale,
-            layout=layout,
-            n=layer.out_features,
-            **epilogue,
-        )
+    # In a checkpoint.
 
+    @property
+    @abstractmethod
+    def file_formats(self) -> tuple[str, ...]:
+        """Names that compressed-tensors has for this layout in a file: the one that is written, then others read."""
 
-class EightBitWeightOnly(Weight):
-    """INT8 codes for an input that is not quantized, unpacked from the int32 of a checkpoint."""
+    @abstractmethod
+    def layout(self, n: int, k: int) -> dict[str, TensorSpec]:
+        """Return the tensors of a weight [n, k] in a checkpoint, known before any weight is read; `main` first."""
 
-    leaves = ("weight_packed", "weight_shape")
-    as_stored = PACKED
+    def grid(self, weight: torch.Tensor) -> Grid | None:
+        """Return the scales that a float weight [N, K] asks for by its own range; None for one that has none."""
+        return None if self.scheme.weights is None else grid_of(weight, self.scheme.weights)
 
-    def layout(self, tensors: Mapping[str, torch.Tensor | None], k: int) -> str:
-        return PACKED if tensors.get("weight_packed") is not None else ROW_MAJOR
+    @abstractmethod
+    def scales(self, grid: Grid | None, n: int, k: int) -> Tensors:
+        """Return all tensors of a weight [n, k] but `main`, of its `grid`."""
 
-    def wanted(self, tensors: Mapping[str, torch.Tensor | None], n: int, k: int) -> str:
-        return ROW_MAJOR
+    @abstractmethod
+    def codes(self, weight: torch.Tensor, scales: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """Return the tensor `main` of a float weight [N, K] whose other tensors are `scales`.
 
-    def ready(self, stored: Tensors, layout: str, k: int) -> Tensors:
-        return {"weight": unpack(stored["weight_packed"], 8, k)}
+        Raises:
+            ValueError: a weight that the format cannot hold; names the first place.
+        """
 
-    def stored(self, ready: Tensors, n: int, k: int) -> Tensors:
-        return {"weight_packed": pack(ready["weight"], 8), "weight_shape": _shape(ready["weight"], k)}
+    @abstractmethod
+    def decode(self, tensors: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """Return the float32 weight [N, K] that the tensors of a checkpoint mean."""
 
-    def dense(self, scheme: Scheme, ready: Mapping[str, torch.Tensor], n: int, k: int) -> torch.Tensor:
-        return dequantized(ready["weight"], ready["weight_scale"], None, torch.float32)
+    def size(self, shapes: Mapping[str, tuple[int, ...]], read: Callable[[str], torch.Tensor]) -> tuple[int, ...]:
+        """Return the shape of the weight whose tensors have these shapes; `read` gives a small one of them.
 
-    def multiply(self, layer: Any, a: torch.Tensor, a_scale: torch.Tensor | None, **epilogue: Any) -> torch.Tensor:
-        return ops.int8_mm(a, layer.weight, layer.weight_scale, **epilogue)
+        Raises:
+            ValueError: the tensors say different things.
+        """
+        return shapes[self.main]
 
+    def unfit(self, leaf: str, tensor: torch.Tensor, n: int, k: int) -> str | None:
+        """Return why the memory of a weight [n, k] while it runs cannot hold such a tensor; None where it can."""
+        return None
 
-class Sparse(Weight):
-    """2:4: the two kept of every four columns, and which they are. Codes, or floats where the layer is only sparse."""
+    def fault(self, leaf: str, tensor: torch.Tensor, n: int, k: int) -> str | None:
+        """Return what is wrong with the values of one tensor of a weight [n, k]; None where nothing is.
 
-    plain = sparse24.NAME
+        Args:
+            leaf: its name, such as "weight_scale".
+            tensor: of the dtype and shape of `layout`.
+            n, k: of the weight.
+        """
+        weights = self.scheme.weights
+        if leaf == "weight_scale" and weights is not None:
+            return checks.no_scale(tensor, weights)
+        if leaf == self.main and weights is not None and checks.has_nan_code(tensor):
+            return "holds NaN: 0x7f and 0xff are no codes of a weight"
+        return self.unfit(leaf, tensor, n, k) or checks.not_finite(tensor)
 
-    def layout(self, tensors: Mapping[str, torch.Tensor | None], k: int) -> str:
-        meta = tensors.get("weight_meta")
-        return ROW_MAJOR if meta is None else _ORDERS[meta.ndim]
+    # While the layer runs. An order is a name; `running` and `stored` are exact inverses of one another.
 
-    def wanted(self, tensors: Mapping[str, torch.Tensor | None], n: int, k: int) -> str:
-        values = next(tensor for name in ("weight", "weight_values") if (tensor := tensors.get(name)) is not None)
-        return prepacking.wanted("sparse_scaled_mm", values.dtype, n, k, values.device)
+    @abstractmethod
+    def wanted_order(self, tensors: Mapping[str, torch.Tensor], n: int, k: int) -> str:
+        """Return the order that the best op reads on the device where a weight's tensors are, in whichever order."""
 
-    def ready(self, stored: Tensors, layout: str, k: int) -> Tensors:
-        values, meta = sparse24.compress(stored["weight"])
-        weight = prepacking.packed(Sparse24Weight(values, meta, len(values)), layout, k)
-        return {"weight_values": weight.values, "weight_meta": weight.meta}
+    @abstractmethod
+    def running(self, stored: Mapping[str, torch.Tensor], order: str, n: int, k: int) -> Tensors:
+        """Return a checkpoint's tensors of a weight in an order that is not `stored_order`."""
 
-    def stored(self, ready: Tensors, n: int, k: int) -> Tensors:
-        there = Sparse24Weight(ready["weight_values"], ready["weight_meta"], n, self.layout(ready, k))
-        weight = prepacking.plain(there, k)
-        return {"weight": sparse24.decompress(weight.values, weight.meta, k)}
+    @abstractmethod
+    def stored(self, running: Mapping[str, torch.Tensor], order: str, n: int, k: int) -> Tensors:
+        """Return the tensors of a checkpoint of a weight that is in `order`."""
 
-    def dense(self, scheme: Scheme, ready: Mapping[str, torch.Tensor], n: int, k: int) -> torch.Tensor:
-        return _values(scheme, self.stored(dict(ready), n, k)["weight"], ready)
+    @abstractmethod
+    def multiply(
+        self,
+        tensors: Mapping[str, torch.Tensor],
+        order: str,
+        a: torch.Tensor,
+        a_scale: torch.Tensor | None,
+        n: int,
+        **ending: Unpack[Ending],
+    ) -> torch.Tensor:
+        """Return a [..., K] @ weight.T, scaled, with the ending: [..., N].
 
-    def multiply(self, layer: Any, a: torch.Tensor, a_scale: torch.Tensor | None, **epilogue: Any) -> torch.Tensor:
-        scale = None if layer.weight_scale is None else layer.weight_scale.reshape(-1, 1)
-        values, meta, layout, n = layer.weight_values, layer.weight_meta, layer.layout, layer.out_features
-        if values.itemsize != a.itemsize:  # floats of another width, which the other orders do not have
-            values, meta, _, layout = prepacking.plain(Sparse24Weight(values, meta, n, layout), layer.in_features)
-        order = {"layout": layout, "n": n}
-        return ops.sparse_scaled_mm(a, a_scale, values.to(a.dtype), meta, scale, **order, **epilogue)
+        Args:
+            tensors: of the layer, in `order`; more may be among them.
+            order: never `stored_order` where that is not `plain_order`.
+            a: codes, or floats where the scheme leaves inputs as they are.
+            a_scale: float32 scales of codes; None for floats.
+            n: rows of the weight.
+            ending: what follows the matmul.
+        """
 
+    # What choices and predictions of speed need to know.
 
-#: Dimensions of the metadata to the order they are in.
-_ORDERS = {2: sparse24.NAME, 3: mma_sparse24.NAME, 4: wgmma_sparse24.NAME}
+    @property
+    def numbers(self) -> str:
+        """What is unpacked on its way to the matmul, such as "int4 x" or "sparse"; empty where nothing is."""
+        return ""
 
+    @property
+    def group(self) -> int:
+        """Columns that share a scale as the op counts them; 0 where a row has one scale, or blocks have."""
+        return 0
 
-def weight_of(form: LayerForm) -> Weight:
-    """The kind of a layer's weight."""
-    if form.sparse:
-        return Sparse()
-    weights = form.scheme.weights
-    assert weights is not None
-    if not form.scheme.is_packed:
-        return EightBit()
-    return FourBit(form.scheme) if weights.num_bits == 4 else EightBitWeightOnly()
+    @property
+    def by_block(self) -> bool:
+        """True where a scale is shared by blocks of rows and columns."""
+        return self._strategy == "block"
 
+    @abstractmethod
+    def nbytes(self, n: int, k: int) -> int:
+        """Return the bytes that the op reads of a weight [n, k], scales and zero points included."""
 
-def _values(scheme: Scheme, codes: torch.Tensor, ready: Mapping[str, torch.Tensor]) -> torch.Tensor:
-    """Codes [N, K] times their scales in float32, or floats as they are."""
-    return codes.float() if scheme.weights is None else Grid(scheme.weights, ready["weight_scale"]).values(codes)
+    # Several weights [N_i, K] of one format as one that has all their rows.
 
+    def seam(self, n: int) -> str | None:
+        """Return why no other rows can follow those of a weight with n rows; None where they can."""
+        if not self.by_block or n % BLOCK[0] == 0:
+            return None
+        return f"has {n} rows, which end within a block of {BLOCK[0]}"
 
-def _codes(layout: str) -> str:
-    """Name of the tensor of a layer that holds nibbles in an order."""
-    return "weight_packed" if layout == nibbles.NAME else f"weight_{layout}"
+    def join_rows(self, leaf: str, tensors: Sequence[torch.Tensor], sizes: Sequence[int]) -> torch.Tensor:
+        """Return one tensor of a checkpoint for all weights; one scale each becomes one a row."""
+        if leaf == "weight_scale" and self._strategy == "tensor":
+            return torch.cat([scale.expand(n, 1) for scale, n in zip(tensors, sizes, strict=True)])
+        if tensors[0].itemsize == 1:  # as bytes: torch joins FP8 tensors on some devices only
+            return torch.cat([tensor.view(torch.uint8) for tensor in tensors]).view(tensors[0].dtype)
+        return torch.cat(list(tensors))
 
+    def take_rows(self, leaf: str, whole: torch.Tensor, sizes: Sequence[int], index: int) -> torch.Tensor:
+        """Return the tensor of weight `index` of those that `join_rows` made: a view where its rows lie so."""
+        start, n = sum(sizes[:index]), sizes[index]
+        if leaf == "weight_scale" and self._strategy == "tensor":
+            return whole[start].clone()
+        return whole[self._rows(leaf, start, n)]
 
-def _device(tensors: Mapping[str, torch.Tensor | None]) -> torch.device:
-    return next(tensor.device for tensor in tensors.values() if tensor is not None)
+    def put_rows(self, leaf: str, whole: torch.Tensor, sizes: Sequence[int], index: int, value: torch.Tensor) -> None:
+        """Write the tensor of weight `index`, of the shape that `take_rows` returns, into that of all."""
+        whole[self._rows(leaf, sum(sizes[:index]), sizes[index])].copy_(value)
 
+    @property
+    def _strategy(self) -> str | None:
+        return None if self.scheme.weights is None else self.scheme.weights.strategy
 
-def _shape(rows: torch.Tensor, k: int) -> torch.Tensor:
-    return torch.tensor([len(rows), k], dtype=torch.int64, device=rows.device)
+    def _rows(self, leaf: str, start: int, n: int) -> slice:
+        """Return where rows start to start + n are, of a tensor that has some for each."""
+        size = BLOCK[0] if leaf == "weight_scale" and self.by_block else 1
+        return slice(start // size, -(-(start + n) // size))

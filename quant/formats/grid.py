@@ -6,6 +6,7 @@ packing of a file round alike. The arithmetic of an 8-bit code is `quant.kernels
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -144,6 +145,11 @@ def scale_shape(form: TensorFormat, n: int, k: int) -> tuple[int, ...]:
             return (-(-n // BLOCK[0]), -(-k // BLOCK[1]))
         case _:
             return (n, 1)
+
+
+def scale_count(form: TensorFormat, n: int, k: int) -> int:
+    """How many scales a weight [n, k] has."""
+    return math.prod(scale_shape(form, n, k))
 
 
 def _stored(scale: torch.Tensor, form: TensorFormat) -> torch.Tensor:

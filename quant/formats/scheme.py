@@ -7,7 +7,7 @@ This file imports no torch: the command line lists schemes without it.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from quant.errors import RecipeError
@@ -107,8 +107,6 @@ def _check_group_size(given: Mapping[str, Any], where: str) -> None:
 GROUP_SIZES = (32, 64, 128)
 #: The scheme without formats: such a layer is only sparse.
 UNQUANTIZED = "UNQUANTIZED"
-_INT = "int"
-_FLOAT = "float"
 
 
 @dataclass(frozen=True)
@@ -128,16 +126,17 @@ class Scheme:
     @property
     def format(self) -> str:
         """compressed-tensors' name of the layout in the file."""
-        if self.weights is None:
-            return "dense"
-        if self.is_packed:
-            return "pack-quantized"
-        return "int-quantized" if self.weights.type == _INT else "float-quantized"
+        from quant.formats.table import file_formats  # here, so that the names of schemes need no torch
+
+        return file_formats(self)[0]
 
     @property
-    def is_packed(self) -> bool:
-        """True where several codes share an int32 in the file: 4-bit weights, and 8-bit ones for 16-bit inputs."""
-        return self.weights is not None and (self.weights.num_bits == 4 or self.input_activations is None)
+    def same_numbers(self) -> bool:
+        """True where weight and input are codes of the same numbers, so that nothing is unpacked between them."""
+        weights, inputs = self.weights, self.input_activations
+        if weights is None or inputs is None:
+            return False
+        return (weights.num_bits, weights.type) == (inputs.num_bits, inputs.type)
 
     @property
     def has_static_input(self) -> bool:
@@ -186,67 +185,41 @@ def _named(weights: TensorFormat, inputs: TensorFormat | None, where: str) -> Sc
     for scheme in SCHEMES.values():
         if (scheme.weights, scheme.input_activations) == (weights, inputs):
             return scheme
-    if weights.dynamic:
-        raise RecipeError(f"{where}.weights: a weight's scales are static")
-    if weights.num_bits == 8 and inputs is not None:
-        return _eight_bit(weights, inputs, where)
-    return _packed(weights, inputs, where)
+    from quant.formats.table import refusal  # here, so that the names of schemes need no torch
+
+    reason = refusal(weights, inputs)
+    if reason is not None:
+        raise RecipeError(f"{where}.{reason}")
+    return replace(unnamed := Scheme("", weights, inputs), name=_spelled_name(unnamed, weights, inputs))
 
 
-def _eight_bit(weights: TensorFormat, inputs: TensorFormat, where: str) -> Scheme:
-    """What `scaled_mm` runs."""
-    if weights.type not in (_INT, _FLOAT) or not weights.symmetric:
-        raise RecipeError(f"{where}.weights: supported are symmetric static 8-bit 'int' and 'float'")
-    if weights.strategy not in ("channel", "tensor"):
-        raise RecipeError(f"{where}.weights: strategy {shown(weights.strategy)}; supported: channel, tensor")
-    if (inputs.num_bits, inputs.type, inputs.symmetric) != (8, weights.type, True):
-        raise RecipeError(f"{where}.input_activations: must be symmetric 8-bit '{weights.type}' as the weights")
-    if (inputs.strategy, inputs.dynamic) not in (("token", True), ("tensor", False)):
-        raise RecipeError(f"{where}.input_activations: supported are dynamic 'token' and static 'tensor'")
-    kind = "INT8" if weights.type == _INT else "FP8"
-    return Scheme(f"{kind}_{weights.strategy}_x_{inputs.strategy}".upper(), weights, inputs)
-
-
-def _packed(weights: TensorFormat, inputs: TensorFormat | None, where: str) -> Scheme:
-    """What `int4_mm` and `int8_mm` run."""
-    if weights.type != _INT or weights.num_bits not in (4, 8):
-        raise RecipeError(f"{where}.weights: supported are 4- and 8-bit 'int' and 8-bit 'float' with 8-bit inputs")
-    if weights.strategy not in ("group", "channel"):
-        raise RecipeError(f"{where}.weights: strategy {shown(weights.strategy)}; supported: group, channel")
-    if not weights.symmetric and (weights.num_bits == 8 or inputs is not None):
-        raise RecipeError(f"{where}.weights: asymmetric is supported for 4-bit weights of 16-bit inputs")
-    if inputs is not None and (inputs.num_bits, inputs.symmetric, inputs.strategy, inputs.dynamic) != (
-        8,
-        True,
-        "token",
-        True,
-    ):
-        raise RecipeError(f"{where}.input_activations: 4-bit weights take 16-bit inputs or dynamic 8-bit 'token' ones")
-    if inputs is not None and inputs.type not in (_INT, _FLOAT):
-        raise RecipeError(f"{where}.input_activations.type: must be '{_INT}' or '{_FLOAT}', got {inputs.type!r}")
-    bits = "16" if inputs is None else "8" if inputs.type == _INT else "FP8"
+def _spelled_name(scheme: Scheme, weights: TensorFormat, inputs: TensorFormat | None) -> str:
+    """Such as "INT8_CHANNEL_X_TENSOR" where weight and input are of the same numbers, else such as "W4A16_G64"."""
+    if inputs is not None and scheme.same_numbers:
+        kind = f"{'INT' if weights.type == 'int' else 'FP'}{weights.num_bits}"
+        return f"{kind}_{weights.strategy}_x_{inputs.strategy}".upper()
+    bits = "16" if inputs is None else f"{'FP' if inputs.type == 'float' else ''}{inputs.num_bits}"
     by = "CHANNEL" if weights.group_size is None else f"G{weights.group_size}"
-    kind = "" if weights.symmetric else "_ASYM"
-    return Scheme(f"W{weights.num_bits}A{bits}{kind}_{by}", weights, inputs)
+    return f"W{weights.num_bits}A{bits}{'' if weights.symmetric else '_ASYM'}_{by}"
 
 
-_FP8_TOKEN = TensorFormat(8, _FLOAT, "token", dynamic=True)
-_INT8_TOKEN = TensorFormat(8, _INT, "token", dynamic=True)
-_INT4_GROUPS = TensorFormat(4, _INT, "group", group_size=128)
+_FP8_TOKEN = TensorFormat(8, "float", "token", dynamic=True)
+_INT8_TOKEN = TensorFormat(8, "int", "token", dynamic=True)
+_INT4_GROUPS = TensorFormat(4, "int", "group", group_size=128)
 SCHEMES: dict[str, Scheme] = {
     scheme.name: scheme
     for scheme in (
-        Scheme("FP8_DYNAMIC", TensorFormat(8, _FLOAT, "channel"), _FP8_TOKEN),
-        Scheme("FP8", TensorFormat(8, _FLOAT, "tensor"), TensorFormat(8, _FLOAT, "tensor")),
+        Scheme("FP8_DYNAMIC", TensorFormat(8, "float", "channel"), _FP8_TOKEN),
+        Scheme("FP8", TensorFormat(8, "float", "tensor"), TensorFormat(8, "float", "tensor")),
         Scheme(
             "FP8_BLOCK",
-            TensorFormat(8, _FLOAT, "block", block_structure=BLOCK),
-            TensorFormat(8, _FLOAT, "group", dynamic=True, group_size=BLOCK[1]),
+            TensorFormat(8, "float", "block", block_structure=BLOCK),
+            TensorFormat(8, "float", "group", dynamic=True, group_size=BLOCK[1]),
         ),
-        Scheme("W8A8", TensorFormat(8, _INT, "channel"), _INT8_TOKEN),
-        Scheme("W8A16", TensorFormat(8, _INT, "group", group_size=128)),
+        Scheme("W8A8", TensorFormat(8, "int", "channel"), _INT8_TOKEN),
+        Scheme("W8A16", TensorFormat(8, "int", "group", group_size=128)),
         Scheme("W4A16", _INT4_GROUPS),
-        Scheme("W4A16_ASYM", TensorFormat(4, _INT, "group", symmetric=False, group_size=128)),
+        Scheme("W4A16_ASYM", TensorFormat(4, "int", "group", symmetric=False, group_size=128)),
         Scheme("W4A8", _INT4_GROUPS, _INT8_TOKEN),
         Scheme("W4AFP8", _INT4_GROUPS, _FP8_TOKEN),
         # A layer that is only sparse; on its own it names nothing to do.

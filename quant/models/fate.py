@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from torch import nn
 
 from quant.errors import RecipeError
-from quant.formats.layer import misfit
+from quant.formats.table import misfit
 from quant.models.family import Family
 from quant.models.own_ways import own_way, weight_readers
 from quant.models.table import family_of

@@ -4,24 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, Unpack
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-from quant.formats.base import weight_of
+from quant.formats.base import Ending
 from quant.formats.eight_bit import storage_dtype
 from quant.formats.layer import LayerForm
 from quant.formats.scheme import Scheme
+from quant.formats.table import format_of
 from quant.formats.tensors import tensor_layout
 from quant.kernels import ops
 from quant.kernels.no_gradient import gradient_wanted
 from quant.modules.autocast import autocast
 from quant.modules.straight_through import straight_through
 
-#: Tensors of a checkpoint beside those of the weight, in the order of a `state_dict`.
-_BESIDE = ("weight_scale", "input_scale", "pre_quant_scale", "low_rank_up", "low_rank_down")
+#: Tensors of a layer that are no part of its weight, in whatever order that is.
+_AROUND = ("input_scale", "pre_quant_scale", "low_rank_up", "low_rank_down")
 
 
 class QuantLinear(nn.Module):
@@ -32,8 +33,9 @@ class QuantLinear(nn.Module):
 
     Attributes:
         form: what the layer is made of.
-        layout: order of the weight in memory, see `quant.formats.base`. `state_dict()` has it as stored.
-        weight, weight_packed, ...: see there.
+        weight_format: what knows how the weight lies, in a checkpoint and here.
+        layout: order of the weight in memory, a name that its format knows. `state_dict()` has it as stored.
+        weight, weight_packed, ...: the weight's tensors in that order.
         weight_scale: as in a checkpoint, None where the weight is not quantized; of 4-bit weights in the order of the
             codes.
         input_scale: float32 [1] where the scheme's input is static, else None.
@@ -65,9 +67,10 @@ class QuantLinear(nn.Module):
         self.in_features = in_features
         self.out_features = out_features
         self.form = form
-        self._kind = weight_of(form)
+        self.weight_format = format_of(form)
+        self.layout = self.weight_format.stored_order
         stored = tensor_layout(form, out_features, in_features)
-        for name in dict.fromkeys([*stored, *_BESIDE]):
+        for name in dict.fromkeys([*stored, "weight_scale", *_AROUND]):
             if name in stored:
                 of_dtype, shape = stored[name]
                 self.register_buffer(name, torch.empty(shape, dtype=of_dtype or dtype, device=device))
@@ -80,13 +83,12 @@ class QuantLinear(nn.Module):
 
     @classmethod
     def from_tensors(
-        cls, linear: nn.Linear, form: LayerForm | Scheme, tensors: Mapping[str, torch.Tensor], device: torch.device
+        cls, linear: nn.Linear, form: LayerForm, tensors: Mapping[str, torch.Tensor], device: torch.device
     ) -> QuantLinear:
-        """Replaces `linear`, with packed tensors from `packing.pack_linear` and a copy of its bias.
+        """Replaces `linear`, with tensors from `quant.formats.tensors.pack_linear` and a copy of its bias.
 
-        A scheme alone is a dense layer's; smoothing and the branch are those of the tensors.
+        Smoothing and the branch are those of the tensors.
         """
-        form = form if isinstance(form, LayerForm) else LayerForm(form)
         rank = len(tensors["low_rank_down"]) if "low_rank_down" in tensors else 0
         form = replace(form, smoothed="pre_quant_scale" in tensors, rank=rank)
         module = cls(
@@ -113,54 +115,51 @@ class QuantLinear(nn.Module):
         """Is this tensor of a checkpoint stored in the model's dtype, and not in its scheme's?"""
         return leaf in self._floating
 
-    @property
-    def layout(self) -> str:
-        return self._kind.layout(self._buffers, self.in_features)
-
     def prepack(self) -> QuantLinear:
         """Puts the weight into the order that the ops of its device read; once, as the only copy. Returns self."""
         if any(tensor is not None and tensor.is_meta for tensor in self._buffers.values()):
             return self
-        wanted = self._kind.wanted(self._buffers, self.out_features, self.in_features)
+        n, k = self.out_features, self.in_features
+        wanted = self.weight_format.wanted_order(self._tensors(), n, k)
         if wanted != self.layout:
             self._unpack()
-            self._swap(self._kind.ready(self._take(self._kind.leaves), wanted, self.in_features))
+            if wanted != self.layout:
+                self._swap(self.weight_format.running(self._weight(), wanted, n, k), wanted)
         return self
 
     def _unpack(self) -> None:
         """Back to the tensors of a checkpoint."""
-        if self.layout != self._kind.as_stored:
-            self._swap(self._stored())
+        if self.layout != self.weight_format.stored_order:
+            self._swap(self._stored(), self.weight_format.stored_order)
 
     def _stored(self) -> dict[str, torch.Tensor]:
         """The weight's tensors as a checkpoint has them. On the meta device only their shapes are known."""
-        beside = self._beside()
-        ready = {name: b for name, b in self._buffers.items() if b is not None and name not in beside}
-        if self.layout == self._kind.as_stored:
-            return ready
-        first = next(iter(ready.values()))
+        weight = self._weight()
+        if self.layout == self.weight_format.stored_order:
+            return weight
+        first = next(iter(weight.values()))
         if not first.is_meta:
-            return self._kind.stored(ready, self.out_features, self.in_features)
-        layout = tensor_layout(self.form, self.out_features, self.in_features)
+            return self.weight_format.stored(weight, self.layout, self.out_features, self.in_features)
+        layout = self.weight_format.layout(self.out_features, self.in_features)
         return {
             name: torch.empty(shape, dtype=dtype or first.dtype, device="meta")
             for name, (dtype, shape) in layout.items()
-            if name in self._kind.leaves
         }
 
-    def _take(self, leaves: tuple[str, ...]) -> dict[str, torch.Tensor]:
-        found = {name: self._buffers.get(name) for name in leaves}
-        return {name: tensor for name, tensor in found.items() if tensor is not None}
+    def _tensors(self) -> dict[str, torch.Tensor]:
+        return {name: tensor for name, tensor in self._buffers.items() if tensor is not None}
 
-    def _swap(self, weight: Mapping[str, torch.Tensor]) -> None:
-        weight_and_beside = {**weight, **self._beside()}
+    def _weight(self) -> dict[str, torch.Tensor]:
+        """The tensors of the weight in its order, with its scales."""
+        return {name: tensor for name, tensor in self._tensors().items() if name not in _AROUND}
+
+    def _swap(self, weight: Mapping[str, torch.Tensor], layout: str) -> None:
+        around = {name: self._buffers.get(name) for name in _AROUND}
         self._buffers.clear()
-        for name, tensor in weight_and_beside.items():
+        # `weight_scale` is an attribute of every layer.
+        for name, tensor in {**weight, "weight_scale": weight.get("weight_scale"), **around}.items():
             self.register_buffer(name, tensor)
-
-    def _beside(self) -> dict[str, torch.Tensor | None]:
-        """What is no part of the weight, whatever order that is in."""
-        return {name: self._buffers.get(name) for name in _BESIDE if name not in self._kind.leaves}
+        self.layout = layout
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:  # noqa: A002  # as nn.Linear names it
         """input [..., K] -> [..., N] in its dtype, or in that of `torch.autocast`.
@@ -189,7 +188,11 @@ class QuantLinear(nn.Module):
             dtype: that an input which is not quantized is rounded to.
         """
         a, a_scale = self._input(x, dtype)
-        return self._kind.multiply(self, a, a_scale, bias=bias, residual=residual, out_dtype=out_dtype)
+        return self.product(a, a_scale, bias=bias, residual=residual, out_dtype=out_dtype)
+
+    def product(self, a: torch.Tensor, a_scale: torch.Tensor | None, **ending: Unpack[Ending]) -> torch.Tensor:
+        """What the op of its weight's format makes of an input that `_input` returned."""
+        return self.weight_format.multiply(self._tensors(), self.layout, a, a_scale, self.out_features, **ending)
 
     def dequantized(self, tensors: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """The float32 weight [N, K] that an input is multiplied by, smoothing undone and without the branch.
@@ -197,8 +200,11 @@ class QuantLinear(nn.Module):
         Args:
             tensors: the layer's, in the order that they are in while it runs.
         """
-        weight = self._kind.dense(self.scheme, tensors, self.out_features, self.in_features)
-        return weight * tensors["pre_quant_scale"] if "pre_quant_scale" in tensors else weight
+        weight = {name: tensor for name, tensor in tensors.items() if name not in _AROUND}
+        if self.layout != self.weight_format.stored_order:
+            weight = self.weight_format.stored(weight, self.layout, self.out_features, self.in_features)
+        dense = self.weight_format.decode(weight)
+        return dense * tensors["pre_quant_scale"] if "pre_quant_scale" in tensors else dense
 
     def _input(self, x: torch.Tensor, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor | None]:
         """The input as the matmul reads it: codes and their scale, or floats of this dtype."""
@@ -240,14 +246,14 @@ class QuantLinear(nn.Module):
     def _becomes_wider(self, fn: Callable[[torch.Tensor], torch.Tensor]) -> bool:
         """Does `fn` give the weight elements of another width, so that it cannot stay in the order it is in?"""
         values = self._buffers.get("weight_values")
-        if values is None or self.layout == self._kind.plain or "weight" not in self._floating:
+        if values is None or self.layout == self.weight_format.plain_order or "weight" not in self._floating:
             return False
         return fn(values.new_empty(1)).itemsize != values.itemsize
 
     def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
         if self.bias is not None:
             destination[f"{prefix}bias"] = self.bias if keep_vars else self.bias.detach()
-        tensors = {**self._stored(), **self._beside()}
+        tensors = {**self._tensors(), **self._stored()}
         for name in tensor_layout(self.form, self.out_features, self.in_features):
             destination[prefix + name] = tensors[name]
 
@@ -259,6 +265,6 @@ class QuantLinear(nn.Module):
     def extra_repr(self) -> str:
         shape = f"in_features={self.in_features}, out_features={self.out_features}"
         smoothed = ", smoothed" if self.pre_quant_scale is not None else ""
-        known = self.layout in (self._kind.as_stored, self._kind.plain)
+        known = self.layout in (self.weight_format.stored_order, self.weight_format.plain_order)
         order = "" if known else f", layout={self.layout}"
         return f"{shape}, bias={self.bias is not None}, scheme={self.form.label}{smoothed}{order}"

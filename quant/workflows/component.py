@@ -17,7 +17,8 @@ from quant.checkpoint.digests import config_metadata
 from quant.checkpoint.shards import TensorPlan, write_shards
 from quant.errors import ModelError
 from quant.formats.layer import LayerForm
-from quant.formats.tensors import coded_weight, relative_error, small_tensors, tensor_layout, weight_leaf
+from quant.formats.table import format_of
+from quant.formats.tensors import coded_weight, relative_error, small_tensors, tensor_layout
 from quant.json_files import text_of
 from quant.models.fate import Fate
 from quant.recipe import Recipe
@@ -59,7 +60,7 @@ def plan_component(
         form, solution = solutions[layer].form(groups[layer]), solutions[layer]
         made = Made(layer, form, tensor, solution, errors)
         small = made.small()
-        main = weight_leaf(form.scheme)
+        main = format_of(form).main
         dtype, shape = tensor_layout(form, *tensor.shape)[main]
         plans[f"{layer}.{main}"] = TensorPlan(dtype or tensor.dtype, shape, partial(made.main, small))
         for name, one in small.items():
@@ -87,7 +88,7 @@ class Made:
 
     def small(self) -> dict[str, torch.Tensor]:
         """All of them but the codes."""
-        return small_tensors(self._weight(), self.form.scheme, **self.solution.beside(self.original.dtype))
+        return small_tensors(self._weight(), self.form, **self.solution.beside(self.original.dtype))
 
     def main(self, small: dict[str, torch.Tensor]) -> torch.Tensor:
         """The codes; `errors` gets the layer's."""
@@ -95,9 +96,9 @@ class Made:
         if self.form.scheme.weights is None:
             source = source.to(self.original.dtype)
         coded = coded_weight(source, self.form, small)
-        tensors = {weight_leaf(self.form.scheme): coded, **small}
+        tensors = {format_of(self.form).main: coded, **small}
         original = self.original.make().cpu()
-        error = relative_error(original, tensors, self.form.scheme)
+        error = relative_error(original, tensors, self.form)
         if not math.isfinite(error):
             raise ModelError(
                 f"layer '{self.layer}': its weights reach {float(original.double().abs().max()):.3g}; as "

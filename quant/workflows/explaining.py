@@ -11,6 +11,7 @@ import torch
 from quant.errors import KernelChoiceError
 from quant.formats.eight_bit import storage_dtype
 from quant.formats.layer import LayerForm
+from quant.formats.table import format_of
 from quant.kernels import dispatch, tile_tables
 from quant.kernels.catalog import KERNELS
 from quant.kernels.checks import CODES
@@ -76,13 +77,7 @@ class Explanation(NamedTuple):
 
 def ops_of(form: LayerForm) -> tuple[str, ...]:
     """The ops that a layer of this form runs, in order; the last is its matmul."""
-    if form.sparse:
-        matmul = "sparse_scaled_mm"
-    elif form.scheme.is_packed:
-        assert form.scheme.weights is not None
-        matmul = f"int{form.scheme.weights.num_bits}_mm"
-    else:
-        matmul = "scaled_mm"
+    matmul = format_of(form).op
     return (matmul,) if form.scheme.input_activations is None else ("quantize_rows", matmul)
 
 
@@ -100,11 +95,10 @@ def explain(form: LayerForm, m: int, n: int, k: int, *, arch: str | None = None)
         One explanation for each op, in the order they run.
     """
     gpu = _named(arch) if arch is not None else _here()
-    weights, inputs = form.scheme.weights, form.scheme.input_activations
+    kind, inputs = format_of(form), form.scheme.input_activations
     found = []
     for op in ops_of(form):
         rows = op == "quantize_rows"
-        parts = inputs if rows else weights if form.scheme.is_packed else None
         call = dispatch.Call(
             op=op,
             device="cpu" if gpu is None else "cuda",
@@ -112,8 +106,8 @@ def explain(form: LayerForm, m: int, n: int, k: int, *, arch: str | None = None)
             m=m,
             n=0 if rows else n,
             k=k,
-            block_scales=not rows and weights is not None and weights.strategy == "block",
-            group=0 if parts is None else parts.group_size or 0,
+            block_scales=not rows and kind.by_block,
+            group=(0 if inputs is None else inputs.group_size or 0) if rows else kind.group,
             capability=None if gpu is None else gpu.capability,
             no_compiled=None if gpu is None else gpu.no_compiled,
         )

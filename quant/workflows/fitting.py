@@ -12,9 +12,11 @@ from torch import nn
 from quant.checkpoint.reader import StoredTensor
 from quant.checkpoint.shards import DTYPE_NAMES, DTYPES
 from quant.errors import CheckpointError
-from quant.formats.checks import fault, not_finite
-from quant.formats.layer import LayerForm, misfit
-from quant.formats.tensors import TensorForm, reads_as, tensor_layout
+from quant.formats.base import TensorSpec
+from quant.formats.checks import not_finite
+from quant.formats.layer import LayerForm
+from quant.formats.table import misfit
+from quant.formats.tensors import fault, reads_as, tensor_layout
 from quant.modules.linear import QuantLinear
 from quant.modules.replace import linears
 
@@ -22,23 +24,23 @@ from quant.modules.replace import linears
 Shaped = tuple[LayerForm, int, int]
 
 
-def expected_tensors(model: nn.Module, layers: Mapping[str, LayerForm]) -> dict[str, TensorForm]:
+def expected_tensors(model: nn.Module, layers: Mapping[str, LayerForm]) -> dict[str, TensorSpec]:
     """Every tensor that a checkpoint of `model` with these packed layers has; the model's own Linears are still there.
 
     Raises:
         CheckpointError: a layer's form does not fit its weight.
     """
-    forms: dict[str, TensorForm] = {
-        name: (None if tensor.is_floating_point() else tensor.dtype, tuple(tensor.shape))
+    forms: dict[str, TensorSpec] = {
+        name: TensorSpec(None if tensor.is_floating_point() else tensor.dtype, tuple(tensor.shape))
         for name, tensor in model.state_dict().items()
     }
     for name, layer in layers.items():
-        n, k = forms.pop(f"{name}.weight")[1]
+        n, k = forms.pop(f"{name}.weight").shape
         forms.update({f"{name}.{leaf}": form for leaf, form in layer_tensors(name, layer, n, k).items()})
     return forms
 
 
-def layer_tensors(name: str, form: LayerForm, n: int, k: int) -> dict[str, TensorForm]:
+def layer_tensors(name: str, form: LayerForm, n: int, k: int) -> dict[str, TensorSpec]:
     """The tensors of one packed layer. Raises CheckpointError where its form does not fit its weight [n, k]."""
     reason = misfit(form, n, k)
     if reason is not None:
@@ -53,7 +55,7 @@ def shapes_of(model: nn.Module, layers: Mapping[str, LayerForm]) -> dict[str, Sh
 
 
 def check_fit(
-    where: Path, expected: Mapping[str, TensorForm], stored: Mapping[str, StoredTensor], unused: Iterable[str] = ()
+    where: Path, expected: Mapping[str, TensorSpec], stored: Mapping[str, StoredTensor], unused: Iterable[str] = ()
 ) -> None:
     """Refuses a checkpoint by its headers.
 
@@ -75,7 +77,7 @@ def check_fit(
         raise CheckpointError(f"{where}: holds a tensor '{extra}' that the model has not; is it another model's?")
 
 
-def check_tensor(name: str, form: TensorForm, found: StoredTensor) -> None:
+def check_tensor(name: str, form: TensorSpec, found: StoredTensor) -> None:
     """Raises CheckpointError unless a tensor's header is of the dtype and shape that its place needs."""
     dtype, shape = form
     if found.shape != shape:

@@ -35,8 +35,7 @@ from quant.checkpoint.config import (
 from quant.checkpoint.digests import check_config
 from quant.checkpoint.reader import headers, verify_component
 from quant.errors import CheckpointError
-from quant.formats.checks import fault
-from quant.formats.tensors import reads_as
+from quant.formats.tensors import fault, reads_as
 from quant.modules.linear import QuantLinear
 from quant.modules.refusing import refuse_changes
 from quant.modules.replace import insert_empty_layers, linears, prepack

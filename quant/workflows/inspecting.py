@@ -23,28 +23,15 @@ from quant.checkpoint.reader import (
 from quant.checkpoint.shards import DTYPE_NAMES
 from quant.errors import CheckpointError
 from quant.formats.layer import LayerForm
-from quant.formats.packed import packed_columns
-from quant.formats.tensors import weight_leaf
+from quant.formats.table import format_of
 from quant.workflows.explaining import kernels_of_layer
 from quant.workflows.fitting import check_tensor, layer_tensors
 
 _BYTES = {name: dtype.itemsize for dtype, name in DTYPE_NAMES.items()}
 _TORCH_NAMES = {name: str(dtype).removeprefix("torch.") for dtype, name in DTYPE_NAMES.items()}
 _BF16_BYTES = 2
-#: A name that every quantized layer has one of.
-_SIGNS = (".weight_scale", ".low_rank_up")
-#: The tensors of a packed layer that its unquantized form has not.
-_SMALL = (
-    "weight_scale",
-    "weight_zero_point",
-    "weight_shape",
-    "input_scale",
-    "pre_quant_scale",
-    "low_rank_up",
-    "low_rank_down",
-)
-#: The tensor that holds the weight.
-_WEIGHTS = ("weight", "weight_packed")
+#: Beginnings of the names of tensors that only quantized layers have, of which each has one.
+_SIGNS = ("weight_", "low_rank_")
 
 
 @dataclass(frozen=True)
@@ -159,7 +146,7 @@ def inspect(folder: str | Path) -> Inspection:
 def _component(name: str, path: Path, records: Sequence[Mapping[str, Any]]) -> Component:
     config, where = read_config(path)[CONFIG_KEY], str(path / "config.json")
     tensors = stored_tensors(path)
-    signed = [key.removesuffix(sign) for key in tensors for sign in _SIGNS if key.endswith(sign)]
+    signed = [layer for layer, _, leaf in (key.rpartition(".") for key in tensors) if leaf.startswith(_SIGNS)]
     sparse = [layer for layer in sparse_layers(config, where) if f"{layer}.weight" in tensors]
     check_config(path, {tensor.file for tensor in tensors.values()})
     forms = stored_layers(config, dict.fromkeys([*signed, *sparse]), where)
@@ -169,8 +156,12 @@ def _component(name: str, path: Path, records: Sequence[Mapping[str, Any]]) -> C
         _layer(layer, path, tensors, forms.get(layer), known.get(layer, {}))
         for layer in dict.fromkeys([*known, *forms, *kept])
     )
-    packed = {f"{layer}.{leaf}" for layer in forms for leaf in (*_WEIGHTS, *_SMALL)}
-    plain = sum(math.prod(tensor.shape) for key, tensor in tensors.items() if key not in packed) * _BF16_BYTES
+    plain = sum(
+        math.prod(tensor.shape)
+        for key, tensor in tensors.items()
+        if key.rpartition(".")[0] not in forms or key.endswith(".bias")
+    )
+    plain *= _BF16_BYTES
     plain += sum(math.prod(layer.shape) for layer in layers if layer.name in forms) * _BF16_BYTES
     return Component(
         name, config["quant_method"], str(config.get("format", "")), layers, _nbytes(tensors.values(), path), plain
@@ -184,9 +175,8 @@ def _layer(
     form: LayerForm | None,
     record: Mapping[str, Any],
 ) -> Layer:
-    leaves = (*_WEIGHTS, "bias", *_SMALL)
-    own = {leaf: tensors[f"{name}.{leaf}"] for leaf in leaves if f"{name}.{leaf}" in tensors}
-    leaf = "weight" if form is None else weight_leaf(form.scheme)
+    own = {key.removeprefix(f"{name}."): found for key, found in tensors.items() if key.rpartition(".")[0] == name}
+    leaf = "weight" if form is None else format_of(form).main
     if leaf not in own:
         raise CheckpointError(f"{path}: has no tensor '{name}.{leaf}'; is a shard missing?")
     shape = own[leaf].shape if form is None else _weight_shape(name, own, form, path)
@@ -209,30 +199,29 @@ def _layer(
 
 def _weight_shape(name: str, own: Mapping[str, StoredTensor], form: LayerForm, path: Path) -> tuple[int, ...]:
     """Shape of a packed layer's weight, which the headers of all its tensors `own` bear out."""
-    shape: list[int] = list(own[weight_leaf(form.scheme)].shape)
-    if form.scheme.is_packed:
-        if "weight_shape" not in own:
-            raise CheckpointError(f"{path}: has no tensor '{name}.weight_shape'; is a shard missing?")
-        check_tensor(f"{name}.weight_shape", (torch.int64, (2,)), own["weight_shape"])
-        shape = read_tensor(f"{name}.weight_shape", own["weight_shape"]).tolist()
-        rows, columns = own["weight_packed"].shape if len(own["weight_packed"].shape) == 2 else (0, 0)
-        assert form.scheme.weights is not None
-        if shape[0] != rows or packed_columns(form.scheme.weights.num_bits, shape[1]) != columns:
-            raise CheckpointError(
-                f"{path}: tensor '{name}.weight_shape' is {shape}, but '{name}.weight_packed' is "
-                f"{list(own['weight_packed'].shape)}"
-            )
-    if not (isinstance(shape, list) and len(shape) == 2):
-        raise CheckpointError(f"{path}: the weight of '{name}' is {shape}, where a matrix is needed")
-    needed = layer_tensors(name, form, shape[0], shape[1])
-    for leaf, (dtype, dims) in needed.items():
+
+    def read(leaf: str) -> torch.Tensor:
         if leaf not in own:
             raise CheckpointError(f"{path}: has no tensor '{name}.{leaf}'; is a shard missing?")
-        check_tensor(f"{name}.{leaf}", (dtype, dims), own[leaf])
+        check_tensor(f"{name}.{leaf}", kind.layout(1, 1)[leaf], own[leaf])
+        return read_tensor(f"{name}.{leaf}", own[leaf])
+
+    kind = format_of(form)
+    try:
+        shape = kind.size({leaf: tensor.shape for leaf, tensor in own.items()}, read)
+    except ValueError as error:
+        raise CheckpointError(f"{path}: layer '{name}': {error}") from None
+    if len(shape) != 2:
+        raise CheckpointError(f"{path}: the weight of '{name}' is {list(shape)}, where a matrix is needed")
+    needed = layer_tensors(name, form, shape[0], shape[1])
+    for leaf, spec in needed.items():
+        if leaf not in own:
+            raise CheckpointError(f"{path}: has no tensor '{name}.{leaf}'; is a shard missing?")
+        check_tensor(f"{name}.{leaf}", spec, own[leaf])
     extra = next((leaf for leaf in own if leaf not in needed and leaf != "bias"), None)
     if extra is not None:
         raise CheckpointError(f"{path}: holds '{name}.{extra}', which the layer's config does not speak of")
-    return tuple(shape)
+    return shape
 
 
 def _nbytes(tensors: Iterable[StoredTensor], path: Path) -> int:

@@ -14,7 +14,8 @@ from quant.algorithms.table import check_algorithms
 from quant.calibration.journal import Journal
 from quant.checkpoint.shards import TensorPlan
 from quant.formats.layer import LayerForm
-from quant.formats.tensors import tensor_layout, weight_leaf
+from quant.formats.table import format_of
+from quant.formats.tensors import tensor_layout
 from quant.models.fate import Fate, decide
 from quant.models.generation import GenerationSettings
 from quant.modules.linear import QuantLinear
@@ -66,7 +67,7 @@ class Solved:
         plan = TensorPlan(weight.dtype, tuple(weight.shape), lambda: weight)
         made = Made(fate.name, form, plan, solution, errors)
         small = made.small()
-        tensors = {weight_leaf(form.scheme): made.main(small), **small}
+        tensors = {format_of(form).main: made.main(small), **small}
         return QuantLinear.from_tensors(linear, form, tensors, weight.device), errors[fate.name]
 
     def stored_bytes(self, component: str, fate: Fate) -> int:

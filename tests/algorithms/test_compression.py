@@ -41,7 +41,7 @@ def stored(weight: torch.Tensor, of: Group, hessian: torch.Tensor | None) -> tor
     """The weight that the checkpoint's tensors mean."""
     made = compress(weight, of, hessian)
     tensors = pack_linear(made.weight, of.form, grid=made.grid, low_rank=made.branch)
-    return unpack_linear(tensors, of.scheme)
+    return unpack_linear(tensors, of.form)
 
 
 @pytest.mark.parametrize("scheme", ["W4A16", "W4A16_ASYM", "W4A8", "W4AFP8", "W8A8", "FP8_DYNAMIC", "FP8_BLOCK"])
@@ -50,7 +50,7 @@ def test_an_algorithm_is_better_than_rounding_to_nearest(
     weight: torch.Tensor, hessian: torch.Tensor, scheme: str, algorithm: dict[str, Any]
 ) -> None:
     of = group(scheme=scheme, algorithm=algorithm)
-    plain = unpack_linear(pack_linear(weight, of.form), of.scheme)
+    plain = unpack_linear(pack_linear(weight, of.form), of.form)
     error = output_error(stored(weight, of, hessian) - weight, hessian)
     at_most = 1.0 if algorithm["name"] == "mse" else 0.8
     assert error <= at_most * output_error(plain - weight, hessian) * (1 + 1e-6)
@@ -145,9 +145,9 @@ def test_a_smoothed_weight_rounded_by_gptq_is_better_than_rounded_to_nearest(
     made = round_smoothed(weight, of, hessian, factor)
     tensors = pack_linear(made.weight, of.form, grid=made.grid, pre_quant_scale=factor)
     # What is packed is what was found, although dividing and multiplying by the factor is not exact.
-    assert torch.allclose(unpack_linear(tensors, of.scheme), made.weight, rtol=1e-5, atol=0)
-    plain = unpack_linear(pack_linear(weight, of.form, pre_quant_scale=factor), of.scheme)
-    error = output_error(unpack_linear(tensors, of.scheme) - weight, hessian)
+    assert torch.allclose(unpack_linear(tensors, of.form), made.weight, rtol=1e-5, atol=0)
+    plain = unpack_linear(pack_linear(weight, of.form, pre_quant_scale=factor), of.form)
+    error = output_error(unpack_linear(tensors, of.form) - weight, hessian)
     assert error < 0.8 * output_error(plain - weight, hessian)
 
 

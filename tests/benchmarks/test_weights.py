@@ -28,14 +28,14 @@ def test_the_two_largest_of_four_are_kept() -> None:
 
 
 def test_four_bits_are_those_of_a_checkpoint() -> None:
-    scheme = SCHEMES["W4A16"]
-    stored = pack_linear(INPUTS.weight, LayerForm(scheme))
+    form = LayerForm(SCHEMES["W4A16"])
+    stored = pack_linear(INPUTS.weight, form)
     made = weights.four_bits(INPUTS.weight)
     assert torch.equal(made.packed, stored["weight_packed"])
     assert torch.equal(made.scale, stored["weight_scale"])
     assert made.scale.dtype == torch.bfloat16
     assert (made.zero, made.n, made.layout) == (None, N, nibbles.NAME)
-    assert torch.equal(INPUTS.dequantized, unpack_linear(stored, scheme).to(torch.bfloat16))
+    assert torch.equal(INPUTS.dequantized, unpack_linear(stored, form).to(torch.bfloat16))
     off = (INPUTS.dequantized - INPUTS.weight).float().norm() / INPUTS.weight.float().norm()
     assert 0.05 < off < 0.2
 

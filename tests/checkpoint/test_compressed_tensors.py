@@ -12,6 +12,7 @@ from compressed_tensors.quantization import QuantizationConfig, apply_quantizati
 from safetensors.torch import load_file
 
 from quant.checkpoint.config import CONFIG_KEY, stored_layers
+from quant.formats.layer import LayerForm
 from quant.formats.scheme import SCHEMES
 from quant.formats.tensors import unpack_linear
 from tests.checkpoint.tiny import KEPT, LAYERS, Tiny, tiny, write_tiny
@@ -54,7 +55,7 @@ def test_compressed_tensors_reads_the_weights_we_mean(tmp_path: Path, schemes: d
     for name in (*LAYERS, *KEPT):
         theirs, ours = model.get_parameter(f"{name}.weight"), original.get_parameter(f"{name}.weight")
         assert theirs.dtype == torch.float32
-        meant = unpack_linear(of_layer(tensors, name), SCHEMES[schemes[name]]) if name in schemes else ours
+        meant = unpack_linear(of_layer(tensors, name), LayerForm(SCHEMES[schemes[name]])) if name in schemes else ours
         assert torch.equal(theirs, meant)
         assert torch.equal(model.get_parameter(f"{name}.bias"), original.get_parameter(f"{name}.bias"))
 

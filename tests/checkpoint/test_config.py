@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from quant.checkpoint.config import build_config, check_method, stored_layers
 from quant.errors import CheckpointError, RecipeError
-from quant.formats.layer import LayerForm, misfit
+from quant.formats.layer import LayerForm
 from quant.formats.scheme import SCHEMES, Scheme
+from quant.formats.table import misfit
 from quant.recipe import Recipe
 from tests.checkpoint.tiny import KEPT, LAYERS, RECIPE, tiny_config
 

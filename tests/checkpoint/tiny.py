@@ -52,7 +52,7 @@ def tiny_tensors(schemes: Mapping[str, str], smoothed: tuple[str, ...] = ()) -> 
         static = SCHEMES[scheme].has_static_input
         packed = pack_linear(
             weight,
-            SCHEMES[scheme],
+            LayerForm(SCHEMES[scheme]),
             input_scale=torch.tensor([0.01 * (i + 1)]) if static else None,
             pre_quant_scale=torch.linspace(0.5, 2, weight.shape[1]) if name in smoothed else None,
         )

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from quant.formats.checks import fault, not_finite
+from quant.formats.checks import not_finite
 from quant.formats.layer import LayerForm
 from quant.formats.scheme import SCHEMES
-from quant.formats.tensors import LowRank, pack_linear, reads_as, tensor_layout
+from quant.formats.tensors import LowRank, fault, pack_linear, reads_as, tensor_layout
 from tests.formats.weights import normal_weight
 
 N, K = 24, 256
@@ -63,7 +63,7 @@ def test_a_scale_may_be_what_the_largest_weight_needs(scheme: str, code: int) ->
         scale = torch.full_like(tensors["weight_scale"], value)
         assert fault("weight_scale", scale, form, N, K) is None
     weight = torch.full((N, K), LARGEST)
-    made = pack_linear(weight, SCHEMES[scheme], input_scale=torch.ones(1) if scheme == "FP8" else None)
+    made = pack_linear(weight, LayerForm(SCHEMES[scheme]), input_scale=torch.ones(1) if scheme == "FP8" else None)
     assert fault("weight_scale", made["weight_scale"], LayerForm(SCHEMES[scheme]), N, K) is None
 
 

@@ -10,10 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from quant.formats.grid import grid_of, scale_dtype, scale_shape
+from quant.formats.int4 import Int4
+from quant.formats.int8_weight_only import Int8WeightOnly
 from quant.formats.layer import LayerForm
-from quant.formats.packed import pack, packed_columns, unpack
 from quant.formats.scheme import SCHEMES, Scheme, TensorFormat
-from quant.formats.tensors import coded_weight, pack_linear, small_tensors, tensor_layout, unpack_linear, weight_leaf
+from quant.formats.table import format_of
+from quant.formats.tensors import coded_weight, pack_linear, small_tensors, tensor_layout, unpack_linear
 from tests.formats.weights import normal_weight
 
 PRESETS = [scheme for scheme in SCHEMES.values() if scheme.weights is not None and not scheme.has_static_input]
@@ -40,12 +42,14 @@ every_form = pytest.mark.parametrize("scheme", [*PRESETS, *GROUPS], ids=lambda s
 @pytest.mark.parametrize("n", [16, 19])
 def test_the_layout_is_that_of_what_is_packed(scheme: Scheme, n: int) -> None:
     weight = normal_weight(n, 256)
-    tensors = pack_linear(weight, scheme)
+    form = LayerForm(scheme)
+    tensors = pack_linear(weight, form)
     made = {name: (tensor.dtype, tuple(tensor.shape)) for name, tensor in tensors.items()}
-    assert made == tensor_layout(LayerForm(scheme), n, 256)
-    small = small_tensors(weight, scheme)
-    assert small.keys() == made.keys() - {weight_leaf(scheme)}
-    assert torch.equal(coded_weight(weight, LayerForm(scheme), small).float(), tensors[weight_leaf(scheme)].float())
+    assert made == tensor_layout(form, n, 256)
+    small = small_tensors(weight, form)
+    main = format_of(form).main
+    assert small.keys() == made.keys() - {main}
+    assert torch.equal(coded_weight(weight, form, small).float(), tensors[main].float())
 
 
 @every_form
@@ -95,11 +99,11 @@ def test_a_group_of_zeros_and_a_size_that_does_not_fit() -> None:
 @every_form
 def test_compressed_tensors_reads_the_same_weight(scheme: Scheme) -> None:
     weight = normal_weight(24, 256, seed=3)
-    tensors = pack_linear(weight, scheme)
+    tensors = pack_linear(weight, LayerForm(scheme))
     form = QuantizationScheme.model_validate({"targets": ["Linear"], **scheme.to_dict()})
     compressor = BaseCompressor.get_value_from_registry(scheme.format)
     theirs = compressor.decompress(dict(tensors), form)["weight"]
-    ours = unpack_linear(tensors, scheme)
+    ours = unpack_linear(tensors, LayerForm(scheme))
     # With scales of bfloat16 that library multiplies in bfloat16.
     assert torch.equal(theirs.float(), ours.to(theirs.dtype).float())
 
@@ -109,16 +113,17 @@ def test_compressed_tensors_reads_the_same_weight(scheme: Scheme) -> None:
 def test_packing_has_an_exact_inverse(n: int, k: int, bits: int, seed: int) -> None:
     low = -(2 ** (bits - 1))
     codes = torch.randint(low, -low, (n, k), generator=torch.Generator().manual_seed(seed), dtype=torch.int8)
-    packed = pack(codes, bits)
-    assert (packed.dtype, tuple(packed.shape)) == (torch.int32, (n, packed_columns(bits, k)))
-    assert torch.equal(unpack(packed, bits, k), codes)
+    kind = Int4 if bits == 4 else Int8WeightOnly
+    packed = kind.pack(codes)
+    assert (packed.dtype, tuple(packed.shape)) == (torch.int32, (n, -(-k // (32 // bits))))
+    assert torch.equal(kind.unpack(packed, k), codes)
 
 
 def test_eight_bit_packing_is_that_of_compressed_tensors() -> None:
     from compressed_tensors.compressors.pack_quantized.helpers import pack_to_int32
 
     codes = torch.randint(-128, 128, (5, 13), dtype=torch.int8)
-    assert torch.equal(pack(codes, 8), pack_to_int32(codes, 8))
+    assert torch.equal(Int8WeightOnly.pack(codes), pack_to_int32(codes, 8))
 
 
 def test_formats_by_tensor_and_channel_are_those_of_eight_bits() -> None:

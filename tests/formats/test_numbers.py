@@ -109,11 +109,13 @@ def test_a_file_means_the_weight_within_half_a_step(
     assert scheme.weights is not None
     if weight.shape[1] % (scheme.weights.group_size or 1):
         with pytest.raises(ValueError, match="do not fit"):
-            pack_linear(weight, scheme, input_scale=_input_scale(scheme))
+            pack_linear(weight, LayerForm(scheme), input_scale=_input_scale(scheme))
         return
     check(
         weight,
-        written(tmp_path_factory.getbasetemp(), pack_linear(weight, scheme, input_scale=_input_scale(scheme))),
+        written(
+            tmp_path_factory.getbasetemp(), pack_linear(weight, LayerForm(scheme), input_scale=_input_scale(scheme))
+        ),
         scheme,
     )
 

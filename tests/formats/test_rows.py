@@ -10,6 +10,7 @@ from torch import nn
 
 from quant.formats import rows
 from quant.formats.layer import LayerForm
+from quant.formats.table import format_of
 from quant.formats.tensors import tensor_layout, unpack_linear
 from quant.modules.linear import QuantLinear
 from tests.modules.blocks.forms import EIGHT_BIT, FORMS, packed, same
@@ -56,10 +57,8 @@ def test_joined_rows_are_those_of_one_layer(label: str) -> None:
     # One scale each becomes one a row.
     assert found["weight_scale"].shape == (sum(sizes(label)), 1)
     tensors = {leaf: tensor for leaf, tensor in found.items() if leaf != "bias"}
-    expected = torch.cat(
-        [unpack_linear({k: v for k, v in x.state_dict().items() if k != "bias"}, form.scheme) for x in apart]
-    )
-    assert torch.equal(unpack_linear(tensors, form.scheme), expected)
+    expected = torch.cat([unpack_linear({k: v for k, v in x.state_dict().items() if k != "bias"}, form) for x in apart])
+    assert torch.equal(unpack_linear(tensors, form), expected)
 
 
 @EVERY_FORM
@@ -93,10 +92,10 @@ def test_one_layer_is_written_and_no_other(label: str, index: int) -> None:
 
 
 def test_blocks_that_reach_over_a_seam() -> None:
-    blocks = FORMS["FP8_BLOCK"]
-    assert rows.unaligned(blocks, 256) is None
-    assert rows.unaligned(blocks, 200) == "has 200 rows, which end within a block of 128"
-    assert [rows.unaligned(form, 200) for label, form in FORMS.items() if label != "FP8_BLOCK"] == [None] * (
+    blocks = format_of(FORMS["FP8_BLOCK"])
+    assert blocks.seam(256) is None
+    assert blocks.seam(200) == "has 200 rows, which end within a block of 128"
+    assert [format_of(form).seam(200) for label, form in FORMS.items() if label != "FP8_BLOCK"] == [None] * (
         len(FORMS) - 1
     )
 

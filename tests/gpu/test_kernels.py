@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
+from quant.formats.layer import LayerForm
 from quant.formats.scheme import SCHEMES
 from quant.formats.tensors import pack_linear
 from quant.kernels import ops, reference, tile_tables
@@ -226,9 +227,10 @@ def test_more_than_2_to_31_results(name: str) -> None:
 
 
 def _layer(scheme: str, linear: nn.Linear) -> QuantLinear:
-    static = torch.tensor([0.02]) if SCHEMES[scheme].has_static_input else None
-    tensors = pack_linear(linear.weight.detach(), SCHEMES[scheme], input_scale=static)
-    return QuantLinear.from_tensors(linear, SCHEMES[scheme], tensors, torch.device("cpu"))
+    form = LayerForm(SCHEMES[scheme])
+    static = torch.tensor([0.02]) if form.scheme.has_static_input else None
+    tensors = pack_linear(linear.weight.detach(), form, input_scale=static)
+    return QuantLinear.from_tensors(linear, form, tensors, torch.device("cpu"))
 
 
 @pytest.mark.parametrize("name", INT8_NAMES)

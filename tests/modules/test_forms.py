@@ -55,7 +55,7 @@ def test_it_multiplies_by_the_weight_that_is_stored(form: LayerForm) -> None:
     layer, tensors = build(form)
     x = torch.randn(2, 9, K)
     assert layer.bias is not None
-    exact = x.double() @ unpack_linear(tensors, form.scheme).double().T + layer.bias
+    exact = x.double() @ unpack_linear(tensors, form).double().T + layer.bias
     inputs = form.scheme.input_activations
     # Half a step of a uniform input's code, as a part of the output: about 0.3% of INT8, 2.5% of FP8.
     bound = 1e-5 if inputs is None else 0.012 if inputs.type == "int" else 0.04

@@ -13,19 +13,20 @@ from quant.formats.tensors import pack_linear, tensor_layout
 from quant.kernels.numerics import encode
 from quant.modules.linear import QuantLinear
 
+W8A8 = LayerForm(SCHEMES["W8A8"])
 EIGHT_BIT = ("FP8_DYNAMIC", "FP8", "W8A8")
 
 
 def build(name: str, smoothed: bool, bias: bool) -> tuple[nn.Linear, QuantLinear, dict[str, torch.Tensor]]:
     torch.manual_seed(0)
-    linear, scheme = nn.Linear(77, 33, bias=bias), SCHEMES[name]
+    linear, form = nn.Linear(77, 33, bias=bias), LayerForm(SCHEMES[name])
     tensors = pack_linear(
         linear.weight.detach(),
-        scheme,
-        input_scale=torch.tensor([0.02]) if scheme.has_static_input else None,
+        form,
+        input_scale=torch.tensor([0.02]) if form.scheme.has_static_input else None,
         pre_quant_scale=torch.rand(77) + 0.5 if smoothed else None,
     )
-    return linear, QuantLinear.from_tensors(linear, scheme, tensors, torch.device("cpu")), tensors
+    return linear, QuantLinear.from_tensors(linear, form, tensors, torch.device("cpu")), tensors
 
 
 @pytest.mark.parametrize("name", EIGHT_BIT)
@@ -78,8 +79,8 @@ def test_layers_given_one_factor_hold_a_copy_each() -> None:
     layers = []
     for _ in range(2):
         linear = nn.Linear(77, 33)
-        tensors = pack_linear(linear.weight.detach(), SCHEMES["W8A8"], pre_quant_scale=factor)
-        layers.append(QuantLinear.from_tensors(linear, SCHEMES["W8A8"], tensors, torch.device("cpu")))
+        tensors = pack_linear(linear.weight.detach(), W8A8, pre_quant_scale=factor)
+        layers.append(QuantLinear.from_tensors(linear, W8A8, tensors, torch.device("cpu")))
     pointers = {layer.pre_quant_scale.data_ptr() for layer in layers if layer.pre_quant_scale is not None}
     assert len(pointers) == 2
 

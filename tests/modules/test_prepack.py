@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import copy
 import io
+from collections.abc import Mapping
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
 from quant.formats.base import ROW_MAJOR
+from quant.formats.dense8 import Dense8
 from quant.formats.layer import LayerForm
 from quant.formats.scheme import SCHEMES
 from quant.formats.tensors import pack_linear
@@ -20,13 +23,19 @@ from quant.modules.replace import prepack
 EIGHT_BIT = ("FP8_DYNAMIC", "FP8", "W8A8")
 
 
-class OnGpu(QuantLinear):
-    """Takes the CPU for a GPU: its weight is always in the order of the kernels."""
+class OfKernels(Dense8):
+    """Takes the CPU for a GPU."""
 
-    def prepack(self) -> QuantLinear:
-        if self.layout == ROW_MAJOR:
-            self.weight = aligned_rows.pack(self.weight)
-        return self
+    def wanted_order(self, tensors: Mapping[str, torch.Tensor], n: int, k: int) -> str:
+        return ROW_MAJOR if k == aligned_rows.width(k) else aligned_rows.NAME
+
+
+class OnGpu(QuantLinear):
+    """Its weight is always in the order of the kernels."""
+
+    def __init__(self, in_features: int, out_features: int, form: LayerForm, **rest: Any) -> None:
+        super().__init__(in_features, out_features, form, **rest)
+        self.weight_format = OfKernels(form.scheme)
 
 
 class Elsewhere(torch.Tensor):
@@ -38,14 +47,14 @@ class Elsewhere(torch.Tensor):
 def layers(name: str = "W8A8", k: int = 77, *, smoothed: bool = True) -> tuple[QuantLinear, OnGpu]:
     """The same layer, row-major and prepacked."""
     torch.manual_seed(0)
-    linear, scheme = nn.Linear(k, 33), SCHEMES[name]
+    linear, form = nn.Linear(k, 33), LayerForm(SCHEMES[name])
     tensors = pack_linear(
         linear.weight.detach(),
-        scheme,
-        input_scale=torch.tensor([0.02]) if scheme.has_static_input else None,
+        form,
+        input_scale=torch.tensor([0.02]) if form.scheme.has_static_input else None,
         pre_quant_scale=torch.rand(k) + 0.5 if smoothed else None,
     )
-    plain, packed = (kind.from_tensors(linear, scheme, tensors, torch.device("cpu")) for kind in (QuantLinear, OnGpu))
+    plain, packed = (kind.from_tensors(linear, form, tensors, torch.device("cpu")) for kind in (QuantLinear, OnGpu))
     assert isinstance(packed, OnGpu)
     return plain, packed
 
@@ -158,8 +167,8 @@ def test_copies_and_files_keep_it() -> None:
 
 
 def test_a_layer_that_comes_to_a_cpu_is_row_major_again() -> None:
-    moved, plain = layers()[0], layers()[0]
-    moved.weight = aligned_rows.pack(moved.weight)
+    plain, moved = layers()
+    moved.weight_format = plain.weight_format
     moved.to("cpu")
     assert moved.layout == "row_major"
     assert same(moved.weight, plain.weight)
@@ -168,7 +177,8 @@ def test_a_layer_that_comes_to_a_cpu_is_row_major_again() -> None:
 def test_tensors_that_were_put_in_by_hand() -> None:
     first, inner = layers()
     model = nn.Sequential(first, nn.ModuleDict({"inner": inner}), nn.Linear(3, 3))
-    first.weight, inner.weight = aligned_rows.pack(first.weight), aligned_rows.unpack(inner.weight, 77)
+    first.weight, first.layout = aligned_rows.pack(first.weight), aligned_rows.NAME
+    inner.weight, inner.layout = aligned_rows.unpack(inner.weight, 77), ROW_MAJOR
     prepack(model)
     assert (first.layout, inner.layout) == ("row_major", "aligned_rows")
 

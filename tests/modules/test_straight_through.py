@@ -26,7 +26,7 @@ def twin(tensors: dict[str, torch.Tensor], layer: QuantLinear) -> nn.Linear:
     linear = nn.Linear(K, N)
     assert layer.bias is not None
     with torch.no_grad():
-        linear.weight.copy_(unpack_linear(tensors, layer.scheme))
+        linear.weight.copy_(unpack_linear(tensors, layer.form))
         linear.bias.copy_(layer.bias)
     return linear
 
@@ -72,7 +72,7 @@ def test_it_is_right_in_the_orders_of_gpu_kernels(monkeypatch: pytest.MonkeyPatc
     for form, (layer, tensors) in zip(forms, plain, strict=True):
         packed, _ = build(form)
         assert packed.layout in orders.values()
-        expected = unpack_linear(tensors, form.scheme)
+        expected = unpack_linear(tensors, form)
         held = {name: tensor for name, tensor in packed._buffers.items() if tensor is not None}
         torch.testing.assert_close(packed.dequantized(held), expected)
         torch.testing.assert_close(gradients(packed, *SHAPE), gradients(layer, *SHAPE))
@@ -81,7 +81,7 @@ def test_it_is_right_in_the_orders_of_gpu_kernels(monkeypatch: pytest.MonkeyPatc
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_in_half_precision_it_is_that_of_a_linear_in_that_dtype(dtype: torch.dtype) -> None:
     layer, tensors = build(LayerForm(SCHEMES["W4A16"]), dtype)
-    weight = unpack_linear(tensors, layer.scheme).to(dtype)
+    weight = unpack_linear(tensors, layer.form).to(dtype)
     x, by = torch.randn(SHAPE, dtype=dtype, requires_grad=True), torch.randn(2, 5, N, dtype=dtype)
     (found,) = torch.autograd.grad(layer(x), x, by)
     assert torch.equal(found, by @ weight)

@@ -287,4 +287,4 @@ def test_scales_and_zero_points_lie_by_block(want: Want) -> None:
         lanes, rows = (layer.get_buffer(name) for layer in (packed, plain))
         assert lanes.shape == (2, 48)
         assert torch.equal(int4_fragments.unpack_groups(lanes, N), rows)
-    assert [name for name, _ in packed.named_buffers()] == ["weight_int4_fragments_16", "weight_scale", "zero_point"]
+    assert [name for name, _ in packed.named_buffers()] == ["weight_codes", "weight_scale", "zero_point"]

@@ -40,6 +40,7 @@ class FusedLinear(Part, QuantLinear):
         fused = cls(layer.in_features, layer.out_features, layer.form, bias=False, device="meta")
         fused._buffers.clear()
         fused._buffers.update(layer._buffers)
+        fused.layout = layer.layout
         fused.bias = layer.bias
         return fused.train(layer.training)
 
@@ -86,8 +87,7 @@ class FusedLinear(Part, QuantLinear):
             sums = straight_through(self, y, self.bias, None, torch.float32, dtype)
             return _ended(sums, activation, residual, gate).to(out_dtype)
         a, a_scale = self._entering(x, norm, modulation, dtype)
-        return self._kind.multiply(
-            self,
+        return self.product(
             a,
             a_scale,
             bias=self.bias,

@@ -10,9 +10,9 @@ from torch import nn
 
 from quant.errors import ModelError
 from quant.formats import rows
+from quant.formats.base import TensorSpec
 from quant.formats.rows import SHARED
 from quant.formats.tensors import tensor_layout
-from quant.kernels.layouts import sparse24
 from quant.modules.blocks.linear import FusedLinear, unfusable
 from quant.modules.blocks.part import REMEDY, Part
 from quant.modules.linear import QuantLinear
@@ -45,7 +45,7 @@ def obstacle(layers: Mapping[str, nn.Module]) -> str | None:
             if (own is None) != (other is None) or (own is not None and not torch.equal(own, other)):
                 return f"{name} has another {leaf} than {first_name}"
     for name, layer in list(packed.items())[:-1]:
-        seam = rows.unaligned(layer.form, layer.out_features)
+        seam = layer.weight_format.seam(layer.out_features)
         if seam is not None:
             return f"{name} {seam}"
     return None
@@ -118,10 +118,10 @@ class MergedLinear(FusedLinear):
             self.prepack()
         return {leaf: reason for leaf, reason in reasons.items() if reason}
 
-    def _layout(self, index: int, leaf: str) -> tuple[torch.dtype | None, tuple[int, ...]]:
-        """dtype, None where it follows the model's, and shape of a tensor of one layer."""
+    def _layout(self, index: int, leaf: str) -> TensorSpec:
+        """A tensor of one layer in a checkpoint."""
         n = self.sizes[index]
-        return (None, (n,)) if leaf == "bias" else tensor_layout(self.form, n, self.in_features)[leaf]
+        return TensorSpec(None, (n,)) if leaf == "bias" else tensor_layout(self.form, n, self.in_features)[leaf]
 
     def _misfit(self, index: int, leaf: str, value: torch.Tensor) -> str:
         """Why a value cannot be put there; empty where it can."""
@@ -137,11 +137,7 @@ class MergedLinear(FusedLinear):
             return (
                 "" if torch.equal(value.to(own.device), own) else "differs from that of the layer it is one matmul with"
             )
-        if leaf == "weight_shape" and value.tolist() != [self.sizes[index], self.in_features]:
-            return f"says {value.tolist()}, the layer is {[self.sizes[index], self.in_features]}"
-        if leaf == "weight" and self.form.sparse and not sparse24.is_24(value):
-            return "has more than two nonzero values in four columns, the layer is 2:4 sparse"
-        return ""
+        return self.weight_format.unfit(leaf, value, self.sizes[index], self.in_features) or ""
 
     def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
         """Nothing: the members do it."""

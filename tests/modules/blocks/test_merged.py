@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import copy
 import io
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
 from quant.errors import ModelError
-from quant.formats.base import ROW_MAJOR
+from quant.formats.layer import LayerForm
 from quant.formats.rows import SHARED
 from quant.kernels import prepacking
 from quant.kernels.layouts import aligned_rows
@@ -18,6 +19,7 @@ from quant.kernels.weight_orders import LAYOUTS
 from quant.modules.blocks.merged import Member, MergedLinear, obstacle
 from quant.modules.blocks.surroundings import merge_layers
 from tests.modules.blocks.forms import EIGHT_BIT, FORMS, OF_FLOATS, packed, same
+from tests.modules.test_prepack import OfKernels
 
 K = 77
 SIZES = {"q": 33, "k": 20, "v": 7}
@@ -145,9 +147,7 @@ def test_more_than_two_of_four_are_refused() -> None:
     together = merged(apart)
     state = apart.state_dict()
     dense = torch.ones(20, 256).to(torch.float8_e4m3fn)
-    with pytest.raises(
-        RuntimeError, match=r"k\.weight has more than two nonzero values in four columns, the layer is 2:4"
-    ):
+    with pytest.raises(RuntimeError, match=r"k\.weight is not 2:4: row 0 has more than two nonzero values"):
         together.load_state_dict({**state, "k.weight": dense})
     assert same(together.state_dict(), state)
 
@@ -155,7 +155,7 @@ def test_more_than_two_of_four_are_refused() -> None:
 def test_a_weight_shape_is_checked() -> None:
     apart = Attention("W4A16")
     together = merged(apart)
-    with pytest.raises(RuntimeError, match=r"v\.weight_shape says \[7, 250\], the layer is \[7, 256\]"):
+    with pytest.raises(RuntimeError, match=r"v\.weight_shape is \[7, 250\], the weight is \[7, 256\]"):
         together.load_state_dict({**apart.state_dict(), "v.weight_shape": torch.tensor([7, 250])})
 
 
@@ -167,12 +167,11 @@ def test_weights_that_follow_the_model_are_cast_when_loaded() -> None:
 
 
 class OnGpu(MergedLinear):
-    """Takes the CPU for a GPU: its weight is always in the order of the kernels."""
+    """Its weight is always in the order of the kernels."""
 
-    def prepack(self) -> OnGpu:
-        if self.layout == ROW_MAJOR:
-            self.weight = aligned_rows.pack(self.weight)
-        return self
+    def __init__(self, in_features: int, out_features: int, form: LayerForm, **rest: Any) -> None:
+        super().__init__(in_features, out_features, form, **rest)
+        self.weight_format = OfKernels(form.scheme)
 
 
 @pytest.mark.parametrize(
@@ -211,7 +210,9 @@ def test_orders_of_lanes(name: str, layout: str, monkeypatch: pytest.MonkeyPatch
 def test_rows_that_kernels_pad() -> None:
     apart = Attention("W8A8", smoothed=True)
     layers = [apart.get_submodule(leaf) for leaf in SIZES]
-    layers[0].weight = aligned_rows.pack(layers[0].weight)  # type: ignore[arg-type]
+    layers[0].weight_format = OfKernels(layers[0].scheme)  # type: ignore[arg-type]
+    layers[0].prepack()  # type: ignore[operator]
+    assert layers[0].layout == aligned_rows.NAME
     layer = OnGpu.join(layers)  # type: ignore[arg-type]
     assert layer.layout == aligned_rows.NAME
     state = {leaf: layers[1].state_dict()[leaf] for leaf in layer.leaves}

@@ -95,7 +95,7 @@ def test_leaving_rounds_once(scheme: str, gated: bool) -> None:
     gate = torch.randn(2, 1, N) if gated else None
     assert apart.bias is not None
     tensors = {key: value for key, value in apart.state_dict().items() if key != "bias"}
-    weight = unpack_linear(tensors, apart.scheme)
+    weight = unpack_linear(tensors, apart.form)
     if fused.codes is None:
         out = x.double() @ weight.bfloat16().double().T + apart.bias  # a weight is rounded to its input's dtype
     else:

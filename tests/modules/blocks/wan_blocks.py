@@ -97,7 +97,7 @@ def exact(block: Any) -> Any:
     for name, layer in quantized_layers(made).items():
         linear = nn.Linear(layer.in_features, layer.out_features, bias=layer.bias is not None)
         tensors = {key: value for key, value in layer.state_dict().items() if key != "bias"}
-        linear.weight.data = unpack_linear(tensors, layer.scheme)
+        linear.weight.data = unpack_linear(tensors, layer.form)
         if layer.bias is not None:
             linear.bias.data = layer.bias.detach()
         replace(made, name, linear)

@@ -1,0 +1,65 @@
+"""Every format that a weight can be in, and which one a layer's is: the one list of them."""
+
+from __future__ import annotations
+
+from quant.formats.base import WeightFormat
+from quant.formats.dense8 import Dense8
+from quant.formats.int4 import Int4
+from quant.formats.int8_weight_only import Int8WeightOnly
+from quant.formats.layer import SPARSITY, LayerForm
+from quant.formats.scheme import Scheme, TensorFormat
+from quant.formats.sparse24 import Sparse24
+
+FORMATS: tuple[type[WeightFormat], ...] = (Dense8, Int4, Int8WeightOnly, Sparse24)
+
+
+def format_of(form: LayerForm) -> WeightFormat:
+    """Return the format of a layer's weight.
+
+    Raises:
+        ValueError: no op runs such a weight.
+    """
+    return _format(form.scheme, form.sparse)
+
+
+def refusal(weights: TensorFormat, inputs: TensorFormat | None) -> str | None:
+    """Return why no op runs a dense weight of these formats, beginning with the key at fault; None where one does."""
+    if weights.dynamic:
+        return "weights: a weight's scales are static"
+    asked = next((each for each in FORMATS if each.is_about(weights, inputs)), None)
+    if asked is None:
+        return "weights: supported are 4- and 8-bit 'int' and 8-bit 'float' with 8-bit inputs"
+    return asked.refuses(weights, inputs)
+
+
+def file_formats(scheme: Scheme) -> tuple[str, ...]:
+    """Return compressed-tensors' names of the layout that a scheme's weights have in a file, the written one first."""
+    return _format(scheme, scheme.weights is None).file_formats
+
+
+def unrunnable(form: LayerForm) -> str | None:
+    """Return why no op runs a layer's weight; None where one does."""
+    try:
+        format_of(form)
+    except ValueError as error:
+        return str(error)
+    return None
+
+
+def misfit(form: LayerForm, n: int, k: int) -> str | None:
+    """Return why a weight [n, k] cannot be stored in this form, with what would fit; None where it can."""
+    if n == 0 or k == 0:
+        return f"a weight of {n} x {k} holds nothing to quantize"
+    reason = unrunnable(form) or format_of(form).misfit(n, k)
+    if reason is None and form.rank >= min(n, k):
+        return f"a branch of rank {form.rank} is no smaller than the weight [{n}, {k}]"
+    return reason
+
+
+def _format(scheme: Scheme, sparse: bool) -> WeightFormat:
+    found = next((each for each in FORMATS if each.takes(scheme, sparse)), None)
+    if found is not None:
+        return found(scheme)
+    if scheme.weights is None:
+        raise ValueError(f"{scheme.name} leaves a weight that is not sparse as it is")
+    raise ValueError(f"no op runs {SPARSITY} with {scheme.name}")
