@@ -15,10 +15,6 @@ from quant.formats.eight_bit import storage_dtype
 from quant.formats.scheme import BLOCK, TensorFormat
 from quant.kernels.numerics import LARGEST, SMALLEST_SCALE, encode, scale_from_amax
 
-#: The largest 4-bit code of a symmetric weight; -8 is not used, so that a code and its negative both exist.
-LARGEST_INT4 = 7
-_LOWEST_ASYMMETRIC, _HIGHEST_ASYMMETRIC = -8, 7
-
 
 @dataclass(frozen=True)
 class Grid:
@@ -56,8 +52,9 @@ class Grid:
             return encode(values, scale, storage_dtype(self.form))
         steps = (values / scale).round()
         if zeros is None:
-            return steps.clamp(-LARGEST_INT4, LARGEST_INT4).to(torch.int8)
-        return (steps + zeros).clamp(_LOWEST_ASYMMETRIC, _HIGHEST_ASYMMETRIC).to(torch.int8)
+            largest = largest_code(self.form)
+            return steps.clamp(-largest, largest).to(torch.int8)
+        return (steps + zeros).clamp(*_asymmetric_codes(self.form)).to(torch.int8)
 
     def _zeros(self, n: int, k: int) -> torch.Tensor | None:
         return None if self.zero_point is None else self._spread(self.zero_point.float(), n, k)
@@ -110,27 +107,33 @@ def grid_from_range(low: torch.Tensor, high: torch.Tensor, form: TensorFormat) -
     A symmetric grid reaches the larger of both to either side.
     """
     if not form.symmetric:
-        codes = _HIGHEST_ASYMMETRIC - _LOWEST_ASYMMETRIC
+        lowest, highest = _asymmetric_codes(form)
+        codes = highest - lowest
         width = (high - low) / codes
         width = torch.where(torch.isinf(width), high / codes - low / codes, width)
         scale = _stored(torch.where(width == 0, torch.ones_like(width), width), form)
-        zeros = (_LOWEST_ASYMMETRIC - low / scale).round().clamp(_LOWEST_ASYMMETRIC, _HIGHEST_ASYMMETRIC)
+        zeros = (lowest - low / scale).round().clamp(lowest, highest)
         return Grid(form, scale, zeros.to(torch.int8))
     amax = torch.maximum(-low, high)
     if form.num_bits == 8:
         return Grid(form, scale_from_amax(amax, storage_dtype(form)))
-    scale = amax / LARGEST_INT4
+    scale = amax / largest_code(form)
     return Grid(form, _stored(torch.where(amax == 0, torch.ones_like(scale), scale), form))
 
 
 def largest_code(form: TensorFormat) -> float:
-    """The largest code of a symmetric format: 7, 127 or 448."""
-    return LARGEST_INT4 if form.num_bits == 4 else LARGEST[storage_dtype(form)]
+    """The largest code of a symmetric format, such as 7, 127 or 448; its negative is the lowest."""
+    return LARGEST[storage_dtype(form)] if form.num_bits == 8 else 2 ** (form.num_bits - 1) - 1
+
+
+def _asymmetric_codes(form: TensorFormat) -> tuple[int, int]:
+    """The lowest and the highest code of an asymmetric integer format, such as -8 and 7."""
+    return -(2 ** (form.num_bits - 1)), 2 ** (form.num_bits - 1) - 1
 
 
 def scale_dtype(form: TensorFormat) -> torch.dtype:
-    """dtype of `weight_scale` in a file: bfloat16 of 4-bit weights, which have many of them, float32 of 8-bit ones."""
-    return torch.bfloat16 if form.num_bits == 4 else torch.float32
+    """dtype of `weight_scale` in a file: float32 of 8-bit weights, bfloat16 of smaller, which have more of them."""
+    return torch.float32 if form.num_bits == 8 else torch.bfloat16
 
 
 def scale_shape(form: TensorFormat, n: int, k: int) -> tuple[int, ...]:

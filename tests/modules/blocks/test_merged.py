@@ -210,7 +210,7 @@ def test_orders_of_lanes(name: str, layout: str, monkeypatch: pytest.MonkeyPatch
 def test_rows_that_kernels_pad() -> None:
     apart = Attention("W8A8", smoothed=True)
     layers = [apart.get_submodule(leaf) for leaf in SIZES]
-    layers[0].weight_format = OfKernels(layers[0].scheme)  # type: ignore[arg-type]
+    layers[0].weight_format = OfKernels(layers[0].scheme)  # type: ignore[arg-type,assignment]
     layers[0].prepack()  # type: ignore[operator]
     assert layers[0].layout == aligned_rows.NAME
     layer = OnGpu.join(layers)  # type: ignore[arg-type]
