@@ -54,6 +54,14 @@ class Recipe:
     calibration: Calibration = field(default_factory=Calibration)
     name: str = "recipe"
 
+    def __post_init__(self) -> None:
+        """Raises RecipeError, with the place: an algorithm, option or method that is not there or not for a group."""
+        for i, group in enumerate(self.groups):
+            if group.algorithm is not None or group.sparsity is not None:
+                from quant.algorithms.table import check_group  # here: other recipes need no torch
+
+                check_group(group, f"{self.name}: groups[{i}]")
+
     def to_dict(self) -> dict[str, Any]:
         """A mapping that `from_dict` reads back to an equal recipe."""
         body: dict[str, Any] = {"version": VERSION, "summary": self.summary}

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from quant.errors import RecipeError
 from quant.formats.scheme import SCHEMES
 from quant.recipe import Recipe
-from quant.recipe_parts import Algorithm, Calibration, KeepBudget
+from quant.recipe_parts import Algorithm, Calibration, KeepBudget, Sparsity
 
 FULL = r"""
 version: 1
@@ -81,7 +81,7 @@ def test_every_valid_recipe_survives_its_mapping(ignore: Any, edge: Any, compone
 
 
 def test_an_algorithm_may_be_a_bare_name() -> None:
-    assert Recipe.from_dict(with_group(algorithm="max")).groups[0].algorithm == Algorithm("max")
+    assert Recipe.from_dict(with_group(scheme="FP8", algorithm="max")).groups[0].algorithm == Algorithm("max")
 
 
 def test_a_recipe_is_frozen() -> None:
@@ -247,9 +247,21 @@ def test_the_hash_changes_with_the_meaning(old: str, new: str) -> None:
     assert Recipe.from_yaml(FULL.replace(old, new)).sha256 != Recipe.from_yaml(FULL).sha256
 
 
-def test_options_with_odd_keys_are_kept_for_the_algorithm_to_refuse() -> None:
-    algorithm = Recipe.from_dict(with_group(algorithm={"name": "max", 1: 2, "a": 3})).groups[0].algorithm
-    assert algorithm == Algorithm("max", (("1", 2), ("a", 3)))
+def test_options_with_odd_keys_are_refused_by_the_algorithm() -> None:
+    with pytest.raises(RecipeError, match=r"^recipe: groups\[0\]\.algorithm: unknown option '1' of max; known: none$"):
+        Recipe.from_dict(with_group(scheme="FP8", algorithm={"name": "max", 1: 2, "a": 3}))
+
+
+def test_a_recipe_is_checked_when_it_is_made_whichever_way() -> None:
+    group = Recipe.from_dict(with_group()).groups[0]
+    for odd in (
+        dataclasses.replace(group, algorithm=Algorithm("nonsense")),
+        dataclasses.replace(group, sparsity=Sparsity("nonsense")),
+    ):
+        with pytest.raises(RecipeError, match=r"^recipe: groups\[0\]\..*'nonsense'"):
+            Recipe((odd,))
+    with pytest.raises(RecipeError, match="unknown algorithm 'nonsense'; known: max, mse, percentile, smoothquant"):
+        Recipe.from_dict(with_group(algorithm="nonsense"))
 
 
 def test_a_keep_budget_is_read_and_written() -> None:

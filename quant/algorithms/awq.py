@@ -7,15 +7,19 @@ tr(D H D^T) with D the change of the weight. The factors are those of ModelOpt's
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 import torch
 
+from quant.algorithms.base import Algorithm, Check, Needs, Options, Rounded, Smoothing, Statistics, check_rounding
 from quant.algorithms.gptq import output_error
-from quant.algorithms.smoothquant import Smoothing, least
+from quant.algorithms.hessian import in_unit
+from quant.algorithms.smoothquant import least, smoothed_by_gptq
 from quant.formats.layer import LayerForm
-from quant.formats.scheme import Scheme
+from quant.formats.scheme import Scheme, TensorFormat
 from quant.formats.tensors import pack_linear, unpack_linear
+from quant.recipe_parts import Group
 
 ALPHAS = tuple(i / 10 for i in range(11))
 _LIMIT = 1e4  # of a factor and its inverse, before they are centred
@@ -93,3 +97,33 @@ def search(
 
 def _weight_only(scheme: Scheme) -> LayerForm:
     return LayerForm(Scheme(scheme.name, scheme.weights, None))
+
+
+class Awq(Algorithm):
+    """Factors by AWQ; with `rounding: gptq` the scaled weight is rounded under the scaled input."""
+
+    name = "awq"
+    options: ClassVar[Mapping[str, Check]] = {"rounding": check_rounding}
+    smooths = True
+
+    def needs(self, group: Group) -> Needs:
+        return Needs(channel_mean=True, hessian=True)
+
+    def refuses(self, group: Group) -> str | None:
+        reason, sparse = super().refuses(group), group.sparsity is not None
+        if reason is None and (group.scheme.same_numbers or sparse):
+            what = "2:4 weights" if sparse else f"{group.scheme.name}; use smoothquant"
+            reason = f"'{self.name}' is for packed weights in groups, not for {what}"
+        return reason
+
+    def smooth(
+        self, weights: Sequence[torch.Tensor], schemes: Sequence[Scheme], seen: Statistics, options: Options
+    ) -> Smoothing:
+        assert seen.channel_mean is not None and seen.hessian is not None
+        at = weights[0].device
+        return search(weights, schemes, seen.channel_mean.to(at), in_unit(seen.hessian).to(at))
+
+    def round_smoothed(
+        self, weight: torch.Tensor, form: TensorFormat, hessian: torch.Tensor, factor: torch.Tensor, options: Options
+    ) -> Rounded | None:
+        return smoothed_by_gptq(weight, form, hessian, factor, options)

@@ -8,13 +8,17 @@ whatever groups they are in. A pruned weight is one that is rounded to 0: Sparse
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Literal
+from collections.abc import Callable, Mapping
+from typing import ClassVar, Literal
 
 import torch
 
+from quant.algorithms.base import Algorithm, Check, Needs, Options, Pruned, Rounded, check_damping, check_flag
+from quant.algorithms.clipping import clipped_grid, refit_scales
 from quant.algorithms.hessian import damp, inverse_factor
-from quant.formats.grid import Grid
+from quant.formats.grid import Grid, grid_of
+from quant.formats.scheme import TensorFormat
+from quant.recipe_parts import Group
 
 Order = Literal["activation", "natural"]
 ORDERS: tuple[Order, ...] = ("activation", "natural")
@@ -115,6 +119,44 @@ def refine(
     return found
 
 
+def on_best_grid(
+    weight: torch.Tensor,
+    form: TensorFormat,
+    hessian: torch.Tensor,
+    mask: torch.Tensor | None,
+    options: Options,
+) -> tuple[Grid, torch.Tensor]:
+    """GPTQ on scales of the weight's own range, or of the best shrunk one; refined where that is asked for.
+
+    Args:
+        weight: float32 [N, K].
+        form: of the weight.
+        hessian: [K, K], sum x x^T of the layer's inputs.
+        mask: bool [N, K] of what is not pruned; None for a dense layer.
+        options: `clip`, `damping` and `refine`, as recipes have them.
+
+    Returns:
+        the grid, and the float32 weight [N, K] on it.
+    """
+    clip = options.get("clip", False)
+    kept = weight if mask is None else weight * mask
+    grid = clipped_grid(kept, form, hessian.diagonal()) if clip else grid_of(kept, form)
+    found = solve(weight, hessian, grid, mask=mask, damping=options.get("damping", 0.01))
+    return _refined(weight, found, hessian, grid, mask) if options.get("refine", False) else (grid, found)
+
+
+def _refined(
+    weight: torch.Tensor, found: torch.Tensor, hessian: torch.Tensor, grid: Grid, mask: torch.Tensor | None
+) -> tuple[Grid, torch.Tensor]:
+    """Columns rounded again, scales fitted to the codes, and columns once more on those scales; each only gains."""
+    found = refine(weight, found, hessian, grid, mask=mask)
+    if grid.form.strategy in ("group", "channel"):
+        codes = grid.codes(found)
+        grid = refit_scales(weight, codes, hessian, grid)
+        found = refine(weight, grid.values(codes), hessian, grid, mask=mask)
+    return grid, found
+
+
 def output_error(change: torch.Tensor, hessian: torch.Tensor) -> torch.Tensor:
     """tr(D H D^T), float64: the squared error of the layer's outputs that a change D [N, K] of its weight makes.
 
@@ -140,3 +182,25 @@ def _eliminate(
             errors[:, column - start] = error
         weight[:, end:] -= errors @ factor[start:end, end:]
     return found
+
+
+#: Options of every algorithm that ends in GPTQ.
+OPTIONS: dict[str, Check] = {"clip": check_flag, "damping": check_damping, "refine": check_flag}
+
+
+class Gptq(Algorithm):
+    """Rounds a weight, dense or pruned, by GPTQ."""
+
+    name = "gptq"
+    options: ClassVar[Mapping[str, Check]] = OPTIONS
+    rounds = True
+
+    def needs(self, group: Group) -> Needs:
+        return Needs(hessian=True)
+
+    def round(self, pruned: Pruned, form: TensorFormat, hessian: torch.Tensor | None, options: Options) -> Rounded:
+        assert hessian is not None
+        # Where a method only chose a mask, and has made up for nothing, GPTQ comes close to the whole weight.
+        target = pruned.weight if pruned.compensated else pruned.original
+        grid, found = on_best_grid(target, form, hessian, pruned.mask, options)
+        return Rounded(found, grid)

@@ -6,11 +6,19 @@ which a bin stops growing at 2^24: a few calls of a video model fill that.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import ClassVar
+
 import torch
 
+from quant.algorithms.base import Algorithm, Check, Needs, Options, Pruned, Rounded, Statistics
+from quant.algorithms.clipping import clipped_grid
 from quant.errors import RecipeError
 from quant.fields import is_number
+from quant.formats.eight_bit import storage_dtype
+from quant.formats.scheme import TensorFormat
 from quant.kernels.numerics import encode, scale_from_amax
+from quant.recipe_parts import Group
 from quant.text import shown
 
 PERCENTILE = 99.99
@@ -57,3 +65,53 @@ def mse_range(rows: torch.Tensor, amax: torch.Tensor, dtype: torch.dtype) -> tor
         scale = scale_from_amax(amax * shrink, dtype)
         errors.append(float((encode(values, scale, dtype).float() * scale - values).double().square().sum()))
     return amax * SHRINKS[errors.index(min(errors))]
+
+
+class Max(Algorithm):
+    """A static input's range by its largest value, which is what a scheme does without an algorithm too."""
+
+    name = "max"
+
+    def refuses(self, group: Group) -> str | None:
+        return _refuses_dynamic(self.name, group)
+
+
+class Percentile(Algorithm):
+    """A static input's range without its rarest values."""
+
+    name = "percentile"
+    options: ClassVar[Mapping[str, Check]] = {"percentile": check_percentile}
+
+    def needs(self, group: Group) -> Needs:
+        return Needs(rows=group.scheme.has_static_input)
+
+    def refuses(self, group: Group) -> str | None:
+        return _refuses_dynamic(self.name, group) or super().refuses(group)
+
+    def input_range(self, seen: Statistics, inputs: TensorFormat, options: Options) -> torch.Tensor:
+        assert seen.rows is not None
+        return percentile_range(seen.rows, **options)
+
+
+class Mse(Algorithm):
+    """Weights on the ranges of least error, each input's square as importance, and static inputs likewise."""
+
+    name = "mse"
+    rounds = True
+
+    def needs(self, group: Group) -> Needs:
+        return Needs(rows=group.scheme.has_static_input, hessian=True)
+
+    def input_range(self, seen: Statistics, inputs: TensorFormat, options: Options) -> torch.Tensor:
+        assert seen.rows is not None and seen.amax is not None
+        return mse_range(seen.rows, seen.amax, storage_dtype(inputs))
+
+    def round(self, pruned: Pruned, form: TensorFormat, hessian: torch.Tensor | None, options: Options) -> Rounded:
+        grid = clipped_grid(pruned.weight, form, None if hessian is None else hessian.diagonal())
+        return Rounded(grid.values(grid.codes(pruned.weight)), grid)
+
+
+def _refuses_dynamic(name: str, group: Group) -> str | None:
+    if group.scheme.has_static_input:
+        return None
+    return f"'{name}' finds static input scales, and {group.scheme.name} has dynamic ones"

@@ -9,18 +9,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 
+from quant.algorithms.base import Algorithm, Check, Needs, Options, Rounded, Smoothing, Statistics, check_rounding
+from quant.algorithms.gptq import on_best_grid
 from quant.errors import RecipeError
 from quant.fields import is_number
 from quant.formats.eight_bit import encode, scale_from_amax, storage_dtype
 from quant.formats.layer import LayerForm
-from quant.formats.scheme import Scheme
+from quant.formats.scheme import Scheme, TensorFormat
 from quant.formats.table import format_of
 from quant.formats.tensors import pack_linear
 from quant.kernels.numerics import exponent_of
+from quant.recipe_parts import Group
 from quant.text import shown
 
 # 0 stands for no smoothing at all, the candidate that makes the search safe.
@@ -28,28 +31,12 @@ ALPHAS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
 _SMALLEST = 1e-5  # an input channel that is always zero carries nothing; keep its factor finite
 
 
-@dataclass(frozen=True)
-class Smoothing:
-    """What the search found for one input.
-
-    Attributes:
-        pre_quant_scale: float32 [K], or None where no smoothing is best.
-        alpha: the strength, 0 for none.
-        error: relative output error with it, and `error_without`, without; both over the sampled rows.
-    """
-
-    pre_quant_scale: torch.Tensor | None
-    alpha: float
-    error: float
-    error_without: float
-
-
 def check_alpha(alpha: object, where: str) -> None:
     """Raises RecipeError unless alpha is "search" or a number above 0 (which would smooth nothing) up to 1."""
     if alpha == "search":
         return
     if not is_number(alpha) or not 0 < alpha <= 1:
-        raise RecipeError(f"{where}.alpha: must be 'search' or a number above 0, up to 1, got {shown(alpha)}")
+        raise RecipeError(f"{where}: must be 'search' or a number above 0, up to 1, got {shown(alpha)}")
 
 
 def smoothing_factors(input_amax: torch.Tensor, weight_amax: torch.Tensor, alpha: float) -> torch.Tensor:
@@ -142,3 +129,60 @@ def _simulate(
     form = LayerForm(scheme)
     tensors = pack_linear(weight, form, input_scale=static, pre_quant_scale=scale)
     return (codes * step) @ format_of(form).decode(tensors).T
+
+
+class SmoothQuant(Algorithm):
+    """Factors by SmoothQuant; with `rounding: gptq` the smoothed weight is rounded under the smoothed input."""
+
+    name = "smoothquant"
+    options: ClassVar[Mapping[str, Check]] = {
+        "alpha": lambda value, where: check_alpha(value, where.removesuffix(".alpha")),
+        "rounding": check_rounding,
+    }
+    smooths = True
+
+    def needs(self, group: Group) -> Needs:
+        return Needs(channel_amax=True, rows=True, hessian=rounds_by_gptq(group))
+
+    def refuses(self, group: Group) -> str | None:
+        scheme, sparse = group.scheme, group.sparsity is not None
+        reason = super().refuses(group)
+        if reason is None and (scheme.input_activations is None or sparse):
+            what = "2:4 weights" if sparse else f"{scheme.name}, whose inputs are not quantized"
+            reason = f"'{self.name}' makes inputs easier to quantize; it is not for {what}"
+        if reason is None and not _one_scale_a_row(scheme):
+            reason = f"'{self.name}' is for a scale a row or tensor, not for {scheme.name}"
+        return reason
+
+    def smooth(
+        self, weights: Sequence[torch.Tensor], schemes: Sequence[Scheme], seen: Statistics, options: Options
+    ) -> Smoothing:
+        assert seen.rows is not None and seen.channel_amax is not None
+        alpha = options.get("alpha", "search")
+        return smooth([weight.cpu() for weight in weights], schemes, seen.rows, seen.channel_amax, alpha)
+
+    def round_smoothed(
+        self, weight: torch.Tensor, form: TensorFormat, hessian: torch.Tensor, factor: torch.Tensor, options: Options
+    ) -> Rounded | None:
+        return smoothed_by_gptq(weight, form, hessian, factor, options)
+
+
+def rounds_by_gptq(group: Group) -> bool:
+    """Is a smoothed weight of this group rounded by GPTQ, and not to nearest?"""
+    return group.algorithm is not None and dict(group.algorithm.options).get("rounding") == "gptq"
+
+
+def smoothed_by_gptq(
+    weight: torch.Tensor, form: TensorFormat, hessian: torch.Tensor, factor: torch.Tensor, options: Options
+) -> Rounded | None:
+    """`Algorithm.round_smoothed` of what has the option `rounding`: under the Hessian of the smoothed input."""
+    if options.get("rounding") != "gptq":
+        return None
+    wide = factor.double()
+    grid, found = on_best_grid(weight, form, hessian * torch.outer(wide, wide), None, {})
+    return Rounded(found, grid)
+
+
+def _one_scale_a_row(scheme: Scheme) -> bool:
+    """Is nothing unpacked, and is there one scale a row or tensor, which factors of columns do not touch?"""
+    return scheme.same_numbers and scheme.weights is not None and scheme.weights.strategy in ("channel", "tensor")

@@ -9,40 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
 from typing import Any
 from zlib import crc32
 
 import torch
 from torch import nn
 
-from quant.algorithms.table import Needs
+from quant.algorithms.base import Needs, Statistics
 from quant.calibration.input_error import InputError
 from quant.calibration.journal import Journal, State
 from quant.calibration.timesteps import TimestepWeights
 from quant.errors import CalibrationError
 from quant.kernels.numerics import exponent_of
-
-
-@dataclass(frozen=True)
-class Statistics:
-    """What was seen of one input; a field is None where it was not asked for.
-
-    Attributes:
-        amax: float32 [1].
-        channel_amax: float32 [K].
-        channel_mean: float32 [K], the mean of absolute values.
-        rows: float32 [R, K], drawn evenly from everything seen.
-        hessian: float64 [K, K], the mean of x x^T over all rows, weighted by timestep where that was asked for.
-        seen_rows: how many rows there were.
-    """
-
-    amax: torch.Tensor | None
-    channel_amax: torch.Tensor | None
-    channel_mean: torch.Tensor | None
-    rows: torch.Tensor | None
-    hessian: torch.Tensor | None
-    seen_rows: int
 
 
 class RowSample:

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from quant.algorithms.base import Rounded
 from quant.checkpoint.config import CONFIG_KEY, build_config
 from quant.checkpoint.digests import config_metadata
 from quant.checkpoint.shards import TensorPlan, write_shards
@@ -88,11 +89,12 @@ class Made:
 
     def small(self) -> dict[str, torch.Tensor]:
         """All of them but the codes."""
-        return small_tensors(self._weight(), self.form, **self.solution.beside(self.original.dtype))
+        made = self._rounded()
+        return small_tensors(made.weight, self.form, grid=made.grid, **self.solution.beside(self.original.dtype))
 
     def main(self, small: dict[str, torch.Tensor]) -> torch.Tensor:
         """The codes; `errors` gets the layer's."""
-        source = self._weight()
+        source = self._rounded().weight
         if self.form.scheme.weights is None:
             source = source.to(self.original.dtype)
         coded = coded_weight(source, self.form, small)
@@ -107,8 +109,8 @@ class Made:
         self.errors[self.layer] = error
         return coded
 
-    def _weight(self) -> torch.Tensor:
-        return self.solution.weight(self.original.make())
+    def _rounded(self) -> Rounded:
+        return self.solution.rounded(self.original.make())
 
 
 def write_component(

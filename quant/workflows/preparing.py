@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from torch import nn
 
-from quant.algorithms.table import check_algorithms
 from quant.calibration.journal import Journal
 from quant.calibration.pipeline_runs import run_prompts
 from quant.calibration.prompts import read_prompts
@@ -106,7 +105,6 @@ def prepare(
 def _recipe_for(source: Source, recipe: str | Path | Recipe, samples: int | None, seed: int | None) -> Recipe:
     family = next((family_name(cls) for cls in source.classes.values() if family_name(cls) != "generic"), "generic")
     chosen = find_recipe(recipe, family)
-    check_algorithms(chosen)
     changes: dict[str, Any] = {key: value for key, value in (("samples", samples), ("seed", seed)) if value is not None}
     return replace(chosen, calibration=replace(chosen.calibration, **changes)) if changes else chosen
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 from safetensors import safe_open
 
+from quant.algorithms.base import Rounded
 from quant.calibration.kept_files import keep, kept
 from quant.errors import CalibrationError
 from quant.formats.grid import Grid
@@ -99,9 +100,9 @@ def _tensors(solution: Solution) -> dict[str, torch.Tensor]:
         found |= {"scale": solution.grid.scale, "zero_point": solution.grid.zero_point}
     if solution.low_rank is not None:
         found |= {"up": solution.low_rank.up, "down": solution.low_rank.down}
-    if solution.make_weight is not None:
+    if solution.make is not None:
         # What was solved no longer looks at the original.
-        weight = solution.make_weight(torch.empty(0, device="cpu"))
+        weight = solution.make(torch.empty(0, device="cpu")).weight
         if solution.grid is None:
             found["weight"] = weight
         else:
@@ -110,8 +111,8 @@ def _tensors(solution: Solution) -> dict[str, torch.Tensor]:
     return {name: tensor for name, tensor in found.items() if tensor is not None}
 
 
-def _read(path: Path, name: str, original: torch.Tensor) -> torch.Tensor:
-    return _tensor(path, name)
+def _read(path: Path, name: str, original: torch.Tensor) -> Rounded:
+    return Rounded(_tensor(path, name))
 
 
 def _tensor(path: Path, name: str) -> torch.Tensor:
@@ -120,6 +121,6 @@ def _tensor(path: Path, name: str) -> torch.Tensor:
     return tensor
 
 
-def _on_grid(path: Path, name: str, grid: Grid, factor: torch.Tensor | None, original: torch.Tensor) -> torch.Tensor:
+def _on_grid(path: Path, name: str, grid: Grid, factor: torch.Tensor | None, original: torch.Tensor) -> Rounded:
     values = grid.values(_tensor(path, name))
-    return values if factor is None else values * factor
+    return Rounded(values if factor is None else values * factor, grid)

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from quant.algorithms.base import Rounded
 from quant.formats.grid import Grid
 from quant.formats.layer import LayerForm
 from quant.formats.tensors import LowRank
@@ -22,8 +23,8 @@ class Solution:
         input_scale: float32 [1] where the scheme's input is static.
         pre_quant_scale: float32 [K] where smoothing helps.
         notes: figures for the report, such as the smoothing strength.
-        make_weight: given the original weight, gives the float32 weight [N, K] that is packed instead of it, on the
-            CPU: compensated, pruned, or both. None where the original is packed.
+        make: given the original weight, gives what is packed instead of it, on the CPU: compensated, pruned, or on
+            scales of its own. None where the original is packed.
         grid: scales of the weight, where an algorithm chose them; of the weight divided by `pre_quant_scale`.
         low_rank: a branch beside the weight.
     """
@@ -31,13 +32,13 @@ class Solution:
     input_scale: torch.Tensor | None = None
     pre_quant_scale: torch.Tensor | None = None
     notes: Mapping[str, Any] = field(default_factory=dict)
-    make_weight: Callable[[torch.Tensor], torch.Tensor] | None = None
+    make: Callable[[torch.Tensor], Rounded] | None = None
     grid: Grid | None = None
     low_rank: LowRank | None = None
 
-    def weight(self, original: torch.Tensor) -> torch.Tensor:
-        """The weight that is packed, on the CPU."""
-        return original.cpu() if self.make_weight is None else self.make_weight(original)
+    def rounded(self, original: torch.Tensor) -> Rounded:
+        """The weight that is packed and the scales that were chosen for it, on the CPU."""
+        return Rounded(original.cpu(), self.grid) if self.make is None else self.make(original)
 
     def form(self, group: Group) -> LayerForm:
         """What the layer is stored as."""
@@ -45,11 +46,10 @@ class Solution:
         return replace(group.form, smoothed=self.pre_quant_scale is not None, rank=rank)
 
     def beside(self, dtype: torch.dtype) -> dict[str, Any]:
-        """The keywords of `packing.small_tensors`; a branch is stored in the model's `dtype`."""
+        """The keywords of `small_tensors`, but for the grid; a branch is stored in the model's `dtype`."""
         branch = self.low_rank
         return {
             "input_scale": self.input_scale,
             "pre_quant_scale": self.pre_quant_scale,
-            "grid": self.grid,
             "low_rank": None if branch is None else LowRank(branch.up.to(dtype), branch.down.to(dtype)),
         }

@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from torch import nn
 
-from quant.algorithms.table import check_algorithms
 from quant.calibration.journal import Journal
 from quant.checkpoint.shards import TensorPlan
 from quant.formats.layer import LayerForm
@@ -122,8 +121,7 @@ def solve_models(
     """Decides every layer's fate, runs `forward` where the recipe needs statistics, and finds all scales.
 
     Raises:
-        QuantError: as `decide`, `check_algorithms` and `solve`.
+        QuantError: as `decide` and `solve`.
     """
-    check_algorithms(recipe)
     fates = {name: decide(model, recipe, name) for name, model in models.items()}
     return Solved(recipe, models, fates, solve(models, fates, recipe, forward, journal, shelf), prompts, settings)

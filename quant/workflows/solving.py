@@ -11,14 +11,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from quant.algorithms import awq
-from quant.algorithms.compression import Compressed, compress, compresses, round_smoothed
+from quant.algorithms.base import Needs, Rounded, Smoothing, Statistics
 from quant.algorithms.hessian import in_unit
-from quant.algorithms.ranges import mse_range, percentile_range
-from quant.algorithms.smoothquant import Smoothing, smooth
-from quant.algorithms.table import RANGES, Needs, needs_of, rounds_smoothed
+from quant.algorithms.stages import compress, compresses, round_smoothed
+from quant.algorithms.table import algorithm_of, needs_of, options_of
 from quant.calibration.journal import Journal
-from quant.calibration.statistics import Statistics, collect
+from quant.calibration.statistics import collect
 from quant.errors import CalibrationError
 from quant.formats.eight_bit import scale_from_amax, storage_dtype
 from quant.models.fate import Fate
@@ -113,7 +111,7 @@ def solve(
 def _finished(solution: Solution, group: Group) -> Solution:
     """With the weight of a group that needs no data: made when it is written, for no model may be loaded at all."""
     if compresses(group) and not needs_of(group).hessian:
-        return replace(solution, make_weight=partial(_compressed, group))
+        return replace(solution, make=partial(_compressed, group))
     return solution
 
 
@@ -235,51 +233,42 @@ def _solve_group(models: Mapping[str, nn.Module], members: list[_Member], seen: 
         scale = None
         if scheme.has_static_input:
             assert seen is not None and seen.amax is not None
-            reach = _input_range(fate.group, seen)
+            inputs = scheme.input_activations
+            assert inputs is not None
+            reach = algorithm_of(fate.group).input_range(seen, inputs, options_of(fate.group))
             if smoothed is not None:
                 assert seen.channel_amax is not None
                 reach = (seen.channel_amax * smoothed).amax().reshape(1)
-            assert scheme.input_activations is not None
-            scale = scale_from_amax(reach, storage_dtype(scheme.input_activations))
+            scale = scale_from_amax(reach, storage_dtype(inputs))
         if compresses(fate.group) and needs_of(fate.group).hessian:
             assert hessian is not None
             weight = _weight(models[component], fate.name)
             made = compress(weight, fate.group, hessian.to(weight.device)).cpu()
             solutions.append(Solution(scale, None, made.notes, _made(made), made.grid, made.branch))
-        elif _smooths(fate) and rounds_smoothed(fate.group):
-            assert hessian is not None
+            continue
+        rounded = None
+        if _smooths(fate) and hessian is not None:
             weight = _weight(models[component], fate.name)
             at = weight.device
-            on_device = None if smoothed is None else smoothed.to(at)
-            made = round_smoothed(weight, fate.group, hessian.to(at), on_device).cpu()
+            rounded = round_smoothed(weight, fate.group, hessian.to(at), None if smoothed is None else smoothed.to(at))
+        if rounded is not None:
+            made = rounded.cpu()
             solutions.append(Solution(scale, smoothed, notes, _made(made), made.grid))
         else:
             solutions.append(Solution(scale, smoothed, notes if _smooths(fate) else {}))
     return solutions
 
 
-def _input_range(group: Group, seen: Statistics) -> torch.Tensor:
-    """Float32 [1], the largest absolute value that a static input's codes have to reach."""
-    assert seen.amax is not None and group.scheme.input_activations is not None
-    if group.algorithm is None or group.algorithm.name not in RANGES:
-        return seen.amax
-    assert seen.rows is not None
-    if group.algorithm.name == "percentile":
-        return percentile_range(seen.rows, **dict(group.algorithm.options))
-    return mse_range(seen.rows, seen.amax, storage_dtype(group.scheme.input_activations))
+def _made(made: Rounded) -> Callable[[torch.Tensor], Rounded]:
+    return lambda original: made
 
 
-def _made(made: Compressed) -> Callable[[torch.Tensor], torch.Tensor]:
-    return lambda original: made.weight
-
-
-def _compressed(group: Group, original: torch.Tensor) -> torch.Tensor:
-    return compress(original.cpu(), group, None).weight
+def _compressed(group: Group, original: torch.Tensor) -> Rounded:
+    return compress(original.cpu(), group, None)
 
 
 def _smooths(fate: Fate) -> bool:
-    group = fate.group
-    return group is not None and group.algorithm is not None and group.algorithm.name in ("smoothquant", "awq")
+    return fate.group is not None and algorithm_of(fate.group).smooths
 
 
 def _smoothing(models: Mapping[str, nn.Module], members: list[_Member], seen: Statistics | None) -> Smoothing | None:
@@ -289,16 +278,10 @@ def _smoothing(models: Mapping[str, nn.Module], members: list[_Member], seen: St
     assert seen is not None
     weights = [_weight(models[component], fate.name) for component, fate in mine]
     group = mine[0][1].group
-    assert group is not None and group.algorithm is not None
+    assert group is not None
     schemes = [fate.group.scheme for _, fate in mine if fate.group is not None]
     _check_one_algorithm(mine)
-    if group.algorithm.name == "awq":
-        assert seen.channel_mean is not None and seen.hessian is not None
-        at = weights[0].device
-        return awq.search(weights, schemes, seen.channel_mean.to(at), in_unit(seen.hessian).to(at))
-    alpha = dict(group.algorithm.options).get("alpha", "search")
-    assert seen.rows is not None and seen.channel_amax is not None
-    return smooth([weight.cpu() for weight in weights], schemes, seen.rows, seen.channel_amax, alpha)
+    return algorithm_of(group).smooth(weights, schemes, seen, options_of(group))
 
 
 def _check_one_algorithm(members: list[_Member]) -> None:

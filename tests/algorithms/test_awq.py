@@ -92,13 +92,14 @@ def test_importance_is_a_column_beside_the_largest_of_its_group() -> None:
 
 
 def test_awq_comes_before_gptq(weight: torch.Tensor, rows: torch.Tensor) -> None:
-    from quant.algorithms.compression import round_smoothed
-    from tests.algorithms.test_compression import group
+    from quant.algorithms.stages import round_smoothed
+    from tests.algorithms.test_stages import group
 
     _, hessian = moments(rows)
     factor = search([weight], [W4A16], *moments(rows)).pre_quant_scale
     of = group(scheme="W4A16", algorithm={"name": "awq", "rounding": "gptq"})
     made = round_smoothed(weight, of, hessian, factor)
+    assert made is not None
     stored = unpack_linear(pack_linear(made.weight, of.form, grid=made.grid, pre_quant_scale=factor), of.form)
     plain = unpack_linear(pack_linear(weight, LayerForm(W4A16), pre_quant_scale=factor), LayerForm(W4A16))
     assert output_error(stored - weight, hessian) < output_error(plain - weight, hessian)

@@ -134,5 +134,5 @@ def test_a_strength_up_to_1_is_taken(alpha: object) -> None:
 
 @pytest.mark.parametrize("alpha", ["Search", "0.5", -0.1, 0, 1.01, True, None, float("nan"), [0.5]])
 def test_any_other_strength_is_an_error(alpha: object) -> None:
-    with pytest.raises(RecipeError, match=r"here\.alpha: must be 'search' or a number above 0"):
+    with pytest.raises(RecipeError, match=r"here: must be 'search' or a number above 0"):
         check_alpha(alpha, "here")

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from quant.algorithms.table import Needs
+from quant.algorithms.base import Needs
 from quant.calibration.pipeline_runs import run_prompts
 from quant.calibration.statistics import collect
 from quant.devices import memory_lacking

@@ -9,9 +9,9 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from quant.algorithms.table import Needs
+from quant.algorithms.base import Needs, Statistics
 from quant.calibration.journal import Journal
-from quant.calibration.statistics import Statistics, collect
+from quant.calibration.statistics import collect
 from quant.errors import CalibrationError
 
 ALL = Needs(amax=True, channel_amax=True, channel_mean=True, rows=True, hessian=True)

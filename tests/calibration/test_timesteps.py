@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 import quant
-from quant.algorithms.table import Needs
+from quant.algorithms.base import Needs
 from quant.calibration.journal import Journal
 from quant.calibration.statistics import collect
 from quant.calibration.timesteps import TimestepWeights, timestep_of

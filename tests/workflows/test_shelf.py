@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from quant.algorithms.compression import compress, round_smoothed
+from quant.algorithms.stages import compress, round_smoothed
 from quant.errors import CalibrationError
 from quant.formats.tensors import pack_linear
 from quant.workflows.shelf import Shelf
 from quant.workflows.solution import Solution
-from tests.algorithms.test_compression import group
+from tests.algorithms.test_stages import group
 
 N, K = 24, 128
 
@@ -45,17 +45,15 @@ def test_a_layer_comes_back_as_the_same_bytes(
 ) -> None:
     of = group(**fields)
     made = compress(weight, of, hessian)
-    solution = Solution(
-        notes=made.notes, make_weight=lambda original: made.weight, grid=made.grid, low_rank=made.branch
-    )
+    solution = Solution(notes=made.notes, make=lambda original: made, grid=made.grid, low_rank=made.branch)
     shelf = Shelf(tmp_path / "shelf", "key")
     for found in (shelf.store(3, [solution], [of]), Shelf(tmp_path / "shelf", "key").load(3, [of])):
         assert found is not None
         (back,) = found
-        assert back.notes == made.notes and back.make_weight is not None
-        assert torch.equal(back.make_weight(weight), made.weight)
-        one = pack_linear(made.weight, solution.form(of), **solution.beside(torch.bfloat16))
-        other = pack_linear(back.make_weight(weight), back.form(of), **back.beside(torch.bfloat16))
+        assert back.notes == made.notes and back.make is not None
+        assert torch.equal(back.rounded(weight).weight, made.weight)
+        one = pack_linear(made.weight, solution.form(of), grid=solution.grid, **solution.beside(torch.bfloat16))
+        other = pack_linear(back.rounded(weight).weight, back.form(of), grid=back.grid, **back.beside(torch.bfloat16))
         assert one.keys() == other.keys()
         assert all(torch.equal(one[name].float(), other[name].float()) for name in one)
 
@@ -66,14 +64,15 @@ def test_a_smoothed_layer_comes_back_as_the_same_codes(
     of = group(scheme="W8A8", algorithm={"name": "smoothquant", "rounding": "gptq"})
     factor = torch.rand(K, generator=torch.Generator().manual_seed(2)) + 0.1
     made = round_smoothed(weight, of, hessian, factor)
-    solution = Solution(pre_quant_scale=factor, make_weight=lambda original: made.weight, grid=made.grid)
+    assert made is not None
+    solution = Solution(pre_quant_scale=factor, make=lambda original: made, grid=made.grid)
     plain = Solution(input_scale=torch.tensor([0.5]), notes={"alpha": 0.3})
     back, other = Shelf(tmp_path / "shelf", "key").store(0, [solution, plain], [of, of])
-    assert back.make_weight is not None
-    one = pack_linear(made.weight, solution.form(of), **solution.beside(torch.float32))
-    two = pack_linear(back.make_weight(weight), back.form(of), **back.beside(torch.float32))
+    assert back.make is not None
+    one = pack_linear(made.weight, solution.form(of), grid=solution.grid, **solution.beside(torch.float32))
+    two = pack_linear(back.rounded(weight).weight, back.form(of), grid=back.grid, **back.beside(torch.float32))
     assert all(torch.equal(one[name], two[name]) for name in one)
-    assert other.make_weight is None and other.grid is None and other.notes == {"alpha": 0.3}
+    assert other.make is None and other.grid is None and other.notes == {"alpha": 0.3}
     assert other.input_scale is not None and other.input_scale.item() == 0.5
 
 

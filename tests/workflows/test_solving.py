@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 import quant
-from quant.algorithms.table import Needs
+from quant.algorithms.base import Needs
 from quant.workflows.solving import windows
 
 HESSIAN = Needs(hessian=True)

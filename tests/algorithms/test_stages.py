@@ -7,15 +7,17 @@ from typing import Any
 import pytest
 import torch
 
-from quant.algorithms.compression import compress, compresses, round_smoothed
 from quant.algorithms.gptq import output_error
+from quant.algorithms.pruning import PRUNINGS
+from quant.algorithms.stages import compress, compresses, round_smoothed
 from quant.formats.grid import grid_of
 from quant.formats.tensors import pack_linear, unpack_linear
 from quant.kernels.layouts.sparse24 import is_24
 from quant.recipe import Recipe
-from quant.recipe_parts import SPARSITY_METHODS, Group
+from quant.recipe_parts import Group
 
 N, K, ROWS = 24, 128, 400
+METHODS = tuple(each.name for each in PRUNINGS)
 
 
 def group(**fields: Any) -> Group:
@@ -88,7 +90,7 @@ def test_what_is_packed_is_what_was_found(weight: torch.Tensor, hessian: torch.T
     assert made.notes["output_error"] == pytest.approx(float(expected), rel=1e-6)
 
 
-@pytest.mark.parametrize("method", SPARSITY_METHODS)
+@pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("scheme", ["UNQUANTIZED", "FP8_DYNAMIC", "W8A8"])
 @pytest.mark.parametrize("algorithm", [None, "gptq"])
 def test_a_sparse_weight_is_24_and_no_worse_than_by_magnitude(
@@ -108,7 +110,7 @@ def test_a_sparse_weight_is_24_and_no_worse_than_by_magnitude(
 def test_methods_in_the_order_of_what_they_know(weight: torch.Tensor, hessian: torch.Tensor) -> None:
     errors = [
         float(output_error(stored(weight, group(sparsity={"method": method}), hessian) - weight, hessian))
-        for method in SPARSITY_METHODS
+        for method in METHODS
     ]
     assert errors == sorted(errors, reverse=True)
     assert errors[-1] < 0.5 * errors[0]
@@ -143,6 +145,7 @@ def test_a_smoothed_weight_rounded_by_gptq_is_better_than_rounded_to_nearest(
     of = group(scheme=scheme, algorithm={"name": "smoothquant", "rounding": "gptq"})
     factor = torch.rand(K, generator=torch.Generator().manual_seed(3)) * 4 + 0.25
     made = round_smoothed(weight, of, hessian, factor)
+    assert made is not None
     tensors = pack_linear(made.weight, of.form, grid=made.grid, pre_quant_scale=factor)
     # What is packed is what was found, although dividing and multiplying by the factor is not exact.
     assert torch.allclose(unpack_linear(tensors, of.form), made.weight, rtol=1e-5, atol=0)
@@ -154,7 +157,9 @@ def test_a_smoothed_weight_rounded_by_gptq_is_better_than_rounded_to_nearest(
 def test_without_a_factor_a_smoothed_weight_is_rounded_as_it_is(weight: torch.Tensor, hessian: torch.Tensor) -> None:
     smoothed = group(scheme="W8A8", algorithm={"name": "smoothquant", "rounding": "gptq"})
     plain = compress(weight, group(scheme="W8A8", algorithm="gptq"), hessian)
-    assert torch.equal(round_smoothed(weight, smoothed, hessian, None).weight, plain.weight)
+    made = round_smoothed(weight, smoothed, hessian, None)
+    assert made is not None
+    assert torch.equal(made.weight, plain.weight)
 
 
 @pytest.mark.parametrize(
@@ -164,7 +169,7 @@ def test_without_a_factor_a_smoothed_weight_is_rounded_as_it_is(weight: torch.Te
         {"scheme": "W4A16_ASYM", "algorithm": "gptq"},
         {"scheme": "FP8_BLOCK", "algorithm": "mse"},
         {"scheme": "W4A16", "algorithm": {"name": "svdquant", "rank": 4}},
-        *({"sparsity": {"method": method}} for method in SPARSITY_METHODS),
+        *({"sparsity": {"method": method}} for method in METHODS),
         {"scheme": "FP8_DYNAMIC", "sparsity": {"method": "search"}, "algorithm": "gptq"},
     ],
 )
@@ -184,4 +189,6 @@ def test_smoothed_rounding_makes_every_tensor_where_the_weight_is(weight: torch.
     for factor in (None, torch.full((K,), 0.5)):
         expected = round_smoothed(weight, of, hessian, factor)
         with torch.device("meta"):
-            assert torch.equal(round_smoothed(weight, of, hessian, factor).weight, expected.weight)
+            found = round_smoothed(weight, of, hessian, factor)
+        assert found is not None and expected is not None
+        assert torch.equal(found.weight, expected.weight)

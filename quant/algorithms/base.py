@@ -1,0 +1,222 @@
+"""What an algorithm has to know: its name and options, the statistics it reads, the layers it is for, and its stages.
+
+An algorithm is one subclass in one file, listed in `quant.algorithms.table`. `quant.algorithms.stages` has the order in
+which stages follow one another; an algorithm takes part in those that it defines.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any, ClassVar
+
+import torch
+
+from quant.errors import RecipeError
+from quant.fields import is_number
+from quant.formats.grid import Grid
+from quant.formats.scheme import Scheme, TensorFormat
+from quant.formats.tensors import LowRank
+from quant.recipe_parts import Group
+from quant.text import shown
+
+#: Raises RecipeError where an option's value, the first argument, is none; the second says where it stands.
+Check = Callable[[object, str], None]
+Options = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Needs:
+    """Statistics of a layer's input that calibration has to collect.
+
+    Attributes:
+        amax: one absolute maximum over all of the input.
+        channel_amax: an absolute maximum per input channel, [K].
+        channel_mean: a mean absolute value per input channel, [K].
+        rows: a sample of input rows, [R, K].
+        hessian: sum of x x^T over all rows, [K, K].
+    """
+
+    amax: bool = False
+    channel_amax: bool = False
+    channel_mean: bool = False
+    rows: bool = False
+    hessian: bool = False
+
+    def __or__(self, other: Needs) -> Needs:
+        return Needs(**{field.name: getattr(self, field.name) or getattr(other, field.name) for field in fields(self)})
+
+    def __bool__(self) -> bool:
+        return any(getattr(self, field.name) for field in fields(self))
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """What was seen of one input; a field is None where it was not asked for.
+
+    Attributes:
+        amax: float32 [1].
+        channel_amax: float32 [K].
+        channel_mean: float32 [K], the mean of absolute values.
+        rows: float32 [R, K], drawn evenly from everything seen.
+        hessian: float64 [K, K], the mean of x x^T over all rows, weighted by timestep where that was asked for.
+        seen_rows: how many rows there were.
+    """
+
+    amax: torch.Tensor | None = None
+    channel_amax: torch.Tensor | None = None
+    channel_mean: torch.Tensor | None = None
+    rows: torch.Tensor | None = None
+    hessian: torch.Tensor | None = None
+    seen_rows: int = 0
+
+
+@dataclass(frozen=True)
+class Smoothing:
+    """Factors that an algorithm found for one input.
+
+    Attributes:
+        pre_quant_scale: float32 [K], or None where no smoothing is best.
+        alpha: the strength, 0 for none.
+        error: relative output error with it, and `error_without`, without.
+    """
+
+    pre_quant_scale: torch.Tensor | None
+    alpha: float
+    error: float
+    error_without: float
+
+
+@dataclass(frozen=True)
+class Pruned:
+    """A weight on its way to be rounded.
+
+    Attributes:
+        original: float32 [N, K].
+        weight: float32 [N, K], with the zeros of a 2:4 mask and survivors that make up for them; `original` if dense.
+        mask: bool [N, K]; None for a dense layer.
+        compensated: do the survivors make up for what was pruned?
+    """
+
+    original: torch.Tensor
+    weight: torch.Tensor
+    mask: torch.Tensor | None = None
+    compensated: bool = True
+
+
+@dataclass(frozen=True)
+class Rounded:
+    """What became of a weight.
+
+    Attributes:
+        weight: float32 [N, K] to be packed; on `grid` where there is one.
+        grid: scales that an algorithm chose; None leaves them to the weight's own range.
+        branch: what is added to the output in high precision.
+        notes: `output_error`, relative to the output's own size, where a Hessian tells.
+    """
+
+    weight: torch.Tensor
+    grid: Grid | None = None
+    branch: LowRank | None = None
+    notes: Mapping[str, Any] = field(default_factory=dict)
+
+    def cpu(self) -> Rounded:
+        """Return the same on the CPU."""
+        grid, branch = self.grid, self.branch
+        if grid is not None:
+            zeros = grid.zero_point
+            grid = Grid(grid.form, grid.scale.cpu(), None if zeros is None else zeros.cpu())
+        if branch is not None:
+            branch = LowRank(branch.up.cpu(), branch.down.cpu())
+        return Rounded(self.weight.cpu(), grid, branch, self.notes)
+
+
+class Algorithm:
+    """One algorithm that a recipe's group may name.
+
+    Attributes:
+        name: as recipes spell it.
+        options: what checks each option's value.
+        smooths: does it find factors of an input, which all layers that read it share?
+        rounds: does it round weights otherwise than to nearest on their own range?
+    """
+
+    name: ClassVar[str]
+    options: ClassVar[Mapping[str, Check]] = {}
+    smooths: ClassVar[bool] = False
+    rounds: ClassVar[bool] = False
+
+    def needs(self, group: Group) -> Needs:
+        """Return the statistics that it reads for a group's layers, beyond what their scheme needs."""
+        return Needs()
+
+    def refuses(self, group: Group) -> str | None:
+        """Return why it is not for a group, in words that its quoted name begins; None where it is."""
+        if group.scheme.weights is None:
+            return f"'{self.name}' quantizes, and {group.scheme.name} leaves weights as they are"
+        return None
+
+    def smooth(
+        self, weights: Sequence[torch.Tensor], schemes: Sequence[Scheme], seen: Statistics, options: Options
+    ) -> Smoothing:
+        """Return factors for layers that read one input; of an algorithm that `smooths`.
+
+        Args:
+            weights: each [N_i, K], of one K, on the device where the model runs.
+            schemes: one a weight.
+            seen: of the input, with what `needs` asked for.
+            options: of the recipe.
+        """
+        raise NotImplementedError
+
+    def input_range(self, seen: Statistics, inputs: TensorFormat, options: Options) -> torch.Tensor:
+        """Return float32 [1], the largest absolute value that a static input's codes have to reach."""
+        assert seen.amax is not None
+        return seen.amax
+
+    def round_smoothed(
+        self, weight: torch.Tensor, form: TensorFormat, hessian: torch.Tensor, factor: torch.Tensor, options: Options
+    ) -> Rounded | None:
+        """Return a weight divided by its factors, rounded; None leaves it to be rounded to nearest when it is packed.
+
+        Args:
+            weight: float32 [N, K], divided.
+            form: of the weight.
+            hessian: [K, K], sum x x^T of the input before it was smoothed.
+            factor: float32 [K], by which the input is multiplied.
+            options: of the recipe.
+        """
+        return None
+
+    def round(self, pruned: Pruned, form: TensorFormat, hessian: torch.Tensor | None, options: Options) -> Rounded:
+        """Return a weight put onto a grid; of an algorithm that `rounds`.
+
+        Args:
+            pruned: the weight.
+            form: of the weight.
+            hessian: [K, K], sum x x^T of the layer's inputs; None where `needs` asked for none.
+            options: of the recipe.
+        """
+        raise NotImplementedError
+
+
+def check_flag(value: object, where: str) -> None:
+    """Raises RecipeError unless the value is true or false."""
+    if not isinstance(value, bool):
+        raise RecipeError(f"{where}: must be true or false, got {shown(value)}")
+
+
+def check_damping(value: object, where: str) -> None:
+    """Raises RecipeError unless the value is a number between 0 and 1."""
+    if not is_number(value) or not 0 < value < 1:
+        raise RecipeError(f"{where}: must be a number between 0 and 1, got {shown(value)}")
+
+
+#: Ways to round a smoothed weight.
+_ROUNDINGS = ("nearest", "gptq")
+
+
+def check_rounding(value: object, where: str) -> None:
+    """Raises RecipeError unless the value names a way to round a smoothed weight."""
+    if value not in _ROUNDINGS:
+        raise RecipeError(f"{where}: must be {' or '.join(_ROUNDINGS)}, got {shown(value)}")
