@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from quant.errors import ModelError
-from quant.models.fate import decide
+from quant.models.layer_plan import layer_plan, planned
 from quant.recipe import Recipe
 from quant.text import first_line
 
@@ -51,7 +51,8 @@ def check_model(model: nn.Module, where: str, recipe: Recipe | None = None) -> N
         if isinstance(module, nn.Linear) and module.weight.dtype not in _FLOATS
     }
     if wide and recipe is not None:
-        wide = {fate.name: wide[fate.name] for fate in decide(model, recipe, where) if fate.group and fate.name in wide}
+        taken = {layer.name for layer in planned(layer_plan(model, recipe, where))}
+        wide = {name: module for name, module in wide.items() if name in taken}
     for name, module in wide.items():
         raise ModelError(
             f"{where}.{name}.weight: is {_name(module.weight.dtype)}; quantized layers run on float32, bfloat16 "

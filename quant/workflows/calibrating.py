@@ -227,7 +227,7 @@ def _write(
         place = name if source.is_pipeline else ""
         errors: dict[str, float] = {}
         with _bar(f"scales of {name}", len(tensors[name]), how) as step:
-            plans = plan_component(tensors[name], solved.fates[name], solved.solutions[name], errors, step)
+            plans = plan_component(tensors[name], solved.plans[name], solved.solutions[name], errors, step)
         config = read_object(source.component_folder(name) / "config.json")
         quantization = solved.config(name, how.dtype)
         with _bar(f"writing {name}", len(plans), how) as step:

@@ -21,24 +21,26 @@ from quant.formats.layer import LayerForm
 from quant.formats.table import format_of
 from quant.formats.tensors import coded_weight, relative_error, small_tensors, tensor_layout
 from quant.json_files import text_of
-from quant.models.fate import Fate
+from quant.models.layer_plan import Kept, LayerPlan, planned
 from quant.recipe import Recipe
 from quant.workflows.solution import Solution
 
 
 def component_config(
-    fates: list[Fate], solutions: Mapping[str, Solution], dtype: torch.dtype, recipe: Recipe
+    plan: list[LayerPlan], solutions: Mapping[str, Solution], dtype: torch.dtype, recipe: Recipe
 ) -> dict[str, Any]:
     """The quantization_config of a component."""
-    layers = {fate.name: solutions[fate.name].form(fate.group) for fate in fates if fate.group is not None}
-    kept = [fate.name for fate in fates if fate.group is None and len(fate.shape) == 2]  # Linears, of every class
+    layers = {layer.name: solutions[layer.name].form(layer.group) for layer in planned(plan)}
+    kept = [
+        layer.name for layer in plan if isinstance(layer, Kept) and len(layer.shape) == 2
+    ]  # Linears, of every class
     names = {"name": recipe.name, "sha256": recipe.sha256}
     return build_config(layers, kept, str(dtype).removeprefix("torch."), names)
 
 
 def plan_component(
     tensors: Mapping[str, TensorPlan],
-    fates: list[Fate],
+    plan: list[LayerPlan],
     solutions: Mapping[str, Solution],
     errors: dict[str, float],
     on_tensor: Callable[[str], None] = lambda name: None,
@@ -50,7 +52,7 @@ def plan_component(
         errors: filled with each layer's relative weight error as its codes are made.
         on_tensor: called with each name as it is planned.
     """
-    groups = {fate.name: fate.group for fate in fates if fate.group is not None}
+    groups = {layer.name: layer.group for layer in planned(plan)}
     plans: dict[str, TensorPlan] = {}
     for key, tensor in tensors.items():
         on_tensor(key)

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from quant.errors import RecipeError
-from quant.models.fate import Fate
+from quant.models.layer_plan import Kept, LayerPlan, Planned, planned
 from quant.recipe import Recipe
 from quant.recipe_parts import Group, KeepBudget
 from quant.workflows.sensitivity import Sensitivity, SensitivityUnit, sensitivity_of
@@ -89,40 +89,41 @@ def choose(worth: Mapping[str, float], cost: Mapping[str, int], allowed: int) ->
 
 
 def _growth(solved: Solved, unit: SensitivityUnit, budget: KeepBudget) -> int:
-    fate = _fate(solved, unit)
+    layer = _layer(solved, unit)
     if budget.scheme is None:
         return unit.original_bytes - unit.stored_bytes
-    return solved.bytes_as(unit.component, fate, Group((fate.name,), budget.scheme).form) - unit.stored_bytes
+    return solved.bytes_as(unit.component, layer, Group((layer.name,), budget.scheme).form) - unit.stored_bytes
 
 
-def _fate(solved: Solved, unit: SensitivityUnit) -> Fate:
-    return next(fate for fate in solved.fates[unit.component] if fate.name == unit.name)
+def _layer(solved: Solved, unit: SensitivityUnit) -> Planned:
+    return next(layer for layer in solved.quantized(unit.component) if layer.name == unit.name)
 
 
 def _with_kept(solved: Solved, kept: Mapping[str, Sequence[SensitivityUnit]], budget: KeepBudget) -> Solved:
     group = None if budget.scheme is None else Group(tuple(kept), budget.scheme, spelled=budget.scheme.name)
     errors = {(unit.component, unit.name): unit.error for units in kept.values() for unit in units}
-    fates: dict[str, list[Fate]] = {}
+    plans: dict[str, list[LayerPlan]] = {}
     solutions: dict[str, dict[str, Solution]] = {}
-    for component, all_fates in solved.fates.items():
-        fates[component], solutions[component] = [], dict(solved.solutions[component])
-        for fate in all_fates:
-            error = errors.get((component, fate.name))
-            if error is None:
-                fates[component].append(fate)
+    for component, plan in solved.plans.items():
+        plans[component], solutions[component] = [], dict(solved.solutions[component])
+        for layer in plan:
+            error = errors.get((component, layer.name))
+            if error is None or isinstance(layer, Kept):
+                plans[component].append(layer)
                 continue
             reason = f"sensitive: alone it moves the prediction by {error:.2%} (keep budget {budget.share:.2%})"
-            fates[component].append(replace(fate, group=group, reason="" if group else reason))
-            notes = {"prediction_error": error}
-            solutions[component][fate.name] = Solution(notes=notes)
             if group is None:
-                del solutions[component][fate.name]
-    used = {id(fate.group) for layers in fates.values() for fate in layers}
+                plans[component].append(Kept(layer.name, layer.kind, layer.shape, reason))
+                del solutions[component][layer.name]
+            else:
+                plans[component].append(replace(layer, group=group))
+                solutions[component][layer.name] = Solution(notes={"prediction_error": error})
+    used = {id(layer.group) for plan in plans.values() for layer in planned(plan)}
     groups = tuple(each for each in solved.recipe.groups if id(each) in used)
     summary = f"{solved.recipe.summary}; the {len(kept)} most sensitive layers {_becoming(budget)}"
     recipe = replace(solved.recipe, summary=summary.lstrip("; "), groups=groups, keep_budget=None)
     recipe = _naming(recipe, tuple(kept), group)
-    return replace(solved, recipe=recipe, fates=fates, solutions=solutions)
+    return replace(solved, recipe=recipe, plans=plans, solutions=solutions)
 
 
 def _becoming(budget: KeepBudget) -> str:

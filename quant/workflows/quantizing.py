@@ -140,9 +140,9 @@ def _copy(solved: Solved, component: str) -> nn.Module:
     errors: dict[str, float] = {}
     known: dict[int, Any] = {}
     layers: dict[nn.Module, nn.Module] = {}
-    for fate in solved.quantized(component):
-        linear = model.get_submodule(fate.name)
-        layers[linear], errors[fate.name] = solved.layer(component, fate)
+    for planned in solved.quantized(component):
+        linear = model.get_submodule(planned.name)
+        layers[linear], errors[planned.name] = solved.layer(component, planned)
         known[id(linear)] = layers[linear]
     # deepcopy takes what is known of an object instead of copying it.
     made: nn.Module = copy.deepcopy(model, known)

@@ -13,7 +13,7 @@ from torch import nn
 from quant.checkpoint.folder import OutputFolder
 from quant.errors import CheckpointError
 from quant.formats.tensors import tensor_layout
-from quant.models.fate import Fate, decide
+from quant.models.layer_plan import LayerPlan, layer_plan, planned
 from quant.places import reason
 from quant.recipe import Recipe
 from quant.workflows.solving import kept_bytes
@@ -35,10 +35,10 @@ def check_room(
     Raises:
         CheckpointError: with both figures; or what cannot be measured.
     """
-    fates = {name: decide(model, recipe, name) for name, model in models.items()}
-    stored = sum(_stored_bytes(model, fates[name], dtype) for name, model in models.items())
+    plans = {name: layer_plan(model, recipe, name) for name, model in models.items()}
+    stored = sum(_stored_bytes(model, plans[name], dtype) for name, model in models.items())
     try:
-        needed = stored + sum(path.stat().st_size for path in copied) + kept_bytes(fates, recipe)
+        needed = stored + sum(path.stat().st_size for path in copied) + kept_bytes(plans, recipe)
         disk = shutil.disk_usage(folder.place.parent)
         there = sum(path.stat().st_size for path in folder.hidden.rglob("*") if path.is_file())
     except OSError as error:
@@ -50,16 +50,16 @@ def check_room(
         )
 
 
-def _stored_bytes(model: nn.Module, fates: list[Fate], dtype: torch.dtype) -> int:
+def _stored_bytes(model: nn.Module, layers: list[LayerPlan], dtype: torch.dtype) -> int:
     """Of a component's tensors in the checkpoint, without factors and branches."""
-    quantized = {f"{fate.name}.weight": fate for fate in fates if fate.group is not None}
+    quantized = {f"{layer.name}.weight": layer for layer in planned(layers)}
     total = 0
     for key, tensor in model.state_dict().items():
-        fate = quantized.get(key)
-        if fate is None or fate.group is None:
+        layer = quantized.get(key)
+        if layer is None:
             total += tensor.numel() * target_dtype(model, key, tensor.dtype, dtype).itemsize
         else:
-            layout = tensor_layout(fate.group.form, fate.shape[0], fate.shape[1])
+            layout = tensor_layout(layer.group.form, layer.shape[0], layer.shape[1])
             total += sum(math.prod(shape) * (own or dtype).itemsize for own, shape in layout.values())
     return total
 

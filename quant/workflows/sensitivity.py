@@ -233,16 +233,16 @@ def _units(solved: Solved, component: str, by: str) -> dict[str, list[str]]:
     """Quantized layers by the unit they are measured in; a layer outside of all blocks is one."""
     family = family_of(solved.models[component])
     units: dict[str, list[str]] = {}
-    for fate in solved.quantized(component):
-        place = family.block(fate.name) if by == "block" else None
-        name = fate.name if place is None else f"{place[0]}{place[1]}"
-        units.setdefault(name, []).append(fate.name)
+    for layer in solved.quantized(component):
+        place = family.block(layer.name) if by == "block" else None
+        name = layer.name if place is None else f"{place[0]}{place[1]}"
+        units.setdefault(name, []).append(layer.name)
     return units
 
 
 def _replacements(solved: Solved, component: str, layers: Sequence[str]) -> Replacements:
-    fates = {fate.name: fate for fate in solved.fates[component]}
-    made: dict[str, nn.Module] = {name: solved.layer(component, fates[name])[0] for name in layers}
+    planned = {layer.name: layer for layer in solved.quantized(component)}
+    made: dict[str, nn.Module] = {name: solved.layer(component, planned[name])[0] for name in layers}
     return made
 
 
@@ -255,8 +255,8 @@ def _unit(
     steps: Sequence[int],
 ) -> SensitivityUnit:
     total = Errors(sum(each.error for each in errors.values()), sum(each.power for each in errors.values()))
-    fates = [fate for fate in solved.fates[component] if fate.name in layers]
-    schemes = dict.fromkeys(solved.form(component, fate).label for fate in fates)
+    planned = [layer for layer in solved.quantized(component) if layer.name in layers]
+    schemes = dict.fromkeys(solved.form(component, layer).label for layer in planned)
     return SensitivityUnit(
         component=component,
         name=name,
@@ -264,6 +264,6 @@ def _unit(
         scheme=", ".join(schemes),
         error=total.relative,
         by_step=tuple(errors[step].relative if step in errors else 0.0 for step in steps),
-        stored_bytes=sum(solved.stored_bytes(component, fate) for fate in fates),
-        original_bytes=sum(solved.original_bytes(component, fate) for fate in fates),
+        stored_bytes=sum(solved.stored_bytes(component, layer) for layer in planned),
+        original_bytes=sum(solved.original_bytes(component, layer) for layer in planned),
     )

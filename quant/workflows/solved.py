@@ -15,8 +15,8 @@ from quant.checkpoint.shards import TensorPlan
 from quant.formats.layer import LayerForm
 from quant.formats.table import format_of
 from quant.formats.tensors import tensor_layout
-from quant.models.fate import Fate, decide
 from quant.models.generation import GenerationSettings
+from quant.models.layer_plan import LayerPlan, Planned, layer_plan, planned
 from quant.modules.linear import QuantLinear
 from quant.recipe import Recipe
 from quant.workflows.component import Made, component_config
@@ -34,7 +34,7 @@ class Solved:
     Attributes:
         recipe: the recipe.
         models: the components it was applied to, as they were given.
-        fates: what becomes of every layer, by component.
+        plans: what becomes of every layer, by component.
         solutions: component -> layer -> what the algorithms found.
         prompts: what was run for statistics; None where nothing was, or a forward loop.
         settings: how the pipeline was called for that.
@@ -42,46 +42,45 @@ class Solved:
 
     recipe: Recipe
     models: Mapping[str, nn.Module]
-    fates: Mapping[str, list[Fate]]
+    plans: Mapping[str, list[LayerPlan]]
     solutions: Mapping[str, Mapping[str, Solution]]
     prompts: list[str] | None
     settings: GenerationSettings
 
-    def quantized(self, component: str) -> list[Fate]:
+    def quantized(self, component: str) -> list[Planned]:
         """The layers that are quantized."""
-        return [fate for fate in self.fates[component] if fate.group is not None]
+        return planned(self.plans[component])
 
-    def form(self, component: str, fate: Fate) -> LayerForm:
+    def form(self, component: str, layer: Planned) -> LayerForm:
         """What a quantized layer is stored as."""
-        assert fate.group is not None
-        return self.solutions[component][fate.name].form(fate.group)
+        return self.solutions[component][layer.name].form(layer.group)
 
-    def layer(self, component: str, fate: Fate) -> tuple[QuantLinear, float]:
+    def layer(self, component: str, layer: Planned) -> tuple[QuantLinear, float]:
         """A quantized layer as it runs, on its model's device, and its relative weight error."""
-        linear, solution = self.models[component].get_submodule(fate.name), self.solutions[component][fate.name]
+        linear, solution = self.models[component].get_submodule(layer.name), self.solutions[component][layer.name]
         assert isinstance(linear, nn.Linear)
         weight = linear.weight.detach()
-        form = self.form(component, fate)
+        form = self.form(component, layer)
         errors: dict[str, float] = {}
         plan = TensorPlan(weight.dtype, tuple(weight.shape), lambda: weight)
-        made = Made(fate.name, form, plan, solution, errors)
+        made = Made(layer.name, form, plan, solution, errors)
         small = made.small()
         tensors = {format_of(form).main: made.main(small), **small}
-        return QuantLinear.from_tensors(linear, form, tensors, weight.device), errors[fate.name]
+        return QuantLinear.from_tensors(linear, form, tensors, weight.device), errors[layer.name]
 
-    def stored_bytes(self, component: str, fate: Fate) -> int:
+    def stored_bytes(self, component: str, layer: Planned) -> int:
         """What a quantized layer's weight and all that belongs to it take, without its bias."""
-        return self.bytes_as(component, fate, self.form(component, fate))
+        return self.bytes_as(component, layer, self.form(component, layer))
 
-    def bytes_as(self, component: str, fate: Fate, form: LayerForm) -> int:
+    def bytes_as(self, component: str, layer: Planned, form: LayerForm) -> int:
         """What a layer's weight would take in another form."""
-        dtype = self._weight(component, fate).dtype
-        layout = tensor_layout(form, fate.shape[0], fate.shape[1])
+        dtype = self._weight(component, layer).dtype
+        layout = tensor_layout(form, layer.shape[0], layer.shape[1])
         return sum(math.prod(shape) * (of_dtype or dtype).itemsize for of_dtype, shape in layout.values())
 
-    def original_bytes(self, component: str, fate: Fate) -> int:
+    def original_bytes(self, component: str, layer: Planned) -> int:
         """What the weight takes in the model as it was given."""
-        return self._weight(component, fate).nbytes
+        return self._weight(component, layer).nbytes
 
     def component_bytes(self, component: str) -> int:
         """What all tensors of a component take in the checkpoint."""
@@ -90,18 +89,18 @@ class Solved:
         saved = sum(self.original_bytes(component, f) - self.stored_bytes(component, f) for f in quantized)
         return given - saved
 
-    def _weight(self, component: str, fate: Fate) -> torch.Tensor:
-        weight = self.models[component].get_submodule(fate.name).weight
+    def _weight(self, component: str, layer: Planned) -> torch.Tensor:
+        weight = self.models[component].get_submodule(layer.name).weight
         assert isinstance(weight, torch.Tensor)
         return weight
 
     def config(self, component: str, dtype: torch.dtype) -> dict[str, Any]:
         """The quantization_config; `dtype` is that of everything not packed."""
-        return component_config(self.fates[component], self.solutions[component], dtype, self.recipe)
+        return component_config(self.plans[component], self.solutions[component], dtype, self.recipe)
 
     def records(self, component: str, errors: Mapping[str, float]) -> list[dict[str, Any]]:
         """One mapping a layer, for the manifest and for tables."""
-        return layer_records(self.fates[component], self.solutions[component], errors)
+        return layer_records(self.plans[component], self.solutions[component], errors)
 
     def provenance(self, source: str) -> dict[str, Any]:
         """The head of a manifest. `source` names the model."""
@@ -118,10 +117,10 @@ def solve_models(
     journal: Journal | None = None,
     shelf: Shelf | None = None,
 ) -> Solved:
-    """Decides every layer's fate, runs `forward` where the recipe needs statistics, and finds all scales.
+    """Plans every layer, runs `forward` where the recipe needs statistics, and finds all scales.
 
     Raises:
-        QuantError: as `decide` and `solve`.
+        QuantError: as `layer_plan` and `solve`.
     """
-    fates = {name: decide(model, recipe, name) for name, model in models.items()}
-    return Solved(recipe, models, fates, solve(models, fates, recipe, forward, journal, shelf), prompts, settings)
+    plans = {name: layer_plan(model, recipe, name) for name, model in models.items()}
+    return Solved(recipe, models, plans, solve(models, plans, recipe, forward, journal, shelf), prompts, settings)

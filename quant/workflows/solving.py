@@ -19,7 +19,7 @@ from quant.calibration.journal import Journal
 from quant.calibration.statistics import collect
 from quant.errors import CalibrationError
 from quant.formats.eight_bit import scale_from_amax, storage_dtype
-from quant.models.fate import Fate
+from quant.models.layer_plan import LayerPlan, Planned, planned
 from quant.recipe import Recipe
 from quant.recipe_parts import Group
 from quant.text import first_line
@@ -29,7 +29,7 @@ from quant.workflows.solution import Solution
 #: Runs all calibration prompts once; given a few words on which pass it is.
 Forward = Callable[[str], object]
 
-_Member = tuple[str, Fate]
+_Member = tuple[str, Planned]
 
 
 def needs_data(recipe: Recipe) -> bool:
@@ -39,7 +39,7 @@ def needs_data(recipe: Recipe) -> bool:
 
 def solve(
     models: Mapping[str, nn.Module],
-    fates: Mapping[str, list[Fate]],
+    plans: Mapping[str, list[LayerPlan]],
     recipe: Recipe,
     forward: Forward | None,
     journal: Journal | None = None,
@@ -49,7 +49,7 @@ def solve(
 
     Args:
         models: components by name; calibrated together, in one run.
-        fates: what the recipe does to each component's layers.
+        plans: what the recipe does to each component's layers.
         recipe: the recipe, already checked.
         forward: runs the model over the calibration data, once for each pass; None where there is none.
         journal: where a killed run left off in a pass.
@@ -61,7 +61,7 @@ def solve(
     Raises:
         CalibrationError: the recipe needs data and there is none, or the data shows no usable range.
     """
-    groups = _input_groups(fates)
+    groups = _input_groups(plans)
     needs = {leader: _need(members) for leader, members in groups.items()}
     if any(needs.values()) and forward is None:
         raise CalibrationError(
@@ -102,9 +102,8 @@ def solve(
             found[leader] = solved
     solutions: dict[str, dict[str, Solution]] = {component: {} for component in models}
     for leader, members in groups.items():
-        for (component, fate), solution in zip(members, found[leader], strict=True):
-            assert fate.group is not None
-            solutions[component][fate.name] = _finished(solution, fate.group)
+        for (component, layer), solution in zip(members, found[leader], strict=True):
+            solutions[component][layer.name] = _finished(solution, layer.group)
     return solutions
 
 
@@ -116,7 +115,7 @@ def _finished(solution: Solution, group: Group) -> Solution:
 
 
 def _recipe_groups(members: list[_Member]) -> list[Group]:
-    return [fate.group for _, fate in members if fate.group is not None]
+    return [layer.group for _, layer in members]
 
 
 def windows(needs: Mapping[str, Needs], widths: Mapping[str, int], hessian_gb: float) -> list[list[str]]:
@@ -141,12 +140,12 @@ def windows(needs: Mapping[str, Needs], widths: Mapping[str, int], hessian_gb: f
     return parts
 
 
-def kept_bytes(fates: Mapping[str, list[Fate]], recipe: Recipe) -> int:
+def kept_bytes(plans: Mapping[str, list[LayerPlan]], recipe: Recipe) -> int:
     """What statistics and solutions take on disk at most while a run goes on, to within small vectors.
 
     Statistics of a pass are written anew while those before are still there; of solutions, codes are what counts.
     """
-    groups = _input_groups(fates)
+    groups = _input_groups(plans)
     needs = {leader: _need(members) for leader, members in groups.items()}
     widths = {leader: members[0][1].shape[1] for leader, members in groups.items()}
 
@@ -157,10 +156,10 @@ def kept_bytes(fates: Mapping[str, list[Fate]], recipe: Recipe) -> int:
     passes = windows(needs, widths, recipe.calibration.hessian_gb)
     largest = max((sum(gathered(leader) for leader in leaders if needs[leader]) for leaders in passes), default=0)
     codes = sum(
-        fate.shape[0] * fate.shape[1] * (1 if fate.group.scheme.weights is not None else 4)
+        layer.shape[0] * layer.shape[1] * (1 if layer.group.scheme.weights is not None else 4)
         for leader, members in groups.items()
-        for _, fate in members
-        if needs[leader].hessian and fate.group is not None
+        for _, layer in members
+        if needs[leader].hessian
     )
     return 2 * largest + codes
 
@@ -169,18 +168,17 @@ def kept_bytes(fates: Mapping[str, list[Fate]], recipe: Recipe) -> int:
 _HESSIAN_BYTES = 16
 
 
-def _input_groups(fates: Mapping[str, list[Fate]]) -> dict[str, list[_Member]]:
+def _input_groups(plans: Mapping[str, list[LayerPlan]]) -> dict[str, list[_Member]]:
     """Quantized layers by the input they read; keyed by the first of them, "component.layer"."""
     by_input: dict[str, list[_Member]] = {}
-    for component, layers in fates.items():
-        for fate in layers:
-            if fate.group is not None:
-                by_input.setdefault(f"{component}.{fate.input_group}", []).append((component, fate))
+    for component, plan in plans.items():
+        for layer in planned(plan):
+            by_input.setdefault(f"{component}.{layer.input_group}", []).append((component, layer))
     return {f"{members[0][0]}.{members[0][1].name}": members for members in by_input.values()}
 
 
 def _need(members: list[_Member]) -> Needs:
-    needs = [needs_of(fate.group) for _, fate in members if fate.group is not None]
+    needs = [needs_of(layer.group) for _, layer in members]
     merged = needs[0]
     for need in needs[1:]:
         merged |= need
@@ -192,15 +190,15 @@ def _solve_named(models: Mapping[str, nn.Module], members: list[_Member], seen: 
     try:
         solutions = _solve_group(models, members, seen)
     except (ValueError, torch.linalg.LinAlgError) as error:  # type: ignore[attr-defined]
-        names = ", ".join(f"'{component}.{fate.name}'" for component, fate in members)
+        names = ", ".join(f"'{component}.{layer.name}'" for component, layer in members)
         which = f"layer {names}" if len(members) == 1 else f"layers {names}, which read one input"
         raise CalibrationError(f"{which}: cannot be solved: {first_line(error)}") from error
-    for (component, fate), solution in zip(members, solutions, strict=True):
+    for (component, layer), solution in zip(members, solutions, strict=True):
         for name, value in solution.notes.items():
             if isinstance(value, float) and not math.isfinite(value):
                 raise CalibrationError(
-                    f"layer '{component}.{fate.name}': cannot be solved: its {name} is not finite; its inputs reach "
-                    f"{_reach(seen)} and its weights {_weight(models[component], fate.name).abs().max().item():.3g}"
+                    f"layer '{component}.{layer.name}': cannot be solved: its {name} is not finite; its inputs reach "
+                    f"{_reach(seen)} and its weights {_weight(models[component], layer.name).abs().max().item():.3g}"
                 )
     return solutions
 
@@ -226,36 +224,35 @@ def _solve_group(models: Mapping[str, nn.Module], members: list[_Member], seen: 
         }
     solutions = []
     hessian = None if seen is None or seen.hessian is None else in_unit(seen.hessian)
-    for component, fate in members:
-        assert fate.group is not None
-        scheme = fate.group.scheme
-        smoothed = factor if _smooths(fate) else None
+    for component, layer in members:
+        scheme = layer.group.scheme
+        smoothed = factor if _smooths(layer) else None
         scale = None
         if scheme.has_static_input:
             assert seen is not None and seen.amax is not None
             inputs = scheme.input_activations
             assert inputs is not None
-            reach = algorithm_of(fate.group).input_range(seen, inputs, options_of(fate.group))
+            reach = algorithm_of(layer.group).input_range(seen, inputs, options_of(layer.group))
             if smoothed is not None:
                 assert seen.channel_amax is not None
                 reach = (seen.channel_amax * smoothed).amax().reshape(1)
             scale = scale_from_amax(reach, storage_dtype(inputs))
-        if compresses(fate.group) and needs_of(fate.group).hessian:
+        if compresses(layer.group) and needs_of(layer.group).hessian:
             assert hessian is not None
-            weight = _weight(models[component], fate.name)
-            made = compress(weight, fate.group, hessian.to(weight.device)).cpu()
+            weight = _weight(models[component], layer.name)
+            made = compress(weight, layer.group, hessian.to(weight.device)).cpu()
             solutions.append(Solution(scale, None, made.notes, _made(made), made.grid, made.branch))
             continue
         rounded = None
-        if _smooths(fate) and hessian is not None:
-            weight = _weight(models[component], fate.name)
+        if _smooths(layer) and hessian is not None:
+            weight = _weight(models[component], layer.name)
             at = weight.device
-            rounded = round_smoothed(weight, fate.group, hessian.to(at), None if smoothed is None else smoothed.to(at))
+            rounded = round_smoothed(weight, layer.group, hessian.to(at), None if smoothed is None else smoothed.to(at))
         if rounded is not None:
             made = rounded.cpu()
             solutions.append(Solution(scale, smoothed, notes, _made(made), made.grid))
         else:
-            solutions.append(Solution(scale, smoothed, notes if _smooths(fate) else {}))
+            solutions.append(Solution(scale, smoothed, notes if _smooths(layer) else {}))
     return solutions
 
 
@@ -267,26 +264,25 @@ def _compressed(group: Group, original: torch.Tensor) -> Rounded:
     return compress(original.cpu(), group, None)
 
 
-def _smooths(fate: Fate) -> bool:
-    return fate.group is not None and algorithm_of(fate.group).smooths
+def _smooths(layer: Planned) -> bool:
+    return algorithm_of(layer.group).smooths
 
 
 def _smoothing(models: Mapping[str, nn.Module], members: list[_Member], seen: Statistics | None) -> Smoothing | None:
-    mine = [(component, fate) for component, fate in members if _smooths(fate)]
+    mine = [(component, layer) for component, layer in members if _smooths(layer)]
     if not mine:
         return None
     assert seen is not None
-    weights = [_weight(models[component], fate.name) for component, fate in mine]
+    weights = [_weight(models[component], layer.name) for component, layer in mine]
     group = mine[0][1].group
-    assert group is not None
-    schemes = [fate.group.scheme for _, fate in mine if fate.group is not None]
+    schemes = [layer.group.scheme for _, layer in mine]
     _check_one_algorithm(mine)
     return algorithm_of(group).smooth(weights, schemes, seen, options_of(group))
 
 
 def _check_one_algorithm(members: list[_Member]) -> None:
     """Layers that read one input share its factors, so one algorithm has to find them."""
-    names = {fate.name: fate.group.algorithm.name for _, fate in members if fate.group and fate.group.algorithm}
+    names = {layer.name: layer.group.algorithm.name for _, layer in members if layer.group.algorithm}
     if len(set(names.values())) > 1:
         said = ", ".join(f"'{layer}' by {name}" for layer, name in names.items())
         raise CalibrationError(f"layers that read one input must be smoothed by one algorithm: {said}")

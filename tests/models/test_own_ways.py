@@ -10,8 +10,9 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrizations, prune
 
-from quant.models.fate import Fate, decide
+from quant.models.layer_plan import Kept, LayerPlan, Planned, layer_plan
 from quant.recipe import Recipe
+from tests.models.plans import reason_of
 
 RECIPE = Recipe.from_dict({"version": 1, "groups": [{"targets": ["Linear"], "scheme": "W8A8"}]}, "r.yaml")
 
@@ -43,8 +44,8 @@ def _state_hook(linear: nn.Linear) -> nn.Linear:
     return linear
 
 
-def fates(model: nn.Module) -> dict[str, Fate]:
-    return {fate.name: fate for fate in decide(model, RECIPE)}
+def plan(model: nn.Module) -> dict[str, LayerPlan]:
+    return {layer.name: layer for layer in layer_plan(model, RECIPE)}
 
 
 KEPT: dict[str, Callable[[], nn.Module]] = {
@@ -69,18 +70,18 @@ KEPT: dict[str, Callable[[], nn.Module]] = {
 
 @pytest.mark.parametrize("reason", KEPT)
 def test_it_is_kept_and_a_plain_one_is_not(reason: str) -> None:
-    found = fates(nn.Sequential(KEPT[reason](), nn.Linear(8, 8)))
-    assert found["0"].group is None
-    assert found["0"].reason == reason
-    assert found["1"].group is not None
+    found = plan(nn.Sequential(KEPT[reason](), nn.Linear(8, 8)))
+    assert isinstance(found["0"], Kept)
+    assert reason_of(found["0"]) == reason
+    assert isinstance(found["1"], Planned)
 
 
 def test_what_changes_nothing_is_quantized() -> None:
     plain = nn.Linear(8, 8)
     plain.register_forward_hook(lambda module, args, output: None)
     flagged = _attribute(nn.Linear(8, 8), "_is_hf_initialized", True)
-    found = fates(nn.Sequential(Renamed(8, 8), plain, flagged, _attribute(nn.Linear(8, 8), "_note", object())))
-    assert all(fate.group is not None for fate in found.values())
+    found = plan(nn.Sequential(Renamed(8, 8), plain, flagged, _attribute(nn.Linear(8, 8), "_note", object())))
+    assert all(isinstance(layer, Planned) for layer in found.values())
 
 
 def test_a_layer_hooked_by_accelerate_names_it() -> None:
@@ -88,23 +89,23 @@ def test_a_layer_hooked_by_accelerate_names_it() -> None:
 
     model = nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 8))
     add_hook_to_module(model[0], ModelHook())
-    assert fates(model)["0"].reason == "its forward was replaced by accelerate or diffusers, which would be lost"
+    assert reason_of(plan(model)["0"]) == "its forward was replaced by accelerate or diffusers, which would be lost"
 
 
 def test_weights_that_other_modules_read() -> None:
     model = nn.ModuleDict({"shared": nn.Embedding(8, 8), "head": nn.Linear(8, 8, bias=False), "free": nn.Linear(8, 8)})
     model["head"].weight = model["shared"].weight
-    found = fates(model)
-    assert found["head"].reason == "its weight is also that of 'shared'"
-    assert found["free"].group is not None
-    found = fates(nn.TransformerEncoderLayer(8, 2, 16))
-    assert found["self_attn.out_proj"].reason == "its weight is read by nn.MultiheadAttention"
-    assert [name for name, fate in found.items() if fate.group is not None] == ["linear1", "linear2"]
+    found = plan(model)
+    assert reason_of(found["head"]) == "its weight is also that of 'shared'"
+    assert isinstance(found["free"], Planned)
+    found = plan(nn.TransformerEncoderLayer(8, 2, 16))
+    assert reason_of(found["self_attn.out_proj"]) == "its weight is read by nn.MultiheadAttention"
+    assert [name for name, layer in found.items() if isinstance(layer, Planned)] == ["linear1", "linear2"]
 
 
-def test_a_layer_in_two_places_has_one_fate() -> None:
+def test_a_layer_in_two_places_has_one_plan() -> None:
     layer = nn.Linear(8, 8)
     model = nn.ModuleDict({"a": layer, "b": nn.Linear(8, 8), "again": layer})
     groups = [{"targets": ["Linear"], "scheme": "W8A8"}]
-    found = decide(model, Recipe.from_dict({"version": 1, "groups": groups, "ignore": ["again"]}, "r.yaml"))
-    assert [(fate.name, fate.group is not None) for fate in found] == [("a", True), ("b", True), ("again", True)]
+    found = layer_plan(model, Recipe.from_dict({"version": 1, "groups": groups, "ignore": ["again"]}, "r.yaml"))
+    assert [(layer.name, isinstance(layer, Planned)) for layer in found] == [("a", True), ("b", True), ("again", True)]

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from quant.models.fate import decide
+from quant.models.layer_plan import Kept, layer_plan, planned
 from quant.models.wan import WAN
 from quant.recipe import Recipe
 from tests.models.conftest import ModelMaker
@@ -26,18 +26,20 @@ IMAGE = {"image_dim": 8, "added_kv_proj_dim": 24}
 def test_every_linear_of_every_block_is_quantized_and_nothing_outside(
     make_model: ModelMaker, changes: dict[str, int]
 ) -> None:
-    fates = decide(make_model("WanTransformer3DModel", **changes), RECIPE)
+    plan = layer_plan(make_model("WanTransformer3DModel", **changes), RECIPE)
     within = BLOCK_LINEARS | (IMAGE_LINEARS if changes else set())
-    assert {fate.name for fate in fates if fate.group} == {f"blocks.{i}.{name}" for i in range(3) for name in within}
-    outside = {fate.name.split(".")[0] for fate in fates if not fate.group}
+    assert {layer.name for layer in planned(plan)} == {f"blocks.{i}.{name}" for i in range(3) for name in within}
+    outside = {layer.name.split(".")[0] for layer in plan if isinstance(layer, Kept)}
     assert outside == {"patch_embedding", "condition_embedder", "proj_out"}
 
 
 def test_vace_quantizes_both_lists_and_keeps_the_projections_around_the_stream(make_model: ModelMaker) -> None:
-    fates = decide(make_model("WanVACETransformer3DModel"), RECIPE)
+    plan = layer_plan(make_model("WanVACETransformer3DModel"), RECIPE)
     lists = [f"blocks.{i}." for i in range(3)] + [f"vace_blocks.{i}." for i in range(2)]
-    assert {fate.name for fate in fates if fate.group} == {prefix + name for prefix in lists for name in BLOCK_LINEARS}
-    kept = {fate.name: fate.reason for fate in fates if fate.name.startswith("vace_blocks") and not fate.group}
+    assert {layer.name for layer in planned(plan)} == {prefix + name for prefix in lists for name in BLOCK_LINEARS}
+    kept = {
+        layer.name: layer.reason for layer in plan if layer.name.startswith("vace_blocks") and isinstance(layer, Kept)
+    }
     assert set(kept) == {"vace_blocks.0.proj_in", "vace_blocks.0.proj_out", "vace_blocks.1.proj_out"}
     assert set(kept.values()) == {"wan: projects the control signal into the residual stream"}
 

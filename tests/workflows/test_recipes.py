@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 
 import quant
 import quant.diffusers
-from quant.models.fate import decide
+from quant.models.layer_plan import Planned, layer_plan
 from quant.recipe_files import find_recipe, shipped_recipes
 from tests.tiny_pipeline import PROMPTS, SETTINGS, save_pipeline
 from tests.workflows.conftest import RECIPES
@@ -80,8 +80,8 @@ def test_wan_recipes_keep_the_first_and_last_three_of_forty_blocks() -> None:
     with torch.device("meta"):
         model = WanTransformer3DModel(num_layers=40, num_attention_heads=40, ffn_dim=13824)
     for name in ("w4a8-edges", "w4afp8-edges", "sparse24-fp8-edges"):
-        fates = decide(model, find_recipe(name, "wan"))
-        quantized = {fate.name for fate in fates if fate.group is not None}
+        plan = layer_plan(model, find_recipe(name, "wan"))
+        quantized = {layer.name for layer in plan if isinstance(layer, Planned)}
         assert {name.split(".")[1] for name in quantized} == {str(block) for block in range(3, 37)}
         assert len(quantized) == 34 * 10
 

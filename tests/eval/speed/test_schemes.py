@@ -11,7 +11,7 @@ from diffusers import WanTransformer3DModel
 from quant.errors import RecipeError
 from quant.eval.speed.schemes import decide, for_block_alone
 from quant.eval.speed.sizes import Model, models
-from quant.models import fate
+from quant.models.layer_plan import Planned, layer_plan
 from quant.recipe import Recipe
 from quant.recipe_parts import Algorithm, Sparsity
 
@@ -48,9 +48,9 @@ def whole() -> WanTransformer3DModel:
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_as_in_the_whole_model(name: str, whole: WanTransformer3DModel) -> None:
-    fates = {each.name: each.group for each in fate.decide(whole, RECIPES[name])}
+    plan = {each.name: each.group if isinstance(each, Planned) else None for each in layer_plan(whole, RECIPES[name])}
     found = decide(WAN, RECIPES[name])
-    assert found.groups == {each: fates[WAN.prefix + each] for each in found.groups}
+    assert found.groups == {each: plan[WAN.prefix + each] for each in found.groups}
 
 
 def test_notes_say_what_happens_elsewhere() -> None:

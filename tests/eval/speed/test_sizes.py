@@ -13,7 +13,7 @@ from quant.errors import ModelError
 from quant.eval.speed import sizes
 from quant.eval.speed.modules import _MODELS
 from quant.eval.speed.sizes import Model, layers, models
-from quant.models.fate import decide
+from quant.models.layer_plan import Kept, layer_plan
 from quant.recipe import Recipe
 from quant.workflows.fusing import block_module
 
@@ -36,8 +36,9 @@ def test_the_linears_of_a_block_are_those_of_diffusers(model: Model) -> None:
 @pytest.mark.parametrize("model", models().values(), ids=lambda model: model.name)
 def test_those_that_are_kept_are_those_that_quantization_keeps(model: Model) -> None:
     prefix = f"{model.blocks}.0."
-    fates = {each.name: each.group for each in decide(network(model), EVERYTHING) if each.name.startswith(prefix)}
-    assert {prefix + each.name: each.kept for each in layers(model)} == {n: g is None for n, g in fates.items()}
+    whole = [each for each in layer_plan(network(model), EVERYTHING) if each.name.startswith(prefix)]
+    found = {each.name: isinstance(each, Kept) for each in whole}
+    assert {prefix + each.name: each.kept for each in layers(model)} == found
 
 
 @pytest.mark.parametrize("model", models().values(), ids=lambda model: model.name)

@@ -12,9 +12,10 @@ from diffusers.hooks import apply_layerwise_casting
 from torch import nn
 
 from quant.errors import RecipeError
-from quant.models.fate import Fate, decide
+from quant.models.layer_plan import Kept, LayerPlan, layer_plan
 from quant.recipe import Recipe
 from tests.models.conftest import ModelMaker
+from tests.models.plans import reason_of
 
 
 def _recipe(edge: float = 0.0) -> Recipe:
@@ -22,8 +23,8 @@ def _recipe(edge: float = 0.0) -> Recipe:
     return Recipe.from_dict({"version": 1, "groups": groups, "keep_edge_blocks": edge}, "r.yaml")
 
 
-def _fates(model: nn.Module, edge: float = 0.0) -> dict[str, Fate]:
-    return {fate.name: fate for fate in decide(model, _recipe(edge)) if fate.kind == "Linear"}
+def _plan(model: nn.Module, edge: float = 0.0) -> dict[str, LayerPlan]:
+    return {layer.name: layer for layer in layer_plan(model, _recipe(edge)) if layer.kind == "Linear"}
 
 
 @pytest.mark.parametrize(
@@ -38,15 +39,17 @@ def _fates(model: nn.Module, edge: float = 0.0) -> dict[str, Fate]:
     ],
 )
 def test_edge_blocks_are_a_share_of_the_depth(make_model: ModelMaker, depth: int, edge: float, kept: set[int]) -> None:
-    fates = _fates(make_model("WanTransformer3DModel", num_layers=depth), edge)
+    plan = _plan(make_model("WanTransformer3DModel", num_layers=depth), edge)
     for index in range(depth):
-        reasons = {fate.reason for name, fate in fates.items() if name.startswith(f"blocks.{index}.")}
+        reasons = {reason_of(layer) for name, layer in plan.items() if name.startswith(f"blocks.{index}.")}
         assert reasons == ({f"edge block {index} of {depth} (keep_edge_blocks)"} if index in kept else {""})
 
 
 def test_each_list_of_blocks_has_its_own_depth(make_model: ModelMaker) -> None:
     model = make_model("HunyuanVideoTransformer3DModel", num_layers=3, num_single_layers=9)
-    edges = {name.rsplit(".attn")[0] for name, fate in _fates(model, 0.2).items() if fate.reason.startswith("edge")}
+    edges = {
+        name.rsplit(".attn")[0] for name, layer in _plan(model, 0.2).items() if reason_of(layer).startswith("edge")
+    }
     places = {re.sub(r"\.(\d+)\..*", r".\1", name) for name in edges}
     single = {f"single_transformer_blocks.{index}" for index in (0, 1, 7, 8)}
     assert places == {"transformer_blocks.0", "transformer_blocks.2"} | single
@@ -60,7 +63,7 @@ def test_a_share_that_keeps_no_block_is_an_error(
     make_model: ModelMaker, class_name: str, edge: float, has: str
 ) -> None:
     with pytest.raises(RecipeError, match=rf"r\.yaml: keep_edge_blocks: {edge} keeps no block of model.*{has}"):
-        decide(make_model(class_name), _recipe(edge))
+        layer_plan(make_model(class_name), _recipe(edge))
 
 
 @pytest.mark.parametrize(
@@ -74,15 +77,15 @@ def test_a_share_that_keeps_no_block_is_an_error(
 def test_skip_patterns_keep_what_diffusers_skips(make_model: ModelMaker, class_name: str) -> None:
     """Against diffusers: what its own casting to FP8 leaves alone under the model's declaration is kept here."""
     model = make_model(class_name, device="cpu")
-    fates = _fates(model)
+    plan = _plan(model)
     declared = tuple(model._skip_layerwise_casting_patterns)  # type: ignore[arg-type]
     apply_layerwise_casting(model, torch.float8_e4m3fn, torch.float32, skip_modules_pattern=declared)
     linears = {name: module for name, module in model.named_modules() if isinstance(module, nn.Linear)}
     skipped = {name for name, module in linears.items() if module.weight.dtype == torch.float32}
     assert skipped
-    assert all(fates[name].group is None for name in skipped)
-    by_declaration = {name for name, fate in fates.items() if fate.reason.startswith("diffusers: ")}
-    assert by_declaration == {name for name in skipped if not fates[name].reason.startswith("outside")}
+    assert all(isinstance(plan[name], Kept) for name in skipped)
+    by_declaration = {name for name, layer in plan.items() if reason_of(layer).startswith("diffusers: ")}
+    assert by_declaration == {name for name in skipped if not reason_of(plan[name]).startswith("outside")}
 
 
 def test_modules_that_diffusers_loads_in_float32_are_kept(make_model: ModelMaker, tmp_path: Path) -> None:
@@ -92,7 +95,7 @@ def test_modules_that_diffusers_loads_in_float32_are_kept(make_model: ModelMaker
     linears = {name: module for name, module in model.named_modules() if isinstance(module, nn.Linear)}
     high = {name for name, module in linears.items() if module.weight.dtype == torch.float32}
     assert high
-    assert all(_fates(model)[name].group is None for name in high)
+    assert all(isinstance(_plan(model)[name], Kept) for name in high)
 
 
 class Declaring(nn.Module):
@@ -118,6 +121,6 @@ class Declaring(nn.Module):
 def test_declarations_are_read_as_diffusers_reads_them(attribute: str, value: object, kept: set[str]) -> None:
     model = Declaring()
     setattr(model, attribute, value)
-    reasons = {name: fate.reason for name, fate in _fates(model).items() if fate.reason}
+    reasons = {name: reason_of(layer) for name, layer in _plan(model).items() if reason_of(layer)}
     assert set(reasons) == kept
     assert all(reason.startswith(f"diffusers: {attribute} has '") for reason in reasons.values())

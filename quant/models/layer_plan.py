@@ -8,7 +8,7 @@ more than weight and bias is kept last of all, so that it is the reason only whe
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from torch import nn
@@ -27,28 +27,49 @@ _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTra
 
 
 @dataclass(frozen=True)
-class Fate:
-    """What becomes of one layer.
+class Kept:
+    """A layer that stays as it is.
 
     Attributes:
         name: dotted name within its component.
         kind: class name, "Linear" or a convolution.
         shape: the weight's shape, [N, K] for a Linear.
-        group: the recipe's group that quantizes it, None where it is kept.
-        reason: why it is kept; empty where it is quantized.
+        reason: why.
+    """
+
+    name: str
+    kind: str
+    shape: tuple[int, ...]
+    reason: str
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A layer that is quantized.
+
+    Attributes:
+        name, kind, shape: as of `Kept`.
+        group: the recipe's group that takes it.
         input_group: equal for layers that read one input.
     """
 
     name: str
     kind: str
     shape: tuple[int, ...]
-    group: Group | None
-    reason: str = ""
-    input_group: str = ""
+    group: Group
+    input_group: str
 
 
-def decide(model: nn.Module, recipe: Recipe, where: str = "model") -> list[Fate]:
-    """The fate of every Linear and convolution, in the model's order.
+LayerPlan = Kept | Planned
+
+
+def planned(layers: Iterable[LayerPlan]) -> list[Planned]:
+    """Those that are quantized."""
+    return [layer for layer in layers if isinstance(layer, Planned)]
+
+
+def layer_plan(model: nn.Module, recipe: Recipe, where: str = "model") -> list[LayerPlan]:
+    """What becomes of every Linear and convolution, in the model's order.
 
     Args:
         model: may be on the meta device: only names, classes and shapes are read.
@@ -72,27 +93,29 @@ def decide(model: nn.Module, recipe: Recipe, where: str = "model") -> list[Fate]
         if place is not None:
             depths[place[0]] = max(depths.get(place[0], 0), place[1] + 1)
     _check_edge_blocks(recipe, depths, where)
-    fates = []
+    plan: list[LayerPlan] = []
     readers = weight_readers(model)
-    first: dict[int, Fate] = {}
+    first: dict[int, LayerPlan] = {}
     for name, module in layers.items():
         shape = tuple(module.weight.shape)
         kind = type(module).__name__
-        if id(module) in first:  # one layer has one fate, whatever a pattern says of its other name
-            fates.append(replace(first[id(module)], name=name, input_group=family.input_group(name)))
+        if id(module) in first:  # one layer has one plan, whatever a pattern says of its other name
+            same = replace(first[id(module)], name=name)
+            plan.append(replace(same, input_group=family.input_group(name)) if isinstance(same, Planned) else same)
             continue
         group = _first_group(recipe, name, module)
-        reason = (
-            _kept(model, family, recipe, name, module, depths, group)
-            or own_way(model, name, module, readers)
-            or _misfit(recipe, name, shape, group)
-        )
-        fates.append(Fate(name, kind, shape, None if reason else group, reason, family.input_group(name)))
-        first[id(module)] = fates[-1]
+        reason = _kept(model, family, recipe, name, module, depths) or own_way(model, name, module, readers)
+        if not reason and group is not None:
+            reason = _misfit(recipe, name, shape, group)
+        if group is None or reason:
+            plan.append(Kept(name, kind, shape, reason or "no group of the recipe targets it"))
+        else:
+            plan.append(Planned(name, kind, shape, group, family.input_group(name)))
+        first[id(module)] = plan[-1]
     for i, group in enumerate(recipe.groups):
-        if not any(fate.group is group for fate in fates):
-            raise RecipeError(f"{recipe.name}: groups[{i}]: {_unused(group, fates, recipe, layers)} in {where}")
-    return fates
+        if not any(layer.group is group for layer in planned(plan)):
+            raise RecipeError(f"{recipe.name}: groups[{i}]: {_unused(group, plan, layers)} in {where}")
+    return plan
 
 
 def _class_names(module: nn.Module) -> list[str]:
@@ -111,7 +134,6 @@ def _kept(
     name: str,
     module: nn.Module,
     depths: dict[str, int],
-    group: Group | None,
 ) -> str:
     """Why a layer stays in high precision; empty where it does not."""
     if not isinstance(module, nn.Linear):
@@ -133,16 +155,15 @@ def _kept(
         edge = _edge(recipe, depth)
         if index < edge or index >= depth - edge:
             return f"edge block {index} of {depth} (keep_edge_blocks)"
-    return "" if group is not None else "no group of the recipe targets it"
+    return ""
 
 
-def _misfit(recipe: Recipe, name: str, shape: tuple[int, ...], group: Group | None) -> str:
+def _misfit(recipe: Recipe, name: str, shape: tuple[int, ...], group: Group) -> str:
     """Why a layer that would be quantized stays as it is, since its shape does not fit; empty where it fits.
 
     Raises:
         RecipeError: it does not fit and its group does not say to keep such layers.
     """
-    assert group is not None
     reason = misfit(group.form, *shape)
     if reason is None:
         return ""
@@ -192,10 +213,10 @@ def _check_edge_blocks(recipe: Recipe, depths: dict[str, int], where: str) -> No
         )
 
 
-def _unused(group: Group, fates: list[Fate], recipe: Recipe, layers: Mapping[str, nn.Module]) -> str:
+def _unused(group: Group, plan: list[LayerPlan], layers: Mapping[str, nn.Module]) -> str:
     """Why a group got no layer, though its patterns match some."""
-    mine = [f for f in fates if any(matches(t, f.name, _class_names(layers[f.name])) for t in group.targets)]
-    kept = next((f for f in mine if f.group is None), None)
+    mine = [each for each in plan if any(matches(t, each.name, _class_names(layers[each.name])) for t in group.targets)]
+    kept = next((each for each in mine if isinstance(each, Kept)), None)
     if kept is not None:
         return f"every layer that {shown(list(group.targets))} matches is kept or taken ('{kept.name}': {kept.reason})"
     return f"an earlier group takes every layer that {shown(list(group.targets))} matches"
