@@ -10,9 +10,9 @@ from typing import Any, TypeVar
 import quant
 from quant import regular_files
 from quant.errors import QuantError
+from quant.eval.bench.gpus import gpus
 from quant.eval.runs.fields import Fields
 from quant.eval.runs.inputs import MAX_SEED
-from quant.eval.speed.gpus import gpus
 from quant.fields import load_yaml
 from quant.text import first_line, shown
 

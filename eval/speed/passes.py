@@ -7,10 +7,10 @@ from typing import Any, NamedTuple, TypeVar
 
 import torch
 
+from quant.eval.bench.timing import first_line
 from quant.eval.speed import device as devices
 from quant.eval.speed import memory, shares
 from quant.eval.speed.stages import Clock, cuda_clock, host_clock
-from quant.eval.speed.timing import first_line
 
 T = TypeVar("T")
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from quant.errors import QuantError
-from quant.eval.speed.gpus import Gpu, Rate
-from quant.eval.speed.operations import Operation, attention, elementwise, matmul
-from quant.eval.speed.roofline import by_kind, predict_operation, predict_operations, total
+from quant.eval.bench.gpus import Gpu, Rate
+from quant.eval.bench.operations import Operation, attention, elementwise, matmul
+from quant.eval.bench.roofline import by_kind, predict_operation, predict_operations, total
 from quant.form import LayerForm
 from quant.scheme import SCHEMES
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from quant.errors import RecipeError
-from quant.eval.speed.sizes import Layer, Model, layers
+from quant.eval.bench.sizes import Layer, Model, layers
 from quant.form import LayerForm, misfit
 from quant.patterns import matches
 from quant.recipe import Recipe

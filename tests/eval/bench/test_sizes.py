@@ -10,9 +10,9 @@ import torch
 from torch import nn
 
 from quant.errors import ModelError
-from quant.eval.speed import sizes
-from quant.eval.speed.modules import _MODELS
-from quant.eval.speed.sizes import Model, layers, models
+from quant.eval.bench import sizes
+from quant.eval.bench.modules import _MODELS
+from quant.eval.bench.sizes import Model, layers, models
 from quant.models.fate import decide
 from quant.recipe import Recipe
 from quant.workflows.fusing import block_module

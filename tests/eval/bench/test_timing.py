@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from quant.eval.speed.timing import Timed, event_timer, first_line, interleave
+from quant.eval.bench.timing import Timed, event_timer, first_line, interleave
 
 
 def test_every_round_times_all_in_an_order_of_its_own() -> None:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-from quant.eval.speed.sizes import Model
+from quant.eval.bench.sizes import Model
 
 DTYPE = torch.bfloat16
 

@@ -10,8 +10,8 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from quant.errors import QuantError
-from quant.eval.speed.gpus import MEMORY, Gpu
-from quant.eval.speed.operations import ELEMENTWISE, KINDS, Operation
+from quant.eval.bench.gpus import MEMORY, Gpu
+from quant.eval.bench.operations import ELEMENTWISE, KINDS, Operation
 
 ARITHMETIC = "arithmetic"
 

@@ -6,9 +6,9 @@ from collections import Counter
 
 import pytest
 
-from quant.eval.speed.blocks import block_operations
-from quant.eval.speed.operations import Operation
-from quant.eval.speed.sizes import Model, layers, models
+from quant.eval.bench.blocks import block_operations
+from quant.eval.bench.operations import Operation
+from quant.eval.bench.sizes import Model, layers, models
 from quant.form import LayerForm
 from quant.scheme import SCHEMES
 

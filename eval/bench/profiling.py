@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from quant.eval.speed.operations import ATTENTION, ELEMENTWISE, KINDS, MATMUL
-from quant.eval.speed.timing import Run
+from quant.eval.bench.operations import ATTENTION, ELEMENTWISE, KINDS, MATMUL
+from quant.eval.bench.timing import Run
 
 #: Inductor names its kernels after the operations around them, so only their beginning tells what they are.
 _POINTWISE = re.compile(r"triton_(?!tem_)")

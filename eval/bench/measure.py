@@ -14,12 +14,12 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 import quant
 from quant.errors import QuantError
-from quant.eval.speed.modules import DTYPE, Built, build, first_tensor
-from quant.eval.speed.prediction import BF16, FUSED, UNFUSED
-from quant.eval.speed.profiling import seconds_by_kind, trace
-from quant.eval.speed.schemes import decide, for_block_alone
-from quant.eval.speed.sizes import Model
-from quant.eval.speed.timing import Run, Timed, Timer, event_timer, interleave
+from quant.eval.bench.modules import DTYPE, Built, build, first_tensor
+from quant.eval.bench.prediction import BF16, FUSED, UNFUSED
+from quant.eval.bench.profiling import seconds_by_kind, trace
+from quant.eval.bench.schemes import decide, for_block_alone
+from quant.eval.bench.sizes import Model
+from quant.eval.bench.timing import Run, Timed, Timer, event_timer, interleave
 from quant.recipe import Recipe
 
 #: Kernels of scaled_dot_product_attention that never hold all scores at once; the fastest of them is used by all.

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from quant.eval.bench.gpus import MEMORY
+from quant.eval.bench.measure import Measured
+from quant.eval.bench.operations import KINDS, Operation
+from quant.eval.bench.prediction import BF16, Prediction
+from quant.eval.bench.roofline import by_kind
+from quant.eval.bench.sizes import Model
 from quant.eval.report.table import Table, as_text
-from quant.eval.speed.gpus import MEMORY
-from quant.eval.speed.measure import Measured
-from quant.eval.speed.operations import KINDS, Operation
-from quant.eval.speed.prediction import BF16, Prediction
-from quant.eval.speed.roofline import by_kind
-from quant.eval.speed.sizes import Model
 
 PREDICTED = "Prediction (roofline model, nothing was measured)"
 MEASURED = "Measured"

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from quant.errors import QuantError
-from quant.eval.speed.blocks import block_operations
-from quant.eval.speed.gpus import Gpu, of_device
-from quant.eval.speed.roofline import Predicted, by_kind, predict_operations, total
-from quant.eval.speed.schemes import decide
-from quant.eval.speed.sizes import Model
+from quant.eval.bench.blocks import block_operations
+from quant.eval.bench.gpus import Gpu, of_device
+from quant.eval.bench.roofline import Predicted, by_kind, predict_operations, total
+from quant.eval.bench.schemes import decide
+from quant.eval.bench.sizes import Model
 from quant.recipe import Recipe
 
 BF16, UNFUSED, FUSED = "bf16", "quantized", "quantized and fused"

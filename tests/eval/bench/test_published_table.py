@@ -12,10 +12,10 @@ from typing import NamedTuple
 
 import pytest
 
-from quant.eval.speed.blocks import block_operations
-from quant.eval.speed.gpus import Gpu, Rate
-from quant.eval.speed.roofline import by_kind, predict_operations, total
-from quant.eval.speed.sizes import Model, layers, models
+from quant.eval.bench.blocks import block_operations
+from quant.eval.bench.gpus import Gpu, Rate
+from quant.eval.bench.roofline import by_kind, predict_operations, total
+from quant.eval.bench.sizes import Model, layers, models
 from quant.form import LayerForm
 from quant.scheme import SCHEMES
 

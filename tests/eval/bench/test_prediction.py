@@ -7,11 +7,11 @@ import json
 import pytest
 
 from quant.errors import QuantError
-from quant.eval.speed.gpus import gpus
-from quant.eval.speed.operations import codes_of
-from quant.eval.speed.prediction import BF16, FUSED, UNFUSED, predict
-from quant.eval.speed.roofline import by_kind, total
-from quant.eval.speed.sizes import Model, models
+from quant.eval.bench.gpus import gpus
+from quant.eval.bench.operations import codes_of
+from quant.eval.bench.prediction import BF16, FUSED, UNFUSED, predict
+from quant.eval.bench.roofline import by_kind, total
+from quant.eval.bench.sizes import Model, models
 from quant.recipe_files import find_recipe, shipped_recipes
 
 WAN = models()["wan-14b"]

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from quant.eval.speed.modules import build, first_tensor
-from quant.eval.speed.sizes import models
-from tests.eval.speed.small import small
+from quant.eval.bench.modules import build, first_tensor
+from quant.eval.bench.sizes import models
+from tests.eval.bench.small import small
 
 CPU = torch.device("cpu")
 

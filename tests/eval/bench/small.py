@@ -1,6 +1,6 @@
 """Models with the structure of the real ones, small enough to run on a CPU."""
 
-from quant.eval.speed.sizes import Model, models
+from quant.eval.bench.sizes import Model, models
 
 
 def small(name: str, *, d: int = 64) -> Model:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from quant.eval.speed.operations import ATTENTION, ELEMENTWISE, MATMUL
-from quant.eval.speed.profiling import kind_of, seconds_by_kind, trace
+from quant.eval.bench.operations import ATTENTION, ELEMENTWISE, MATMUL
+from quant.eval.bench.profiling import kind_of, seconds_by_kind, trace
 from quant.kernels.catalog import KERNELS
 
 

@@ -13,15 +13,15 @@ from torch.nn import functional as F
 from torch.nn.attention import SDPBackend
 
 from quant.errors import QuantError
-from quant.eval.speed.measure import Tools, fastest_attention, measure
-from quant.eval.speed.prediction import BF16, FUSED, UNFUSED
-from quant.eval.speed.schemes import decide
-from quant.eval.speed.timing import Run
+from quant.eval.bench.measure import Tools, fastest_attention, measure
+from quant.eval.bench.prediction import BF16, FUSED, UNFUSED
+from quant.eval.bench.schemes import decide
+from quant.eval.bench.timing import Run
 from quant.modules.blocks.wan_block import FusedWanTransformerBlock
 from quant.modules.linear import QuantLinear
 from quant.recipe import Recipe
 from quant.recipe_files import find_recipe
-from tests.eval.speed.small import small
+from tests.eval.bench.small import small
 
 CPU = torch.device("cpu")
 #: Of a recipe that leaves attention as it is.

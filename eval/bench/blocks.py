@@ -12,9 +12,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from quant.eval.speed import operations
-from quant.eval.speed.operations import Operation, codes_of
-from quant.eval.speed.sizes import TEXT, VIDEO, Model, layers
+from quant.eval.bench import operations
+from quant.eval.bench.operations import Operation, codes_of
+from quant.eval.bench.sizes import TEXT, VIDEO, Model, layers
 from quant.form import LayerForm
 
 

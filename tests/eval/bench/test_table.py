@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from quant.eval.speed.gpus import gpus
-from quant.eval.speed.measure import Measured
-from quant.eval.speed.prediction import BF16, FUSED, UNFUSED, Prediction, predict
-from quant.eval.speed.roofline import by_kind
-from quant.eval.speed.sizes import models
-from quant.eval.speed.table import measured_text, prediction_text
-from quant.eval.speed.timing import Timed
+from quant.eval.bench.gpus import gpus
+from quant.eval.bench.measure import Measured
+from quant.eval.bench.prediction import BF16, FUSED, UNFUSED, Prediction, predict
+from quant.eval.bench.roofline import by_kind
+from quant.eval.bench.sizes import models
+from quant.eval.bench.table import measured_text, prediction_text
+from quant.eval.bench.timing import Timed
 from quant.recipe_files import find_recipe
 
 WAN = models()["wan-14b"]

@@ -7,8 +7,8 @@ import json
 
 import pytest
 
-from quant.eval.speed.gpus import FILE, gpus, of_device, parse
-from quant.eval.speed.operations import numbers_of
+from quant.eval.bench.gpus import FILE, gpus, of_device, parse
+from quant.eval.bench.operations import numbers_of
 from quant.form import LayerForm
 from quant.scheme import SCHEMES
 

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from quant.algorithms.sparse24 import magnitude_mask
-from quant.eval.speed.operations import attention, codes_of, elementwise, matmul, numbers_of, quantize
+from quant.eval.bench.operations import attention, codes_of, elementwise, matmul, numbers_of, quantize
 from quant.form import LayerForm
 from quant.modules.linear import QuantLinear
 from quant.packing.linear import pack_linear

@@ -9,8 +9,8 @@ import torch
 from diffusers import WanTransformer3DModel
 
 from quant.errors import RecipeError
-from quant.eval.speed.schemes import decide, for_block_alone
-from quant.eval.speed.sizes import Model, models
+from quant.eval.bench.schemes import decide, for_block_alone
+from quant.eval.bench.sizes import Model, models
 from quant.models import fate
 from quant.recipe import Recipe
 from quant.recipe_parts import Algorithm, Sparsity
