@@ -18,10 +18,10 @@ import torch
 
 import quant
 from benchmarks.gpu.bench import write_json
+from quant.eval.demo import read_lines, shapes_example
 from quant.eval.generation import generate, initial_latents
 from quant.eval.metrics.paired import paired_psnr, summarize
 from quant.eval.report.table import decibels
-from quant.eval.shapes.example import read_lines, shapes_example
 from quant.kernels.runtime import availability
 
 #: INT8 and FP8 as the recipes without data have them: nothing is calibrated, so nothing beyond diffusers is needed.

@@ -16,9 +16,9 @@ import torch
 
 import quant
 from quant.calibration.prompts import read_prompts
+from quant.eval.demo import shapes_example
 from quant.eval.generation import InitialLatents, generate, initial_latents
 from quant.eval.metrics.paired import Frames
-from quant.eval.shapes.example import shapes_example
 
 BATCH = 8
 PACKAGES = ("torch", "diffusers", "nvidia-modelopt", "sdnq")
