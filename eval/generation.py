@@ -15,7 +15,7 @@ from torch import Tensor
 
 import quant
 from quant.errors import QuantError
-from quant.eval.metrics.paired import Frames
+from quant.eval.metrics.frames import Frames
 
 
 @dataclass(frozen=True)

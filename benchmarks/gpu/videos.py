@@ -18,9 +18,10 @@ import torch
 
 import quant
 from benchmarks.gpu.bench import write_json
+from benchmarks.psnr import summarize
 from quant.eval.demo import read_lines, shapes_example
 from quant.eval.generation import generate, initial_latents
-from quant.eval.metrics.paired import paired_psnr, summarize
+from quant.eval.metrics.psnr import paired_psnr
 from quant.eval.report.table import decibels
 from quant.kernels.runtime import availability
 

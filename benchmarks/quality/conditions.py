@@ -18,7 +18,7 @@ import quant
 from quant.calibration.prompts import read_prompts
 from quant.eval.demo import shapes_example
 from quant.eval.generation import InitialLatents, generate, initial_latents
-from quant.eval.metrics.paired import Frames
+from quant.eval.metrics.frames import Frames
 
 BATCH = 8
 PACKAGES = ("torch", "diffusers", "nvidia-modelopt", "sdnq")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from quant.eval.metrics.perceptual import paired_lpips
+from quant.eval.metrics.lpips import paired_lpips
 from quant.eval.networks.lpips import Lpips
 
 

@@ -8,7 +8,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from quant.eval.metrics.paired import Frames, PsnrSummary, paired_psnr, summarize
+from quant.eval.metrics.frames import Frames
+from quant.eval.metrics.psnr import paired_psnr
 
 SHAPE = (2, 3, 4, 5, 3)
 
@@ -72,21 +73,3 @@ def test_a_broken_video_is_no_average(value: float, broken: str) -> None:
     videos[broken][1, 2, 3, 4, 0] = value
     with pytest.raises(ValueError, match="not finite"):
         paired_psnr(videos["reference"], videos["candidate"])
-
-
-@pytest.mark.parametrize(
-    ("values", "summary"),
-    [
-        ((30.0, 20.0, 40.0), PsnrSummary(30.0, 20.0, 0)),
-        ((30.0, math.inf, 20.0), PsnrSummary(25.0, 20.0, 1)),
-        ((math.inf, math.inf), PsnrSummary(math.inf, math.inf, 2)),
-        ((-3.0,), PsnrSummary(-3.0, -3.0, 0)),
-    ],
-)
-def test_identical_videos_are_counted_and_left_out_of_the_mean(values: tuple[float, ...], summary: PsnrSummary) -> None:
-    assert summarize(values) == summary
-
-
-def test_there_must_be_something_to_summarize() -> None:
-    with pytest.raises(ValueError, match="nothing to summarize"):
-        summarize([])

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
-from quant.eval.metrics.paired import Frames, check_pair
+from quant.eval.metrics.base import Paired, Video
+from quant.eval.metrics.frames import Frames, check_pair
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from quant.eval.networks.lpips import Lpips
 
 
@@ -29,6 +32,8 @@ def paired_lpips(network: Lpips, reference: Frames, candidate: Frames, *, batch:
 
 
 def _video_lpips(network: Lpips, reference: Frames, candidate: Frames, batch: int) -> float:
+    import torch
+
     distances: list[float] = []
     with torch.inference_mode():
         for start in range(0, len(reference), batch):
@@ -38,6 +43,31 @@ def _video_lpips(network: Lpips, reference: Frames, candidate: Frames, batch: in
     return math.fsum(distances) / len(distances)
 
 
-def _signed(frames: Frames) -> torch.Tensor:
+def _signed(frames: Frames) -> Tensor:
     """[B, H, W, 3] in 0..1 -> [B, 3, H, W] in -1..1."""
+    import torch
+
     return torch.from_numpy(np.ascontiguousarray(frames, dtype=np.float32)).permute(0, 3, 1, 2) * 2 - 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Lpips(Paired):
+    def score(self, video: Video, network: Any) -> float:
+        return paired_lpips(network, video.reference[None], video.frames[None])[0]
+
+    def lost(self, value: float) -> float:
+        return value
+
+
+LPIPS_ALEX, LPIPS_VGG = (
+    _Lpips(
+        key=f"lpips_{name}",
+        title=f"LPIPS ({title})",
+        heading=f"LPIPS {name}",
+        said="LPIPS",
+        higher=False,
+        network=f"lpips_{name}",
+        loss_said="LPIPS itself",
+    )
+    for name, title in (("alex", "AlexNet"), ("vgg", "VGG"))
+)
