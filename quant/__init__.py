@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from quant.errors import QuantError
+    from quant.models.fate import layer_groups
     from quant.models.generation import GenerationSettings
     from quant.recipe import Recipe
     from quant.recipe_parts import KeepBudget
@@ -31,6 +32,7 @@ __all__ = [
     "SensitivityUnit",
     "calibrate",
     "inspect",
+    "layer_groups",
     "load",
     "measure_sensitivity",
     "quantize",
@@ -47,6 +49,7 @@ _HOMES = {
     "SensitivityUnit": "quant.workflows.sensitivity",
     "calibrate": "quant.workflows.calibrating",
     "inspect": "quant.workflows.inspecting",
+    "layer_groups": "quant.models.fate",
     "load": "quant.workflows.loading",
     "measure_sensitivity": "quant.workflows.sensitivity",
     "quantize": "quant.workflows.quantizing",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import torch
@@ -40,13 +41,25 @@ def build(model: Model, device: torch.device, *, batch: int = 1, seed: int = 0) 
     torch.manual_seed(seed)
     make, inputs = _MODELS[model.transformer]
     with torch.device(device), torch.no_grad():
-        network = make(model)
+        network = make(model, True)
         arguments = inputs(model, batch)
     kept = set(getattr(network, "_keep_in_fp32_modules", None) or ())
     for name, parameter in network.named_parameters():
         if not kept & set(name.split(".")):
             parameter.data = parameter.data.to(DTYPE)
     return Built(network.eval().requires_grad_(False), f"{model.blocks}.0.", arguments)
+
+
+def skeleton(model: Model) -> nn.Module:
+    """The whole model without its values: what layers it has, and of which classes and shapes."""
+    return _skeleton(model._replace(video_tokens=0, text_tokens=0, about=""))  # one for all numbers of tokens
+
+
+@lru_cache(maxsize=8)
+def _skeleton(model: Model) -> nn.Module:
+    make, _ = _MODELS[model.transformer]
+    with torch.device("meta"):
+        return make(model, False)
 
 
 def first_tensor(output: object) -> torch.Tensor:
@@ -56,14 +69,14 @@ def first_tensor(output: object) -> torch.Tensor:
     return found
 
 
-def _wan(model: Model) -> nn.Module:
+def _wan(model: Model, alone: bool) -> nn.Module:
     from diffusers import WanTransformer3DModel
 
     made: nn.Module = WanTransformer3DModel(
         num_attention_heads=model.heads,
         attention_head_dim=model.head_dim,
         ffn_dim=model.ff,
-        num_layers=1,
+        num_layers=1 if alone else model.layers,
         cross_attn_norm=model.cross_norm,
     )
     return made
@@ -78,14 +91,14 @@ def _wan_inputs(model: Model, batch: int) -> dict[str, Any]:
     }
 
 
-def _ltx(model: Model) -> nn.Module:
+def _ltx(model: Model, alone: bool) -> nn.Module:
     from diffusers import LTXVideoTransformer3DModel
 
     made: nn.Module = LTXVideoTransformer3DModel(
         num_attention_heads=model.heads,
         attention_head_dim=model.head_dim,
         cross_attention_dim=model.d,
-        num_layers=1,
+        num_layers=1 if alone else model.layers,
     )
     return made
 
@@ -99,16 +112,15 @@ def _ltx_inputs(model: Model, batch: int) -> dict[str, Any]:
     }
 
 
-def _hunyuan(model: Model) -> nn.Module:
+def _hunyuan(model: Model, alone: bool) -> nn.Module:
     from diffusers import HunyuanVideoTransformer3DModel
 
     made: nn.Module = HunyuanVideoTransformer3DModel(
         num_attention_heads=model.heads,
         attention_head_dim=model.head_dim,
-        num_layers=1,
-        num_single_layers=0,
-        num_refiner_layers=1,
+        num_layers=1 if alone else model.layers,
         mlp_ratio=model.ff / model.d,
+        **({"num_single_layers": 0, "num_refiner_layers": 1} if alone else {}),
     )
     return made
 
@@ -129,7 +141,8 @@ def _streams(model: Model, batch: int) -> dict[str, Any]:
     }
 
 
-_Make = Callable[[Model], nn.Module]
+#: Makes a model; with a single block and no more than that needs where it is alone.
+_Make = Callable[[Model, bool], nn.Module]
 _Inputs = Callable[[Model, int], dict[str, Any]]
 _MODELS: dict[str, tuple[_Make, _Inputs]] = {
     "WanTransformer3DModel": (_wan, _wan_inputs),

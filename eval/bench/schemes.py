@@ -6,15 +6,14 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import NamedTuple
 
+import quant
 from quant.errors import RecipeError
-from quant.eval.bench.sizes import Layer, Model, layers
-from quant.form import LayerForm, misfit
-from quant.patterns import matches
+from quant.eval.bench.modules import skeleton
+from quant.eval.bench.sizes import Model, layers
+from quant.form import LayerForm
 from quant.recipe import Recipe
 from quant.recipe_parts import Algorithm, Group
 
-#: Names by which a pattern may mean every `torch.nn.Linear`: its class and its bases.
-_CLASSES = ("Linear", "Module", "object")
 #: The algorithm that adds a branch to a layer, and the one that only finds its codes.
 _LOW_RANK, _ROUNDS_ONLY = "svdquant", "gptq"
 
@@ -37,15 +36,15 @@ class Decided(NamedTuple):
 
 
 def decide(model: Model, recipe: Recipe) -> Decided:
-    """What `recipe` makes of the middle block of `model`.
+    """What `recipe` makes of the middle block of `model`, as `quant.layer_groups` plans it for the whole model.
 
     Raises:
-        RecipeError: nothing in that block is quantized, a layer's shape does not fit its scheme, or a layer gets a
-            low-rank branch, which is not reckoned with.
+        RecipeError: the recipe does not fit the model, nothing in that block is quantized, or a layer gets a low-rank
+            branch, which is not reckoned with.
     """
+    planned = quant.layer_groups(skeleton(model), recipe)
+    groups = {each.name: planned[model.prefix + each.name] for each in layers(model)}
     edge = round(recipe.keep_edge_blocks * model.layers)
-    edged = not edge <= model.block < model.layers - edge
-    groups = {each.name: None if edged else _group(model, recipe, each) for each in layers(model)}
     where = f"block {model.block} of {model.layers}"
     if not any(groups.values()):
         raise RecipeError(f"{recipe.name}: quantizes nothing in {where} of {model.name}")
@@ -92,16 +91,3 @@ def _in_short(group: Group) -> Group:
     return replace(
         group, algorithm=algorithm, sparsity=None if sparsity is None else replace(sparsity, method="magnitude")
     )
-
-
-def _group(model: Model, recipe: Recipe, layer: Layer) -> Group | None:
-    name = model.prefix + layer.name
-    if layer.kept or any(matches(pattern, name, _CLASSES) for pattern in recipe.ignore):
-        return None
-    group = next((g for g in recipe.groups if any(matches(t, name, _CLASSES) for t in g.targets)), None)
-    reason = None if group is None else misfit(group.form, layer.n, layer.k)
-    if group is None or reason is None:
-        return group
-    if group.misfits == "keep":
-        return None
-    raise RecipeError(f"{recipe.name}: layer '{name}' {[layer.n, layer.k]}: {reason}")

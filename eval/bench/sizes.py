@@ -71,14 +71,12 @@ class Layer(NamedTuple):
         name: within the block.
         stream: whose rows it reads.
         n, k: output and input features.
-        kept: do models of this class keep it in high precision, whatever the recipe?
     """
 
     name: str
     stream: str
     n: int
     k: int
-    kept: bool = False
 
 
 def layers(model: Model) -> tuple[Layer, ...]:
@@ -102,8 +100,8 @@ def _cross(model: Model) -> tuple[Layer, ...]:
 def _dual(model: Model) -> tuple[Layer, ...]:
     d, ff, feed = model.d, model.ff, model.feed_forward
     return (
-        Layer("norm1.linear", SAMPLE, 6 * d, d, kept=True),
-        Layer("norm1_context.linear", SAMPLE, 6 * d, d, kept=True),
+        Layer("norm1.linear", SAMPLE, 6 * d, d),
+        Layer("norm1_context.linear", SAMPLE, 6 * d, d),
         *(Layer(f"attn.to_{each}", VIDEO, d, d) for each in ("q", "k", "v", "out.0")),
         *(Layer(f"attn.{each}", TEXT, d, d) for each in ("add_q_proj", "add_k_proj", "add_v_proj", "to_add_out")),
         Layer(f"{feed}.net.0.proj", VIDEO, ff, d),

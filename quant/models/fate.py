@@ -95,6 +95,14 @@ def decide(model: nn.Module, recipe: Recipe, where: str = "model") -> list[Fate]
     return fates
 
 
+def layer_groups(model: nn.Module, recipe: Recipe) -> dict[str, Group | None]:
+    """The recipe's group of every Linear and convolution of a model, by name; None where the layer is kept.
+
+    The model may be on the meta device. Raises RecipeError as `decide` does.
+    """
+    return {fate.name: fate.group for fate in decide(model, recipe)}
+
+
 def _class_names(module: nn.Module) -> list[str]:
     return [cls.__name__ for cls in type(module).__mro__]
 

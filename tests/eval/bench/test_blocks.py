@@ -11,6 +11,7 @@ from quant.eval.bench.operations import Operation
 from quant.eval.bench.sizes import Model, layers, models
 from quant.form import LayerForm
 from quant.scheme import SCHEMES
+from tests.eval.bench.small import kept
 
 FORMS = {name: LayerForm(scheme) for name, scheme in SCHEMES.items() if scheme.weights is not None}
 W8A8, FP8_DYNAMIC, FP8 = (FORMS[name] for name in ("W8A8", "FP8_DYNAMIC", "FP8"))
@@ -24,7 +25,7 @@ EVERY_MODEL = pytest.mark.parametrize("model", models().values(), ids=lambda mod
 
 
 def everything(model: Model, form: LayerForm) -> dict[str, LayerForm | None]:
-    return {each.name: None if each.kept else form for each in layers(model)}
+    return {each.name: None if each.name in kept(model) else form for each in layers(model)}
 
 
 def names(operations: list[Operation], kind: str) -> list[str]:

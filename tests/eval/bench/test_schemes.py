@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,9 +12,10 @@ from diffusers import WanTransformer3DModel
 from quant.errors import RecipeError
 from quant.eval.bench.schemes import decide, for_block_alone
 from quant.eval.bench.sizes import Model, models
-from quant.models import fate
+from quant.models import fate, table
 from quant.recipe import Recipe
 from quant.recipe_parts import Algorithm, Sparsity
+from tests.eval.bench.small import kept
 
 WAN = models()["wan-1.3b"]
 
@@ -59,17 +61,40 @@ def test_notes_say_what_happens_elsewhere() -> None:
     assert decide(WAN, RECIPES["edges"]).notes == ("mine keeps 3 blocks at each end in bf16; this is block 15 of 30",)
 
 
+def test_a_block_of_which_nothing_is_quantized() -> None:
+    with pytest.raises(RecipeError, match=r"mine: quantizes nothing in block 15 of 30 of wan-1.3b"):
+        decide(WAN, recipe({"targets": ["re:blocks\\.0\\..*"], "scheme": "W8A8"}))
+
+
 @pytest.mark.parametrize(
     "given",
     [
-        recipe({"targets": ["re:blocks\\.0\\..*"], "scheme": "W8A8"}),
         recipe(LINEAR, ignore=["Linear"]),
         recipe(LINEAR, keep_edge_blocks=0.5),
+        recipe(LINEAR, {"targets": ["re:.*\\.to_w"], "scheme": "FP8"}),
     ],
 )
-def test_a_block_of_which_nothing_is_quantized(given: Recipe) -> None:
-    with pytest.raises(RecipeError, match=r"mine: quantizes nothing in block 15 of 30 of wan-1.3b"):
+def test_a_recipe_that_calibration_refuses_is_refused_in_the_same_words(
+    given: Recipe, whole: WanTransformer3DModel
+) -> None:
+    with pytest.raises(RecipeError) as expected:
+        fate.decide(whole, given)
+    with pytest.raises(RecipeError) as found:
         decide(WAN, given)
+    assert str(found.value) == str(expected.value)
+
+
+@pytest.mark.parametrize("model", models().values(), ids=lambda model: model.name)
+def test_what_diffusers_declares_to_be_kept_is_kept(model: Model) -> None:
+    found = decide(model, RECIPES["everything"])
+    assert [name for name, group in found.groups.items() if group is None] == list(kept(model))
+
+
+def test_what_a_family_keeps_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    family = replace(table.WAN, keep=((r"\.attn2\.to_k$", "reads what matters"),))
+    monkeypatch.setattr(table, "FAMILIES", (family,))
+    found = decide(WAN, RECIPES["everything"])
+    assert [name for name, group in found.groups.items() if group is None] == ["attn2.to_k"]
 
 
 @pytest.mark.parametrize(
@@ -84,13 +109,13 @@ def test_the_recipe_for_the_block_alone(model: Model, given: Recipe) -> None:
     assert forms == {f"blocks.0.{layer}": its for layer, its in found.forms.items() if its is not None}
 
 
-NARROW = WAN._replace(d=1536 - 64, head_dim=1472 // 12)
+NARROW = WAN._replace(d=1536 - 64, heads=23, head_dim=64)
 
 
 def test_layers_that_do_not_fit_are_kept_or_refused() -> None:
     int4 = {"targets": ["Linear"], "scheme": "W4A16"}
     with pytest.raises(
-        RecipeError, match=r"mine: layer 'blocks\.15\.attn1\.to_q' \[1472, 1472\]: groups of 128 do not fit"
+        RecipeError, match=r"mine: layer 'blocks\.0\.attn1\.to_q' \[1472, 1472\]: groups of 128 do not fit"
     ):
         decide(NARROW, recipe(int4))
     found = decide(NARROW, recipe({**int4, "misfits": "keep"}))
