@@ -21,6 +21,7 @@ from quant.eval.runs.schema import read_results
 from quant.json_files import read_object
 from quant.locks import locked
 from quant.places import check_apart, check_folder_place, is_as_listed, is_card
+from quant.prompts import read_prompts
 from quant.text import shown
 
 RECIPES = ("fp8-dynamic", "w8a8", "w4a16-gptq", "w4a8", "sparse24-fp8")
@@ -144,11 +145,12 @@ def _made(
     progress: Progress,
 ) -> dict[str, Any]:
     """Does the work of `run_demo` in a folder that is its own."""
+    samples = min(SAMPLES, len(read_prompts(calibration, SAMPLES, enough=False)))
     for recipe in recipes:
         folder = out / _CHECKPOINTS / recipe
         if not folder.is_dir():
             quant.calibrate(
-                model, recipe, folder, prompts=calibration, full=True, settings=settings, samples=SAMPLES, force=True
+                model, recipe, folder, prompts=calibration, full=True, settings=settings, samples=samples, force=True
             )
     config = EvaluationConfig(
         name=_RUN,

@@ -15,10 +15,10 @@ import numpy as np
 import torch
 
 import quant
-from quant.calibration.prompts import read_prompts
 from quant.eval.demo import shapes_example
 from quant.eval.generation import InitialLatents, generate, initial_latents
 from quant.eval.metrics.frames import Frames
+from quant.prompts import read_prompts
 
 BATCH = 8
 PACKAGES = ("torch", "diffusers", "nvidia-modelopt", "sdnq")

@@ -221,7 +221,7 @@ def _name(fields: Fields, default: str) -> str:
 
 def _prompts(fields: Fields, base: Path) -> str | tuple[str, ...]:
     if isinstance(fields.raw("prompts"), list):
-        return fields.texts("prompts")
+        return tuple(prompt.removeprefix("\ufeff").strip() for prompt in fields.texts("prompts"))
     return place(fields.text("prompts"), base)
 
 

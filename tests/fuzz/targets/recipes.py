@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from quant.calibration.prompts import read_prompts
 from quant.patterns import matches
+from quant.prompts import read_prompts
 from quant.recipe import Recipe
 from tests.fuzz.target import Target
 

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from datasets import Dataset
 
-from quant.calibration.prompts import read_prompts
 from quant.errors import CalibrationError
+from quant.prompts import read_prompts
 
 
 def _file(folder: Path, name: str, content: str | bytes) -> Path:
@@ -41,11 +41,24 @@ def test_parquet(tmp_path: Path, column: str) -> None:
     assert read_prompts(tmp_path / "p.parquet") == ["one", "two"]
 
 
-@pytest.mark.parametrize(("limit", "count"), [(None, 3), (1, 1), (2, 2), (9, 3)])
+@pytest.mark.parametrize(("limit", "count"), [(None, 3), (1, 1), (2, 2), (3, 3)])
 def test_a_limit_takes_from_the_start_and_counts_prompts_only(tmp_path: Path, limit: int | None, count: int) -> None:
     path = _file(tmp_path, "p.txt", "\none\n\n\ntwo\nthree\n")
     assert read_prompts(str(path), limit) == ["one", "two", "three"][:count]
     assert read_prompts(["one", "two", "three"], limit) == ["one", "two", "three"][:count]
+
+
+def test_a_source_with_too_few_prompts_is_refused_and_a_shorter_list_is_not(tmp_path: Path) -> None:
+    path = _file(tmp_path, "p.txt", "\none\n\n\ntwo\nthree\n")
+    with pytest.raises(CalibrationError) as caught:
+        read_prompts(path, 9)
+    assert str(caught.value) == f"{path}: 3 prompts, 9 samples were asked for: take fewer --samples"
+    assert read_prompts(path, 9, enough=False) == read_prompts(["one", "two", "three"], 9) == ["one", "two", "three"]
+
+
+def test_a_folder_is_read_as_a_data_set(tmp_path: Path) -> None:
+    Dataset.from_dict({"prompt": ["one", "two"]}).to_parquet(tmp_path / "train.parquet")
+    assert read_prompts(tmp_path, 2) == ["one", "two"]
 
 
 @pytest.mark.parametrize("name", ["p[1].txt", "p*.txt", "p?.txt"])
@@ -106,10 +119,15 @@ def test_only_what_is_asked_for_is_read(tmp_path: Path) -> None:
     assert read_prompts(path, 3) == [row["prompt"] for row in rows[:3]]
 
 
-@pytest.mark.parametrize("name", ["nowhere.txt", ".", "x" * 5000 + ".txt", "a\0b.txt"])
+@pytest.mark.parametrize("name", ["nowhere.txt", "nowhere", "x" * 5000 + ".txt", "a\0b.txt"])
 def test_a_file_that_is_not_there(tmp_path: Path, name: str) -> None:
-    with pytest.raises(CalibrationError, match="no such prompt file"):
+    with pytest.raises(CalibrationError, match="no such file or folder of prompts"):
         read_prompts(tmp_path / name)
+
+
+def test_a_folder_without_a_data_set(tmp_path: Path) -> None:
+    with pytest.raises(CalibrationError, match=f"{tmp_path}: prompts cannot be read: "):
+        read_prompts(tmp_path)
 
 
 def test_a_list_is_taken_as_it_is() -> None:
