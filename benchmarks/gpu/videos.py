@@ -73,7 +73,7 @@ def compare(
                 begin = time.monotonic()
                 there = generate(pipeline.to(device), prompts, latents, call, batch=len(prompts))
                 seconds = time.monotonic() - begin
-            psnr = paired_psnr(on_cpu.frames, there.frames)
+            psnr = paired_psnr(on_cpu, there)
             said = [str(each.message) for each in caught if "not by a kernel of quant" in str(each.message)]
             found[name] = {
                 "psnr": [None if math.isinf(value) else value for value in psnr],

@@ -66,7 +66,7 @@ class Conditions:
     def videos(self, pipe: Any, on_step: Callable[[int, int], None] = lambda done, total: None) -> Frames:
         """Every prompt's video, [N, F, H, W, 3] in 0..1."""
         call = self.settings.for_pipeline(pipe)
-        return generate(pipe, self.prompts, self.latents(pipe), call, batch=BATCH, on_step=on_step).frames
+        return generate(pipe, self.prompts, self.latents(pipe), call, batch=BATCH, on_step=on_step)
 
     def original(self, cache: Path) -> Frames:
         """The original's videos; made once and kept in the folder `cache`."""

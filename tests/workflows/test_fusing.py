@@ -301,7 +301,7 @@ def test_videos_of_the_example(recipe: str, tmp_path: Path) -> None:
 
     def video(model: nn.Module) -> Frames:
         pipe.transformer = model
-        return generate(pipe, prompts, latents, call, batch=2).frames
+        return generate(pipe, prompts, latents, call, batch=2)
 
     original = video(pipe.transformer)
     out = tmp_path / "out"
