@@ -52,8 +52,8 @@ class Display:
     Attributes:
         key: its name in the results.
         title: in words.
-        heading: of its column on a terminal.
-        said: its name within a sentence; that of several versions of one metric.
+        heading: of its column on a terminal; empty for the title.
+        said: its name within a sentence, the same for versions of one metric; empty where none names it.
         unit: " dB" or empty.
         digits: after the point; a terminal shows three at most.
         higher: True where a higher value is closer to what is wanted.

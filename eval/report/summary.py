@@ -27,7 +27,7 @@ def summary(results: Mapping[str, Any]) -> Table:
     taken = {key for model in models for key in model["summary"]}
     columns = ordered(metric.key for metric in metrics() if metric.key in taken)
     headings = ["model", "scheme", *(f"within {level_text(level)}" for level in LEVELS), "stored", "of bf16"]
-    headings += [shown.heading for shown in columns]
+    headings += [shown.heading or shown.title for shown in columns]
     if results["speed"] is not None:
         headings.append("s/step")
     return Table(tuple(headings), tuple(_row(model, columns, results["speed"]) for model in models), words=4)

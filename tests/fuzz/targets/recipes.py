@@ -70,7 +70,7 @@ def _make_prompts(folder: Path) -> None:
 
 def _prompts_of(name: str) -> Target:
     def read(folder: Path) -> Any:
-        return read_prompts(folder / name, 8)
+        return read_prompts(folder / name, 8, enough=False)
 
     def wrong(folder: Path, found: Any) -> str | None:
         return None if found and all(isinstance(p, str) and p for p in found) else f"prompts {found!r}"
