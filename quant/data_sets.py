@@ -80,7 +80,7 @@ def _streamed(
 
 @contextmanager
 def _unlogged(name: str) -> Iterator[None]:
-    """Within it a library logs nothing: what it raises is said by who calls it."""
+    """Keeps a library from logging what it raises: the caller reports that."""
     logger = logging.getLogger(name)
     before = logger.level
     logger.setLevel(logging.CRITICAL)

@@ -53,7 +53,7 @@ class Display:
         key: its name in the results.
         title: in words.
         heading: of its column on a terminal; empty for the title.
-        said: its name within a sentence, the same for versions of one metric; empty where none names it.
+        short: its name within a sentence, the same for versions of one metric; empty where none names it.
         unit: " dB" or empty.
         digits: after the point; a terminal shows three at most.
         higher: True where a higher value is closer to what is wanted.
@@ -65,7 +65,7 @@ class Display:
     key: str
     title: str
     heading: str = ""
-    said: str = ""
+    short: str = ""
     unit: str = ""
     digits: int = 4
     higher: bool = True
@@ -88,11 +88,11 @@ class Metric(Display):
 
     Attributes:
         network: the name of the network it looks through, as `NetworkKind.load` returns it; None where it needs none.
-        loss_said: what its loss is, for the report; empty where that is what is lacking to the original's own value.
+        loss_words: what its loss is, for the report; empty where that is what is lacking to the original's own value.
     """
 
     network: str | None = None
-    loss_said: str = ""
+    loss_words: str = ""
 
     def applies(self, video: Video) -> bool:
         """Has such a video this figure at all?"""

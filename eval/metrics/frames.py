@@ -23,6 +23,6 @@ def check_pair(reference: Frames, candidate: Frames) -> None:
     if 0 in reference.shape[1:]:
         raise ValueError(f"videos of shape {reference.shape} have no pixel to compare")
     for videos in (reference, candidate):
-        # The extremes show any such value, and need no memory beside the videos.
+        # The extremes show any such value, and need no further memory.
         if videos.size and not (math.isfinite(videos.min()) and math.isfinite(videos.max())):
             raise ValueError("the videos hold values that are not finite")

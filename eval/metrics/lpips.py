@@ -64,10 +64,10 @@ LPIPS_ALEX, LPIPS_VGG = (
         key=f"lpips_{name}",
         title=f"LPIPS ({title})",
         heading=f"LPIPS {name}",
-        said="LPIPS",
+        short="LPIPS",
         higher=False,
         network=f"lpips_{name}",
-        loss_said="LPIPS itself",
+        loss_words="LPIPS itself",
     )
     for name, title in (("alex", "AlexNet"), ("vgg", "VGG"))
 )

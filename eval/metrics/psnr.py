@@ -11,7 +11,7 @@ import numpy as np
 from quant.eval.metrics.base import Paired, Video
 from quant.eval.metrics.frames import Frames, check_pair
 
-RMS_SAID = "the root mean square error in units of the range for PSNR (1% is 40 dB, 0.1% is 60 dB)"
+RMS_WORDS = "the root mean square error in units of the range for PSNR (1% is 40 dB, 0.1% is 60 dB)"
 
 
 def paired_psnr(reference: Frames, candidate: Frames, *, peak: float = 1.0) -> tuple[float, ...]:
@@ -48,10 +48,10 @@ PSNR = _Psnr(
     key="psnr",
     title="PSNR",
     heading="PSNR dB",
-    said="PSNR",
+    short="PSNR",
     unit=" dB",
     digits=1,
     interval=True,
     identical=True,
-    loss_said=RMS_SAID,
+    loss_words=RMS_WORDS,
 )

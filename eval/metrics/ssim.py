@@ -70,4 +70,4 @@ class _Ssim(Paired):
         return 1 - value
 
 
-SSIM = _Ssim(key="ssim", title="SSIM", said="SSIM", interval=True, loss_said="1 − SSIM")
+SSIM = _Ssim(key="ssim", title="SSIM", short="SSIM", interval=True, loss_words="1 − SSIM")

@@ -14,7 +14,7 @@ import numpy as np
 
 from quant.eval.metrics.base import Paired, Video
 from quant.eval.metrics.frames import Frames, check_pair
-from quant.eval.metrics.psnr import RMS_SAID, paired_psnr, root_mean_square
+from quant.eval.metrics.psnr import RMS_WORDS, paired_psnr, root_mean_square
 
 
 def paired_temporal_psnr(reference: Frames, candidate: Frames) -> tuple[float, ...]:
@@ -51,9 +51,9 @@ TEMPORAL_PSNR = _TemporalPsnr(
     key="temporal_psnr",
     title="Temporal PSNR",
     heading="temporal",
-    said="temporal PSNR",
+    short="temporal PSNR",
     unit=" dB",
     digits=1,
     identical=True,
-    loss_said=RMS_SAID,
+    loss_words=RMS_WORDS,
 )

@@ -26,7 +26,7 @@ class Default(NamedTuple):
 
     Attributes:
         specs: networks.
-        why_not: why there is none, for the results; empty where there is, and where nothing has to be said.
+        why_not: why there is none, for the results; empty where there is, and where that needs no explanation.
         required: must they load? One that is only taken where it is there is noted as missing, with the reason.
     """
 
@@ -59,8 +59,8 @@ class NetworkKind:
         """A network as a configuration names it, with a relative path from `base` as an absolute one."""
         return spec
 
-    def default(self, beside: Path) -> Default:
-        """What is taken where none is named; `beside` is where networks of the original's own world lie, if any."""
+    def default(self, own: Path) -> Default:
+        """What is taken where none is named; `own`: the folder of networks made for what the original shows, if any."""
         raise NotImplementedError
 
     def name(self, spec: str) -> str:
@@ -81,8 +81,8 @@ class NetworkKind:
 
 
 class _Lpips(NetworkKind):
-    def default(self, beside: Path) -> Default:
-        if (beside / "videomae").is_dir():
+    def default(self, own: Path) -> Default:
+        if (own / "videomae").is_dir():
             return Default((), "not asked for: networks beside the model are made for what it shows, and LPIPS is not")
         return Default(self.choices)
 
@@ -116,9 +116,9 @@ class _Extractor(NetworkKind):
         kind, colon, where = spec.partition(":")
         return f"{kind}:{place(where, base)}" if colon else kind
 
-    def default(self, beside: Path) -> Default:
-        own = beside / "videomae"
-        return Default((f"videomae:{own}",) if own.is_dir() else ("i3d",))
+    def default(self, own: Path) -> Default:
+        folder = own / "videomae"
+        return Default((f"videomae:{folder}",) if folder.is_dir() else ("i3d",))
 
     def name(self, spec: str) -> str:
         return f"fvd:{spec.partition(':')[0]}"
@@ -142,10 +142,10 @@ class _Clip(NetworkKind):
     def located(self, spec: str, base: Path) -> str:
         return place(spec, base)
 
-    def default(self, beside: Path) -> Default:
-        own = beside / "clip"
-        if own.is_dir():
-            return Default((str(own),), required=True)
+    def default(self, own: Path) -> Default:
+        folder = own / "clip"
+        if folder.is_dir():
+            return Default((str(folder),), required=True)
         return Default((), "no CLIP model was named: give its folder in 'metrics'")
 
     def load(self, spec: str, shape: Shape, device: str) -> Loaded:

@@ -115,7 +115,7 @@ def _explained(recorded: Recorded) -> str:
         return said
     # Figures that are a loss by themselves come before those that have to be turned into one.
     paired = sorted(metrics("paired"), key=lambda metric: metric.identical)
-    losses = dict.fromkeys(metric.loss_said for metric in paired if metric.loss_said)
+    losses = dict.fromkeys(metric.loss_words for metric in paired if metric.loss_words)
     return (
         f"{said}Verdicts ask whether the loss against the original is at most {judged}: <b>pass</b> if the whole "
         "interval of the loss is below, <b>fail</b> if all of it is above, else <b>too few</b>: not enough samples to "

@@ -35,7 +35,7 @@ def summary(results: Mapping[str, Any]) -> Table:
 
 def notes(results: Mapping[str, Any]) -> list[str]:
     """What the figures of the table mean, a sentence a line."""
-    *most, last = dict.fromkeys(metric.said for metric in metrics("paired") if metric.said)
+    *most, last = dict.fromkeys(metric.short for metric in metrics("paired") if metric.short)
     count = number(len(results["samples"]), "sample")
     lines = [
         f"{count}, same seeds and initial latents; in brackets the 95% interval over them. {', '.join(most)} and "
