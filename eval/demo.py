@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from quant.eval.runs.schema import read_results
 from quant.json_files import read_object
 from quant.locks import locked
 from quant.places import check_apart, check_folder_place, is_as_listed, is_card
+from quant.prompts import read_prompts
 from quant.text import shown
 
 RECIPES = ("fp8-dynamic", "w8a8", "w4a16-gptq", "w4a8", "sparse24-fp8")
@@ -48,6 +50,41 @@ _MADE = (
         )
     ),
 )
+
+
+@dataclass(frozen=True)
+class Example:
+    """A pipeline folder, prompts for its videos, and other prompts to calibrate on."""
+
+    model: Path
+    prompts: Path
+    calibration: Path
+
+
+def shapes_example() -> Example:
+    """The example of the clone that this package runs from.
+
+    Raises:
+        QuantError: the package was installed without its repository.
+    """
+    folder = Path(quant.__file__).resolve().parent.parent / "examples" / "shapes"
+    if not (folder / "model").is_dir():
+        raise QuantError(
+            f"{folder / 'model'}: no such folder; the example comes with the repository, not with the package: "
+            "clone it, or give --model, --prompts and --calibration"
+        )
+    return Example(folder / "model", folder / "prompts" / "judged.txt", folder / "prompts" / "calibration.txt")
+
+
+def read_lines(path: Path) -> list[str]:
+    """The lines of a prompt file that hold text. Raises QuantError where there are none."""
+    try:
+        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except OSError as error:
+        raise QuantError(f"{path}: cannot be read as a prompt file: {error.strerror}") from None
+    if not lines:
+        raise QuantError(f"{path}: no prompts in it; write one a line")
+    return lines
 
 
 def run_demo(
@@ -108,11 +145,12 @@ def _made(
     progress: Progress,
 ) -> dict[str, Any]:
     """Does the work of `run_demo` in a folder that is its own."""
+    samples = min(SAMPLES, len(read_prompts(calibration, SAMPLES, enough=False)))
     for recipe in recipes:
         folder = out / _CHECKPOINTS / recipe
         if not folder.is_dir():
             quant.calibrate(
-                model, recipe, folder, prompts=calibration, full=True, settings=settings, samples=SAMPLES, force=True
+                model, recipe, folder, prompts=calibration, full=True, settings=settings, samples=samples, force=True
             )
     config = EvaluationConfig(
         name=_RUN,

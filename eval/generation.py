@@ -1,10 +1,7 @@
-"""Videos to compare: fixed seeds, initial latents made once, raw frames, and the time each step took."""
+"""Videos to compare: fixed seeds, initial latents made once, raw frames."""
 
 import hashlib
-import inspect
 import itertools
-import statistics
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +12,7 @@ from torch import Tensor
 
 import quant
 from quant.errors import QuantError
-from quant.eval.metrics.paired import Frames
+from quant.eval.metrics.frames import Frames
 
 
 @dataclass(frozen=True)
@@ -30,24 +27,6 @@ class InitialLatents:
         """A hash of the shape and the values: two runs that share it started from the same noise."""
         array = self.values.to(torch.float32).contiguous().numpy().astype("<f4")
         return hashlib.sha256(repr(array.shape).encode() + array.tobytes()).hexdigest()
-
-
-@dataclass(frozen=True)
-class Generated:
-    """What one model made. `frames` is [N, F, H, W, 3] in 0..1.
-
-    `first_step_seconds` (one a batch) run from the call to the end of its first step: they hold the text encoder
-    and whatever warms up. `step_seconds` are all later steps.
-    """
-
-    frames: Frames
-    first_step_seconds: tuple[float, ...]
-    step_seconds: tuple[float, ...]
-
-    @property
-    def seconds_per_step(self) -> float | None:
-        """The median of the later steps; None where each batch ran one step only."""
-        return statistics.median(self.step_seconds) if self.step_seconds else None
 
 
 def initial_latents(pipeline: Any, call: Mapping[str, Any], seeds: Sequence[int]) -> InitialLatents:
@@ -76,8 +55,8 @@ def generate(
     *,
     batch: int = 8,
     on_step: Callable[[int, int], None] = lambda done, total: None,
-) -> Generated:
-    """Runs `pipeline` over `prompts`, `batch` at a time, each from its own initial latents.
+) -> Frames:
+    """The videos of `prompts` [N, F, H, W, 3] in 0..1, made `batch` at a time, each from its own initial latents.
 
     `on_step(done, total)` is called after every denoising step. Raises QuantError where a video holds values
     that are not finite.
@@ -87,48 +66,30 @@ def generate(
     starts = range(0, len(prompts), batch)
     total = len(starts) * _argument(pipeline, call, "num_inference_steps")
     frames: list[Frames] = []
-    first: list[float] = []
-    later: list[float] = []
     done = itertools.count(1)
+
+    def step_end(pipe: Any, step: int, timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
+        on_step(next(done), total)
+        return {}
+
     for start in starts:
-        clock = _StepClock(lambda: on_step(next(done), total))
         output = pipeline(
             prompt=list(prompts[start : start + batch]),
             latents=latents.values[start : start + batch].clone(),
             output_type="np",
-            callback_on_step_end=clock,
+            callback_on_step_end=step_end,
             **call,
         )
-        seconds = clock.seconds()
-        first += seconds[:1]
-        later += seconds[1:]
         frames.append(np.asarray(output.frames, dtype=np.float32))
     _refuse_broken(frames, prompts)
-    return Generated(np.concatenate(frames), tuple(first), tuple(later))
-
-
-class _StepClock:
-    """A diffusers step callback that notes when each step ended."""
-
-    def __init__(self, tick: Callable[[], None]) -> None:
-        self.tick = tick
-        self.begin = time.perf_counter()
-        self.ends: list[float] = []
-
-    def __call__(self, pipeline: Any, step: int, timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
-        self.ends.append(time.perf_counter())
-        self.tick()
-        return {}
-
-    def seconds(self) -> list[float]:
-        return [end - start for start, end in itertools.pairwise([self.begin, *self.ends])]
+    return np.concatenate(frames)
 
 
 def _argument(pipeline: Any, call: Mapping[str, Any], name: str) -> int:
     """The value `pipeline` will use for the argument `name` when it is called with `call`."""
     value = call.get(name)
     if value is None:
-        value = inspect.signature(type(pipeline).__call__).parameters[name].default
+        value = quant.GenerationSettings.default(type(pipeline), name)
     if not isinstance(value, int):
         raise QuantError(f"{type(pipeline).__name__} has no default {name}: give --{name.replace('num_', '')}")
     return value

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from quant.errors import QuantError
-    from quant.formats.scheme import Scheme
     from quant.models.generation import GenerationSettings
+    from quant.models.layer_plan import layer_groups
     from quant.recipe import Recipe
     from quant.recipe_parts import KeepBudget
     from quant.workflows.calibrating import calibrate
@@ -31,6 +31,7 @@ __all__ = [
     "SensitivityUnit",
     "calibrate",
     "inspect",
+    "layer_groups",
     "load",
     "measure_sensitivity",
     "quantize",
@@ -47,6 +48,7 @@ _HOMES = {
     "SensitivityUnit": "quant.workflows.sensitivity",
     "calibrate": "quant.workflows.calibrating",
     "inspect": "quant.workflows.inspecting",
+    "layer_groups": "quant.models.layer_plan",
     "load": "quant.workflows.loading",
     "measure_sensitivity": "quant.workflows.sensitivity",
     "quantize": "quant.workflows.quantizing",

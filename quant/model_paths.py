@@ -1,4 +1,4 @@
-"""What a path is that someone gave for a diffusers folder and that is none, and what to do with it."""
+"""What lies in a diffusers folder, what a path is that was given for one and is none, and what to do with it."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import Any
 
 from quant.text import shown
 
+#: Every component that diffusers' video pipelines call once per denoising step; Wan2.2 has two experts.
+DENOISERS = ("transformer", "transformer_2", "unet")
 #: Endings of single files that diffusers' `from_single_file` reads.
 _WEIGHTS = (".safetensors", ".sft", ".ckpt", ".pt", ".pth", ".bin")
 

@@ -53,6 +53,14 @@ def is_file(path: Path) -> bool:
         return False
 
 
+def is_folder(path: Path) -> bool:
+    """Is it a folder? A name that no folder can have is none."""
+    try:
+        return path.is_dir()
+    except (OSError, ValueError):
+        return False
+
+
 def is_plain_name(name: object) -> bool:
     """Whether a name is one visible entry of a folder on every system: no separator, drive or control character."""
     return (

@@ -14,7 +14,15 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 #: Folders at the top and the import names they have.
-ROOMS = {"quant": "quant", "kernels": "quant/kernels", "eval": "quant/eval", "recipes": "quant/recipes"}
+ROOMS = {
+    "quant": "quant",
+    "kernels": "quant/kernels",
+    "eval": "quant/eval",
+    "recipes": "quant/recipes",
+    "examples/shapes/world": "quant/eval/shapes",
+}
+
+LINKS = ("kernels", "eval", "recipes")
 
 
 @pytest.fixture(scope="module")
@@ -34,12 +42,13 @@ def _sources() -> set[str]:
         f"{package}/{path.relative_to(ROOT / folder).as_posix()}"
         for folder, package in ROOMS.items()
         for path in (ROOT / folder).rglob("*")
-        if path.is_file() and path.suffix != ".pyc" and not (folder == "quant" and _is_linked(path))
+        if path.is_file() and path.suffix != ".pyc" and not _is_linked(path)
     }
 
 
 def _is_linked(path: Path) -> bool:
-    return path.relative_to(ROOT).parts[1] in ("kernels", "eval", "recipes")
+    """Is it reached by a link that another entry of `ROOMS` stands for?"""
+    return path.relative_to(ROOT).parts[:2] in (*(("quant", room) for room in LINKS), ("eval", "shapes"))
 
 
 def test_the_wheel_holds_every_file(wheel: Path) -> None:
@@ -49,7 +58,8 @@ def test_the_wheel_holds_every_file(wheel: Path) -> None:
 
 
 def test_the_links_are_links() -> None:
-    assert {name: (ROOT / "quant" / name).readlink().as_posix() for name in ("kernels", "eval", "recipes")} == {
+    assert (ROOT / "eval" / "shapes").readlink().as_posix() == "../examples/shapes/world"
+    assert {name: (ROOT / "quant" / name).readlink().as_posix() for name in LINKS} == {
         "kernels": "../kernels",
         "eval": "../eval",
         "recipes": "../recipes",

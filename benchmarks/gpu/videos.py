@@ -18,10 +18,11 @@ import torch
 
 import quant
 from benchmarks.gpu.bench import write_json
+from benchmarks.psnr import summarize
+from quant.eval.demo import read_lines, shapes_example
 from quant.eval.generation import generate, initial_latents
-from quant.eval.metrics.paired import paired_psnr, summarize
+from quant.eval.metrics.psnr import paired_psnr
 from quant.eval.report.table import decibels
-from quant.eval.shapes.example import read_lines, shapes_example
 from quant.kernels.runtime import availability
 
 #: INT8 and FP8 as the recipes without data have them: nothing is calibrated, so nothing beyond diffusers is needed.
@@ -72,7 +73,7 @@ def compare(
                 begin = time.monotonic()
                 there = generate(pipeline.to(device), prompts, latents, call, batch=len(prompts))
                 seconds = time.monotonic() - begin
-            psnr = paired_psnr(on_cpu.frames, there.frames)
+            psnr = paired_psnr(on_cpu, there)
             said = [str(each.message) for each in caught if "not by a kernel of quant" in str(each.message)]
             found[name] = {
                 "psnr": [None if math.isinf(value) else value for value in psnr],

@@ -15,10 +15,10 @@ import numpy as np
 import torch
 
 import quant
-from quant.calibration.prompts import read_prompts
+from quant.eval.demo import shapes_example
 from quant.eval.generation import InitialLatents, generate, initial_latents
-from quant.eval.metrics.paired import Frames
-from quant.eval.shapes.example import shapes_example
+from quant.eval.metrics.frames import Frames
+from quant.prompts import read_prompts
 
 BATCH = 8
 PACKAGES = ("torch", "diffusers", "nvidia-modelopt", "sdnq")
@@ -66,7 +66,7 @@ class Conditions:
     def videos(self, pipe: Any, on_step: Callable[[int, int], None] = lambda done, total: None) -> Frames:
         """Every prompt's video, [N, F, H, W, 3] in 0..1."""
         call = self.settings.for_pipeline(pipe)
-        return generate(pipe, self.prompts, self.latents(pipe), call, batch=BATCH, on_step=on_step).frames
+        return generate(pipe, self.prompts, self.latents(pipe), call, batch=BATCH, on_step=on_step)
 
     def original(self, cache: Path) -> Frames:
         """The original's videos; made once and kept in the folder `cache`."""

@@ -14,8 +14,8 @@ import quant
 from benchmarks.quality.candidates import Candidate
 from benchmarks.quality.conditions import Conditions
 from quant.calibration.pipeline_runs import run_prompts
-from quant.calibration.prompts import read_prompts
 from quant.models.table import family_of
+from quant.prompts import read_prompts
 
 
 def by_quant(candidate: Candidate, conditions: Conditions, folder: Path) -> Any:

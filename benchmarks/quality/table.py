@@ -6,9 +6,9 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from benchmarks.psnr import PsnrSummary, summarize
 from benchmarks.quality.candidates import CANDIDATES, LEVELS, Candidate
 from benchmarks.quality.results import is_current, read
-from quant.eval.metrics.paired import PsnrSummary, summarize
 
 _ATTRIBUTES = ("shape", "colour", "direction")
 #: How much less often than the original's a clip may show the shape it should.

@@ -17,7 +17,7 @@ import quant
 from benchmarks.quality.candidates import CANDIDATES, Candidate
 from benchmarks.quality.conditions import Conditions, versions
 from benchmarks.quality.makers import MAKERS
-from quant.eval.metrics.paired import paired_psnr
+from quant.eval.metrics.psnr import paired_psnr
 from quant.eval.shapes.judge import verdicts
 
 

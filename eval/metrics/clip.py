@@ -5,8 +5,13 @@ Both are a model's own figures, not comparisons with the original: a still pictu
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
+
+from quant.eval.metrics.base import Own, Video
 
 Embeddings = npt.NDArray[np.float32]
 
@@ -32,3 +37,29 @@ def _unit(embeddings: Embeddings) -> npt.NDArray[np.float64]:
     if not np.isfinite(length).all() or (length == 0).any():
         raise ValueError("an embedding is zero or not finite")
     return np.asarray(wide / length)
+
+
+def _frames(video: Video, network: Any) -> Embeddings:
+    """The embeddings [F, E] of a video's frames, which both metrics need."""
+    return video.once("CLIP's embeddings", lambda: network.frames(video.frames))
+
+
+@dataclass(frozen=True, kw_only=True)
+class _FrameConsistency(Own):
+    def score(self, video: Video, network: Any) -> float | None:
+        return frame_consistency(_frames(video, network)) if len(video.frames) > 1 else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class _PromptConsistency(Own):
+    def truncates(self, prompt: str, network: Any) -> bool:
+        return bool(network.tokens(prompt)[1])
+
+    def score(self, video: Video, network: Any) -> float:
+        return prompt_consistency(_frames(video, network), network.text(video.prompt)[0])
+
+
+CLIP_FRAME = _FrameConsistency(key="clip_frame", title="CLIP frame consistency", heading="CLIP frame", network="clip")
+CLIP_PROMPT = _PromptConsistency(
+    key="clip_prompt", title="CLIP prompt consistency", heading="CLIP prompt", network="clip"
+)

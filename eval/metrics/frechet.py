@@ -7,11 +7,13 @@ halves about as much as a new set of the full size would differ (delete-half jac
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from quant.eval.metrics import base
 from quant.eval.metrics.feature_sets import checked
 
 Features = npt.NDArray[np.floating]
@@ -105,3 +107,16 @@ def _root(features: _Array, ddof: int) -> _Array:
     """A matrix R of min(N, D) rows with R'R the covariance."""
     centred = (features - features.mean(axis=0)) / np.sqrt(len(features) - ddof)
     return np.asarray(np.linalg.qr(centred, mode="r")) if len(centred) > centred.shape[1] else centred
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Fvd(base.SetDistance):
+    def title(self, key: str) -> str:
+        kind, _, extractor = key.partition(":")
+        return f"{kind.upper()} ({extractor})" if extractor else kind.upper()
+
+    def between(self, a: Features, b: Features, *, paired: bool, ddof: int) -> dict[str, Any]:
+        return asdict(fvd(a, b, paired=paired, ddof=ddof))
+
+
+FVD = _Fvd(prefix="", remark="lower is better")

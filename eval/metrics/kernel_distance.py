@@ -5,9 +5,12 @@ Unbiased at every number of samples, unlike the Fréchet distance; it can fall b
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import numpy.typing as npt
 
+from quant.eval.metrics.base import SetDistance
 from quant.eval.metrics.feature_sets import checked
 
 
@@ -37,3 +40,15 @@ def _within(x: npt.NDArray[np.float64]) -> float:
 def _off_diagonal(kernel: npt.NDArray[np.float64]) -> float:
     count = len(kernel)
     return float((kernel.sum() - np.trace(kernel)) / (count * (count - 1)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class _KernelDistance(SetDistance):
+    def title(self, key: str) -> str:
+        return f"Kernel distance ({key.partition(':')[2] or key})"
+
+    def between(self, a: npt.NDArray[np.floating], b: npt.NDArray[np.floating], *, paired: bool, ddof: int) -> float:
+        return polynomial_mmd(a, b, paired=paired)
+
+
+KERNEL_DISTANCE = _KernelDistance(prefix="mmd_", remark="unbiased: may be below 0")

@@ -6,10 +6,14 @@ authors' program. K1 = 0.01, K2 = 0.03, data range 1; each colour channel by its
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
-from quant.eval.metrics.paired import Frames, check_pair
+from quant.eval.metrics.base import Paired, Video
+from quant.eval.metrics.frames import Frames, check_pair
 
 #: Pixels on each side of the window's middle: 3.5 σ, rounded.
 RADIUS = 5
@@ -55,3 +59,15 @@ def _blurred(image: _Image) -> _Image:
     weights /= weights.sum()
     rows = sum(w * image[i : image.shape[0] - WINDOW + 1 + i] for i, w in enumerate(weights))
     return np.asarray(sum(w * rows[:, i : image.shape[1] - WINDOW + 1 + i] for i, w in enumerate(weights)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Ssim(Paired):
+    def score(self, video: Video, network: Any) -> float:
+        return paired_ssim(video.reference[None], video.frames[None])[0]
+
+    def lost(self, value: float) -> float:
+        return 1 - value
+
+
+SSIM = _Ssim(key="ssim", title="SSIM", short="SSIM", interval=True, loss_words="1 − SSIM")

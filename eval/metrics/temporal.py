@@ -7,9 +7,14 @@ read it beside the PSNR of the frames. It knows of no optical flow: a displaced 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Any
+
 import numpy as np
 
-from quant.eval.metrics.paired import Frames, check_pair, paired_psnr
+from quant.eval.metrics.base import Paired, Video
+from quant.eval.metrics.frames import Frames, check_pair
+from quant.eval.metrics.psnr import RMS_WORDS, paired_psnr, root_mean_square
 
 
 def paired_temporal_psnr(reference: Frames, candidate: Frames) -> tuple[float, ...]:
@@ -28,3 +33,27 @@ def paired_temporal_psnr(reference: Frames, candidate: Frames) -> tuple[float, .
 def _differences(video: Frames) -> Frames:
     """[F, H, W, C] -> [1, F - 1, H, W, C]. The subtraction in float32 costs less than 2^-24."""
     return np.diff(video, axis=0)[None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _TemporalPsnr(Paired):
+    def applies(self, video: Video) -> bool:
+        return len(video.frames) > 1
+
+    def score(self, video: Video, network: Any) -> float:
+        return paired_temporal_psnr(video.reference[None], video.frames[None])[0]
+
+    def lost(self, value: float) -> float:
+        return root_mean_square(value)
+
+
+TEMPORAL_PSNR = _TemporalPsnr(
+    key="temporal_psnr",
+    title="Temporal PSNR",
+    heading="temporal",
+    short="temporal PSNR",
+    unit=" dB",
+    digits=1,
+    identical=True,
+    loss_words=RMS_WORDS,
+)

@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-from quant.eval.metrics.intervals import Estimate, mean_estimate, paired_ratio
+from quant.eval.metrics import table
+from quant.eval.metrics.intervals import Estimate
 
 LEVELS = (0.01, 0.001)
 #: A bootstrap of fewer samples has too narrow an interval to decide by.
@@ -32,33 +33,12 @@ def verdict(loss: Estimate, level: float) -> Verdict:
     return "not enough samples"
 
 
-def loss_of(metric: str, candidate: Sequence[float | None], original: Sequence[float | None] | None) -> Estimate:
-    """The loss by `metric`, from one value a sample; `original` is the original's own values, if it has any.
+def loss_of(key: str, candidate: Sequence[float | None], original: Sequence[float | None] | None) -> Estimate:
+    """The loss by the metric `key`, from one value a sample; `original` is the original's own values, if it has any.
 
-    Metrics: psnr, temporal_psnr (None: identical, a loss of 0), ssim, lpips…, clip_frame, clip_prompt, judged.
-    Raises ValueError for another metric, for a None elsewhere, and where an own metric lacks the original's values.
+    Raises ValueError for a metric that is not listed, and as `Metric.loss` does.
     """
-    if metric in ("psnr", "temporal_psnr"):
-        return mean_estimate([0.0 if value is None else 10 ** (-value / 20) for value in candidate])
-    values = _known(metric, candidate)
-    if metric == "ssim":
-        return mean_estimate([1 - value for value in values])
-    if metric == "lpips" or metric.startswith("lpips_"):
-        return mean_estimate(values)
-    if metric not in ("clip_frame", "clip_prompt", "judged"):
-        raise ValueError(f"there is no loss by {metric!r}")
-    if original is None:
-        raise ValueError(f"a loss by {metric} needs the original's own values")
-    ratio = paired_ratio(values, _known(metric, original))
-    return Estimate(_rest(ratio.value), _rest(ratio.high), _rest(ratio.low), ratio.n)
-
-
-def _rest(share: float | None) -> float | None:
-    return None if share is None else 1 - share
-
-
-def _known(metric: str, values: Sequence[float | None]) -> list[float]:
-    known = [value for value in values if value is not None]
-    if len(known) != len(values):
-        raise ValueError(f"{len(values) - len(known)} samples have no {metric}")
-    return known
+    metric = table.find(key)
+    if metric is None:
+        raise ValueError(f"there is no loss by {key!r}")
+    return metric.loss(candidate, original)

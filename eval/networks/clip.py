@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 
 from quant.errors import QuantError
-from quant.eval.metrics.paired import Frames
+from quant.eval.metrics.frames import Frames
 from quant.eval.networks import cache
 from quant.eval.networks.frames import check_video
 from quant.eval.networks.pretrained import load_config, load_model, load_tokenizer, read_preprocessor

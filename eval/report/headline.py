@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from quant.eval.metrics.table import display, leading
 from quant.eval.report import speedup
 from quant.eval.report.markup import Piece, chip, escape, swatch
 from quant.eval.report.overall import Overall, levels, overall
 from quant.eval.report.recorded import Recorded, stored_share
-from quant.eval.report.words import also_identical, interval, level_text, mean, metric, number, share, size
+from quant.eval.report.words import also_identical, interval, level_text, mean, number, share, size
 
 
 def headline(recorded: Recorded) -> Piece:
-    """One sentence, and a card a candidate: verdicts, PSNR, size and speed."""
+    """One sentence, and a card a candidate: verdicts, the leading metric, size and speed."""
     title = escape(recorded.body["conditions"]["model"])
     good = [candidate for candidate in recorded.candidates if not candidate.get("failed")]
     names = [escape(candidate["name"]) for candidate in good]
@@ -40,7 +41,7 @@ def _card(recorded: Recorded, model: Mapping[str, Any]) -> str:
         found = overall(model, level)
         if found is not None:
             verdicts.append(f"<li>{chip(found.verdict, level_text(level))}<small>{escape(_judged(found))}</small></li>")
-    facts = [_psnr(model), _size(model), *_speed(recorded, model)]
+    facts = [_leading(model), _size(model), *_speed(recorded, model)]
     if model.get("failed"):
         verdicts.append(f"<li>{chip('failed')}<small>{escape(model['failed'])}</small></li>")
     return (
@@ -54,16 +55,16 @@ def _judged(found: Overall) -> str:
     """Of which metrics a verdict speaks."""
     if 1 < found.judged == len(found.metrics):
         return f"all {number(found.judged, 'metric')}"
-    return ", ".join(metric(key).title for key in found.metrics)
+    return ", ".join(display(key).title for key in found.metrics)
 
 
-def _psnr(model: Mapping[str, Any]) -> str:
-    shown = metric("psnr")
-    summary = model["summary"].get("psnr") or {}
+def _leading(model: Mapping[str, Any]) -> str:
+    shown = leading()
+    summary = model["summary"].get(shown.key) or {}
     if summary.get("value") is None and not summary.get("identical"):
         return ""
     told = ", ".join(text for text in (interval(summary, shown.digits), also_identical(summary)) if text)
-    return f"<div><dt>PSNR</dt><dd>{mean(summary, shown)}<small>{told}</small></dd></div>"
+    return f"<div><dt>{shown.title}</dt><dd>{mean(summary, shown)}<small>{told}</small></dd></div>"
 
 
 def _size(model: Mapping[str, Any]) -> str:

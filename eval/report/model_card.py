@@ -9,6 +9,8 @@ from typing import Any
 
 import quant
 from quant.errors import QuantError
+from quant.eval.locations import short_place
+from quant.eval.metrics.table import ordered, set_title
 from quant.eval.report import speedup
 from quant.eval.report.card_files import base_license, loading_code, sources
 from quant.eval.report.overall import levels
@@ -21,12 +23,9 @@ from quant.eval.report.words import (
     level_text,
     mean,
     number,
-    ordered,
-    set_title,
     share,
     size,
 )
-from quant.eval.runs.config import short_place
 from quant.places import CARD_MARK
 
 

@@ -7,12 +7,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from quant.eval.metrics.base import Display
+from quant.eval.metrics.table import display, leading
 from quant.eval.report import speedup
 from quant.eval.report.axes import BOTTOM, HEIGHT, TOP, Scale, around, frame, horizontal, vertical
 from quant.eval.report.labels import LETTER, labels, shortened
 from quant.eval.report.markup import Piece, colour, escape, mark, note
 from quant.eval.report.recorded import Recorded
-from quant.eval.report.words import Metric, figure, interval, metric, size
+from quant.eval.report.words import figure, interval, size
 
 _TITLES = {"step": "one denoising step", "end_to_end": "a whole video"}
 
@@ -39,12 +41,13 @@ class Point:
     estimated: bool = False
 
 
-def pareto(recorded: Recorded, key: str = "psnr", stage: str = "step") -> Piece:
-    """Mean `key` of each candidate against its speedup of `stage` ("step" or "end_to_end").
+def pareto(recorded: Recorded, key: str | None = None, stage: str = "step") -> Piece:
+    """Mean `key` (the leading metric) of each candidate against its speedup of `stage` ("step" or "end_to_end").
 
     A time of reference arithmetic is labelled so; an estimate is hollow. Without any time x is what is stored.
     """
-    shown = metric(key)
+    shown = leading() if key is None else display(key)
+    key = shown.key
     found = points(recorded, key, stage)
     if not found:
         taken = any(_height(model["summary"].get(key)) is not None for model in recorded.candidates)
@@ -99,7 +102,7 @@ def points(recorded: Recorded, key: str, stage: str) -> list[Point]:
     return sorted(found, key=lambda point: point.estimated)
 
 
-def frontier(found: Sequence[Point], shown: Metric, by_size: bool) -> list[Point]:
+def frontier(found: Sequence[Point], shown: Display, by_size: bool) -> list[Point]:
     """Those that no other of them beats in both ways, from left to right."""
 
     def gain(point: Point) -> tuple[float, float]:
@@ -176,7 +179,7 @@ def _at(point: Point, x: Scale, y: Scale) -> tuple[float, float]:
     return x(point.x), TOP + 14 if math.isinf(point.y) else y(point.y)
 
 
-def _point(point: Point, x: Scale, y: Scale, largest: int, shown: Metric) -> str:
+def _point(point: Point, x: Scale, y: Scale, largest: int, shown: Display) -> str:
     across, up = _at(point, x, y)
     bar = ""
     if point.low is not None and point.high is not None and math.isfinite(point.y):
@@ -197,7 +200,7 @@ def _point(point: Point, x: Scale, y: Scale, largest: int, shown: Metric) -> str
     )
 
 
-def _frontier(found: Sequence[Point], x: Scale, y: Scale, shown: Metric, by_size: bool) -> str:
+def _frontier(found: Sequence[Point], x: Scale, y: Scale, shown: Display, by_size: bool) -> str:
     """A line through the undominated of those that were measured; estimates are of another machine."""
     best = frontier([point for point in found if not point.estimated], shown, by_size)
     if len(best) < 2:

@@ -14,11 +14,12 @@ import numpy as np
 import numpy.typing as npt
 
 from quant.errors import QuantError
+from quant.eval.metrics.table import leading
 from quant.eval.report.amplification import amplification
 from quant.eval.report.differences import difference_video, stored_frames
 from quant.eval.report.markup import Piece, note, swatch
 from quant.eval.report.recorded import Recorded, by_worst_candidate, sample_score
-from quant.eval.report.words import figure, metric
+from quant.eval.report.words import figure
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class Shown:
 
 
 def players(recorded: Recorded) -> Piece:
-    """Rows of videos for the best, the median and the worst sample by the PSNR of the candidate worst at each.
+    """Rows of videos for the best, the median and the worst sample, by the leading metric of the worst candidate.
 
     Videos and differences are put into the page. What is not there is said in its place.
     """
@@ -58,7 +59,7 @@ def script() -> str:
 
 
 def selection(recorded: Recorded) -> list[Shown]:
-    """The worst, median and best sample by the lowest PSNR of any candidate; one that is several is shown once."""
+    """The worst, median and best sample by the worst candidate's figure; one that is several is shown once."""
     order = by_worst_candidate(recorded)
     if not order:
         return []
@@ -120,8 +121,8 @@ def _row(recorded: Recorded, shown: Shown, frames: Stored, factor: int) -> str:
 
 
 def _figure(recorded: Recorded, model: Mapping[str, Any], sample: Mapping[str, Any], difference: str) -> str:
-    psnr = sample_score(model, sample["id"], "psnr")
-    told = "" if psnr is None else f"<span>{figure(psnr, metric('psnr'))}</span>"
+    value = sample_score(model, sample["id"], leading().key)
+    told = "" if value is None else f"<span>{figure(value, leading())}</span>"
     caption = f"<figcaption>{swatch(recorded.place(model))}<b>{escape(model['name'])}</b>{told}</figcaption>"
     path = recorded.folder / "videos" / model["name"] / f"{sample['id']}.preview.mp4"
     return f"<figure>{caption}{_preview(path, model['name'], sample['prompt'])}{difference}</figure>"

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from quant.eval.metrics.table import display, leading
 from quant.eval.runs.schema import read_results
 
 
@@ -77,22 +78,27 @@ def sample_score(model: Mapping[str, Any], sample: str, metric: str) -> float | 
     scores = model["scores"].get(sample)
     if scores is None or metric not in scores:
         return None
-    value = scores[metric]
+    shown = display(metric)
+    value = shown.value(scores[metric])
     if value is None:
-        return math.inf if metric in ("psnr", "temporal_psnr") else None
+        return math.inf if shown.identical else None
     return float(value)
 
 
 def by_worst_candidate(recorded: Recorded) -> list[tuple[float, Mapping[str, Any], Mapping[str, Any]]]:
-    """(PSNR, sample, the candidate that is worst at it), the lowest PSNR first; samples without a score left out."""
+    """(figure, sample, the candidate that is worst at it) of the leading metric, the lowest first.
+
+    Samples without a score are left out.
+    """
+    key = leading().key
     found = []
     for sample in recorded.samples:
         scored = [
-            (psnr, number)
+            (figure, number)
             for number, model in enumerate(recorded.candidates)
-            if (psnr := sample_score(model, sample["id"], "psnr")) is not None
+            if (figure := sample_score(model, sample["id"], key)) is not None
         ]
         if scored:
-            psnr, number = min(scored)
-            found.append((psnr, sample, recorded.candidates[number]))
+            figure, number = min(scored)
+            found.append((figure, sample, recorded.candidates[number]))
     return sorted(found, key=lambda entry: entry[0])

@@ -5,19 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from quant.eval.metrics.base import Display
+from quant.eval.metrics.table import SET_DISTANCES, metrics, ordered
 from quant.eval.report.markup import Piece, chip, escape, note, swatch
 from quant.eval.report.overall import levels
 from quant.eval.report.recorded import Recorded, stored_share
 from quant.eval.report.words import (
     GROUPS,
-    Metric,
     also_identical,
     interval,
     level_text,
     mean,
     number,
-    ordered,
-    set_title,
     share,
     size,
 )
@@ -38,7 +37,7 @@ def score_table(recorded: Recorded) -> Piece:
     rows = [_plain("Stored", [_stored(model) for model in models])]
     known = ordered(key for model in models for key in model["summary"])
     for group, title in GROUPS.items():
-        members = [shown for shown in known if shown.group == group]
+        members = [shown for shown in known if shown.kind == group]
         if members:
             rows.append(_heading(title, len(models) + 1))
             rows += [_metric_row(recorded, shown) for shown in members]
@@ -51,10 +50,12 @@ def score_table(recorded: Recorded) -> Piece:
     return Piece(table + note(_explained(recorded)))
 
 
-def distance(found: Mapping[str, Any] | None) -> str:
-    """A Fréchet distance as HTML. Of too few samples it is no figure to go by, and is not printed as one."""
+def distance(found: Mapping[str, Any] | float | None) -> str:
+    """A distance of sets as HTML; one that says that its samples are too few is not printed as a figure to go by."""
     if found is None:
         return "–"
+    if not isinstance(found, Mapping):
+        return f"{found:.3g}"
     raw = "–" if found.get("value") is None else f"{found['value']:.3g}"
     if not found.get("enough"):
         said = f"too few samples: N={found['n']}, D={found['dimension']}"
@@ -64,13 +65,13 @@ def distance(found: Mapping[str, Any] | None) -> str:
     return f"{raw}{_interval(interval(found, 2))}{_small(more)}"
 
 
-def _metric_row(recorded: Recorded, shown: Metric) -> str:
+def _metric_row(recorded: Recorded, shown: Display) -> str:
     cells = [_cell(model, shown, levels(recorded)) for model in recorded.models]
     better = "higher is better" if shown.higher else "lower is better"
     return _plain(f"{escape(shown.title)}<small>{better}</small>", cells)
 
 
-def _cell(model: Mapping[str, Any], shown: Metric, judged: list[float]) -> str:
+def _cell(model: Mapping[str, Any], shown: Display, judged: list[float]) -> str:
     summary = model["summary"].get(shown.key)
     if summary is None:
         return "–"
@@ -98,14 +99,12 @@ def _set_rows(recorded: Recorded) -> list[str]:
     rows = [_heading("Distances between sets of videos: they hide what single videos show, so they come last", 99)]
     for key in keys:
         for which, words in _DISTANCES.items():
-            found = [((model.get("sets") or {}).get(key) or {}) for model in recorded.models]
-            if any(entry.get(which) for entry in found):
-                cells = [distance(entry.get(which)) for entry in found]
-                rows.append(_plain(f"{escape(set_title(key))}<small>{words}, lower is better</small>", cells))
-            if any(entry.get(f"mmd_{which}") is not None for entry in found):
-                cells = ["–" if (v := entry.get(f"mmd_{which}")) is None else f"{v:.3g}" for entry in found]
-                title = f"Kernel distance ({escape(key.partition(':')[2] or key)})"
-                rows.append(_plain(f"{title}<small>{words}, unbiased: may be below 0</small>", cells))
+            for each in SET_DISTANCES:
+                entries = [((model.get("sets") or {}).get(key) or {}) for model in recorded.models]
+                found = [entry.get(f"{each.prefix}{which}") for entry in entries]
+                if any(value is not None for value in found):
+                    head = f"{escape(each.title(key))}<small>{words}, {each.remark}</small>"
+                    rows.append(_plain(head, [distance(value) for value in found]))
     return rows
 
 
@@ -114,12 +113,14 @@ def _explained(recorded: Recorded) -> str:
     said = f"Below each value: its 95% bootstrap interval over {number(len(recorded.samples), 'sample')}. "
     if not judged:
         return said
+    # Figures that are a loss by themselves come before those that have to be turned into one.
+    paired = sorted(metrics("paired"), key=lambda metric: metric.identical)
+    losses = dict.fromkeys(metric.loss_words for metric in paired if metric.loss_words)
     return (
         f"{said}Verdicts ask whether the loss against the original is at most {judged}: <b>pass</b> if the whole "
         "interval of the loss is below, <b>fail</b> if all of it is above, else <b>too few</b>: not enough samples to "
         "say. "
-        "The loss is 1 − SSIM, LPIPS itself, the root mean square error in units of the range for PSNR (1% is 40 dB, "
-        "0.1% is 60 dB), and what is lacking to the original’s own value otherwise."
+        f"The loss is {', '.join(losses)}, and what is lacking to the original’s own value otherwise."
     )
 
 

@@ -1,49 +1,18 @@
-"""What metrics are called, and how their figures are written."""
+"""How figures are written."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any
+
+from quant.eval.metrics.base import Display
 
 #: Where a time was taken without the kernels of a GPU.
 REFERENCE = "reference arithmetic"
 
 
-@dataclass(frozen=True)
-class Metric:
-    """How a metric is shown.
-
-    Attributes:
-        key: its name in the results.
-        title: in words.
-        unit: " dB" or empty.
-        digits: after the point.
-        higher: True where a higher value is closer to what is wanted.
-        group: the heading that it stands under.
-    """
-
-    key: str
-    title: str
-    unit: str = ""
-    digits: int = 4
-    higher: bool = True
-    group: str = "other"
-
-
-#: Paired metrics come first: they are what a set distance can hide.
-METRICS = (
-    Metric("psnr", "PSNR", " dB", 1, group="paired"),
-    Metric("ssim", "SSIM", group="paired"),
-    Metric("temporal_psnr", "Temporal PSNR", " dB", 1, group="paired"),
-    Metric("lpips_alex", "LPIPS (AlexNet)", higher=False, group="paired"),
-    Metric("lpips_vgg", "LPIPS (VGG)", higher=False, group="paired"),
-    Metric("judged", "Shows what was asked", "", 3, group="own"),
-    Metric("clip_frame", "CLIP frame consistency", group="own"),
-    Metric("clip_prompt", "CLIP prompt consistency", group="own"),
-)
-_KNOWN = {metric.key: metric for metric in METRICS}
+#: What the kinds of metrics are headed by.
 GROUPS = {
     "paired": "Against the original’s video of the same prompt, seed and initial latents",
     "own": "Of each model’s own videos",
@@ -51,20 +20,7 @@ GROUPS = {
 }
 
 
-def metric(key: str) -> Metric:
-    """The metric of a name in the results; an unknown one keeps its name."""
-    return _KNOWN.get(key) or Metric(key, key)
-
-
-def ordered(keys: Iterable[str]) -> list[Metric]:
-    """Paired metrics first, then those of a model's own videos, then what is not known here."""
-    found = {key: metric(key) for key in keys}
-    places = {known.key: number for number, known in enumerate(METRICS)}
-    groups = list(GROUPS)
-    return sorted(found.values(), key=lambda m: (groups.index(m.group), places.get(m.key, len(places)), m.key))
-
-
-def figure(value: float | None, shown: Metric) -> str:
+def figure(value: float | None, shown: Display) -> str:
     """A value with its unit; "identical" where it is infinite, a dash where there is none."""
     if value is None:
         return "–"
@@ -73,7 +29,7 @@ def figure(value: float | None, shown: Metric) -> str:
     return f"{value:.{shown.digits}f}{shown.unit}"
 
 
-def mean(estimate: Mapping[str, Any], shown: Metric) -> str:
+def mean(estimate: Mapping[str, Any], shown: Display) -> str:
     """The mean of a summary as `figure`; "identical" where no video differs, so that there is no finite one."""
     value = estimate.get("value")
     return figure(math.inf if value is None and estimate.get("identical") else value, shown)
@@ -90,12 +46,6 @@ def interval(estimate: Mapping[str, Any], digits: int) -> str:
     if estimate.get("low") is None or estimate.get("high") is None:
         return ""
     return f"{estimate['low']:.{digits}f} – {estimate['high']:.{digits}f}"
-
-
-def set_title(key: str) -> str:
-    """ "fvd:i3d" -> "FVD (i3d)"."""
-    kind, _, extractor = key.partition(":")
-    return f"{kind.upper()} ({extractor})" if extractor else kind.upper()
 
 
 def size(count: float | None) -> str:

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from quant.data_sets import rows
 from quant.errors import QuantError
-from quant.eval.runs.rows import rows
 
 COLUMNS = ("video", "path")
 SUFFIXES = (".avi", ".gif", ".mkv", ".mov", ".mp4", ".webm")

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from quant.errors import QuantError
-from quant.eval.runs.results import PAIRED
+from quant.eval.metrics.intervals import mean_estimate
+from quant.eval.metrics.table import metrics
 
 Results = Mapping[str, Any]
 _HEADS = ("", "of", "metric", "samples", "A", "B", "B - A", "95% interval")
@@ -52,10 +53,8 @@ def _scheme(one: Mapping[str, Any], other: Mapping[str, Any]) -> str:
 
 
 def _metrics(one: Mapping[str, Any], other: Mapping[str, Any], common: Sequence[str]) -> list[tuple[str, ...]]:
-    from quant.eval.metrics.intervals import mean_estimate
-
     found: list[tuple[str, ...]] = []
-    for metric in PAIRED:
+    for metric in (each.key for each in metrics("paired")):
         pairs = [(one["scores"][key].get(metric), other["scores"][key].get(metric)) for key in common]
         both = [(a, b) for a, b in pairs if a is not None and b is not None]
         if not both:

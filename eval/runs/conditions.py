@@ -10,7 +10,8 @@ from typing import Any
 import quant
 from quant.devices import find_device
 from quant.errors import QuantError
-from quant.eval.runs.config import EvaluationConfig, short_place
+from quant.eval.locations import short_place
+from quant.eval.runs.config import EvaluationConfig
 from quant.eval.runs.files import hash_of
 from quant.eval.runs.models import Model
 

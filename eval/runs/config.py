@@ -5,31 +5,24 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import quant
 from quant import regular_files
 from quant.errors import QuantError
+from quant.eval.bench.gpus import gpus
+from quant.eval.locations import place
+from quant.eval.networks.kinds import KINDS
 from quant.eval.runs.fields import Fields
 from quant.eval.runs.inputs import MAX_SEED
-from quant.eval.speed.gpus import gpus
 from quant.fields import load_yaml
-from quant.text import first_line, shown
+from quant.text import first_line
 
 VERSION = 1
 DTYPES = ("float32", "bfloat16", "float16")
 ORIGINAL = "original"
 #: Calls of each pipeline that are timed, and frames a second of players' files, where nothing else was said.
 ROUNDS, FPS = 5, 16.0
-
-
-@dataclass(frozen=True)
-class MetricNetworks:
-    """Networks to score with; None where it was not said, and what is on this machine is taken."""
-
-    lpips: tuple[str, ...] | None = None
-    fvd: tuple[str, ...] | None = None
-    clip: str | None = None
 
 
 @dataclass(frozen=True)
@@ -62,6 +55,7 @@ class EvaluationConfig:
         dtype, device: None for float32 on a CPU and bfloat16 elsewhere, and for a GPU where there is one.
         references: real clips: a folder of them, or a file, folder or id of a data set with a column "video".
         reference_samples: how many of them, the first ones; None for all.
+        metrics: networks to score with, by the key of their kind; of a kind that is absent, what is on this machine.
         speed: None where nothing is to be timed.
         sensitivity: a file of `quant sensitivity` by the candidate's name.
         fps: frames a second of the files that players show, None for `FPS`; no metric depends on it.
@@ -78,7 +72,7 @@ class EvaluationConfig:
     device: str | None = None
     references: str | None = None
     reference_samples: int | None = None
-    metrics: MetricNetworks = field(default_factory=MetricNetworks)
+    metrics: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     speed: SpeedSettings | None = field(default_factory=SpeedSettings)
     sensitivity: Mapping[str, str] = field(default_factory=dict)
     fps: float | None = None
@@ -101,7 +95,7 @@ class EvaluationConfig:
             candidates={**earlier.candidates, **self.candidates},
             references=clips.references,
             reference_samples=clips.reference_samples if self.reference_samples is None else self.reference_samples,
-            metrics=_over(earlier.metrics, self.metrics),
+            metrics={**earlier.metrics, **self.metrics},
             speed=speed,
             sensitivity={**earlier.sensitivity, **self.sensitivity},
             fps=earlier.fps if self.fps is None else self.fps,
@@ -110,9 +104,9 @@ class EvaluationConfig:
     def to_dict(self) -> dict[str, Any]:
         """As the YAML file has it; `from_dict` reads it back."""
         metrics = {
-            "lpips": None if self.metrics.lpips is None else list(self.metrics.lpips),
-            "fvd": None if self.metrics.fvd is None else list(self.metrics.fvd),
-            "clip": self.metrics.clip,
+            kind.key: list(self.metrics[kind.key]) if kind.several else self.metrics[kind.key][0]
+            for kind in KINDS
+            if kind.key in self.metrics
         }
         speed = False if self.speed is None else {k: v for k, v in asdict(self.speed).items() if v is not None}
         body = {
@@ -128,7 +122,7 @@ class EvaluationConfig:
             "device": self.device,
             "references": self.references,
             "reference_samples": self.reference_samples,
-            "metrics": {name: value for name, value in metrics.items() if value is not None},
+            "metrics": metrics,
             "speed": speed,
             "sensitivity": dict(self.sensitivity),
             "fps": self.fps,
@@ -136,10 +130,7 @@ class EvaluationConfig:
         return {name: value for name, value in body.items() if value is not None}
 
 
-Said = TypeVar("Said", MetricNetworks, SpeedSettings)
-
-
-def _over(earlier: Said, later: Said) -> Said:
+def _over(earlier: SpeedSettings, later: SpeedSettings) -> SpeedSettings:
     """What `later` says, and of the rest what `earlier` does; None says nothing."""
     return replace(earlier, **{name: value for name, value in vars(later).items() if value is not None})
 
@@ -195,31 +186,6 @@ def from_dict(body: object, *, source: str, base: Path, name: str = "evaluation"
     return config
 
 
-def place(value: str, base: Path) -> str:
-    """A path of this machine as an absolute one; anything else (a hub id) as it is.
-
-    Raises:
-        QuantError: a path that no file can have.
-    """
-    try:
-        path = base / Path(value).expanduser()
-        looks_like_a_path = value.startswith((".", "/", "~")) or path.exists()
-        return str(path.resolve()) if looks_like_a_path else value
-    except OSError as error:
-        raise QuantError(f"{shown(value)}: no such file or folder: {error.strerror}") from None
-    except (RuntimeError, ValueError) as error:  # no such user; a zero byte
-        raise QuantError(f"{shown(value)}: no such file or folder: {first_line(error)}") from None
-
-
-def short_place(where: str) -> str:
-    """How results name a place: the last two parts of a path, anything else (a hub id) as it is.
-
-    Results are passed on: whose disk a folder lies on, and where, is not for their readers.
-    """
-    path = Path(where)
-    return "/".join(path.parts[-2:]).lstrip("/") if path.is_absolute() else where
-
-
 def named(folders: tuple[str, ...] | list[str]) -> dict[str, str]:
     """Candidates by name, the last part of each. Raises QuantError where two have the same."""
     found: dict[str, str] = {}
@@ -255,7 +221,7 @@ def _name(fields: Fields, default: str) -> str:
 
 def _prompts(fields: Fields, base: Path) -> str | tuple[str, ...]:
     if isinstance(fields.raw("prompts"), list):
-        return fields.texts("prompts")
+        return tuple(prompt.removeprefix("\ufeff").strip() for prompt in fields.texts("prompts"))
     return place(fields.text("prompts"), base)
 
 
@@ -268,24 +234,17 @@ def _settings(fields: Fields) -> quant.GenerationSettings:
         raise QuantError(f"{fields.source}: 'settings': {reason}") from None
 
 
-def _metrics(fields: Fields, base: Path) -> MetricNetworks:
-    clip = fields.optional_text("clip")
-    lpips = None if fields.take_raw("lpips") is None else fields.texts("lpips", least=0)
-    if stranger := next((name for name in lpips or () if name not in ("alex", "vgg")), None):
-        raise fields.wrong("lpips", "must be alex or vgg", stranger)
-    fvd = None if fields.take_raw("fvd") is None else fields.texts("fvd", least=0)
-    found = MetricNetworks(
-        lpips=lpips,
-        fvd=None if fvd is None else tuple(_extractor(spec, base) for spec in fvd),
-        clip=None if clip is None else place(clip, base),
-    )
+def _metrics(fields: Fields, base: Path) -> dict[str, tuple[str, ...]]:
+    found = {}
+    for kind in KINDS:
+        if fields.take_raw(kind.key) is None:
+            continue
+        specs = fields.texts(kind.key, least=0) if kind.several else (fields.text(kind.key),)
+        if stranger := next((spec for spec in specs if kind.choices and spec not in kind.choices), None):
+            raise fields.wrong(kind.key, f"must be {' or '.join(kind.choices)}", stranger)
+        found[kind.key] = tuple(kind.located(spec, base) for spec in specs)
     fields.refuse_unknown()
     return found
-
-
-def _extractor(spec: str, base: Path) -> str:
-    kind, colon, where = spec.partition(":")
-    return f"{kind}:{place(where, base)}" if colon else kind
 
 
 def _speed(fields: Fields) -> SpeedSettings | None:

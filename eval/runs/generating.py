@@ -6,7 +6,6 @@ killed run had made. A video counts once its files are whole and its record is i
 
 from __future__ import annotations
 
-import inspect
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -125,8 +124,7 @@ def complete(kind: type, given: Mapping[str, Any], name: str) -> int:
     Raises:
         QuantError: it has none.
     """
-    parameters = inspect.signature(kind.__call__).parameters
-    value = given.get(name, parameters[name].default if name in parameters else None)
+    value = given.get(name, quant.GenerationSettings.default(kind, name))
     if not isinstance(value, int):
         raise QuantError(f"{kind.__name__} has no default {name}: give it in 'settings'")
     return value
@@ -147,7 +145,7 @@ def _make_video(
         begin = time.perf_counter()
         made = generate(watched, [sample.prompt], latents, call, batch=1, on_step=tick)
         seconds = time.perf_counter() - begin
-        words = to_words(made.frames[0])
+        words = to_words(made[0])
     model.check_unchanged()  # weights are read from their files as they are needed
     frames, steps = run.frames(model.fingerprint, sample.id), run.steps(model.fingerprint, sample.id)
     write_words(frames, words, fps=fps)

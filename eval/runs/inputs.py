@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import itertools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from quant.errors import QuantError
-from quant.eval.runs.rows import rows
-from quant.text import shown
+from quant.prompts import check_enough, read_prompts
 
-COLUMNS = ("prompt", "caption", "text")
 MAX_SEED = 2**64 - 1
 
 
@@ -41,31 +37,12 @@ def make_samples(prompts: Sequence[str], seeds: Sequence[int]) -> tuple[Sample, 
     return tuple(sorted(every, key=lambda sample: sample.id))
 
 
-def read_prompts(source: str | Sequence[str], limit: int | None = None) -> list[str]:
-    """The first `limit` prompts of a list, a file (.txt, .jsonl, .json, .parquet, .csv), a folder or a data set's id.
-
-    Rows are streamed: of a large data set only the first part is read. Empty ones are skipped.
+def prompts_of(source: str | Sequence[str], limit: int | None) -> list[str]:
+    """The first `limit` prompts of a list or of what `quant.prompts.read_prompts` reads.
 
     Raises:
-        QuantError: it cannot be read, has no column of prompts, no text in it, or fewer than `limit`.
+        QuantError: as that does; a list has fewer than `limit`.
     """
-    lines = rows(source, "prompts") if isinstance(source, str) else ({"prompt": prompt} for prompt in source)
-    name = source if isinstance(source, str) else "prompts"
-    found = list(itertools.islice(_texts(lines, name), limit))
-    if not found:
-        raise QuantError(f"{name}: no prompts in it; write one a line")
-    if limit is not None and len(found) < limit:
-        raise QuantError(f"{name}: {len(found)} prompts, {limit} samples were asked for")
+    found = read_prompts(source, limit, error=QuantError)
+    check_enough(found, limit, source if isinstance(source, str) else "prompts", QuantError)
     return found
-
-
-def _texts(lines: Iterable[Mapping[str, Any]], name: str) -> Iterator[str]:
-    for number, row in enumerate(lines, start=1):
-        column = next((column for column in COLUMNS if column in row), None)
-        if column is None:
-            raise QuantError(f"{name}: no column named {', '.join(COLUMNS)}; it has {', '.join(map(str, row))}")
-        if not isinstance(row[column], str):
-            raise QuantError(f"{name}: row {number}: '{column}' must be text, got {shown(row[column])}")
-        # Editors on Windows start a file with a byte order mark.
-        if prompt := row[column].removeprefix("\ufeff").strip():
-            yield prompt

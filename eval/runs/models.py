@@ -15,7 +15,7 @@ from quant.eval.runs.config import ORIGINAL, EvaluationConfig
 from quant.eval.runs.fingerprints import States, fingerprint, read_model, states
 from quant.eval.runs.progress import Progress, silent
 from quant.json_files import read_object
-from quant.model_paths import no_folder
+from quant.model_paths import DENOISERS, no_folder
 from quant.text import first_line, shown
 
 
@@ -64,10 +64,6 @@ class Model:
             raise FailedModelError(self.name, str(error)) from None
         if changed:
             raise FailedModelError(self.name, f"{self.folder} changed while the run went on; give the command again")
-
-
-#: Folders of what diffusers' video pipelines call in every denoising step; Wan2.2 has two.
-_DENOISERS = ("transformer*", "unet*")
 
 
 #: What `describe` says.
@@ -146,7 +142,7 @@ def _denoiser_sizes(folder: Path) -> dict[str, int | None]:
     from safetensors import SafetensorError, safe_open
 
     stored = values = 0
-    for path in sorted(path for part in _DENOISERS for path in folder.glob(f"{part}/*.safetensors")):
+    for path in sorted(path for part in DENOISERS for path in folder.glob(f"{part}/*.safetensors")):
         stored += path.stat().st_size
         try:
             with safe_open(path, framework="pt") as file:

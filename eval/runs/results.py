@@ -5,13 +5,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from quant.eval.runs.config import ORIGINAL, short_place
+from quant.eval.locations import short_place
+from quant.eval.metrics import table
+from quant.eval.metrics.base import Display
+from quant.eval.runs.config import ORIGINAL
 from quant.eval.runs.files import read_array
 from quant.eval.runs.folder import RunFolder
 from quant.eval.runs.inputs import Sample
@@ -22,9 +24,6 @@ FORMAT_VERSION = 3
 #: Those of version 2 have no "failed".
 READABLE = (2, 3)
 KIND = "quant evaluation"
-#: Where more is better, and which the original has too.
-OWN = ("clip_frame", "clip_prompt", "judged")
-PAIRED = ("psnr", "ssim", "temporal_psnr", "lpips_alex", "lpips_vgg")
 
 
 def model_results(
@@ -65,7 +64,7 @@ def model_results(
         values = values_of(records, samples)
         entry["scores"] = {sample.id: records[sample.id]["scores"] for sample in samples}
         entry["per_frame_psnr"] = {sample.id: records[sample.id]["per_frame_psnr"] for sample in samples}
-        entry["summary"] = {metric: _summary(metric, found) for metric, found in values.items()}
+        entry["summary"] = {key: _summary(table.display(key), found) for key, found in values.items()}
         entry["sets"] = {
             name: _sets(run, model, original, samples, name, scored, references, extractors[name].covariance_ddof)
             for name in sorted(extractors)
@@ -87,15 +86,16 @@ def _without_scores() -> dict[str, Any]:
 
 
 def values_of(records: Mapping[str, Record], samples: Sequence[Sample]) -> dict[str, list[float | None]]:
-    """By metric, one value a sample; None is an identical video's PSNR. "judged" is the share of right attributes."""
-    found: dict[str, list[float | None]] = {}
-    for sample in samples:
-        for metric, value in records[sample.id]["scores"].items():
-            if isinstance(value, dict):
-                value = sum(value.values()) / len(value)
-            found.setdefault(metric, []).append(value)
-    # A metric that only some samples have (prompts that no judge knows) says nothing of all of them.
-    return {metric: found[metric] for metric in (*PAIRED, *OWN) if len(found.get(metric, ())) == len(samples)}
+    """By metric, one value a sample; None is an identical video's PSNR.
+
+    A metric that only some samples have (prompts that no judge knows) says nothing of all of them, and is left out.
+    """
+    scores = [records[sample.id]["scores"] for sample in samples]
+    return {
+        metric.key: [metric.value(each[metric.key]) for each in scores]
+        for metric in table.metrics()
+        if all(metric.key in each for each in scores)
+    }
 
 
 def without_infinity(value: Any) -> Any:
@@ -107,12 +107,12 @@ def without_infinity(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _summary(metric: str, values: Sequence[float | None]) -> dict[str, Any]:
+def _summary(metric: Display, values: Sequence[float | None]) -> dict[str, Any]:
     from quant.eval.metrics.intervals import mean_estimate
 
     known = [value for value in values if value is not None]
     found: dict[str, Any] = dict(mean_estimate(known).to_dict()) if known else _nothing()
-    if metric in ("psnr", "temporal_psnr"):
+    if metric.identical:
         found["identical"] = len(values) - len(known)
     return found
 
@@ -128,7 +128,7 @@ def _verdicts(
 
     found = []
     for metric, candidate in values.items():
-        if metric in OWN and (metric not in own or None in own[metric] or None in candidate):
+        if table.display(metric).kind == "own" and (None in own.get(metric, [None]) or None in candidate):
             continue
         loss = loss_of(metric, candidate, own.get(metric))
         for level in LEVELS:
@@ -147,19 +147,16 @@ def _sets(
     ddof: int,
 ) -> dict[str, Any]:
     """Distances of the set of a model's videos: to the original's, of the same seeds, and to real clips."""
-    from quant.eval.metrics.frechet import fvd
-    from quant.eval.metrics.kernel_distance import polynomial_mmd
-
     features = _features(run, model, samples, name, scored)
     real = references.get(name)
-    found: dict[str, Any] = dict.fromkeys(("to_original", "to_real", "mmd_to_original", "mmd_to_real"))
-    if len(features) > 1 and model.name != ORIGINAL:
-        first = _features(run, original, samples, name, scored)
-        found["to_original"] = asdict(fvd(features, first, paired=True, ddof=ddof))
-        found["mmd_to_original"] = polynomial_mmd(features, first, paired=True)
-    if len(features) > 1 and real is not None and len(real) > 1:
-        found["to_real"] = asdict(fvd(features, real, paired=False, ddof=ddof))
-        found["mmd_to_real"] = polynomial_mmd(features, real)
+    first = None if model.name == ORIGINAL else _features(run, original, samples, name, scored)
+    found: dict[str, Any] = {}
+    for distance in table.SET_DISTANCES:
+        for which, other, paired in (("to_original", first, True), ("to_real", real, False)):
+            value = None
+            if other is not None and min(len(features), len(other)) > 1:
+                value = distance.between(features, other, paired=paired, ddof=ddof)
+            found[f"{distance.prefix}{which}"] = value
     return dict(without_infinity(found))
 
 

@@ -26,7 +26,7 @@ from quant.eval.runs.earlier import begun, grown
 from quant.eval.runs.files import remove_unfinished, write_json
 from quant.eval.runs.folder import RunFolder
 from quant.eval.runs.generating import find_made, make_videos, write_viewable
-from quant.eval.runs.inputs import make_samples, read_prompts
+from quant.eval.runs.inputs import make_samples, prompts_of
 from quant.eval.runs.models import FailedModelError, Loader, Model, find_models, load_pipeline
 from quant.eval.runs.networks import Networks, load_networks
 from quant.eval.runs.preflight import (
@@ -81,7 +81,7 @@ def run_evaluation(
             models, versions or GPUs. A candidate that fails is no error: the results say so.
     """
     check_packages()
-    samples = make_samples(read_prompts(config.prompts, config.samples), config.seeds)
+    samples = make_samples(prompts_of(config.prompts, config.samples), config.seeds)
     models = find_models(config, progress)
     check_places(out, config, models)
     conditions = conditions_of(config, models[0])

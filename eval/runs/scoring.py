@@ -11,7 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from quant.eval.metrics.paired import Frames, paired_psnr
+from quant.eval.metrics import table
+from quant.eval.metrics.base import Metric, Score, Video
+from quant.eval.metrics.frames import Frames
+from quant.eval.metrics.psnr import paired_psnr
 from quant.eval.runs.config import ORIGINAL
 from quant.eval.runs.files import file_sha256, write_array
 from quant.eval.runs.folder import SCORED, RunFolder
@@ -87,7 +90,8 @@ def _score(run: RunFolder, model: Model, sample: Sample, networks: Networks, mad
         )
         for name, extractor in networks.extractors.items()
     }
-    record: Record = {
+    first = None if model.name == ORIGINAL else _frames(run, reference)
+    return {
         "candidate": model.name,
         "model": model.fingerprint,
         "sample": sample.id,
@@ -95,14 +99,14 @@ def _score(run: RunFolder, model: Model, sample: Sample, networks: Networks, mad
         "frames_sha256": made["frames_sha256"],
         "original_sha256": reference["frames_sha256"],
         "features": features,
-        **_alone(video, sample.prompt, networks),
-        "per_frame_psnr": [],
+        "scores": _scores(Video(video, sample.prompt, first), networks),
+        "truncated": any(
+            metric.truncates(sample.prompt, network) for metric, network in _usable(table.metrics(), networks)
+        ),
+        "per_frame_psnr": []
+        if first is None
+        else [_finite(value) for value in paired_psnr(first[:, None], video[:, None])],
     }
-    if model.name != ORIGINAL:
-        first = _frames(run, reference)
-        record["scores"] |= _paired(first, video, networks)
-        record["per_frame_psnr"] = [_finite(value) for value in paired_psnr(first[:, None], video[:, None])]
-    return record
 
 
 def _frames(run: RunFolder, record: Record) -> Frames:
@@ -110,40 +114,25 @@ def _frames(run: RunFolder, record: Record) -> Frames:
     return to_frames(read_words(run.path / record["frames"]))
 
 
-def _alone(video: Frames, prompt: str, networks: Networks) -> dict[str, Any]:
-    """Scores that need no original, and whether the prompt was too long for CLIP."""
-    from quant.eval.shapes.judge import verdicts
-
-    scores: dict[str, Any] = {}
-    truncated = False
-    if networks.clip is not None:
-        from quant.eval.metrics.clip import frame_consistency, prompt_consistency
-
-        frames = networks.clip.frames(video)
-        text, truncated = networks.clip.text(prompt)
-        scores["clip_frame"] = _finite(frame_consistency(frames)) if len(frames) > 1 else None
-        scores["clip_prompt"] = _finite(prompt_consistency(frames, text))
-    judged = {name: bool(found[0]) for name, found in verdicts(video[None], [prompt]).items()}
-    if judged:
-        scores["judged"] = judged
-    return {"scores": scores, "truncated": bool(truncated)}
+def _scores(video: Video, networks: Networks) -> dict[str, Score]:
+    """By metric, the score of a video; those that compare with the original only where there is one to compare with."""
+    wanted = (*table.metrics("own"), *(() if video.original is None else table.metrics("paired")))
+    return {
+        metric.key: score if isinstance(score := metric.score(video, network), dict) else _finite(score)
+        for metric, network in _usable(wanted, networks)
+        if metric.applies(video)
+    }
 
 
-def _paired(first: Frames, video: Frames, networks: Networks) -> dict[str, Any]:
-    from quant.eval.metrics.ssim import paired_ssim
-    from quant.eval.metrics.temporal import paired_temporal_psnr
-
-    one, other = first[None], video[None]
-    scores = {"psnr": _finite(paired_psnr(one, other)[0]), "ssim": _finite(paired_ssim(one, other)[0])}
-    if len(video) > 1:
-        scores["temporal_psnr"] = _finite(paired_temporal_psnr(one, other)[0])
-    for name, network in networks.lpips.items():
-        from quant.eval.metrics.perceptual import paired_lpips
-
-        scores[f"lpips_{name}"] = _finite(paired_lpips(network, one, other)[0])
-    return scores
+def _usable(metrics: Sequence[Metric], networks: Networks) -> list[tuple[Metric, Any]]:
+    """Metrics with their networks, without those whose network is not here."""
+    return [
+        (metric, None if metric.network is None else networks.loaded[metric.network])
+        for metric in metrics
+        if metric.network is None or metric.network in networks.loaded
+    ]
 
 
-def _finite(value: float) -> float | None:
+def _finite(value: float | None) -> float | None:
     """JSON has no infinity, which is the PSNR of identical frames: None."""
-    return float(value) if math.isfinite(value) else None
+    return float(value) if value is not None and math.isfinite(value) else None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -123,10 +122,9 @@ def _estimated(
     from quant.eval.speed.estimating import estimates
 
     recipes = {ORIGINAL: None, **recipes_of(models[1:])}
-    parameters = inspect.signature(type(pipeline).__call__).parameters
 
     def value(name: str, default: float) -> float:
-        found = call.get(name, parameters[name].default if name in parameters else default)
+        found = call.get(name, quant.GenerationSettings.default(type(pipeline), name))
         return float(found) if isinstance(found, int | float) else default
 
     return estimates(

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from quant.errors import QuantError
-from quant.eval.metrics.paired import Frames
+from quant.eval.metrics.frames import Frames
 from quant.eval.runs.files import whole_file
 
 Words = npt.NDArray[np.uint16]

@@ -1,1 +1,1 @@
-"""How long a transformer block takes: predicted by a roofline model, or measured on a GPU."""
+"""How long whole pipelines take: measured by stage, and a step of one predicted for a GPU that is not at hand."""

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from quant.errors import QuantError
-from quant.eval.speed.blocks import block_operations
-from quant.eval.speed.gpus import Gpu, gpus
-from quant.eval.speed.prediction import FUSED, predict
-from quant.eval.speed.roofline import predict_operations, total
-from quant.eval.speed.sizes import Model, models
+from quant.eval.bench.blocks import block_operations
+from quant.eval.bench.gpus import Gpu, gpus
+from quant.eval.bench.prediction import FUSED, predict
+from quant.eval.bench.roofline import predict_operations, total
+from quant.eval.bench.sizes import Model, models
 from quant.recipe import Recipe
 from quant.recipe_files import find_recipe
 

@@ -7,10 +7,11 @@ from typing import Any, NamedTuple, TypeVar
 
 import torch
 
+from quant.eval.bench.timing import first_line
 from quant.eval.speed import device as devices
 from quant.eval.speed import memory, shares
 from quant.eval.speed.stages import Clock, cuda_clock, host_clock
-from quant.eval.speed.timing import first_line
+from quant.model_paths import DENOISERS
 
 T = TypeVar("T")
 
@@ -48,13 +49,9 @@ def tools_for(device: torch.device) -> Tools:
     )
 
 
-#: What diffusers' video pipelines call in every denoising step, where they have it.
-_DENOISERS = ("transformer", "transformer_2", "unet")
-
-
 def compile_denoisers(pipeline: Any) -> None:
     """`torch.compile` on whatever runs at every step, in place; text encoder and VAE stay as they are."""
-    for name in _DENOISERS:
+    for name in DENOISERS:
         denoiser = getattr(pipeline, name, None)
         if denoiser is not None:
             denoiser.compile()

@@ -14,12 +14,12 @@ import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from quant.eval.bench.timing import Run, interleave
 from quant.eval.speed import device as devices
 from quant.eval.speed import memory, shares
 from quant.eval.speed.passes import Progress, Tools, attempted, reason_of, told, tools_for
 from quant.eval.speed.stages import STAGES, CallTimes, run_call, time_call
 from quant.eval.speed.statistics import summary
-from quant.eval.speed.timing import Run, interleave
 
 FORMAT_VERSION = 1
 #: Kernels of scaled_dot_product_attention for all pipelines: the first of them that takes an input is used. A VAE's

@@ -139,12 +139,14 @@ class Algorithm:
         options: what checks each option's value.
         smooths: does it find factors of an input, which all layers that read it share?
         rounds: does it round weights otherwise than to nearest on their own range?
+        branches: does it add a low-rank branch? Then it needs statistics: its rank is known before a weight is read.
     """
 
     name: ClassVar[str]
     options: ClassVar[Mapping[str, Check]] = {}
     smooths: ClassVar[bool] = False
     rounds: ClassVar[bool] = False
+    branches: ClassVar[bool] = False
 
     def needs(self, group: Group) -> Needs:
         """Return the statistics that it reads for a group's layers, beyond what their scheme needs."""

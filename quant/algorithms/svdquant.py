@@ -28,6 +28,7 @@ class SvdQuant(Algorithm):
     name = "svdquant"
     options: ClassVar[Mapping[str, Check]] = {"rank": _check_rank, **OPTIONS}
     rounds = True
+    branches = True
 
     def needs(self, group: Group) -> Needs:
         return Needs(hessian=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from quant.algorithms.awq import Awq
 from quant.algorithms.base import Algorithm, Needs, Options
 from quant.algorithms.gptq import Gptq
@@ -46,6 +48,19 @@ def needs_of(group: Group) -> Needs:
     pruning = pruning_of(group)
     needs = Needs(amax=group.scheme.has_static_input) | algorithm_of(group).needs(group)
     return needs if pruning is None else needs | pruning.reads
+
+
+def in_short(group: Group) -> Group:
+    """Return a group whose layers have the same tensors, found without what only decides which codes and zeros.
+
+    That changes no time of a layer, and may take minutes. Not for algorithms that add a branch.
+    """
+    algorithm, sparsity = group.algorithm, group.sparsity
+    if algorithm is not None:
+        options = tuple((key, value) for key, value in algorithm.options if key != "rounding")
+        algorithm = replace(algorithm, options=options) if algorithm_of(group).smooths else None
+    quick = next(each.name for each in PRUNINGS if not each.reads)
+    return replace(group, algorithm=algorithm, sparsity=None if sparsity is None else replace(sparsity, method=quick))
 
 
 def check_group(group: Group, where: str) -> None:

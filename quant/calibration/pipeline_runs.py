@@ -119,9 +119,7 @@ def step_count(pipe: Any, settings: GenerationSettings) -> int:
     Raises:
         CalibrationError: neither the settings nor the pipeline's call say.
     """
-    accepted = inspect.signature(type(pipe).__call__).parameters
-    default = accepted["num_inference_steps"].default if "num_inference_steps" in accepted else None
-    steps = settings.num_inference_steps or default
+    steps = settings.num_inference_steps or settings.default(type(pipe), "num_inference_steps")
     if not isinstance(steps, int):
         raise CalibrationError(f"{type(pipe).__name__} has no default number of steps; give --steps")
     return steps

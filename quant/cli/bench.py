@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING
 import click
 
 from quant.cli.options import COUNT, NAME
+from quant.eval.bench.gpus import gpus
+from quant.eval.bench.sizes import models
 
 if TYPE_CHECKING:
-    from quant.eval.speed.prediction import Prediction
+    from quant.eval.bench.prediction import Prediction
     from quant.recipe import Recipe
 
-_MODELS = ("wan-14b", "wan-1.3b", "hunyuan", "ltx-13b")
-_GPUS = ("h100-sxm", "h200", "a100", "rtx4090")
+_MODELS, _GPUS = tuple(models()), tuple(gpus())
 
 
 @click.group()
@@ -46,11 +47,9 @@ def block(name: str, recipe: str, tokens: int | None, batch: int, gpu: str | Non
     129 frames, beside 256 of text), ltx-13b 13,376 (1216x704, 121 frames).
     """
     from quant.errors import QuantError
-    from quant.eval.speed.gpus import gpus
-    from quant.eval.speed.measure import measure
-    from quant.eval.speed.prediction import predict, predict_for_device
-    from quant.eval.speed.sizes import models
-    from quant.eval.speed.table import measured_text, prediction_text
+    from quant.eval.bench.measure import measure
+    from quant.eval.bench.prediction import predict, predict_for_device
+    from quant.eval.bench.table import measured_text, prediction_text
     from quant.models.table import family_name
     from quant.recipe_files import find_recipe
 
@@ -81,8 +80,8 @@ def block(name: str, recipe: str, tokens: int | None, batch: int, gpu: str | Non
 
 def _noted(prediction: Prediction, recipe: Recipe) -> Prediction:
     """With a note for what no kernel of this program runs on that GPU, though its time is predicted."""
-    from quant.eval.speed.schemes import decide
-    from quant.eval.speed.sizes import layers
+    from quant.eval.bench.schemes import decide
+    from quant.eval.bench.sizes import layers
     from quant.workflows.explaining import missing_kernels
 
     model, forms = prediction.model, decide(prediction.model, recipe).forms

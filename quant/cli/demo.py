@@ -52,10 +52,9 @@ def demo(
     frames, steps and guidance are those of generation.json in the model's folder where they are not given.
     """
     from quant.cli.progress import StepBars
-    from quant.eval.demo import PAGE, run_demo
+    from quant.eval.demo import PAGE, read_lines, run_demo, shapes_example
     from quant.eval.report.summary import notes, summary
     from quant.eval.report.table import as_text
-    from quant.eval.shapes.example import read_lines, shapes_example
 
     if model is None or prompts is None or calibration is None:
         example = shapes_example()

@@ -6,7 +6,7 @@ import os
 import shlex
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,10 +17,19 @@ from quant.cli.eval_vbench import vbench
 from quant.cli.options import generation_options, given_settings
 from quant.cli.progress import StepBars, silence_loading
 from quant.errors import QuantError
+from quant.eval.networks.kinds import KINDS
 from quant.text import printable
 
 if TYPE_CHECKING:
     from quant.eval.runs.config import EvaluationConfig
+
+
+def _network_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds an option for each kind of network that metrics look through."""
+    for kind in reversed(KINDS):
+        which: dict[str, Any] = {"type": click.Choice(kind.choices)} if kind.choices else {"metavar": kind.metavar}
+        command = click.option(f"--{kind.key}", multiple=kind.several, help=kind.help, **which)(command)
+    return command
 
 
 @click.group(name="eval")
@@ -47,14 +56,7 @@ evaluate.add_command(vbench)
     help="Real clips, for distances to real videos: a folder, or a data set (file, folder or id) with a column video.",
 )
 @click.option("--reference-samples", type=click.IntRange(2), metavar="N", help="The first N clips.  [default: all]")
-@click.option("--lpips", type=click.Choice(["alex", "vgg"]), multiple=True, help="May be given twice.")
-@click.option(
-    "--fvd",
-    multiple=True,
-    metavar="NETWORK",
-    help="i3d, i3d-google, torchscript:FILE, videomae:DIR or vjepa:DIR (or a hub id); may be given often.",
-)
-@click.option("--clip", metavar="DIR", help="A CLIP model, a folder or a hub id.")
+@_network_options
 @click.option("--name", metavar="NAME", help="Of the run's folder.  [default: the model's or the config file's]")
 @click.option("--gpu", metavar="NAME", help="Predict a step on this GPU, too; names are `quant bench block`'s.")
 @click.option("--rounds", type=click.IntRange(1), metavar="N", help="Videos each model is timed by.  [default: 5]")
@@ -156,10 +158,7 @@ def _config(model: str, candidates: tuple[str, ...], options: Mapping[str, Any])
         "device": options["device"],
         "references": options["references"],
         "reference_samples": options["reference_samples"],
-        "metrics": {
-            **{name: list(options[name]) for name in ("lpips", "fvd") if options[name]},
-            **({"clip": options["clip"]} if options["clip"] else {}),
-        },
+        "metrics": {kind.key: list(value) if kind.several else value for kind in KINDS if (value := options[kind.key])},
         "speed": _speed(options),
     }
     return from_dict(body, source="command line", base=Path.cwd(), name=Path(model).resolve().name), None

@@ -75,6 +75,12 @@ class GenerationSettings:
         except ModelError as error:
             raise ModelError(f"{path}: {error}") from None
 
+    @staticmethod
+    def default(pipeline: type, name: str) -> Any:
+        """What a pipeline of this class takes where an argument is not given; None where there is no default."""
+        parameter = inspect.signature(pipeline.__call__).parameters.get(name)
+        return None if parameter is None or parameter.default is inspect.Parameter.empty else parameter.default
+
     def for_pipeline(self, pipe: Any) -> dict[str, Any]:
         """Keyword arguments for `pipe(...)`.
 

@@ -118,6 +118,14 @@ def layer_plan(model: nn.Module, recipe: Recipe, where: str = "model") -> list[L
     return plan
 
 
+def layer_groups(model: nn.Module, recipe: Recipe) -> dict[str, Group | None]:
+    """The recipe's group of every Linear and convolution of a model, by name; None where the layer is kept.
+
+    The model may be on the meta device. Raises RecipeError as `layer_plan` does.
+    """
+    return {layer.name: layer.group if isinstance(layer, Planned) else None for layer in layer_plan(model, recipe)}
+
+
 def _class_names(module: nn.Module) -> list[str]:
     return [cls.__name__ for cls in type(module).__mro__]
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from torch import nn
 
+from quant.model_paths import DENOISERS as DENOISERS
 from quant.models.family import Family
 from quant.models.generic import generic_family
 from quant.models.wan import WAN
 
 FAMILIES: tuple[Family, ...] = (WAN,)
-# Every component that diffusers' video pipelines call once per denoising step; Wan2.2 has two experts.
-DENOISERS = ("transformer", "transformer_2", "unet")
 
 
 def family_name(class_name: str) -> str:

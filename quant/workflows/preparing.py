@@ -12,16 +12,16 @@ from torch import nn
 
 from quant.calibration.journal import Journal
 from quant.calibration.pipeline_runs import run_prompts
-from quant.calibration.prompts import read_prompts
 from quant.devices import find_device
 from quant.errors import CalibrationError
 from quant.models.checking import check_model
 from quant.models.generation import GenerationSettings
 from quant.models.table import family_name
+from quant.prompts import read_prompts
 from quant.recipe import Recipe
 from quant.recipe_files import find_recipe
 from quant.recipe_parts import KeepBudget
-from quant.workflows.solving import Forward, needs_data
+from quant.workflows.solving import Forward, is_calibrated, needs_data
 from quant.workflows.sources import Source, components_of, open_source
 from quant.workflows.weights import check_files, check_finite_model
 
@@ -114,7 +114,7 @@ def _prompts(recipe: Recipe, source: Source, prompts: str | Path | Sequence[str]
         raise CalibrationError(f"{source.folder}: {recipe.name} runs the whole pipeline; give the pipeline's folder")
     if prompts is None:
         raise CalibrationError(f"{recipe.name}: needs calibration data; give --prompts FILE (prompts= in Python)")
-    return read_prompts(prompts, recipe.calibration.samples)
+    return read_prompts(prompts, recipe.calibration.samples, enough=is_calibrated(recipe))
 
 
 def _settings(source: Source, recipe: Recipe, settings: GenerationSettings | None) -> GenerationSettings:

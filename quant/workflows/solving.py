@@ -34,7 +34,12 @@ _Member = tuple[str, Planned]
 
 def needs_data(recipe: Recipe) -> bool:
     """True where a recipe cannot be applied without running the model."""
-    return recipe.keep_budget is not None or any(needs_of(group) for group in recipe.groups)
+    return recipe.keep_budget is not None or is_calibrated(recipe)
+
+
+def is_calibrated(recipe: Recipe) -> bool:
+    """True where an algorithm of a recipe needs its calibration's samples; a budget is measured on fewer."""
+    return any(needs_of(group) for group in recipe.groups)
 
 
 def solve(

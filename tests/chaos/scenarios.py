@@ -74,7 +74,7 @@ def _calibrate(recipe: str, *options: str) -> tuple[str, ...]:
     return ("calibrate", "model", "--recipe", recipe, "--out", "out", "--quiet", *options)
 
 
-_DATA = ("--prompts", "prompts.txt", "--steps", "1", "--dtype", "float32")
+_DATA = ("--prompts", "prompts.txt", "--samples", "2", "--steps", "1", "--dtype", "float32")
 
 SCENARIOS = [
     Scenario("data-free", _calibrate("fp8-dynamic"), "out"),

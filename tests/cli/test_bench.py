@@ -12,12 +12,12 @@ from click.testing import CliRunner, Result
 
 from quant.cli import main
 from quant.cli.bench import _GPUS, _MODELS
-from quant.eval.speed import measure as measuring
-from quant.eval.speed.gpus import gpus
-from quant.eval.speed.measure import Measured
-from quant.eval.speed.prediction import BF16, FUSED, UNFUSED
-from quant.eval.speed.sizes import Model, models
-from quant.eval.speed.timing import Timed
+from quant.eval.bench import measure as measuring
+from quant.eval.bench.gpus import gpus
+from quant.eval.bench.measure import Measured
+from quant.eval.bench.prediction import BF16, FUSED, UNFUSED
+from quant.eval.bench.sizes import Model, models
+from quant.eval.bench.timing import Timed
 from quant.recipe import Recipe
 
 

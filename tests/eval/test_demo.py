@@ -10,9 +10,8 @@ from click.testing import CliRunner
 import quant
 from quant.cli import main
 from quant.errors import QuantError
-from quant.eval.demo import RECIPES, _claim, run_demo
+from quant.eval.demo import RECIPES, _claim, read_lines, run_demo, shapes_example
 from quant.eval.runs.schema import read_results
-from quant.eval.shapes.example import read_lines, shapes_example
 from tests.tiny_pipeline import save_pipeline
 
 

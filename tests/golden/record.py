@@ -13,8 +13,8 @@ import torch
 from safetensors.torch import save_file
 
 import quant
+from quant.eval.demo import shapes_example
 from quant.eval.generation import generate, initial_latents
-from quant.eval.shapes.example import shapes_example
 
 FILE = Path(__file__).parent / "recorded.safetensors"
 PROMPT, STEPS = "a large red circle moves slowly left over a white background", 6

@@ -145,3 +145,11 @@ def _wan_pipeline() -> WanPipeline:
     for name, value in (("transformer", Denoiser), ("vae_scale_factor_spatial", 8), ("vae_scale_factor_temporal", 4)):
         object.__setattr__(pipe, name, value)
     return pipe
+
+
+def test_a_default_is_what_the_call_has() -> None:
+    class Pipe:
+        def __call__(self, prompt: str, height: int = 480, width: int | None = None) -> None: ...
+
+    found = {name: GenerationSettings.default(Pipe, name) for name in ("prompt", "height", "width", "num_frames")}
+    assert found == {"prompt": None, "height": 480, "width": None, "num_frames": None}

@@ -143,7 +143,7 @@ def test_both_experts_are_quantized(tmp_path: Path) -> None:
         ("w9a9", {}, "unknown recipe 'w9a9'; known: fp8-block, fp8-dynamic, fp8-gptq"),
         ("w8a8", {}, "needs calibration data; give --prompts"),
         ("w8a8", {"prompts": []}, "no prompts were given"),
-        ("w8a8", {"prompts": "missing.txt"}, "missing.txt: no such prompt file"),
+        ("w8a8", {"prompts": "missing.txt"}, "missing.txt: no such file or folder of prompts"),
         ("fp8-dynamic", {"model": "nowhere"}, "nowhere: no such folder"),
         ("fp8-dynamic", {"out": "taken"}, "taken: already exists and was not made by this program"),
     ],

@@ -19,7 +19,8 @@ from torch import nn
 import quant
 import quant.diffusers
 from quant.eval.generation import generate, initial_latents
-from quant.eval.metrics.paired import Frames, paired_psnr
+from quant.eval.metrics.frames import Frames
+from quant.eval.metrics.psnr import paired_psnr
 from quant.models.table import FAMILIES
 from quant.modules.blocks.wan_block import FusedWanTransformerBlock, FusedWanVACETransformerBlock
 from quant.modules.replace import quantized_layers
@@ -300,7 +301,7 @@ def test_videos_of_the_example(recipe: str, tmp_path: Path) -> None:
 
     def video(model: nn.Module) -> Frames:
         pipe.transformer = model
-        return generate(pipe, prompts, latents, call, batch=2).frames
+        return generate(pipe, prompts, latents, call, batch=2)
 
     original = video(pipe.transformer)
     out = tmp_path / "out"

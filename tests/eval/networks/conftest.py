@@ -8,7 +8,7 @@ import av
 import numpy as np
 import pytest
 
-from quant.eval.metrics.paired import Frames
+from quant.eval.metrics.frames import Frames
 from quant.eval.networks import cache, fetching
 from tests.conftest import CACHE
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from quant.errors import QuantError
-from quant.eval.metrics.paired import Frames
+from quant.eval.metrics.frames import Frames
 from quant.eval.networks import i3d
 from quant.eval.networks.extraction import POPULATION, SAMPLE, Extractor
 from quant.eval.networks.features import extractor

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
+from quant.eval.metrics.table import display
 from quant.eval.report.axes import LEFT, RIGHT, WIDTH, Scale, round_step
 from quant.eval.report.pareto import Point, frontier, pareto, points
 from quant.eval.report.recorded import Recorded
-from quant.eval.report.words import metric
 from tests.eval.report.small_run import NOISE, fingerprint, speed
 
 
@@ -148,7 +148,7 @@ def test_the_frontier_holds_what_nothing_beats() -> None:
         return Point(name, 1, x, y, None, None, 1)
 
     found = [point("fast", 2, 30), point("close", 1, 50), point("beaten", 1.5, 29), point("middle", 1.5, 40)]
-    psnr, lpips = metric("psnr"), metric("lpips_alex")
+    psnr, lpips = display("psnr"), display("lpips_alex")
     assert [p.name for p in frontier(found, psnr, by_size=False)] == ["close", "middle", "fast"]
     assert [p.name for p in frontier(found, psnr, by_size=True)] == ["close"]  # the smallest and the best
     assert [p.name for p in frontier(found, lpips, by_size=False)] == ["beaten", "fast"]

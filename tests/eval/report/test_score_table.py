@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 
+from quant.eval.metrics.table import display, ordered
 from quant.eval.report.headline import headline
 from quant.eval.report.markup import chip, mark
 from quant.eval.report.recorded import Recorded, by_worst_candidate, sample_score
 from quant.eval.report.score_table import distance, score_table
-from quant.eval.report.words import duration, figure, interval, level_text, metric, ordered, share, size
+from quant.eval.report.words import duration, figure, interval, level_text, share, size
 from quant.eval.report.worst import worst_prompts
 from tests.eval.report import small_run
 from tests.eval.report.pages import browsed, page, words
@@ -170,8 +171,8 @@ def test_the_worst_come_first_with_the_candidate_that_is_worst(recorded: Recorde
 
 
 def test_figures() -> None:
-    assert figure(41.26, metric("psnr")) == "41.3 dB"
-    assert (figure(None, metric("ssim")), figure(float("inf"), metric("psnr"))) == ("–", "identical")
+    assert figure(41.26, display("psnr")) == "41.3 dB"
+    assert (figure(None, display("ssim")), figure(float("inf"), display("psnr"))) == ("–", "identical")
     assert interval({"low": 0.5, "high": 0.75}, 2) == "0.50 – 0.75"
     assert interval({"low": None, "high": None}, 2) == ""
     assert [size(count) for count in (12, 3_400, 12_270_000, 28_600_000_000)] == [

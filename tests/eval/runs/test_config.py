@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from quant.errors import QuantError
-from quant.eval.runs.config import EvaluationConfig, SpeedSettings, from_dict, read_config, short_place
+from quant.eval.locations import short_place
+from quant.eval.runs.config import EvaluationConfig, SpeedSettings, from_dict, read_config
 
 GOOD = "model: ./wan\ncandidates: {w8a8: ./wan-w8a8}\nprompts: prompts.txt\n"
 
@@ -18,8 +19,16 @@ def test_a_file_reads_back_from_its_dictionary(tmp_path: Path) -> None:
     assert config.name == "fast"
     assert config.model == str(tmp_path / "wan")
     assert config.candidates == {"w8a8": str(tmp_path / "wan-w8a8")}
-    assert (config.seeds, config.metrics.clip, config.metrics.lpips) == ((0,), "a/hub-id", None)
+    assert (config.seeds, config.metrics["clip"], config.metrics.get("lpips")) == ((0,), ("a/hub-id",), None)
     assert from_dict(config.to_dict(), source="x", base=tmp_path / "elsewhere") == config
+
+
+def test_a_merged_mapping_is_read_as_a_recipes_is(tmp_path: Path) -> None:
+    path = tmp_path / "merged.yaml"
+    path.write_text(GOOD + "settings: &few {height: 32, num_frames: 5}\nspeed: false\n")
+    plain = read_config(path)
+    path.write_text(GOOD + "settings: {<<: {height: 16, num_frames: 5}, height: 32}\nspeed: false\n")
+    assert read_config(path) == plain
 
 
 def test_results_name_the_last_two_parts_of_a_path_and_a_hub_id_whole() -> None:
@@ -44,6 +53,11 @@ def test_results_name_the_last_two_parts_of_a_path_and_a_hub_id_whole() -> None:
         (GOOD + "sensitivity: {other: s.json}", r"'sensitivity' must name candidates \(w8a8\), got 'other'"),
         (GOOD + "version: 2", "'version' this program reads version 1, got 2"),
         (GOOD + "model: ./b", "key 'model' is given twice"),
+        (GOOD + "[a, b]: 1", r"c\.yaml: line 4: not valid YAML: a key must be a word"),
+        (GOOD + "settings: {[a]: 1}", r"c\.yaml: line 4: not valid YAML: a key must be a word"),
+        (GOOD + "seeds: [[1], {a: 2}]", "'seeds' must be different whole numbers"),
+        (GOOD + "dtype: [float32]", "'dtype' must be one of float32, bfloat16, float16, got .'float32'."),
+        (GOOD + "speed: {gpu: [h100-sxm]}", "'speed.gpu' must be one of .*, got .'h100-sxm'."),
         ("candidates: {a/b: x}\nmodel: y\nprompts: z", "'candidates' must be named like folders"),
         ("candidates: {..: x}\nmodel: y\nprompts: z", "'candidates' must be named like folders"),
         (GOOD + "name: ../x", "'name' must be a folder's name, got '../x'"),
@@ -69,7 +83,7 @@ def test_a_later_request_keeps_what_it_does_not_speak_of() -> None:
     assert read(candidates={"b": "y"}).after(first) == replace(first, candidates={"a": "x", "b": "y"})
     other = read(references="e/f", metrics={"lpips": []}, speed={"rounds": 3}).after(first)
     assert (other.references, other.reference_samples, other.fps) == ("e/f", None, 8)
-    assert other.metrics == replace(first.metrics, lpips=())
+    assert other.metrics == {**first.metrics, "lpips": ()}
     assert other.speed == SpeedSettings(3, None, "h100-sxm")
     silent = read(speed=False)
     assert silent.after(first).speed is None and read().after(silent).speed is None

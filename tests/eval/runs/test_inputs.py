@@ -9,7 +9,7 @@ import pytest
 from datasets import Dataset
 
 from quant.errors import QuantError
-from quant.eval.runs.inputs import Sample, make_samples, read_prompts
+from quant.eval.runs.inputs import Sample, make_samples, prompts_of
 
 PROMPTS = ["a red fox", 'snow, "deep"', "ein Schiff, größer als der Hafen"]
 
@@ -36,21 +36,21 @@ def write(folder: Path, kind: str) -> Path:
 @pytest.mark.parametrize("kind", ["txt", "jsonl", "json", "csv", "parquet"])
 def test_every_kind_of_file_gives_the_same_prompts(tmp_path: Path, kind: str) -> None:
     path = write(tmp_path, kind)
-    assert read_prompts(str(path)) == PROMPTS
-    assert read_prompts(str(path), 2) == PROMPTS[:2]
+    assert prompts_of(str(path), None) == PROMPTS
+    assert prompts_of(str(path), 2) == PROMPTS[:2]
     with pytest.raises(QuantError, match="3 prompts, 4 samples were asked for"):
-        read_prompts(str(path), 4)
+        prompts_of(str(path), 4)
 
 
 def test_a_folder_is_read_as_a_data_set(tmp_path: Path) -> None:
     write(tmp_path, "parquet").rename(tmp_path / "train.parquet")
-    assert read_prompts(str(tmp_path)) == PROMPTS
+    assert prompts_of(str(tmp_path), None) == PROMPTS
 
 
 def test_a_name_with_the_signs_of_a_pattern_is_the_file_itself(tmp_path: Path) -> None:
     (tmp_path / "prompts[1].txt").write_text("\ufeffa red fox\n")
     (tmp_path / "prompts1.txt").write_text("another\n")
-    assert read_prompts(str(tmp_path / "prompts[1].txt")) == ["a red fox"]
+    assert prompts_of(str(tmp_path / "prompts[1].txt"), None) == ["a red fox"]
 
 
 @pytest.mark.parametrize(
@@ -67,9 +67,15 @@ def test_a_name_with_the_signs_of_a_pattern_is_the_file_itself(tmp_path: Path) -
 def test_files_without_prompts_are_named(tmp_path: Path, name: str, text: str, message: str) -> None:
     (tmp_path / name).write_text(text)
     with pytest.raises(QuantError, match=rf"{name}: .*{message}"):
-        read_prompts(str(tmp_path / name))
+        prompts_of(str(tmp_path / name), None)
     with pytest.raises(QuantError, match="no such file or folder of prompts"):
-        read_prompts(str(tmp_path / "none.txt"))
+        prompts_of(str(tmp_path / "none.txt"), None)
+
+
+def test_a_list_with_too_few_prompts_is_refused_in_the_words_of_a_file(tmp_path: Path) -> None:
+    with pytest.raises(QuantError, match=r"^prompts: 3 prompts, 4 samples were asked for: take fewer --samples$"):
+        prompts_of(PROMPTS, 4)
+    assert prompts_of(PROMPTS, 3) == prompts_of(PROMPTS, None) == PROMPTS
 
 
 def test_a_samples_id_depends_on_its_prompt_and_seed_alone() -> None:

@@ -16,7 +16,7 @@ import yaml
 from quant.errors import QuantError
 from quant.eval.metrics.frechet import frechet_distance
 from quant.eval.metrics.kernel_distance import polynomial_mmd
-from quant.eval.metrics.paired import paired_psnr
+from quant.eval.metrics.psnr import paired_psnr
 from quant.eval.networks.features import extractor
 from quant.eval.runs.models import Model, load_pipeline
 from quant.eval.runs.running import resume, run_evaluation

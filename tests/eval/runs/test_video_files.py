@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from quant.errors import QuantError
-from quant.eval.metrics.paired import Frames, paired_psnr
+from quant.eval.metrics.frames import Frames
+from quant.eval.metrics.psnr import paired_psnr
 from quant.eval.runs.files import file_sha256
 from quant.eval.runs.video_files import (
     read_video,

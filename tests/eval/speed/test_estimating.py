@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from quant.errors import QuantError
+from quant.eval.bench.gpus import gpus
+from quant.eval.bench.prediction import BF16, FUSED, predict
+from quant.eval.bench.sizes import models
 from quant.eval.speed.estimating import estimate, estimates
-from quant.eval.speed.gpus import gpus
-from quant.eval.speed.prediction import BF16, FUSED, predict
-from quant.eval.speed.sizes import models
 from quant.recipe_files import find_recipe
 from tests.tiny_pipeline import transformer
 

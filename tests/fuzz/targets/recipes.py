@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from quant.calibration.prompts import read_prompts
 from quant.patterns import matches
+from quant.prompts import read_prompts
 from quant.recipe import Recipe
 from tests.fuzz.target import Target
 
@@ -70,7 +70,7 @@ def _make_prompts(folder: Path) -> None:
 
 def _prompts_of(name: str) -> Target:
     def read(folder: Path) -> Any:
-        return read_prompts(folder / name, 8)
+        return read_prompts(folder / name, 8, enough=False)
 
     def wrong(folder: Path, found: Any) -> str | None:
         return None if found and all(isinstance(p, str) and p for p in found) else f"prompts {found!r}"
