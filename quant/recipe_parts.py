@@ -83,7 +83,8 @@ class Calibration:
     """How statistics are gathered.
 
     Attributes:
-        samples: how many prompts are run; a prompt file with fewer is refused, a shorter list is run whole.
+        samples: how many prompts are run; a prompt file with fewer is run whole, with a note; where
+            the user asked for so many it is refused.
         steps: denoising steps; None takes the pipeline's own setting, because ranges differ between a few-step
             and a many-step schedule.
         seed: seed of the initial latents, one generator per prompt.

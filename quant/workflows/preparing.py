@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,7 +14,7 @@ from torch import nn
 from quant.calibration.journal import Journal
 from quant.calibration.pipeline_runs import run_prompts
 from quant.devices import find_device
-from quant.errors import CalibrationError
+from quant.errors import CalibrationError, QuantWarning
 from quant.models.checking import check_model
 from quant.models.generation import GenerationSettings
 from quant.models.table import family_name
@@ -98,7 +99,8 @@ def prepare(
     if keep_budget is not None:
         chosen = replace(chosen, keep_budget=keep_budget)
     components = components_of(source, chosen)
-    texts = _prompts(chosen, source, prompts) if runs or needs_data(chosen) else None
+    asked = samples is not None
+    texts = _prompts(chosen, source, prompts, asked) if runs or needs_data(chosen) else None
     return Prepared(source, chosen, components, texts, _settings(source, chosen, settings))
 
 
@@ -109,12 +111,38 @@ def _recipe_for(source: Source, recipe: str | Path | Recipe, samples: int | None
     return replace(chosen, calibration=replace(chosen.calibration, **changes)) if changes else chosen
 
 
-def _prompts(recipe: Recipe, source: Source, prompts: str | Path | Sequence[str] | None) -> list[str]:
+def _prompts(recipe: Recipe, source: Source, prompts: str | Path | Sequence[str] | None, asked: bool) -> list[str]:
     if not source.is_pipeline:
         raise CalibrationError(f"{source.folder}: {recipe.name} runs the whole pipeline; give the pipeline's folder")
     if prompts is None:
         raise CalibrationError(f"{recipe.name}: needs calibration data; give --prompts FILE (prompts= in Python)")
-    return read_prompts(prompts, recipe.calibration.samples, enough=is_calibrated(recipe))
+    return calibration_prompts(recipe, prompts, asked=asked)
+
+
+def calibration_prompts(recipe: Recipe, prompts: str | Path | Sequence[str], *, asked: bool = False) -> list[str]:
+    """The prompts that a recipe is calibrated on: as many as it says, or all of a source that has fewer.
+
+    Args:
+        recipe: says how many.
+        prompts: a file, folder or data set, or a list.
+        asked: did the user ask for so many? Then a source with fewer is refused, as an evaluation refuses it; a list of
+            prompts never is.
+
+    Raises:
+        CalibrationError: as `read_prompts`.
+
+    Warns:
+        QuantWarning: a source has fewer than the recipe would take.
+    """
+    wanted = recipe.calibration.samples
+    texts = read_prompts(prompts, wanted, enough=asked)
+    if len(texts) < wanted and isinstance(prompts, str | Path) and is_calibrated(recipe):
+        warnings.warn(
+            f"{prompts}: {len(texts)} prompts, {recipe.name} would take {wanted}: calibrated on these alone",
+            QuantWarning,
+            stacklevel=2,
+        )
+    return texts
 
 
 def _settings(source: Source, recipe: Recipe, settings: GenerationSettings | None) -> GenerationSettings:

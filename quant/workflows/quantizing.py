@@ -20,14 +20,14 @@ from quant.models.generation import GenerationSettings
 from quant.models.table import DENOISERS, family_of
 from quant.modules.carrying import carry_over
 from quant.modules.replace import call_layers, quantized_layers
-from quant.prompts import read_prompts
 from quant.recipe import Recipe
 from quant.recipe_files import find_recipe
 from quant.workflows.keeping import apply_budget
+from quant.workflows.preparing import calibration_prompts
 from quant.workflows.record import Record, attach
 from quant.workflows.sensitivity import check_measurable
 from quant.workflows.solved import Solved, solve_models
-from quant.workflows.solving import Forward, is_calibrated, needs_data
+from quant.workflows.solving import Forward, needs_data
 from quant.workflows.weights import check_finite_model
 
 #: The name under which a lone module's layers are reported.
@@ -127,7 +127,7 @@ def _texts(model: Any, recipe: Recipe, prompts: str | Path | Sequence[str] | Non
         raise CalibrationError(f"{recipe.name}: needs calibration data; give forward_loop= to run the module over it")
     if prompts is None:
         raise CalibrationError(f"{recipe.name}: needs calibration data; give prompts= or forward_loop=")
-    return read_prompts(prompts, recipe.calibration.samples, enough=is_calibrated(recipe))
+    return calibration_prompts(recipe, prompts)
 
 
 def _runner(pipe: Any, texts: list[str], settings: GenerationSettings, recipe: Recipe, progress: bool) -> Forward:
