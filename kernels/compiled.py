@@ -8,14 +8,14 @@ import torch
 
 from quant.kernels import tile_tables
 from quant.kernels.arguments import SCALE_BLOCK, Epilogue, Int4Weight, Prologue
-from quant.kernels.hopper_swap_tiles import HopperSwapTile
+from quant.kernels.hopper_swap_tiles import HopperPackedTile
 from quant.kernels.hopper_tiles import HopperTile
-from quant.kernels.host import mma_gemm, mma_swap_ab, sm90_gemm, sm90_swap_ab
-from quant.kernels.host import quantize_rows as rows_host
 from quant.kernels.host.operands import Multiplied
-from quant.kernels.host.swap_ab import Weight
+from quant.kernels.matmuls import mma_gemm, mma_packed, sm90_gemm, sm90_packed
+from quant.kernels.matmuls import quantize_rows as rows_host
+from quant.kernels.matmuls.packed import Weight
 from quant.kernels.runtime import cupy_launch
-from quant.kernels.swap_tiles import SwapTile
+from quant.kernels.swap_tiles import PackedTile
 from quant.kernels.tile_tables import AnyTile
 from quant.kernels.tiles import Tile
 
@@ -44,16 +44,16 @@ def _by_wgmma(kernel: str, a: torch.Tensor, b: torch.Tensor, epilogue: Epilogue)
     return _run(sm90_gemm.plan(kernel, a, b, epilogue, tile, multiprocessors=multiprocessors), a.device)
 
 
-def by_swap_ab(kernel: str, a: torch.Tensor, weight: Weight, epilogue: Epilogue) -> torch.Tensor:
+def by_packed(kernel: str, a: torch.Tensor, weight: Weight, epilogue: Epilogue) -> torch.Tensor:
     """`ops.int4_mm` or `ops.sparse_scaled_mm` on a [M, K] by a kernel of `swap_kinds`."""
     (m, k), device = a.shape, cupy_launch.device_index(a.device)
     fine = isinstance(weight, Int4Weight) and weight.groups > 1 and k // weight.groups < SCALE_BLOCK
     tile = _known_tile(kernel, m, weight.n, k, device, fine)
-    if isinstance(tile, HopperSwapTile):
+    if isinstance(tile, HopperPackedTile):
         multiprocessors = _multiprocessors(device)
-        return _run(sm90_swap_ab.plan(kernel, a, weight, epilogue, tile, multiprocessors=multiprocessors), a.device)
-    assert isinstance(tile, SwapTile)
-    return _run(mma_swap_ab.plan(kernel, a, weight, epilogue, tile), a.device)
+        return _run(sm90_packed.plan(kernel, a, weight, epilogue, tile, multiprocessors=multiprocessors), a.device)
+    assert isinstance(tile, PackedTile)
+    return _run(mma_packed.plan(kernel, a, weight, epilogue, tile), a.device)
 
 
 scaled_mm_int8 = partial(_by_mma, mma_gemm.INT8)

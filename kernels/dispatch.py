@@ -16,12 +16,12 @@ import torch
 
 from quant.kernels import compiled, reference, reference_packed, reference_sparse, swap_kinds, torch_mm
 from quant.kernels.checks import CODES, FLOATS, LARGEST_INT8_K
-from quant.kernels.host import mma_gemm, sm90_gemm
-from quant.kernels.host import quantize_rows as rows_host
 from quant.kernels.layouts import int4_fragments, mma_sparse24, wgmma_sparse24
 from quant.kernels.limits import Call as Call
 from quant.kernels.limits import Implementation as Implementation
 from quant.kernels.limits import Limits as Limits
+from quant.kernels.matmuls import mma_gemm, sm90_gemm
+from quant.kernels.matmuls import quantize_rows as rows_host
 
 _INT8 = (torch.int8,)
 _FP8 = (torch.float8_e4m3fn,)
@@ -59,7 +59,7 @@ _SWAPPED = (
 )
 
 
-def _by_swap_ab(name: str, capabilities: tuple[tuple[int, int], ...], largest_k: int, least_m: int) -> Implementation:
+def _by_packed(name: str, capabilities: tuple[tuple[int, int], ...], largest_k: int, least_m: int) -> Implementation:
     kind = swap_kinds.KINDS[name]
     if kind.sparse:
         own = replace(_GEMM, layouts=(wgmma_sparse24.NAME if kind.hopper else mma_sparse24.NAME,))
@@ -67,7 +67,7 @@ def _by_swap_ab(name: str, capabilities: tuple[tuple[int, int], ...], largest_k:
         layout = int4_fragments.NAME_16 if kind.in_bytes == 2 else int4_fragments.NAME_8
         own = replace(_GEMM, layouts=(layout,), group_sizes=(32, 64, 128))
     limits = replace(own, dtypes=kind.dtypes, capabilities=capabilities, k_at_most=largest_k, m_at_least=least_m)
-    return Implementation(name, kind.op, (limits,), partial(compiled.by_swap_ab, name), compiled=True)
+    return Implementation(name, kind.op, (limits,), partial(compiled.by_packed, name), compiled=True)
 
 
 #: Best first. The references accept everything and come last.
@@ -134,7 +134,7 @@ IMPLEMENTATIONS: tuple[Implementation, ...] = (
         ),
         torch_mm.scaled_mm_int8,
     ),
-    *(_by_swap_ab(*each) for each in _SWAPPED),
+    *(_by_packed(*each) for each in _SWAPPED),
     Implementation("torch._int_mm", "int4_mm", (_INT_MM_CPU,), torch_mm.int4_mm_int8),
     Implementation(
         "torch._int_mm",

@@ -12,7 +12,7 @@ _STAGING = 32 * (64 + 4) * 4  # bytes in which a mathematician turns tokens and 
 _BARRIERS = 16  # bytes of a stage's two
 
 
-class HopperSwapTile(NamedTuple):
+class HopperPackedTile(NamedTuple):
     """One way to cut a matmul; the macros of sm90_swap_ab.cuh.
 
     Attributes:
@@ -97,26 +97,26 @@ _SHORTEST_STEP = 128
 _FILL, _FINISH = 1000, 8
 
 TILES = (
-    HopperSwapTile(256, 2, 64, 4, 4),
-    HopperSwapTile(256, 2, 64, 4, 2),
-    HopperSwapTile(256, 2, 64, 4, 1),
-    HopperSwapTile(128, 2, 128, 4, 4),
-    HopperSwapTile(128, 2, 128, 4, 2),
-    HopperSwapTile(128, 2, 128, 4, 1),
-    HopperSwapTile(192, 2, 64, 4, 4),
-    HopperSwapTile(192, 2, 64, 4, 2),
-    HopperSwapTile(192, 2, 64, 4, 1),
-    HopperSwapTile(128, 2, 64, 6, 2),
-    HopperSwapTile(128, 2, 64, 6, 1),
-    HopperSwapTile(64, 2, 64, 6, 1),
-    HopperSwapTile(64, 1, 64, 4, 1),
-    HopperSwapTile(32, 1, 64, 6, 1),
+    HopperPackedTile(256, 2, 64, 4, 4),
+    HopperPackedTile(256, 2, 64, 4, 2),
+    HopperPackedTile(256, 2, 64, 4, 1),
+    HopperPackedTile(128, 2, 128, 4, 4),
+    HopperPackedTile(128, 2, 128, 4, 2),
+    HopperPackedTile(128, 2, 128, 4, 1),
+    HopperPackedTile(192, 2, 64, 4, 4),
+    HopperPackedTile(192, 2, 64, 4, 2),
+    HopperPackedTile(192, 2, 64, 4, 1),
+    HopperPackedTile(128, 2, 64, 6, 2),
+    HopperPackedTile(128, 2, 64, 6, 1),
+    HopperPackedTile(64, 2, 64, 6, 1),
+    HopperPackedTile(64, 1, 64, 4, 1),
+    HopperPackedTile(32, 1, 64, 6, 1),
 )
 #: A mathematician has 232 registers; beside accumulators it needs addresses, fragments and the epilogue's values.
 _MOST_SUMS = 192
 
 
-def candidates(architecture: Architecture, kind: SwapKind, *, small_groups: bool = False) -> list[HopperSwapTile]:
+def candidates(architecture: Architecture, kind: SwapKind, *, small_groups: bool = False) -> list[HopperPackedTile]:
     """The tiles that fit.
 
     Args:

@@ -10,7 +10,7 @@ from quant.kernels.swap_kinds import SwapKind
 SLAB = 64  # columns of K
 
 
-class SwapTile(NamedTuple):
+class PackedTile(NamedTuple):
     """One way to cut a matmul; the macros of mma_swap_ab.cuh.
 
     Attributes:
@@ -80,21 +80,21 @@ class SwapTile(NamedTuple):
 
 #: For video tokens; then for text tokens; then for few tokens, where warps share K.
 TILES = (
-    SwapTile(256, 128, 1, 64, 64, 1, 3),
-    SwapTile(128, 256, 1, 64, 64, 1, 3),
-    SwapTile(128, 128, 1, 64, 64, 1, 4),
-    SwapTile(128, 128, 1, 64, 32, 1, 3),
-    SwapTile(128, 128, 1, 32, 64, 1, 3),
-    SwapTile(128, 128, 2, 64, 32, 1, 3),
-    SwapTile(64, 128, 1, 32, 64, 1, 4),
-    SwapTile(128, 64, 1, 32, 64, 1, 4),
-    SwapTile(64, 64, 2, 32, 32, 1, 3),
-    SwapTile(64, 32, 2, 32, 32, 2, 4),
-    SwapTile(64, 16, 4, 32, 16, 4, 4),
-    SwapTile(64, 8, 4, 32, 8, 4, 4),
-    SwapTile(32, 32, 4, 32, 32, 4, 3),
-    SwapTile(32, 16, 8, 32, 16, 8, 3),
-    SwapTile(32, 8, 8, 32, 8, 8, 3),
+    PackedTile(256, 128, 1, 64, 64, 1, 3),
+    PackedTile(128, 256, 1, 64, 64, 1, 3),
+    PackedTile(128, 128, 1, 64, 64, 1, 4),
+    PackedTile(128, 128, 1, 64, 32, 1, 3),
+    PackedTile(128, 128, 1, 32, 64, 1, 3),
+    PackedTile(128, 128, 2, 64, 32, 1, 3),
+    PackedTile(64, 128, 1, 32, 64, 1, 4),
+    PackedTile(128, 64, 1, 32, 64, 1, 4),
+    PackedTile(64, 64, 2, 32, 32, 1, 3),
+    PackedTile(64, 32, 2, 32, 32, 2, 4),
+    PackedTile(64, 16, 4, 32, 16, 4, 4),
+    PackedTile(64, 8, 4, 32, 8, 4, 4),
+    PackedTile(32, 32, 4, 32, 32, 4, 3),
+    PackedTile(32, 16, 8, 32, 16, 8, 3),
+    PackedTile(32, 8, 8, 32, 8, 8, 3),
 )
 #: A thread has 255 registers; beside accumulators it needs addresses and fragments. Half as many sums where they are
 #: kept twice, and where the fragments of 4-bit weights have to be made.
@@ -109,7 +109,7 @@ _NOT_OVERLAPPED = 0.25
 _FILL = 2000
 
 
-def candidates(architecture: Architecture, kind: SwapKind, *, small_groups: bool = False) -> list[SwapTile]:
+def candidates(architecture: Architecture, kind: SwapKind, *, small_groups: bool = False) -> list[PackedTile]:
     """The tiles that fit an architecture; also with several scales of a row in a step, if those are `small_groups`."""
     most = _MOST_SUMS // (2 if kind.promoted or not kind.sparse else 1)
     return [

@@ -16,25 +16,25 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from quant.kernels import hopper_swap_tiles, hopper_tiles, swap_tiles, tiles
-from quant.kernels.hopper_swap_tiles import HopperSwapTile
+from quant.kernels.hopper_swap_tiles import HopperPackedTile
 from quant.kernels.hopper_tiles import HopperTile
-from quant.kernels.host import mma_gemm, sm90_gemm
+from quant.kernels.matmuls import mma_gemm, sm90_gemm
 from quant.kernels.runtime.architectures import Architecture
 from quant.kernels.runtime.cubins import cache_dir
 from quant.kernels.runtime.errors import KernelError
 from quant.kernels.swap_kinds import KINDS
-from quant.kernels.swap_tiles import SwapTile
+from quant.kernels.swap_tiles import PackedTile
 from quant.kernels.tiles import Tile
 
 FORMAT_VERSION = 1
 #: How a matmul is cut; the kernel decides which.
-AnyTile = Tile | HopperTile | SwapTile | HopperSwapTile
+AnyTile = Tile | HopperTile | PackedTile | HopperPackedTile
 _FAMILIES: dict[str, type[AnyTile]] = {
     mma_gemm.INT8: Tile,
     mma_gemm.FP8: Tile,
     sm90_gemm.INT8: HopperTile,
     sm90_gemm.FP8: HopperTile,
-    **{name: HopperSwapTile if kind.hopper else SwapTile for name, kind in KINDS.items()},
+    **{name: HopperPackedTile if kind.hopper else PackedTile for name, kind in KINDS.items()},
 }
 
 
@@ -118,7 +118,7 @@ def choose(
             return Choice(measured, f"measured on {table.gpu}")
 
     def clocks(tile: AnyTile) -> float:
-        if isinstance(tile, SwapTile | HopperSwapTile):
+        if isinstance(tile, PackedTile | HopperPackedTile):
             return tile.clocks(m, n, k, architecture, multiprocessors, KINDS[kernel])
         return tile.clocks(m, n, k, architecture, multiprocessors)
 

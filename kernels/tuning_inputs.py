@@ -7,13 +7,13 @@ from typing import NamedTuple
 import torch
 
 from quant.kernels.arguments import Epilogue, Int4Weight, Sparse24Weight
-from quant.kernels.hopper_swap_tiles import HopperSwapTile
-from quant.kernels.host import mma_gemm, mma_swap_ab, sm90_gemm, sm90_swap_ab
+from quant.kernels.hopper_swap_tiles import HopperPackedTile
 from quant.kernels.host.operands import Multiplied
-from quant.kernels.host.swap_ab import Weight
 from quant.kernels.layouts import fragments, int4_fragments, mma_sparse24, wgmma_sparse24
+from quant.kernels.matmuls import mma_gemm, mma_packed, sm90_gemm, sm90_packed
+from quant.kernels.matmuls.packed import Weight
 from quant.kernels.swap_kinds import KINDS, SwapKind
-from quant.kernels.swap_tiles import SwapTile
+from quant.kernels.swap_tiles import PackedTile
 from quant.kernels.tile_tables import AnyTile
 from quant.kernels.tiles import Tile
 
@@ -40,7 +40,7 @@ def planned(size: Size, tile: AnyTile, device: torch.device, multiprocessors: in
     epilogue = Epilogue(torch.rand(size.m, 1, device=device), torch.rand(size.n, 1, device=device))
     if isinstance(tile, Tile):
         return mma_gemm.plan(size.kernel, a, b, epilogue, tile)
-    assert not isinstance(tile, SwapTile | HopperSwapTile)
+    assert not isinstance(tile, PackedTile | HopperPackedTile)
     return sm90_gemm.plan(size.kernel, a, b, epilogue, tile, multiprocessors=multiprocessors)
 
 
@@ -51,10 +51,10 @@ def _swapped(size: Size, kind: SwapKind, tile: AnyTile, device: torch.device, mu
     scale = torch.rand(size.m, 1, device=device) if codes else torch.ones(1, 1, device=device)
     epilogue = Epilogue(scale, torch.ones(1, 1, device=device))
     weight = _sparse(size, kind, device) if kind.sparse else _int4(size, kind, device)
-    if isinstance(tile, HopperSwapTile):
-        return sm90_swap_ab.plan(size.kernel, a, weight, epilogue, tile, multiprocessors=multiprocessors)
-    assert isinstance(tile, SwapTile)
-    return mma_swap_ab.plan(size.kernel, a, weight, epilogue, tile)
+    if isinstance(tile, HopperPackedTile):
+        return sm90_packed.plan(size.kernel, a, weight, epilogue, tile, multiprocessors=multiprocessors)
+    assert isinstance(tile, PackedTile)
+    return mma_packed.plan(size.kernel, a, weight, epilogue, tile)
 
 
 def _sparse(size: Size, kind: SwapKind, device: torch.device) -> Weight:

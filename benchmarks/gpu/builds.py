@@ -18,15 +18,15 @@ from benchmarks.gpu.weights import GROUP
 from quant.kernels import tile_tables
 from quant.kernels.arguments import Epilogue, Int4Weight, Prologue, Sparse24Weight
 from quant.kernels.checks import CODES
-from quant.kernels.hopper_swap_tiles import HopperSwapTile
+from quant.kernels.hopper_swap_tiles import HopperPackedTile
 from quant.kernels.hopper_tiles import HopperTile
-from quant.kernels.host import mma_gemm, mma_swap_ab, sm90_gemm, sm90_swap_ab
-from quant.kernels.host import quantize_rows as rows_host
-from quant.kernels.host.swap_ab import Weight
 from quant.kernels.layouts import int4_fragments
+from quant.kernels.matmuls import mma_gemm, mma_packed, sm90_gemm, sm90_packed
+from quant.kernels.matmuls import quantize_rows as rows_host
+from quant.kernels.matmuls.packed import Weight
 from quant.kernels.runtime.architectures import Architecture
 from quant.kernels.runtime.launch import Build
-from quant.kernels.swap_tiles import SwapTile
+from quant.kernels.swap_tiles import PackedTile
 from quant.kernels.tiles import Tile
 from quant.kernels.weight_orders import SPARSE_MODULES
 
@@ -102,10 +102,10 @@ def _planned(case: Case, n: int, epilogue: Epilogue, device: Device) -> Build:
         b = torch.empty(n, k, dtype=a.dtype, device="meta")
         return sm90_gemm.plan(kernel, a, b, epilogue, tile, multiprocessors=many).launch.build
     weight = _weight(case, n)
-    if isinstance(tile, HopperSwapTile):
-        return sm90_swap_ab.plan(kernel, a, weight, epilogue, tile, multiprocessors=many).launch.build
-    assert isinstance(tile, SwapTile)
-    return mma_swap_ab.plan(kernel, a, weight, epilogue, tile).launch.build
+    if isinstance(tile, HopperPackedTile):
+        return sm90_packed.plan(kernel, a, weight, epilogue, tile, multiprocessors=many).launch.build
+    assert isinstance(tile, PackedTile)
+    return mma_packed.plan(kernel, a, weight, epilogue, tile).launch.build
 
 
 def _weight(case: Case, n: int) -> Weight:

@@ -9,7 +9,7 @@ import torch
 from benchmarks.gpu.contestants import Call, Contestant
 from benchmarks.gpu.inputs import DTYPES, Inputs
 from quant.kernels import dispatch, ops
-from quant.kernels.host import quantize_rows as rows_host
+from quant.kernels.matmuls import quantize_rows as rows_host
 
 #: Beside a matmul kernel's own name.
 ROWS = rows_host.KERNEL

@@ -9,8 +9,8 @@ import torch
 
 from benchmarks.gpu.launches import Case, run
 from quant.kernels import dispatch
-from quant.kernels.catalog import KERNELS
 from quant.kernels.checks import CODES
+from quant.kernels.matmuls.table import KERNELS
 from quant.kernels.runtime import availability, cupy_launch
 
 #: Rows, many and few: some kernels take another way with few. No multiple of any tile.

@@ -11,8 +11,8 @@ import torch
 from quant.errors import KernelChoiceError
 from quant.form import LayerForm
 from quant.kernels import dispatch, tile_tables
-from quant.kernels.catalog import KERNELS
 from quant.kernels.checks import CODES
+from quant.kernels.matmuls.table import KERNELS
 from quant.kernels.prepacking import MANY_ROWS
 from quant.kernels.runtime import availability
 from quant.kernels.runtime.architectures import ARCHITECTURES, of_capability

@@ -18,8 +18,8 @@ from benchmarks.gpu.contestants import COMPILATIONS
 from benchmarks.gpu.inputs import Inputs
 from benchmarks.gpu.shapes import Rows, Shape
 from quant.kernels import compiled, registration
-from quant.kernels.catalog import KERNELS
 from quant.kernels.limits import Call
+from quant.kernels.matmuls.table import KERNELS
 from quant.kernels.runtime import cupy_launch
 from quant.kernels.runtime.architectures import ARCHITECTURES
 from quant.kernels.runtime.launch import Build, Launch

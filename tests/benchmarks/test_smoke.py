@@ -10,7 +10,7 @@ import torch
 from benchmarks.gpu import launches, smoke
 from benchmarks.gpu.launches import Case
 from quant.kernels import dispatch, weight_orders
-from quant.kernels.catalog import KERNELS
+from quant.kernels.matmuls.table import KERNELS
 from quant.kernels.runtime.architectures import ARCHITECTURES
 from quant.kernels.swap_kinds import KINDS
 

@@ -16,8 +16,8 @@ import quant
 from quant.cli import main
 from quant.cli.kernels import _ARCHITECTURES
 from quant.kernels import hopper_tiles, tile_tables, tuning
-from quant.kernels.catalog import KERNELS
 from quant.kernels.hopper_tiles import HopperTile
+from quant.kernels.matmuls.table import KERNELS
 from quant.kernels.runtime import availability, cupy_launch
 from quant.kernels.runtime.architectures import ARCHITECTURES
 from quant.kernels.tile_tables import AnyTile

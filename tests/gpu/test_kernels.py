@@ -14,9 +14,9 @@ from quant.kernels import ops, reference, tile_tables
 from quant.kernels.arguments import Epilogue, Prologue
 from quant.kernels.dispatch import IMPLEMENTATIONS, only
 from quant.kernels.hopper_tiles import HopperTile
-from quant.kernels.host import mma_gemm, sm90_gemm
-from quant.kernels.host import quantize_rows as rows_host
 from quant.kernels.host.operands import Multiplied
+from quant.kernels.matmuls import mma_gemm, sm90_gemm
+from quant.kernels.matmuls import quantize_rows as rows_host
 from quant.kernels.runtime import cupy_launch
 from quant.kernels.tile_tables import AnyTile
 from quant.kernels.tiles import TILES, Tile

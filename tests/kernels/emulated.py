@@ -7,15 +7,15 @@ from collections.abc import Mapping, Sequence
 import torch
 
 from quant.kernels.arguments import Epilogue, Prologue
-from quant.kernels.hopper_swap_tiles import HopperSwapTile
+from quant.kernels.hopper_swap_tiles import HopperPackedTile
 from quant.kernels.hopper_tiles import HopperTile
-from quant.kernels.host import mma_gemm, mma_swap_ab, sm90_gemm, sm90_swap_ab
-from quant.kernels.host import quantize_rows as rows_host
+from quant.kernels.matmuls import mma_gemm, mma_packed, sm90_gemm, sm90_packed
+from quant.kernels.matmuls import quantize_rows as rows_host
 from quant.kernels.runtime.launch import Launch
-from quant.kernels.swap_tiles import SwapTile
+from quant.kernels.swap_tiles import PackedTile
 from quant.kernels.tiles import Tile
 from tests.emulator.emulator import Counts, compile_kernel
-from tests.kernels.swap_cases import Case
+from tests.kernels.packed_cases import Case
 
 _FIRST = {mma_gemm.INT8: "sm_80", mma_gemm.FP8: "sm_89", sm90_gemm.INT8: "sm_90a", sm90_gemm.FP8: "sm_90a"}
 
@@ -51,9 +51,9 @@ def multiply(
     return planned.out, counts
 
 
-def multiply_swapped(
+def multiply_packed(
     case: Case,
-    tile: SwapTile | HopperSwapTile,
+    tile: PackedTile | HopperPackedTile,
     *,
     arch: str | None = None,
     multiprocessors: int = 4,
@@ -63,10 +63,10 @@ def multiply_swapped(
 ) -> tuple[torch.Tensor, Counts]:
     """A case by its kernel; arguments as of `multiply`."""
     given = (case.kernel, case.a, case.weight, case.epilogue)
-    if isinstance(tile, HopperSwapTile):
-        planned = sm90_swap_ab.plan(*given, tile, multiprocessors=multiprocessors)
+    if isinstance(tile, HopperPackedTile):
+        planned = sm90_packed.plan(*given, tile, multiprocessors=multiprocessors)
     else:
-        planned = mma_swap_ab.plan(*given, tile)
+        planned = mma_packed.plan(*given, tile)
     poison(planned.out)
     first = {"sm80": "sm_80", "sm89": "sm_89", "sm90": "sm_90a"}[case.kernel[:4]]
     counts = launched(planned.launch, planned.held, [planned.out], arch or first, seed, copies, sources)

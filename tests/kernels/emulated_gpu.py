@@ -17,8 +17,8 @@ import torch
 
 from quant.kernels import compiled, prepacking, registration, tile_tables
 from quant.kernels.dispatch import Call
-from quant.kernels.host import mma_gemm, mma_swap_ab, sm90_gemm, sm90_swap_ab
-from quant.kernels.host import quantize_rows as rows_host
+from quant.kernels.matmuls import mma_gemm, mma_packed, sm90_gemm, sm90_packed
+from quant.kernels.matmuls import quantize_rows as rows_host
 from quant.kernels.runtime import cupy_launch
 from quant.kernels.runtime.architectures import ARCHITECTURES
 from quant.kernels.runtime.launch import Launch
@@ -84,7 +84,7 @@ def emulated(arch: str, multiprocessors: int | None = None) -> Iterator[list[str
         ran.append(launch.build.kernel)
 
     with pretended(arch, run, multiprocessors) as patch:
-        for host in (mma_gemm, mma_swap_ab, sm90_gemm, sm90_swap_ab, rows_host):
+        for host in (mma_gemm, mma_packed, sm90_gemm, sm90_packed, rows_host):
             patch.setattr(host, "plan", remembering(host.plan))
         yield ran
     assert not plans

@@ -6,7 +6,7 @@ import torch
 
 from quant.kernels import reference
 from quant.kernels.arguments import Epilogue
-from quant.kernels.host import mma_gemm
+from quant.kernels.matmuls import mma_gemm
 from quant.kernels.tiles import Tile
 from tests.emulator.emulator import Mutation
 from tests.kernels.emulated import multiply

@@ -7,7 +7,7 @@ import torch
 from quant.kernels import reference
 from quant.kernels.arguments import Epilogue
 from quant.kernels.hopper_tiles import HopperTile
-from quant.kernels.host import sm90_gemm
+from quant.kernels.matmuls import sm90_gemm
 from tests.emulator.emulator import Mutation
 from tests.kernels.emulated import multiply
 from tests.kernels.matmul_cases import FP8, INT8, allowed, operands, scales

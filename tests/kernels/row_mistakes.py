@@ -6,7 +6,7 @@ import torch
 
 from quant.kernels import reference
 from quant.kernels.arguments import Prologue
-from quant.kernels.host.quantize_rows import KERNEL
+from quant.kernels.matmuls.quantize_rows import KERNEL
 from tests.emulator.emulator import Mutation
 from tests.kernels.emulated import quantize
 from tests.kernels.matmul_cases import FP8, INT8

@@ -7,12 +7,12 @@ import torch
 
 from quant.kernels import reference, reference_packed, weight_orders
 from quant.kernels.arguments import Epilogue, Int4Weight, Prologue
-from quant.kernels.host import mma_gemm, mma_swap_ab
-from quant.kernels.host import quantize_rows as rows_host
 from quant.kernels.layouts import int4_fragments, nibbles
+from quant.kernels.matmuls import mma_gemm, mma_packed
+from quant.kernels.matmuls import quantize_rows as rows_host
 from quant.kernels.runtime.sources import shipped
 from quant.kernels.swap_kinds import W4A8
-from quant.kernels.swap_tiles import SwapTile
+from quant.kernels.swap_tiles import PackedTile
 from quant.kernels.tiles import Tile
 from tests.emulator.emulator import EmulatorError, Mutation, compile_kernel, mutated
 from tests.kernels.matmul_cases import INT8, operands
@@ -68,14 +68,14 @@ def test_counting_in_32_bits_is_found(mistake: Mutation) -> None:
 
 def _swapped(*mistakes: Mutation) -> None:
     """The same with the weight, of four bits, as left operand."""
-    m, n, k, tile = 200_000, 16_384, 64, SwapTile(64, 64, 1, 32, 32, 1, 2)
+    m, n, k, tile = 200_000, 16_384, 64, PackedTile(64, 64, 1, 32, 32, 1, 2)
     a, _, generator = operands(m, 1, k, INT8)
     values = torch.randint(-7, 8, (n, k), dtype=INT8, generator=generator)
     plain = Int4Weight(nibbles.pack(values), torch.full((n, 1), 0.01), None, n)
     a_scale, residual = torch.rand(m, 1, generator=generator), torch.empty(m, n, dtype=torch.float16)
     residual[-64:] = 2
     epilogue = Epilogue(a_scale, torch.ones(1, 1), residual=residual, out_dtype=torch.bfloat16)
-    planned = mma_swap_ab.plan(W4A8, a, weight_orders.packed(plain, int4_fragments.NAME_8, k), epilogue, tile)
+    planned = mma_packed.plan(W4A8, a, weight_orders.packed(plain, int4_fragments.NAME_8, k), epilogue, tile)
     last = Mutation("mma_swap_ab.cuh", "(blockIdx.x, args.m", f"({planned.launch.grid - 1}u, args.m", "one block")
     sources = shipped()
     for change in (last, *mistakes):

@@ -10,15 +10,15 @@ import pytest
 import torch
 
 from quant.kernels import swap_kinds, tuning
-from quant.kernels.catalog import KERNELS
-from quant.kernels.hopper_swap_tiles import HopperSwapTile
+from quant.kernels.hopper_swap_tiles import HopperPackedTile
 from quant.kernels.hopper_tiles import HopperTile
-from quant.kernels.host import mma_gemm, mma_swap_ab, sm90_gemm, sm90_swap_ab
+from quant.kernels.matmuls import mma_gemm, mma_packed, sm90_gemm, sm90_packed
+from quant.kernels.matmuls.table import KERNELS
 from quant.kernels.runtime import cupy_launch
 from quant.kernels.runtime.architectures import ARCHITECTURES
 from quant.kernels.runtime.launch import Build, Launch
 from quant.kernels.swap_kinds import KINDS
-from quant.kernels.swap_tiles import SwapTile
+from quant.kernels.swap_tiles import PackedTile
 from quant.kernels.tile_tables import AnyTile, Entry, Table, candidates
 from quant.kernels.tiles import Tile
 from quant.kernels.tuning import Size, gpu_timer, tune
@@ -125,7 +125,7 @@ def test_the_timer_runs_the_kernel_with_the_tile_and_takes_the_median(
     gpu: Gpu, size: Size, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     planned: list[torch.dtype] = []
-    for host in (mma_gemm, sm90_gemm, mma_swap_ab, sm90_swap_ab):
+    for host in (mma_gemm, sm90_gemm, mma_packed, sm90_packed):
 
         def noting(*arguments: Any, plan: Callable[..., Any] = host.plan, **options: Any) -> Any:
             planned.append(arguments[1].dtype)
@@ -143,14 +143,14 @@ def test_the_timer_runs_the_kernel_with_the_tile_and_takes_the_median(
     assert (launch.arguments.m, launch.arguments.n, launch.arguments.k) == (*large[1:3], size.k * dtype.itemsize)
     macros = dict(launch.build.defines)
     assert macros["STAGES"] == tile.stages
-    if isinstance(tile, Tile | SwapTile):
+    if isinstance(tile, Tile | PackedTile):
         assert (macros["TILE_M"], macros["TILE_N"]) == (tile.m, tile.n)
         assert launch.grid == -(-2000 // tile.m) * -(-1000 // tile.n)
     elif isinstance(tile, HopperTile):
         assert (macros["TILE_N"], macros["GROUP_M"]) == (tile.n, tile.group_m)
         assert launch.grid == 10 * tile.resident
     else:
-        assert isinstance(tile, HopperSwapTile)
+        assert isinstance(tile, HopperPackedTile)
         assert (macros["TILE_M"], macros["GROUP_N"], macros["CLUSTER"]) == (tile.m, tile.group_n, tile.cluster)
         assert launch.grid % tile.cluster == 0
         assert tile.cluster <= launch.grid <= 10 * tile.resident  # blocks that stay

@@ -12,8 +12,8 @@ from quant.kernels import tuning_inputs, weight_orders
 from quant.kernels.arguments import Ending, Epilogue, Int4Weight, Sparse24Weight
 from quant.kernels.checks import CODES, check_scaled_mm
 from quant.kernels.dispatch import IMPLEMENTATIONS, Call
-from quant.kernels.host import mma_gemm, mma_swap_ab, sm90_gemm, sm90_swap_ab
 from quant.kernels.layouts import nibbles, sparse24
+from quant.kernels.matmuls import mma_gemm, mma_packed, sm90_gemm, sm90_packed
 from quant.kernels.runtime.architectures import architecture
 from quant.kernels.swap_kinds import KINDS
 from quant.kernels.tile_tables import candidates, has_tiles
@@ -35,7 +35,7 @@ def first_architecture(name: str) -> str:
 def given(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
     """What the host sides are given: kernel, a, weight, epilogue, tile."""
     found: list[tuple[Any, ...]] = []
-    for host in (mma_gemm, sm90_gemm, mma_swap_ab, sm90_swap_ab):
+    for host in (mma_gemm, sm90_gemm, mma_packed, sm90_packed):
 
         def noting(*arguments: Any, plan: Callable[..., Any] = host.plan, **options: Any) -> Any:
             found.append(arguments)

@@ -13,7 +13,7 @@ import torch
 from quant.errors import KernelChoiceError
 from quant.form import LayerForm
 from quant.kernels import dispatch, prepacking, tile_tables
-from quant.kernels.catalog import KERNELS
+from quant.kernels.matmuls.table import KERNELS
 from quant.kernels.prepacking import MANY_ROWS
 from quant.kernels.runtime import availability
 from quant.kernels.runtime.architectures import ARCHITECTURES

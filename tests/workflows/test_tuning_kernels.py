@@ -198,8 +198,8 @@ def test_packed_and_sparse_layers_tune_the_kernels_they_run_by(
         (tuning.Size(name, m, 64, 256), tile_tables.candidates(name, here)) for (_, m), name in names.items()
     ]
     assert {type(entry.tile) for entry in table(arch).entries} <= {
-        swap_tiles.SwapTile,
-        hopper_swap_tiles.HopperSwapTile,
+        swap_tiles.PackedTile,
+        hopper_swap_tiles.HopperPackedTile,
     }
     machine.best = asked[0][1][-1]
     tune(sizes[:1])

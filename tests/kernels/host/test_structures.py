@@ -10,11 +10,10 @@ import pytest
 import torch
 
 from quant.kernels.arguments import SCALE_BLOCK
-from quant.kernels.hopper_swap_tiles import HopperSwapTile
+from quant.kernels.hopper_swap_tiles import HopperPackedTile
 from quant.kernels.hopper_tiles import HopperTile
 from quant.kernels.host import epilogue as endings
-from quant.kernels.host import mma_gemm, mma_swap_ab, sm90_gemm, sm90_swap_ab, structures
-from quant.kernels.host import quantize_rows as rows_host
+from quant.kernels.host import structures
 from quant.kernels.host.structures import (
     ACTIVATIONS,
     DTYPES,
@@ -28,12 +27,14 @@ from quant.kernels.host.structures import (
     Rows,
     SwapArguments,
 )
-from quant.kernels.host.swap_ab import Form
+from quant.kernels.matmuls import mma_gemm, mma_packed, sm90_gemm, sm90_packed
+from quant.kernels.matmuls import quantize_rows as rows_host
+from quant.kernels.matmuls.packed import Variant
 from quant.kernels.runtime.errors import KernelError
 from quant.kernels.runtime.launch import Build
 from quant.kernels.runtime.nvrtc import compile_cubin
 from quant.kernels.runtime.sources import needed, shipped
-from quant.kernels.swap_tiles import SwapTile
+from quant.kernels.swap_tiles import PackedTile
 from quant.kernels.tiles import Tile
 
 _ENDING = dict.fromkeys(("OUT", "ACTIVATE", "PARTS", "BLOCK_SCALES", "ALIGNED", "FAST_SUMS"), 0)
@@ -42,11 +43,11 @@ FILES: dict[str, tuple[Build, str]] = {
     "mma_gemm.cuh": (mma_gemm.build("layout", Tile(64, 64, 64, 32, 32, 2), _ENDING), "sm_89"),
     "sm90_gemm.cuh": (sm90_gemm.build("layout", HopperTile(64, 1, 64, 2, 1), _ENDING, staged=False), "sm_90a"),
     "mma_swap_ab.cuh": (
-        mma_swap_ab.build("layout", SwapTile(64, 64, 1, 32, 32, 1, 2), _ENDING, Form(torch.int8)),
+        mma_packed.build("layout", PackedTile(64, 64, 1, 32, 32, 1, 2), _ENDING, Variant(torch.int8)),
         "sm_80",
     ),
     "sm90_swap_ab.cuh": (
-        sm90_swap_ab.build("layout", HopperSwapTile(64, 1, 64, 2, 1), _ENDING, Form(torch.int8)),
+        sm90_packed.build("layout", HopperPackedTile(64, 1, 64, 2, 1), _ENDING, Variant(torch.int8)),
         "sm_90a",
     ),
     "quantize_rows.cu": (rows_host.build(256, torch.int8, "none")._replace(kernel="layout"), "sm_80"),

@@ -9,7 +9,7 @@ import torch
 
 from quant.kernels import reference
 from quant.kernels.arguments import Epilogue
-from quant.kernels.host import mma_gemm
+from quant.kernels.matmuls import mma_gemm
 from quant.kernels.runtime.architectures import ARCHITECTURES
 from quant.kernels.tiles import TILES, Tile, candidates
 from tests.kernels.emulated import multiply

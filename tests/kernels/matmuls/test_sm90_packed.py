@@ -8,28 +8,28 @@ import pytest
 import torch
 
 from quant.kernels.arguments import Epilogue
-from quant.kernels.hopper_swap_tiles import HopperSwapTile, candidates
+from quant.kernels.hopper_swap_tiles import HopperPackedTile, candidates
 from quant.kernels.runtime.architectures import architecture
 from quant.kernels.swap_kinds import HOPPER_SPARSE_INT8, HOPPER_W4A8, HOPPER_W4A16, KINDS
-from tests.kernels.emulated import multiply_swapped
-from tests.kernels.swap_cases import RAGGED, Case, case
-from tests.kernels.test_mma_gemm import OUTPUTS, views
+from tests.kernels.emulated import multiply_packed
+from tests.kernels.matmuls.test_mma_gemm import OUTPUTS, views
+from tests.kernels.packed_cases import RAGGED, Case, case
 
 KERNELS = [name for name, kind in KINDS.items() if kind.hopper]
 PACKED = [name for name in KERNELS if not KINDS[name].sparse]
 FORMS = [(name, dtype) for name in KERNELS for dtype in KINDS[name].dtypes]
 TILED = [(name, tile) for name in KERNELS for tile in candidates(architecture("sm_90a"), KINDS[name])]
 #: Few stages, so that the ring of them is gone round several times.
-SMALL = HopperSwapTile(64, 1, 64, 2, 1)
-TWO_GROUPS = HopperSwapTile(64, 2, 64, 3, 1)
-WIDE = HopperSwapTile(32, 1, 128, 2, 1)
-CLUSTER = HopperSwapTile(64, 2, 64, 2, 2)
+SMALL = HopperPackedTile(64, 1, 64, 2, 1)
+TWO_GROUPS = HopperPackedTile(64, 2, 64, 3, 1)
+WIDE = HopperPackedTile(32, 1, 128, 2, 1)
+CLUSTER = HopperPackedTile(64, 2, 64, 2, 2)
 ONE = torch.ones(1, 1)
 
 
-def check(one: Case, tile: HopperSwapTile, **options: Any) -> None:
+def check(one: Case, tile: HopperPackedTile, **options: Any) -> None:
     """Compares before the last rounding, in float32; and no bank is met twice."""
-    out, counts = multiply_swapped(one, tile, **options)
+    out, counts = multiply_packed(one, tile, **options)
     assert counts.shared_load_phases > 0
     assert (counts.shared_load_conflicts, counts.shared_store_conflicts) == (0, 0)
     error = (out - one.expected).abs()
@@ -37,7 +37,7 @@ def check(one: Case, tile: HopperSwapTile, **options: Any) -> None:
 
 
 @pytest.mark.parametrize(("name", "tile"), TILED, ids=str)
-def test_every_tile_on_a_ragged_size(name: str, tile: HopperSwapTile) -> None:
+def test_every_tile_on_a_ragged_size(name: str, tile: HopperPackedTile) -> None:
     group, k = (0, 364) if KINDS[name].sparse else (128, 384)
     check(case(name, (tile.m + 24, tile.n * tile.cluster + 16, k), group=group), tile, multiprocessors=2)
 
@@ -53,7 +53,7 @@ def test_ragged_sizes_under_every_timing(size: tuple[int, int, int], name: str, 
 @pytest.mark.parametrize("name", KERNELS)
 @pytest.mark.parametrize("tile", [TWO_GROUPS, WIDE, CLUSTER], ids=str)
 @pytest.mark.parametrize("size", [(1, 128, 128), (100, 300, 400), (130, 128, 1040)], ids=str)
-def test_two_warpgroups_two_blocks_and_wide_ones(size: tuple[int, int, int], tile: HopperSwapTile, name: str) -> None:
+def test_two_warpgroups_two_blocks_and_wide_ones(size: tuple[int, int, int], tile: HopperPackedTile, name: str) -> None:
     one = case(name, size)
     for seed, copies in enumerate(("late", "early", "random")):
         check(one, tile, seed=seed, copies=copies)
@@ -62,7 +62,7 @@ def test_two_warpgroups_two_blocks_and_wide_ones(size: tuple[int, int, int], til
 @pytest.mark.parametrize(("name", "dtype"), [form for form in FORMS if form[0] in PACKED], ids=str)
 @pytest.mark.parametrize("group", [32, 64, 128, 256])
 @pytest.mark.parametrize("tile", [SMALL, WIDE], ids=str)
-def test_groups_of_columns(group: int, name: str, dtype: torch.dtype, tile: HopperSwapTile) -> None:
+def test_groups_of_columns(group: int, name: str, dtype: torch.dtype, tile: HopperPackedTile) -> None:
     k = 768 if group > 32 else 736  # with groups of 32 the last step is part of one
     check(case(name, (20, 72, k), dtype=dtype, group=group), tile)
 
@@ -102,7 +102,7 @@ def test_every_output_bit_for_bit(out_dtype: torch.dtype, out_scale: torch.Tenso
         )
 
     one = case(name, (70, n, 96), ending=ending)
-    out, _ = multiply_swapped(one, TWO_GROUPS)
+    out, _ = multiply_packed(one, TWO_GROUPS)
     assert out.dtype == out_dtype
     assert torch.equal(out.view(torch.uint8), one.expected.view(torch.uint8))
 
@@ -126,7 +126,7 @@ def test_every_sector_is_written_whole_by_as_many_instructions_as_it_takes(name:
     def ending(generator: torch.Generator) -> Epilogue:
         return Epilogue(ONE, ONE, residual=torch.randn(m, n, generator=generator))
 
-    _, counts = multiply_swapped(
+    _, counts = multiply_packed(
         case(name, (m, n, k), dtype=dtype, group=0 if kind.sparse else 128, ending=ending), TWO_GROUPS
     )
     assert counts.global_bytes_written == m * n * 2 == counts.global_sectors_written * 32

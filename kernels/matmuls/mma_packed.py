@@ -8,16 +8,16 @@ import torch
 
 from quant.kernels.arguments import Epilogue, Sparse24Weight
 from quant.kernels.host import epilogue as endings
-from quant.kernels.host import swap_ab
 from quant.kernels.host.operands import Multiplied, Operands, aligned
 from quant.kernels.host.structures import SwapArguments
-from quant.kernels.host.swap_ab import Form, Weight
+from quant.kernels.matmuls import packed
+from quant.kernels.matmuls.packed import Variant, Weight
 from quant.kernels.runtime.launch import Build, Launch
 from quant.kernels.swap_kinds import KINDS
-from quant.kernels.swap_tiles import SLAB, SwapTile
+from quant.kernels.swap_tiles import SLAB, PackedTile
 
 
-def build(kernel: str, tile: SwapTile, ending: Mapping[str, int], form: Form) -> Build:
+def build(kernel: str, tile: PackedTile, ending: Mapping[str, int], variant: Variant) -> Build:
     """What to compile; `ending` are the macros of an epilogue."""
     sizes = {
         "TILE_N": tile.n,
@@ -28,10 +28,10 @@ def build(kernel: str, tile: SwapTile, ending: Mapping[str, int], form: Form) ->
         "WARPS_K": tile.warps_k,
         "STAGES": tile.stages,
     }
-    return Build(kernel, tuple({**sizes, **form.defines(), **ending}.items()))
+    return Build(kernel, tuple({**sizes, **variant.defines(), **ending}.items()))
 
 
-def plan(kernel: str, a: torch.Tensor, weight: Weight, epilogue: Epilogue, tile: SwapTile) -> Multiplied:
+def plan(kernel: str, a: torch.Tensor, weight: Weight, epilogue: Epilogue, tile: PackedTile) -> Multiplied:
     """A matmul a [M, K] weight [N, K]^T as a launch, with its result allocated and not yet filled.
 
     Args:
@@ -48,7 +48,7 @@ def plan(kernel: str, a: torch.Tensor, weight: Weight, epilogue: Epilogue, tile:
     out = torch.empty(m, weight.n, dtype=epilogue.out_dtype, device=a.device)
     a = aligned(a)
     fragments = weight.values if isinstance(weight, Sparse24Weight) else weight.packed
-    scales = swap_ab.groups(operands, a.dtype, weight, k, SLAB)
+    scales = packed.groups(operands, a.dtype, weight, k, SLAB)
     arguments = SwapArguments(
         a=operands.address(a),
         a_stride=a.stride(0) * a.itemsize,
@@ -64,6 +64,6 @@ def plan(kernel: str, a: torch.Tensor, weight: Weight, epilogue: Epilogue, tile:
         scales=scales.structure,
         epilogue=ending.structure,
     )
-    built = build(kernel, tile, ending.defines, scales.form)
+    built = build(kernel, tile, ending.defines, scales.variant)
     grid = -(-m // tile.m) * -(-weight.n // tile.n)
     return Multiplied(Launch(built, grid, (tile.threads, 1), tile.shared_bytes(kind), arguments), out, operands.held)

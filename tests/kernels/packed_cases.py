@@ -12,8 +12,8 @@ import torch
 
 from quant.kernels import reference, reference_packed
 from quant.kernels.arguments import Epilogue, Int4Weight, Sparse24Weight
-from quant.kernels.host.swap_ab import Weight
 from quant.kernels.layouts import int4_fragments, mma_sparse24, nibbles, sparse24, wgmma_sparse24
+from quant.kernels.matmuls.packed import Weight
 from quant.kernels.swap_kinds import KINDS
 from tests.kernels.matmul_cases import FP8, INT8, codes, positive
 from tests.kernels.weight_cases import activations, group_scales, nibble_codes

@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 
 from quant.kernels.arguments import Epilogue
 from quant.kernels.hopper_tiles import TILES, HopperTile
-from quant.kernels.host import sm90_gemm
 from quant.kernels.host.epilogue import PARTS
 from quant.kernels.host.operands import Multiplied
 from quant.kernels.host.structures import ACTIVATIONS, DTYPES, HopperArguments
+from quant.kernels.matmuls import sm90_gemm
 from quant.kernels.runtime.architectures import ARCHITECTURES
 from quant.kernels.runtime.launch import TensorMap
-from tests.kernels.host.test_mma_gemm_plan import OUTPUTS, codes, dangling, epilogue, pointers
+from tests.kernels.matmuls.test_mma_gemm_plan import OUTPUTS, codes, dangling, epilogue, pointers
 
 TILE, CLUSTERED = HopperTile(128, 1, 64, 2, 1), HopperTile(128, 2, 64, 2, 2)
 PLAIN = Epilogue(torch.ones(1, 1), torch.ones(1, 1))

@@ -13,9 +13,9 @@ from quant.kernels.checks import CODES
 from quant.kernels.runtime import cupy_launch
 from quant.kernels.runtime.architectures import ARCHITECTURES, Architecture
 from quant.kernels.swap_kinds import KINDS
-from quant.kernels.swap_tiles import SwapTile
+from quant.kernels.swap_tiles import PackedTile
 from quant.kernels.tile_tables import AnyTile
-from tests.kernels.swap_cases import Case
+from tests.kernels.packed_cases import Case
 
 DEVICE = torch.device("cuda")
 SPARSE, PACKED = "sparse_scaled_mm", "int4_mm"
@@ -54,7 +54,7 @@ def shares_k(name: str, m: int, n: int, k: int) -> bool:
     """Does the tile that the op takes let warps share K?"""
     many = torch.cuda.get_device_properties(DEVICE).multi_processor_count
     tile = tile_tables.choose(name, m, n, k, here(), many).tile
-    return isinstance(tile, SwapTile) and tile.warps_k > 1
+    return isinstance(tile, PackedTile) and tile.warps_k > 1
 
 
 def moved(case: Case) -> Case:

@@ -7,12 +7,13 @@ from itertools import product
 
 import torch
 
-from quant.kernels import hopper_tiles, swap_catalog, tiles
-from quant.kernels.catalogued import Kernel as Kernel
-from quant.kernels.catalogued import by_block, others, usual
+from quant.kernels import hopper_tiles, tiles
 from quant.kernels.hopper_tiles import HopperTile
-from quant.kernels.host import mma_gemm, sm90_gemm, structures
-from quant.kernels.host import quantize_rows as rows_host
+from quant.kernels.host import structures
+from quant.kernels.matmuls import mma_gemm, packed_table, sm90_gemm
+from quant.kernels.matmuls import quantize_rows as rows_host
+from quant.kernels.matmuls.base import Kernel as Kernel
+from quant.kernels.matmuls.base import by_block, others, usual
 from quant.kernels.runtime.architectures import architecture
 from quant.kernels.runtime.launch import Build
 from quant.kernels.tiles import Tile
@@ -129,7 +130,7 @@ KERNELS: tuple[Kernel, ...] = (
         {"sm_80": _IMMA, "sm_86": _IMMA, "sm_89": _IMMA, "sm_90a": _IMMA},
     ),
     _mma(mma_gemm.FP8, "scaled_mm of FP8 by mma.sync", {"sm_89": ("QMMA.16832.F32.E4M3.E4M3",)}),
-    *swap_catalog.KERNELS,
+    *packed_table.KERNELS,
     Kernel(
         rows_host.KERNEL,
         "rows to codes, with norm and modulation",

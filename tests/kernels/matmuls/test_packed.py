@@ -8,8 +8,8 @@ import torch
 from quant.kernels.arguments import Int4Weight, Sparse24Weight
 from quant.kernels.host.operands import Operands
 from quant.kernels.host.structures import DTYPES
-from quant.kernels.host.swap_ab import Form, groups
 from quant.kernels.layouts import int4_fragments
+from quant.kernels.matmuls.packed import Variant, groups
 
 INT8, FP8, BF16 = torch.int8, torch.float8_e4m3fn, torch.bfloat16
 
@@ -44,7 +44,7 @@ def test_groups_and_promotion(
     k: int, count: int, dtype: torch.dtype, step_k: int, of_step: int, steps: int, promote: int
 ) -> None:
     found = groups(Operands(), dtype, weight(k, count), k, step_k)
-    assert (found.form.groups, found.structure.steps, found.promote_steps) == (of_step, steps, promote)
+    assert (found.variant.groups, found.structure.steps, found.promote_steps) == (of_step, steps, promote)
     assert (found.structure.groups, found.structure.blocks) == (count, 2)
 
 
@@ -63,19 +63,19 @@ def test_tensors_are_held_and_named() -> None:
     [(BF16, BF16, True), (BF16, torch.float32, False), (torch.float16, BF16, False), (INT8, torch.float32, True)],
 )
 def test_whether_scales_are_the_inputs_own(dtype: torch.dtype, scale_dtype: torch.dtype, own: bool) -> None:
-    assert groups(Operands(), dtype, weight(128, 1, scale_dtype), 128, 64).form.own_scales == own
+    assert groups(Operands(), dtype, weight(128, 1, scale_dtype), 128, 64).variant.own_scales == own
 
 
 def test_a_sparse_weight_has_none() -> None:
     sparse = Sparse24Weight(torch.zeros(1), torch.zeros(1), 20, "mma_sparse24")
     for step_k, promote in ((64, 2), (128, 1)):
         found = groups(Operands(), FP8, sparse, 512, step_k)
-        assert (found.form, found.promote_steps) == (Form(FP8), promote)
+        assert (found.variant, found.promote_steps) == (Variant(FP8), promote)
         assert found.structure.scales is None
 
 
 def test_macros_of_a_form() -> None:
-    assert Form(torch.float16, 2, asymmetric=True, own_scales=False).defines() == {
+    assert Variant(torch.float16, 2, asymmetric=True, own_scales=False).defines() == {
         "IN": DTYPES[torch.float16],
         "GROUPS_OF_STEP": 2,
         "ASYMMETRIC": 1,

@@ -10,15 +10,15 @@ import torch
 
 from quant.kernels import reference_packed, reference_sparse
 from quant.kernels.arguments import Epilogue, Int4Weight
-from quant.kernels.hopper_swap_tiles import HopperSwapTile
-from quant.kernels.host import mma_swap_ab, sm90_swap_ab
+from quant.kernels.hopper_swap_tiles import HopperPackedTile
+from quant.kernels.matmuls import mma_packed, sm90_packed
 from quant.kernels.runtime import cupy_launch
 from quant.kernels.swap_kinds import KINDS
-from quant.kernels.swap_tiles import SwapTile
+from quant.kernels.swap_tiles import PackedTile
 from quant.kernels.tile_tables import AnyTile
-from tests.gpu.swapped import DEVICE, PACKED, by_op, call, check, forms, least_rows, moved, names, shares_k, tiles
+from tests.gpu.packed import DEVICE, PACKED, by_op, call, check, forms, least_rows, moved, names, shares_k, tiles
 from tests.kernels.matmul_cases import FP8, INT8
-from tests.kernels.swap_cases import RAGGED, case
+from tests.kernels.packed_cases import RAGGED, case
 
 #: Few tokens, where warps share K and instructions are not filled, and then many.
 ROWS = (1, 8, 16, 32, 33, 517, 2100)
@@ -59,7 +59,7 @@ def test_long_sums(name: str, m: int, fill: str) -> None:
 
 @pytest.mark.parametrize(
     ("name", "tile", "multiprocessors"),
-    [(*each, many) for each in tiles() for many in (3, 132) if many == 3 or isinstance(each[1], HopperSwapTile)],
+    [(*each, many) for each in tiles() for many in (3, 132) if many == 3 or isinstance(each[1], HopperPackedTile)],
     ids=str,
 )
 def test_every_tile(name: str, tile: AnyTile, multiprocessors: int) -> None:
@@ -68,15 +68,15 @@ def test_every_tile(name: str, tile: AnyTile, multiprocessors: int) -> None:
     With few multiprocessors the blocks that stay on Hopper have several tiles each.
     """
     size = (2 * tile.m + 5, 2 * tile.n + 24, 9 * 128)
-    shared = isinstance(tile, SwapTile) and tile.warps_k > 1
+    shared = isinstance(tile, PackedTile) and tile.warps_k > 1
     one = case(name, size, group=usual_group(name), shares_k=shared)
     there = moved(one)
     operands = (name, there.a, there.weight, there.epilogue)
-    if isinstance(tile, HopperSwapTile):
-        planned = sm90_swap_ab.plan(*operands, tile, multiprocessors=multiprocessors)
+    if isinstance(tile, HopperPackedTile):
+        planned = sm90_packed.plan(*operands, tile, multiprocessors=multiprocessors)
     else:
-        assert isinstance(tile, SwapTile)
-        planned = mma_swap_ab.plan(*operands, tile)
+        assert isinstance(tile, PackedTile)
+        planned = mma_packed.plan(*operands, tile)
     planned.out.fill_(float("nan"))
     cupy_launch.run(planned.launch, DEVICE)
     check(planned.out, one)

@@ -10,19 +10,19 @@ import torch
 from quant.kernels.arguments import Epilogue
 from quant.kernels.runtime.architectures import architecture
 from quant.kernels.swap_kinds import KINDS, SPARSE_INT8, W4A8, W4A16, SwapKind
-from quant.kernels.swap_tiles import TILES, SwapTile, candidates
-from tests.kernels.emulated import multiply_swapped
+from quant.kernels.swap_tiles import TILES, PackedTile, candidates
+from tests.kernels.emulated import multiply_packed
 from tests.kernels.matmul_cases import FP8, INT8
-from tests.kernels.swap_cases import RAGGED, Case, case
-from tests.kernels.test_mma_gemm import OUTPUTS, views
+from tests.kernels.matmuls.test_mma_gemm import OUTPUTS, views
+from tests.kernels.packed_cases import RAGGED, Case, case
 
 KERNELS = [name for name, kind in KINDS.items() if not kind.hopper]
 PACKED = [name for name in KERNELS if not KINDS[name].sparse]
 #: Kernel and dtype of a.
 FORMS = [(name, dtype) for name in KERNELS for dtype in KINDS[name].dtypes]
-SMALL = SwapTile(64, 64, 2, 32, 32, 1, 3)
+SMALL = PackedTile(64, 64, 2, 32, 32, 1, 3)
 #: Whose warps share K.
-FEW = SwapTile(32, 16, 8, 32, 16, 8, 3)
+FEW = PackedTile(32, 16, 8, 32, 16, 8, 3)
 ONE = torch.ones(1, 1)
 
 
@@ -35,9 +35,9 @@ TILED = [
 ]
 
 
-def check(one: Case, tile: SwapTile, **options: Any) -> None:
+def check(one: Case, tile: PackedTile, **options: Any) -> None:
     """Compares before the last rounding, in float32; and no bank is met twice."""
-    out, counts = multiply_swapped(one, tile, **options)
+    out, counts = multiply_packed(one, tile, **options)
     conflicts = (counts.ldmatrix_conflicts, counts.copy_conflicts)
     assert (*conflicts, counts.shared_load_conflicts, counts.shared_store_conflicts) == (0, 0, 0, 0)
     error = (out - one.expected).abs()
@@ -45,7 +45,7 @@ def check(one: Case, tile: SwapTile, **options: Any) -> None:
 
 
 @pytest.mark.parametrize(("name", "tile"), TILED, ids=str)
-def test_every_tile_on_a_ragged_size(name: str, tile: SwapTile) -> None:
+def test_every_tile_on_a_ragged_size(name: str, tile: PackedTile) -> None:
     k = (3 * tile.slabs // 2 + 2) * 128  # more steps than stages, whole groups
     group, k = (0, k - 20) if KINDS[name].sparse else (128, k)
     check(case(name, (tile.m + 3, tile.n + 5, k), group=group, shares_k=tile.warps_k > 1), tile)
@@ -62,7 +62,7 @@ def test_ragged_sizes_under_every_timing(size: tuple[int, int, int], name: str, 
 @pytest.mark.parametrize(("name", "dtype"), [form for form in FORMS if form[0] in PACKED], ids=str)
 @pytest.mark.parametrize("group", [32, 64, 128, 256])
 @pytest.mark.parametrize("tile", [SMALL, FEW], ids=str)
-def test_groups_of_columns(group: int, name: str, dtype: torch.dtype, tile: SwapTile) -> None:
+def test_groups_of_columns(group: int, name: str, dtype: torch.dtype, tile: PackedTile) -> None:
     k = 768 if group > 32 else 736  # with groups of 32 the last slab is half of one
     check(case(name, (20, 72, k), dtype=dtype, group=group, shares_k=tile is FEW), tile)
 
@@ -82,7 +82,7 @@ def test_scales_are_of_any_dtype(name: str, dtype: torch.dtype, scale_dtype: tor
 
 @pytest.mark.parametrize("name", KERNELS)
 @pytest.mark.parametrize("tile", [SMALL, FEW], ids=str)
-def test_long_sums(name: str, tile: SwapTile) -> None:
+def test_long_sums(name: str, tile: PackedTile) -> None:
     """Of INT8 above 2**24, where floats leave out numbers: also parts of a sum have to be added exactly."""
     group = 0 if KINDS[name].sparse else 128
     one = case(name, (20, 40, 8192), group=group, fill="positive", shares_k=tile is FEW)
@@ -94,16 +94,16 @@ def test_long_sums(name: str, tile: SwapTile) -> None:
 def test_int4_sums_of_one_scale_a_row_are_exact_up_to_the_largest_k() -> None:
     """16 times the sum of 127 * 7 for every column still fits INT32 here; twice as many would not."""
     one = case(W4A8, (1, 1, 65536), fill="positive")
-    check(one, SwapTile(64, 64, 2, 32, 32, 1, 3))
+    check(one, PackedTile(64, 64, 2, 32, 32, 1, 3))
     assert one.expected.abs().max() > 0
 
 
 @pytest.mark.parametrize(("out_dtype", "out_scale"), OUTPUTS, ids=lambda value: str(value))
 @pytest.mark.parametrize("n", [72, 77])  # rows that begin at multiples of 16 bytes, and rows that do not
 @pytest.mark.parametrize("name", ["sm80_sparse_int8_gemm", W4A8])
-@pytest.mark.parametrize("tile", [SMALL, SwapTile(128, 64, 1, 64, 32, 1, 2)], ids=str)
+@pytest.mark.parametrize("tile", [SMALL, PackedTile(128, 64, 1, 64, 32, 1, 2)], ids=str)
 def test_every_output_bit_for_bit(
-    out_dtype: torch.dtype, out_scale: torch.Tensor | None, n: int, name: str, tile: SwapTile
+    out_dtype: torch.dtype, out_scale: torch.Tensor | None, n: int, name: str, tile: PackedTile
 ) -> None:
     def ending(generator: torch.Generator) -> Epilogue:
         return Epilogue(
@@ -117,7 +117,7 @@ def test_every_output_bit_for_bit(
         )
 
     one = case(name, (40, n, 96), ending=ending)
-    out, _ = multiply_swapped(one, tile)
+    out, _ = multiply_packed(one, tile)
     assert out.dtype == out_dtype
     assert torch.equal(out.view(torch.uint8), one.expected.view(torch.uint8))
 
@@ -126,7 +126,7 @@ def test_every_output_bit_for_bit(
 def test_activations(activation: str) -> None:
     plain = case(W4A16, (33, 40, 128))
     one = case(W4A16, (33, 40, 128), ending=lambda _: Epilogue(ONE, ONE, None, activation, out_dtype=torch.float32))
-    out, _ = multiply_swapped(one, SMALL)
+    out, _ = multiply_packed(one, SMALL)
     # No slope is above 1.2; the functions of two libraries differ by some last bits of |x|.
     slack = 1.2 * one.allowed + plain.expected.abs() * 8 * 2.0**-24
     assert ((out - one.expected).abs() <= slack).all()
@@ -149,13 +149,13 @@ def test_rows_of_a_may_be_strided() -> None:
     spread = torch.zeros(40, 96, dtype=torch.bfloat16)
     spread[:, 16:80] = one.a
     for a in (spread[:, 16:80], one.a.T.contiguous().T):
-        out, _ = multiply_swapped(Case(**{**vars(one), "a": a}), SMALL)
+        out, _ = multiply_packed(Case(**{**vars(one), "a": a}), SMALL)
         assert ((out - one.expected).abs() <= one.allowed).all()
 
 
 @pytest.mark.parametrize("name", KERNELS)
-@pytest.mark.parametrize("tile", [SMALL, FEW, SwapTile(64, 64, 1, 64, 32, 1, 2)], ids=str)
-def test_every_sector_is_written_whole_by_as_many_instructions_as_it_takes(name: str, tile: SwapTile) -> None:
+@pytest.mark.parametrize("tile", [SMALL, FEW, PackedTile(64, 64, 1, 64, 32, 1, 2)], ids=str)
+def test_every_sector_is_written_whole_by_as_many_instructions_as_it_takes(name: str, tile: PackedTile) -> None:
     m, n, k = tile.m, tile.n, 2 * tile.slabs * 64
     kind = KINDS[name]
 
@@ -163,7 +163,7 @@ def test_every_sector_is_written_whole_by_as_many_instructions_as_it_takes(name:
         return Epilogue(ONE, ONE, residual=torch.randn(m, n, generator=generator))
 
     one = case(name, (m, n, k), group=0 if kind.sparse else 64, ending=ending)
-    _, counts = multiply_swapped(one, tile)
+    _, counts = multiply_packed(one, tile)
     assert counts.ldmatrix_phases > 0
     assert counts.global_bytes_written == m * n * 2 == counts.global_sectors_written * 32
     instruction = 16 * 8 * 32 * (2 if kind.sparse else 1) // kind.in_bytes

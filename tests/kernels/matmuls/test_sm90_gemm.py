@@ -10,11 +10,11 @@ import torch
 from quant.kernels import hopper_tiles, reference
 from quant.kernels.arguments import Epilogue
 from quant.kernels.hopper_tiles import HopperTile
-from quant.kernels.host import sm90_gemm
+from quant.kernels.matmuls import sm90_gemm
 from quant.kernels.runtime.architectures import ARCHITECTURES
 from tests.kernels.emulated import multiply
 from tests.kernels.matmul_cases import FILLS, FP8, INT8, RAGGED, allowed, operands, scales
-from tests.kernels.test_mma_gemm import OUTPUTS, views
+from tests.kernels.matmuls.test_mma_gemm import OUTPUTS, views
 
 KERNELS = {INT8: sm90_gemm.INT8, FP8: sm90_gemm.FP8}
 DTYPES = list(KERNELS)

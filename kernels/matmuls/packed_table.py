@@ -7,14 +7,14 @@ from collections.abc import Iterator
 import torch
 
 from quant.kernels import hopper_swap_tiles, swap_kinds, swap_tiles
-from quant.kernels.catalogued import Kernel, others, usual
-from quant.kernels.hopper_swap_tiles import HopperSwapTile
-from quant.kernels.host import mma_swap_ab, sm90_swap_ab
-from quant.kernels.host.swap_ab import Form
+from quant.kernels.hopper_swap_tiles import HopperPackedTile
+from quant.kernels.matmuls import mma_packed, sm90_packed
+from quant.kernels.matmuls.base import Kernel, others, usual
+from quant.kernels.matmuls.packed import Variant
 from quant.kernels.runtime.architectures import architecture
 from quant.kernels.runtime.launch import Build
 from quant.kernels.swap_kinds import FP8, KINDS, SwapKind
-from quant.kernels.swap_tiles import SwapTile
+from quant.kernels.swap_tiles import PackedTile
 
 _EVERYWHERE = ("sm_80", "sm_86", "sm_89", "sm_90a")
 #: LDGSTS is cp.async, LDSM ldmatrix.
@@ -25,26 +25,26 @@ _HOPPER_COPIES = ("UTMALDG.2D", "SYNCS")
 _MATRIX = ("HMMA", "IMMA", "QMMA", "HGMMA", "IGMMA", "QGMMA", "IDP")
 
 
-def _mma_tile(build: Build) -> SwapTile:
+def _mma_tile(build: Build) -> PackedTile:
     sizes = dict(build.defines)
     names = ("TILE_N", "TILE_M", "SLABS", "WARP_N", "WARP_M", "WARPS_K", "STAGES")
-    return SwapTile(*(sizes[name] for name in names))
+    return PackedTile(*(sizes[name] for name in names))
 
 
-def _hopper_tile(build: Build) -> HopperSwapTile:
+def _hopper_tile(build: Build) -> HopperPackedTile:
     sizes = dict(build.defines)
-    return HopperSwapTile(*(sizes[name] for name in ("TILE_M", "GROUPS", "GROUP_N", "STAGES", "CLUSTER")))
+    return HopperPackedTile(*(sizes[name] for name in ("TILE_M", "GROUPS", "GROUP_N", "STAGES", "CLUSTER")))
 
 
-def _variants(kind: SwapKind) -> Iterator[Form]:
+def _variants(kind: SwapKind) -> Iterator[Variant]:
     """What a kernel may be compiled for beside its first dtype, one scale of a row in a step and no zero points."""
-    yield from (Form(dtype) for dtype in kind.dtypes[1:])
+    yield from (Variant(dtype) for dtype in kind.dtypes[1:])
     if kind.sparse:
         return
-    yield from (Form(kind.dtypes[0], groups) for groups in ((2, 4) if kind.hopper and kind.in_bytes == 1 else (2,)))
+    yield from (Variant(kind.dtypes[0], groups) for groups in ((2, 4) if kind.hopper and kind.in_bytes == 1 else (2,)))
     if kind.in_bytes == 2:
-        yield from (Form(dtype, groups, asymmetric=True) for dtype in kind.dtypes for groups in (1, 2))
-        yield from (Form(dtype, 2, asymmetric=True, own_scales=False) for dtype in kind.dtypes)
+        yield from (Variant(dtype, groups, asymmetric=True) for dtype in kind.dtypes for groups in (1, 2))
+        yield from (Variant(dtype, 2, asymmetric=True, own_scales=False) for dtype in kind.dtypes)
 
 
 def _builds(kind: SwapKind, arch: str) -> tuple[Build, ...]:
@@ -53,28 +53,28 @@ def _builds(kind: SwapKind, arch: str) -> tuple[Build, ...]:
     The last two only for the oldest architecture: what is written for it is the same for the others.
     """
 
-    def fitting(small_groups: bool) -> list[SwapTile] | list[HopperSwapTile]:
+    def fitting(small_groups: bool) -> list[PackedTile] | list[HopperPackedTile]:
         if kind.hopper:
             return hopper_swap_tiles.candidates(architecture(arch), kind, small_groups=small_groups)
         return swap_tiles.candidates(architecture(arch), kind, small_groups=small_groups)
 
-    def build(tile: SwapTile | HopperSwapTile, ending: dict[str, int], form: Form) -> Build:
-        if isinstance(tile, HopperSwapTile):
-            return sm90_swap_ab.build(kind.name, tile, ending, form)
-        return mma_swap_ab.build(kind.name, tile, ending, form)
+    def build(tile: PackedTile | HopperPackedTile, ending: dict[str, int], variant: Variant) -> Build:
+        if isinstance(tile, HopperPackedTile):
+            return sm90_packed.build(kind.name, tile, ending, variant)
+        return mma_packed.build(kind.name, tile, ending, variant)
 
-    def largest(small_groups: bool) -> SwapTile | HopperSwapTile:
-        tiles: list[SwapTile | HopperSwapTile] = [*fitting(small_groups)]
+    def largest(small_groups: bool) -> PackedTile | HopperPackedTile:
+        tiles: list[PackedTile | HopperPackedTile] = [*fitting(small_groups)]
         return max(tiles, key=lambda tile: tile.sums)
 
-    plain = Form(kind.dtypes[0])
+    plain = Variant(kind.dtypes[0])
     tiles = tuple(build(tile, usual(), plain) for tile in fitting(False))
     if arch != _first(kind):
         return tiles
     return (
         *tiles,
         *(build(largest(False), way, plain) for way in others(FP8 if FP8 in kind.dtypes else torch.int8)),
-        *(build(largest(form.groups > 1), usual(), form) for form in _variants(kind)),
+        *(build(largest(variant.groups > 1), usual(), variant) for variant in _variants(kind)),
     )
 
 

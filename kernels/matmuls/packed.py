@@ -17,7 +17,7 @@ Weight = Int4Weight | Sparse24Weight
 PROMOTED_K = 128
 
 
-class Form(NamedTuple):
+class Variant(NamedTuple):
     """What of its operands a kernel is compiled for.
 
     Attributes:
@@ -47,12 +47,12 @@ class PlannedGroups(NamedTuple):
 
     Attributes:
         structure: of int4_scales.cuh.
-        form: what a kernel is compiled for.
+        variant: what a kernel is compiled for.
         promote_steps: after so many steps sums are promoted.
     """
 
     structure: GroupScales
-    form: Form
+    variant: Variant
     promote_steps: int
 
 
@@ -67,7 +67,7 @@ def groups(operands: Operands, dtype: torch.dtype, weight: Weight, k: int, step_
     """
     steps = max(-(-k // step_k), 1)
     if isinstance(weight, Sparse24Weight):
-        return PlannedGroups(GroupScales(), Form(dtype), max(PROMOTED_K // step_k, 1))
+        return PlannedGroups(GroupScales(), Variant(dtype), max(PROMOTED_K // step_k, 1))
     count = weight.scale.shape[0]
     columns = k // count if count > 1 else steps * step_k
     shared = max(columns // step_k, 1)
@@ -83,4 +83,4 @@ def groups(operands: Operands, dtype: torch.dtype, weight: Weight, k: int, step_
     most = max(PROMOTED_K // step_k, 1)
     promote = most if dtype == torch.float8_e4m3fn and shared % most == 0 else shared
     own = dtype in CODES or weight.scale.dtype == dtype
-    return PlannedGroups(structure, Form(dtype, max(step_k // columns, 1), weight.zero is not None, own), promote)
+    return PlannedGroups(structure, Variant(dtype, max(step_k // columns, 1), weight.zero is not None, own), promote)

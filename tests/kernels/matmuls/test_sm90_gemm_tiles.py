@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from quant.kernels.hopper_tiles import TILES, HopperTile, candidates
 from quant.kernels.runtime import wgmma
 from quant.kernels.runtime.architectures import ARCHITECTURES
-from tests.kernels.test_tiles import LAYERS, SIZES
+from tests.kernels.matmuls.test_mma_gemm_tiles import LAYERS, SIZES
 
 HERE = ARCHITECTURES["sm_90a"]
 #: promoted, block_scales: INT8 and FP8, with one scale a row or by block.

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from quant.kernels.arguments import Epilogue
-from quant.kernels.host import mma_gemm
 from quant.kernels.host.epilogue import PARTS
 from quant.kernels.host.structures import ACTIVATIONS, DTYPES
+from quant.kernels.matmuls import mma_gemm
 from quant.kernels.runtime.launch import Launch
 from quant.kernels.tiles import TILES, Tile
 

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from quant.kernels.arguments import Prologue
-from quant.kernels.host.quantize_rows import KERNEL, LARGEST_K, build, plan, shared_bytes
 from quant.kernels.host.structures import DTYPES, NORMS
-from tests.kernels.host.test_mma_gemm_plan import dangling, pointers
+from quant.kernels.matmuls.quantize_rows import KERNEL, LARGEST_K, build, plan, shared_bytes
+from tests.kernels.matmuls.test_mma_gemm_plan import dangling, pointers
 
 CODES = [torch.int8, torch.float8_e4m3fn]
 

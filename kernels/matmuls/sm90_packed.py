@@ -7,12 +7,12 @@ from collections.abc import Mapping
 import torch
 
 from quant.kernels.arguments import Epilogue, Sparse24Weight
-from quant.kernels.hopper_swap_tiles import HopperSwapTile
+from quant.kernels.hopper_swap_tiles import HopperPackedTile
 from quant.kernels.host import epilogue as endings
-from quant.kernels.host import swap_ab
 from quant.kernels.host.operands import Multiplied, Operands, aligned
 from quant.kernels.host.structures import HopperSwapArguments
-from quant.kernels.host.swap_ab import Form, Weight
+from quant.kernels.matmuls import packed
+from quant.kernels.matmuls.packed import Variant, Weight
 from quant.kernels.runtime.launch import Build, Launch, TensorMap
 from quant.kernels.swap_kinds import KINDS
 
@@ -20,7 +20,7 @@ _STEP_BYTES = 128  # of a token's row
 _ROW = 128  # bytes of a row of the maps of what has no rows of its own
 
 
-def build(kernel: str, tile: HopperSwapTile, ending: Mapping[str, int], form: Form) -> Build:
+def build(kernel: str, tile: HopperPackedTile, ending: Mapping[str, int], variant: Variant) -> Build:
     """What to compile; `ending` are the macros of an epilogue."""
     sizes = {
         "TILE_M": tile.m,
@@ -29,17 +29,17 @@ def build(kernel: str, tile: HopperSwapTile, ending: Mapping[str, int], form: Fo
         "STAGES": tile.stages,
         "CLUSTER": tile.cluster,
     }
-    return Build(kernel, tuple({**sizes, **form.defines(), **ending}.items()))
+    return Build(kernel, tuple({**sizes, **variant.defines(), **ending}.items()))
 
 
 def plan(
-    kernel: str, a: torch.Tensor, weight: Weight, epilogue: Epilogue, tile: HopperSwapTile, *, multiprocessors: int
+    kernel: str, a: torch.Tensor, weight: Weight, epilogue: Epilogue, tile: HopperPackedTile, *, multiprocessors: int
 ) -> Multiplied:
     """A matmul a [M, K] weight [N, K]^T as a launch, with its result allocated and not yet filled.
 
     Args:
         kernel: one of `KINDS` that is Hopper's.
-        a, weight, epilogue, tile: as of `mma_swap_ab.plan`.
+        a, weight, epilogue, tile: as of `mma_packed.plan`.
         multiprocessors: of the device; as many blocks as fit stay on it until all tiles are done.
     """
     operands = Operands()
@@ -49,7 +49,7 @@ def plan(
     ending = endings.plan(operands, epilogue, n, k)
     out = torch.empty(m, n, dtype=epilogue.out_dtype, device=a.device)
     a = aligned(a)
-    scales = swap_ab.groups(operands, a.dtype, weight, k, _STEP_BYTES // a.itemsize)
+    scales = packed.groups(operands, a.dtype, weight, k, _STEP_BYTES // a.itemsize)
     maps = [
         (
             "a",
@@ -80,7 +80,7 @@ def plan(
     tiles = -(-n // (tile.n * tile.cluster)) * -(-m // tile.m)
     clusters = min(tiles, tile.clusters(multiprocessors))
     launch = Launch(
-        build(kernel, tile, ending.defines, scales.form),
+        build(kernel, tile, ending.defines, scales.variant),
         clusters * tile.cluster,
         (tile.threads, 1),
         tile.shared_bytes(kind),

@@ -7,24 +7,24 @@ from collections.abc import Iterator
 import torch
 
 from quant.kernels.arguments import Epilogue
-from quant.kernels.hopper_swap_tiles import HopperSwapTile
+from quant.kernels.hopper_swap_tiles import HopperPackedTile
 from quant.kernels.swap_kinds import KINDS, SwapKind
-from quant.kernels.swap_tiles import SwapTile
+from quant.kernels.swap_tiles import PackedTile
 from tests.emulator.emulator import Mutation
-from tests.kernels.emulated import multiply_swapped
+from tests.kernels.emulated import multiply_packed
 from tests.kernels.hopper_mistakes import ANY_ORDER, STUCK
 from tests.kernels.mistakes import Check, Mistake, Sources
-from tests.kernels.swap_cases import Case, case
+from tests.kernels.packed_cases import Case, case
 
 MMA, HOPPER, PIPELINE = "mma_swap_ab.cuh", "sm90_swap_ab.cuh", "sm90_pipeline.cuh"
 EPILOGUE, SCALES, UNPACK = "swap_epilogue.cuh", "int4_scales.cuh", "int4.cuh"
 MMA_SPARSE, HOPPER_SPARSE, HOPPER_INT4 = "mma_sparse.cuh", "sm90_sparse.cuh", "sm90_int4.cuh"
-SMALL = SwapTile(64, 64, 2, 32, 32, 1, 2)
-WIDE = SwapTile(64, 32, 1, 64, 32, 1, 2)
-FEW = SwapTile(32, 16, 4, 32, 16, 4, 2)
-HOPPER_SMALL = HopperSwapTile(32, 1, 64, 2, 1)
-TWO_GROUPS = HopperSwapTile(32, 2, 64, 2, 1)
-CLUSTER = HopperSwapTile(32, 1, 64, 2, 2)
+SMALL = PackedTile(64, 64, 2, 32, 32, 1, 2)
+WIDE = PackedTile(64, 32, 1, 64, 32, 1, 2)
+FEW = PackedTile(32, 16, 4, 32, 16, 4, 2)
+HOPPER_SMALL = HopperPackedTile(32, 1, 64, 2, 1)
+TWO_GROUPS = HopperPackedTile(32, 2, 64, 2, 1)
+CLUSTER = HopperPackedTile(32, 1, 64, 2, 2)
 
 _ONE = torch.ones(1, 1)
 #: Name of a check, and how a mistake may show there.
@@ -32,12 +32,12 @@ _Expected = tuple[Mutation, str, tuple[str, ...]]
 _ORDER = ("race", "async in flight", "uninitialized")
 
 
-def matmul(one: Case, tile: SwapTile | HopperSwapTile, *, multiprocessors: int = 2) -> Check:
+def matmul(one: Case, tile: PackedTile | HopperPackedTile, *, multiprocessors: int = 2) -> Check:
     """A case against the reference, under late and early copies."""
 
     def check(sources: Sources) -> str | None:
         for seed, copies in enumerate(("late", "early", "random")):
-            out, counts = multiply_swapped(
+            out, counts = multiply_packed(
                 one, tile, multiprocessors=multiprocessors, seed=seed, copies=copies, sources=sources
             )
             if not ((out - one.expected).abs() <= one.allowed).all():
@@ -337,7 +337,7 @@ def _of(kind: SwapKind) -> Iterator[_Expected]:
 def _mistakes(kind: SwapKind) -> Iterator[Mistake]:
     checks = _checks(kind)
     if kind.hopper:
-        checks["two parts"] = matmul(case(kind.name, (64, 64, 256)), HopperSwapTile(64, 1, 64, 2, 1))
+        checks["two parts"] = matmul(case(kind.name, (64, 64, 256)), HopperPackedTile(64, 1, 64, 2, 1))
         checks["one scale a row"] = matmul(case(kind.name, (32, 64, 512)), HOPPER_SMALL)
     for mutation, check, shown in _of(kind):
         if check == "16 bits":

@@ -8,11 +8,11 @@ from torch import nn
 
 from quant.form import LayerForm
 from quant.kernels.dispatch import only
-from quant.kernels.host import quantize_rows as rows_host
+from quant.kernels.matmuls import quantize_rows as rows_host
 from quant.modules.linear import QuantLinear
 from quant.packing.linear import pack_linear
 from quant.scheme import SCHEMES
-from tests.gpu.swapped import DEVICE, PACKED, SPARSE, forms, names
+from tests.gpu.packed import DEVICE, PACKED, SPARSE, forms, names
 from tests.kernels.matmul_cases import FP8
 from tests.kernels.weight_cases import weight_24
 

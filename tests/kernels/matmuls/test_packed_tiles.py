@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 
 from quant.kernels import hopper_swap_tiles, swap_tiles
-from quant.kernels.hopper_swap_tiles import HopperSwapTile
+from quant.kernels.hopper_swap_tiles import HopperPackedTile
 from quant.kernels.runtime import wgmma
 from quant.kernels.runtime.architectures import ARCHITECTURES, Architecture
 from quant.kernels.swap_kinds import HOPPER_SPARSE_INT8, HOPPER_W4A16, KINDS, SPARSE_INT8, W4A8, W4A16, SwapKind
-from quant.kernels.swap_tiles import SwapTile
+from quant.kernels.swap_tiles import PackedTile
 from quant.kernels.tile_tables import choose
 
 MMA = [(kind, arch) for kind in KINDS.values() if not kind.hopper for arch in ARCHITECTURES.values()]
@@ -45,12 +45,12 @@ def test_what_the_source_asserts_holds_for_every_candidate_of_hopper(kind: SwapK
 
 def test_shared_memory_by_hand() -> None:
     """128 channels and 64 tokens: 2 slabs of tokens, of kept values and of metadata; or of codes of four bits."""
-    tile = SwapTile(128, 64, 2, 64, 32, 1, 3)
+    tile = PackedTile(128, 64, 2, 64, 32, 1, 3)
     assert tile.stage_bytes(KINDS[SPARSE_INT8]) == 64 * 128 + 128 * 64 + 2 * 8 * 128
     assert tile.stage_bytes(KINDS[W4A16]) == 64 * 256 + 128 * 64
     assert tile.shared_bytes(KINDS[W4A8]) == 3 * (64 * 128 + 128 * 64)
-    assert SwapTile(64, 64, 1, 64, 32, 1, 2).shared_bytes(KINDS[W4A8]) == 2 * (64 * 64 + 64 * 32)
-    wide = HopperSwapTile(64, 2, 64, 3, 1)
+    assert PackedTile(64, 64, 1, 64, 32, 1, 2).shared_bytes(KINDS[W4A8]) == 2 * (64 * 64 + 64 * 32)
+    wide = HopperPackedTile(64, 2, 64, 3, 1)
     assert wide.weight_bytes(KINDS[HOPPER_SPARSE_INT8]) == 128 * 64 + 2 * 1024
     assert wide.weight_bytes(KINDS[HOPPER_W4A16]) == 128 * 32
     assert wide.shared_bytes(KINDS[HOPPER_W4A16]) == 3 * (64 * 128 + 128 * 32 + 16) + 2 * 32 * 68 * 4
@@ -60,7 +60,7 @@ def test_shared_memory_by_hand() -> None:
 @pytest.mark.parametrize("m", [1, 8, 16])
 def test_few_tokens_take_a_tile_whose_warps_share_k(m: int, arch: Architecture) -> None:
     tile = choose(W4A16, m, 5120, 5120, arch, arch.multiprocessors).tile
-    assert isinstance(tile, SwapTile)
+    assert isinstance(tile, PackedTile)
     assert tile.warps_k > 1
     assert tile.m <= 32
 

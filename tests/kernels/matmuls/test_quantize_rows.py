@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from quant.kernels import reference
 from quant.kernels.arguments import Prologue
-from quant.kernels.host import quantize_rows as host
+from quant.kernels.matmuls import quantize_rows as host
 from quant.kernels.numerics import LARGEST
 from tests.kernels.emulated import quantize
 
