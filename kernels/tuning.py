@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterable
 import torch
 
 from quant.kernels import tile_tables, tuning_inputs
+from quant.kernels.matmuls.base import Tile
 from quant.kernels.runtime import cupy_launch
 from quant.kernels.runtime.architectures import Architecture
-from quant.kernels.tile_tables import AnyTile, Entry, Table
+from quant.kernels.tile_tables import Entry, Table
 from quant.kernels.tuning_inputs import Size as Size
 
 #: Written between two measurements, so that none finds the other's operands in the L2 cache (50 MB on Hopper).
@@ -18,7 +19,7 @@ _ROUNDS = 11
 
 
 #: The seconds of one call.
-Timer = Callable[[Size, AnyTile], float]
+Timer = Callable[[Size, Tile], float]
 
 
 def tune(
@@ -27,7 +28,7 @@ def tune(
     gpu: str,
     seconds: Timer,
     *,
-    told: Callable[[Size, dict[AnyTile, float]], None] = lambda size, times: None,
+    told: Callable[[Size, dict[Tile, float]], None] = lambda size, times: None,
 ) -> Table:
     """The fastest tile for each size.
 
@@ -51,7 +52,7 @@ def gpu_timer(device: torch.device) -> Timer:
     multiprocessors = torch.cuda.get_device_properties(device).multi_processor_count
     flush = torch.empty(_FLUSH_BYTES, dtype=torch.int8, device=device)
 
-    def seconds(size: Size, tile: AnyTile) -> float:
+    def seconds(size: Size, tile: Tile) -> float:
         planned = tuning_inputs.planned(size, tile, device, multiprocessors)  # holds the tensors
         cupy_launch.prepare([planned.launch.build], device)
         taken: list[float] = []

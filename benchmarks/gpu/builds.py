@@ -18,16 +18,12 @@ from benchmarks.gpu.weights import GROUP
 from quant.kernels import tile_tables
 from quant.kernels.arguments import Epilogue, Int4Weight, Prologue, Sparse24Weight
 from quant.kernels.checks import CODES
-from quant.kernels.hopper_swap_tiles import HopperPackedTile
-from quant.kernels.hopper_tiles import HopperTile
 from quant.kernels.layouts import int4_fragments
-from quant.kernels.matmuls import mma_gemm, mma_packed, sm90_gemm, sm90_packed
 from quant.kernels.matmuls import quantize_rows as rows_host
+from quant.kernels.matmuls import table
 from quant.kernels.matmuls.packed import Weight
 from quant.kernels.runtime.architectures import Architecture
 from quant.kernels.runtime.launch import Build
-from quant.kernels.swap_tiles import PackedTile
-from quant.kernels.tiles import Tile
 from quant.kernels.weight_orders import SPARSE_MODULES
 
 
@@ -92,23 +88,14 @@ def _of_rows(size: shapes.Rows) -> Iterator[Build]:
 
 
 def _planned(case: Case, n: int, epilogue: Epilogue, device: Device) -> Build:
-    kernel, k = case.kernel, case.k
-    a = torch.empty(case.m, k, dtype=case.dtype, device="meta")
-    tile = tile_tables.choose(kernel, case.m, n, k, *device).tile
-    if isinstance(tile, Tile):
-        return mma_gemm.plan(kernel, a, torch.empty(n, k, dtype=a.dtype, device="meta"), epilogue, tile).launch.build
-    many = device.multiprocessors
-    if isinstance(tile, HopperTile):
-        b = torch.empty(n, k, dtype=a.dtype, device="meta")
-        return sm90_gemm.plan(kernel, a, b, epilogue, tile, multiprocessors=many).launch.build
-    weight = _weight(case, n)
-    if isinstance(tile, HopperPackedTile):
-        return sm90_packed.plan(kernel, a, weight, epilogue, tile, multiprocessors=many).launch.build
-    assert isinstance(tile, PackedTile)
-    return mma_packed.plan(kernel, a, weight, epilogue, tile).launch.build
+    a = torch.empty(case.m, case.k, dtype=case.dtype, device="meta")
+    kernel, gpu = table.matmuls()[case.kernel], tile_tables.gpu(*device)
+    return kernel.planned(gpu, a, _weight(case, n), epilogue).launch.build
 
 
-def _weight(case: Case, n: int) -> Weight:
+def _weight(case: Case, n: int) -> torch.Tensor | Weight:
+    if case.op == "scaled_mm":
+        return torch.empty(n, case.k, dtype=case.dtype, device="meta")
     layout = layout_of(case.kernel)
     if case.op == "sparse_scaled_mm":
         values, meta = SPARSE_MODULES[layout].shapes(n, case.k, case.dtype.itemsize)

@@ -1,18 +1,31 @@
-"""What the hosts of both kinds of kernels with the weight as left operand share: its tensors, and its group scales."""
+"""What the kernels with the weight as left operand share, on every architecture: 2:4 sparse or of 4 bits."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 import torch
 
-from quant.kernels.arguments import Int4Weight, Sparse24Weight
+from quant.kernels.arguments import SCALE_BLOCK, Int4Weight, Sparse24Weight
 from quant.kernels.checks import CODES
-from quant.kernels.host.operands import Operands
+from quant.kernels.host.operands import Multiplied, Operands
 from quant.kernels.host.structures import DTYPES, GroupScales
 from quant.kernels.layouts.fragments import BLOCK
+from quant.kernels.limits import Limits
+from quant.kernels.matmuls import random_operands
+from quant.kernels.matmuls.base import ANY_SIZE, FP8, INT8, Gpu, Matmul, T
+from quant.kernels.matmuls.endings import others, usual
+from quant.kernels.runtime.architectures import architecture
+from quant.kernels.runtime.launch import Build
 
 Weight = Int4Weight | Sparse24Weight
+#: Sums of 4-bit codes are kept 16 times too large: K * 127 * 8 * 16 < 2**31.
+LARGEST_W4A8_K = (2**31 - 1) // (127 * 8 * 16)
+#: Columns that share a scale of a 4-bit weight.
+_GROUP_SIZES = (32, 64, 128)
 #: FP8 sums are promoted at least after so many columns of K.
 PROMOTED_K = 128
 
@@ -84,3 +97,98 @@ def groups(operands: Operands, dtype: torch.dtype, weight: Weight, k: int, step_
     promote = most if dtype == torch.float8_e4m3fn and shared % most == 0 else shared
     own = dtype in CODES or weight.scale.dtype == dtype
     return PlannedGroups(structure, Variant(dtype, max(step_k // columns, 1), weight.zero is not None, own), promote)
+
+
+def sparse_limits(layout: str, k_at_most: int) -> Limits:
+    """What a kernel for 2:4 sparse weights in this order accepts."""
+    return replace(ANY_SIZE, layouts=(layout,), k_at_most=k_at_most)
+
+
+def int4_limits(layout: str, k_at_most: int, m_at_least: int = 0) -> Limits:
+    """What a kernel for 4-bit weights in this order accepts."""
+    return replace(sparse_limits(layout, k_at_most), group_sizes=_GROUP_SIZES, m_at_least=m_at_least)
+
+
+class Packed(Matmul[T]):
+    """A kernel whose left operand is the weight: 2:4 sparse, or four bits wide."""
+
+    @property
+    @abstractmethod
+    def step_k(self) -> int:
+        """Columns of K that lie next to each other in a step."""
+
+    @property
+    @abstractmethod
+    def metadata_bytes(self) -> int:
+        """Of 16 rows x 64 columns of a 2:4 weight; else 0."""
+
+    @abstractmethod
+    def build(self, tile: T, ending: Mapping[str, int], variant: Variant) -> Build:
+        """What to compile; `ending` are the macros of an epilogue."""
+
+    @property
+    def sparse(self) -> bool:
+        """Is the weight 2:4? Else it is four bits wide."""
+        return not self.own_limits.group_sizes
+
+    @property
+    def layout(self) -> str:
+        """Name of the order that the weight is read in."""
+        return self.own_limits.layouts[0]
+
+    @property
+    def in_bytes(self) -> int:
+        """Of an element of the other operand."""
+        return self.dtypes[0].itemsize
+
+    @property
+    def weight_bytes(self) -> int:
+        """Of 16 rows x 64 columns of the weight, without metadata."""
+        return 512 * self.in_bytes if self.sparse else 512
+
+    @property
+    def rate(self) -> float:
+        """Products that it multiplies in the time of one dense 8-bit product, zeros of the weight counted."""
+        return (2.0 if self.sparse else 1.0) / self.in_bytes
+
+    def planned(self, gpu: Gpu, *operands: Any, **named: Any) -> Multiplied:
+        a, weight, epilogue = operands
+        m, k = a.shape
+        fine = isinstance(weight, Int4Weight) and weight.groups > 1 and k // weight.groups < SCALE_BLOCK
+        tile = gpu.tile(self, m, weight.n, k, fine)
+        return self.plan(a, weight, epilogue, tile, multiprocessors=gpu.multiprocessors)
+
+    def random_weight(self, n: int, k: int, device: torch.device) -> tuple[Weight, torch.Tensor]:
+        one = torch.ones(1, 1, device=device)
+        if self.sparse:
+            return random_operands.sparse(n, k, self.dtypes[0], self.layout, device), one
+        return random_operands.int4(n, k, self.layout, device), one
+
+    def builds(self, arch: str) -> tuple[Build, ...]:
+        """Every tile with the usual epilogue; the one of most sums with every other way to end, and with every variant.
+
+        The last two only for the oldest architecture: what is written for it is the same for the others.
+        """
+
+        def largest(fine_scales: bool) -> T:
+            return max(self.tiles(architecture(arch), fine_scales=fine_scales), key=lambda tile: tile.sums)
+
+        plain = Variant(self.dtypes[0])
+        tiles = tuple(self.build(tile, usual(), plain) for tile in self.tiles(architecture(arch)))
+        if arch != self.architectures[0]:
+            return tiles
+        return (
+            *tiles,
+            *(self.build(largest(False), way, plain) for way in others(FP8 if FP8 in self.dtypes else INT8)),
+            *(self.build(largest(variant.groups > 1), usual(), variant) for variant in self._variants()),
+        )
+
+    def _variants(self) -> Iterator[Variant]:
+        """What it may be compiled for beyond its first dtype, one scale of a row in a step and no zero points."""
+        yield from (Variant(dtype) for dtype in self.dtypes[1:])
+        if self.sparse:
+            return
+        yield from (Variant(self.dtypes[0], groups) for groups in (2, 4) if groups * min(_GROUP_SIZES) <= self.step_k)
+        if self.in_bytes == 2:
+            yield from (Variant(dtype, groups, asymmetric=True) for dtype in self.dtypes for groups in (1, 2))
+            yield from (Variant(dtype, 2, asymmetric=True, own_scales=False) for dtype in self.dtypes)

@@ -1,17 +1,19 @@
-"""The host side of quantize_rows.cu: shapes and addresses to a launch."""
+"""The kernel of quantize_rows.cu: rows to codes, with norm and modulation."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from itertools import product
+from typing import Any, NamedTuple
 
 import torch
 
 from quant.kernels.arguments import Prologue
 from quant.kernels.host.operands import Operands
 from quant.kernels.host.structures import DTYPES, NORMS, QuantizeArguments
+from quant.kernels.limits import Limits
+from quant.kernels.matmuls.base import EVERYWHERE, FP8, INT8, Gpu, Kernel
 from quant.kernels.runtime.launch import Build, Launch
 
-KERNEL = "quantize_rows"
 #: What a row may hold: the registers of one block.
 LARGEST_K = 640 * 5 * 8
 LARGEST_M = 2**31 - 5  # rows are counted in 32 bits, up to the end of the last block
@@ -34,6 +36,11 @@ class Quantized(NamedTuple):
     codes: torch.Tensor
     scale: torch.Tensor
     held: list[torch.Tensor]
+
+    @property
+    def result(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """What the op returns."""
+        return self.codes, self.scale
 
 
 def build(k: int, dtype: torch.dtype, norm: str, *, aligned: bool = True) -> Build:
@@ -58,7 +65,7 @@ def build(k: int, dtype: torch.dtype, norm: str, *, aligned: bool = True) -> Bui
         "ROWS": rows,
         "CHUNKS": each,
     }
-    return Build(KERNEL, tuple(defines.items()))
+    return Build(QUANTIZE_ROWS.name, tuple(defines.items()))
 
 
 def plan(x: torch.Tensor, dtype: torch.dtype, scale: torch.Tensor | None, prologue: Prologue) -> Quantized:
@@ -95,3 +102,38 @@ def plan(x: torch.Tensor, dtype: torch.dtype, scale: torch.Tensor | None, prolog
 def shared_bytes(built: Build) -> int:
     """Three reductions over a row, a float for each warp."""
     return 3 * dict(built.defines)["THREADS"] // _WARP * 4
+
+
+class QuantizeRows(Kernel):
+    """The kernel of quantize_rows.cu: rows are read 16 bytes and written 8 codes at a time."""
+
+    other_instructions = ("LDG.E.128", "STG.E.64")
+
+    def planned(self, gpu: Gpu, *operands: Any, **named: Any) -> Quantized:
+        x, dtype, scale, prologue = operands
+        return plan(x, dtype, scale, prologue)
+
+    def builds(self, arch: str) -> tuple[Build, ...]:
+        plain = (build(k, dtype, "layer") for k, dtype in product((256, 5120, LARGEST_K), self.dtypes))
+        return (*plain, build(1536, INT8, "none"), build(1536, INT8, "rms"))
+
+    def threads(self, build: Build) -> int:
+        return dict(build.defines)["THREADS"] * dict(build.defines)["ROWS"]
+
+    def shared_bytes(self, build: Build) -> int:
+        return shared_bytes(build)
+
+    def max_registers(self, build: Build) -> int:
+        """At least 640 threads on a multiprocessor, which are one block where rows are longest."""
+        return 96
+
+
+QUANTIZE_ROWS = QuantizeRows(
+    name="quantize_rows",
+    op="quantize_rows",
+    summary="rows to codes, with norm and modulation",
+    dtypes=(INT8, FP8),
+    architectures=EVERYWHERE,
+    own_limits=Limits(k_at_least=1, k_at_most=LARGEST_K, m_at_most=LARGEST_M, groups=False),
+)
+KERNELS = (QUANTIZE_ROWS,)

@@ -1,102 +1,273 @@
-"""The host side of sm90_swap_ab.cuh: shapes, scales, addresses and maps of the copy engine to a launch."""
+"""The kernels of sm90_swap_ab.cuh: the weight as left operand, 2:4 sparse or of 4 bits, by wgmma on Hopper."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
+from typing import NamedTuple
 
 import torch
 
 from quant.kernels.arguments import Epilogue, Sparse24Weight
-from quant.kernels.hopper_swap_tiles import HopperPackedTile
+from quant.kernels.checks import LARGEST_INT8_K
 from quant.kernels.host import epilogue as endings
 from quant.kernels.host.operands import Multiplied, Operands, aligned
 from quant.kernels.host.structures import HopperSwapArguments
-from quant.kernels.matmuls import packed
-from quant.kernels.matmuls.packed import Variant, Weight
+from quant.kernels.layouts import int4_fragments, wgmma_sparse24
+from quant.kernels.matmuls.base import FLOATS, FP8, INT8, LARGEST_SIZE
+from quant.kernels.matmuls.packed import LARGEST_W4A8_K, Packed, Variant, Weight, groups, int4_limits, sparse_limits
+from quant.kernels.runtime.architectures import Architecture
 from quant.kernels.runtime.launch import Build, Launch, TensorMap
-from quant.kernels.swap_kinds import KINDS
 
-_STEP_BYTES = 128  # of a token's row
+_K = 128  # bytes of a token's row in a stage
+_STAGING = 32 * (64 + 4) * 4  # bytes in which a mathematician turns tokens and channels
+_BARRIERS = 16  # bytes of a stage's two
 _ROW = 128  # bytes of a row of the maps of what has no rows of its own
+#: Few tokens of 4-bit weights run by warps that share K, on Hopper too.
+_FEW_ROWS = 32
 
 
-def build(kernel: str, tile: HopperPackedTile, ending: Mapping[str, int], variant: Variant) -> Build:
-    """What to compile; `ending` are the macros of an epilogue."""
-    sizes = {
-        "TILE_M": tile.m,
-        "GROUPS": tile.groups,
-        "GROUP_N": tile.group_n,
-        "STAGES": tile.stages,
-        "CLUSTER": tile.cluster,
-    }
-    return Build(kernel, tuple({**sizes, **variant.defines(), **ending}.items()))
+class HopperPackedTile(NamedTuple):
+    """One way to cut a matmul; the macros of sm90_swap_ab.cuh.
 
-
-def plan(
-    kernel: str, a: torch.Tensor, weight: Weight, epilogue: Epilogue, tile: HopperPackedTile, *, multiprocessors: int
-) -> Multiplied:
-    """A matmul a [M, K] weight [N, K]^T as a launch, with its result allocated and not yet filled.
-
-    Args:
-        kernel: one of `KINDS` that is Hopper's.
-        a, weight, epilogue, tile: as of `mma_packed.plan`.
-        multiprocessors: of the device; as many blocks as fit stay on it until all tiles are done.
+    Attributes:
+        m: tokens that a block computes.
+        groups: warpgroups that multiply; one more copies.
+        group_n: channels of each, 64 or 128.
+        stages: steps of 128 bytes of a token's row in shared memory at one time.
+        cluster: blocks that share tokens.
     """
-    operands = Operands()
-    kind = KINDS[kernel]
-    m, k = a.shape
-    n = weight.n
-    ending = endings.plan(operands, epilogue, n, k)
-    out = torch.empty(m, n, dtype=epilogue.out_dtype, device=a.device)
-    a = aligned(a)
-    scales = packed.groups(operands, a.dtype, weight, k, _STEP_BYTES // a.itemsize)
-    maps = [
-        (
-            "a",
-            TensorMap(_held(operands, a), m, a.shape[1] * a.itemsize, a.stride(0) * a.itemsize, tile.m // tile.cluster),
+
+    m: int
+    groups: int
+    group_n: int
+    stages: int
+    cluster: int
+
+    @property
+    def n(self) -> int:
+        """Channels that a block computes."""
+        return self.groups * self.group_n
+
+    @property
+    def threads(self) -> int:
+        """Of a block."""
+        return 128 * (1 + self.groups)
+
+    @property
+    def sums(self) -> int:
+        """Accumulators of one thread."""
+        return self.group_n * self.m // 128
+
+    @property
+    def resident(self) -> int:
+        """Blocks beside each other on a multiprocessor: two narrow ones, whose steps wait more than they work."""
+        return 2 if self.groups == 1 and self.m <= 64 else 1
+
+    def clusters(self, multiprocessors: int) -> int:
+        """Those that are on a GPU at one time.
+
+        A cluster lies within a GPC. Pairs fill all of them; of larger ones only those that 16 multiprocessors hold are
+        counted on, though some GPCs have 18: one cluster that had to wait for another would take twice the time.
+        """
+        if self.cluster <= 2:
+            return max(multiprocessors * self.resident // self.cluster, 1)
+        return max(multiprocessors // _GPC * (_GPC // self.cluster) * self.resident, 1)
+
+    def __str__(self) -> str:
+        cluster = f", clusters of {self.cluster}" if self.cluster > 1 else ""
+        return f"{self.m}x{self.n}x{_K} bytes, warpgroups {self.m}x{self.group_n}, {self.stages} stages{cluster}"
+
+
+_GPC = 16  # multiprocessors
+_SHARED_BYTES_A_CLOCK = 128
+#: As sm90_gemm has them; none of them is measured.
+_L2_BYTES_A_CLOCK = 24
+_SHORTEST_STEP = 128
+_FILL, _FINISH = 1000, 8
+
+TILES = (
+    HopperPackedTile(256, 2, 64, 4, 4),
+    HopperPackedTile(256, 2, 64, 4, 2),
+    HopperPackedTile(256, 2, 64, 4, 1),
+    HopperPackedTile(128, 2, 128, 4, 4),
+    HopperPackedTile(128, 2, 128, 4, 2),
+    HopperPackedTile(128, 2, 128, 4, 1),
+    HopperPackedTile(192, 2, 64, 4, 4),
+    HopperPackedTile(192, 2, 64, 4, 2),
+    HopperPackedTile(192, 2, 64, 4, 1),
+    HopperPackedTile(128, 2, 64, 6, 2),
+    HopperPackedTile(128, 2, 64, 6, 1),
+    HopperPackedTile(64, 2, 64, 6, 1),
+    HopperPackedTile(64, 1, 64, 4, 1),
+    HopperPackedTile(32, 1, 64, 6, 1),
+)
+#: A mathematician has 232 registers; beside accumulators it needs addresses, fragments and the epilogue's values.
+_MOST_SUMS = 192
+
+
+class Sm90Packed(Packed[HopperPackedTile]):
+    """A kernel made of sm90_swap_ab.cuh."""
+
+    macros = ("TILE_M", "GROUPS", "GROUP_N", "STAGES", "CLUSTER")
+    #: UTMALDG is the copy engine's, SYNCS a barrier that counts bytes.
+    other_instructions = ("UTMALDG.2D", "SYNCS")
+    rare = MappingProxyType({"MEMBAR.ALL.GPU": 2})  # of the two barriers of a cluster
+
+    @property
+    def step_k(self) -> int:
+        return _K // self.in_bytes
+
+    @property
+    def metadata_bytes(self) -> int:
+        """Two words for each thread and 128 bytes of a row, of which 16-bit types use half."""
+        return 128 * self.in_bytes if self.sparse else 0
+
+    def tile(self, *sizes: int) -> HopperPackedTile:
+        return HopperPackedTile(*sizes)
+
+    def tiles(self, architecture: Architecture, *, fine_scales: bool = False) -> list[HopperPackedTile]:
+        """Several scales of one row in a step take registers."""
+        most = (_MOST_SUMS - (64 if fine_scales else 0)) // self.sums_kept()
+        shared = architecture.shared_bytes_per_block
+        return [tile for tile in TILES if tile.sums <= most and self.bytes_of(tile) <= shared]
+
+    def step_bytes(self, tile: HopperPackedTile) -> int:
+        """Of the weight in a step, metadata included."""
+        return tile.n // 16 * (self.weight_bytes + self.metadata_bytes) * 2 // self.in_bytes
+
+    def bytes_of(self, tile: HopperPackedTile) -> int:
+        """Stages, barriers, staging."""
+        return tile.stages * (tile.m * _K + self.step_bytes(tile) + _BARRIERS) + tile.groups * _STAGING
+
+    def clocks(
+        self, tile: HopperPackedTile, m: int, n: int, k: int, architecture: Architecture, multiprocessors: int
+    ) -> float:
+        """As `sm90_gemm` has it; and a step takes what its operands take from shared memory: kernel_layouts' account of
+        128 bytes a clock, of which every instruction of a warpgroup reads all its tokens.
+        """
+        clusters = -(-n // (tile.n * tile.cluster)) * -(-m // tile.m)
+        rounds = -(-clusters // tile.clusters(multiprocessors))
+        beside = min(tile.resident, -(-clusters * tile.cluster // multiprocessors))
+        columns = self.step_k
+        # wgmma multiplies twice as fast as the mma.sync that the architecture's figure is about.
+        multiply = tile.m * tile.n * columns / (2 * architecture.products_per_clock * self.rate)
+        read = (tile.n // 64 * tile.m * _K + self.step_bytes(tile)) / _SHARED_BYTES_A_CLOCK
+        load = (min(tile.m, m) * _K / tile.cluster + self.step_bytes(tile)) / _L2_BYTES_A_CLOCK
+        step = max(beside * multiply, beside * read, beside * load, _SHORTEST_STEP)
+        return rounds * (-(-k // columns) * step + _FILL + _FINISH * tile.m)
+
+    def build(self, tile: HopperPackedTile, ending: Mapping[str, int], variant: Variant) -> Build:
+        return self.built(tile, variant.defines(), ending)
+
+    def plan(
+        self, a: torch.Tensor, weight: Weight, epilogue: Epilogue, tile: HopperPackedTile, *, multiprocessors: int
+    ) -> Multiplied:
+        """As many blocks as fit on the device stay on it until all tiles are done."""
+        operands = Operands()
+        m, k = a.shape
+        n = weight.n
+        ending = endings.plan(operands, epilogue, n, k)
+        out = torch.empty(m, n, dtype=epilogue.out_dtype, device=a.device)
+        a = aligned(a)
+        scales = groups(operands, a.dtype, weight, k, self.step_k)
+        maps = [("a", operands.matrix(a, tile.m // tile.cluster))]
+        if isinstance(weight, Sparse24Weight):
+            values, meta = aligned(weight.values), weight.meta
+            weight_rows = meta[0].nbytes // _ROW
+            maps += [
+                ("weight", operands.matrix(values, tile.n, 64, 64)),
+                ("metadata", _rows(operands, meta, tile.n // 8)),
+            ]
+        else:
+            weight_rows = weight.packed[0].nbytes // _ROW
+            maps.append(("weight", _rows(operands, weight.packed, tile.n // 4)))
+        arguments = HopperSwapArguments(
+            out=operands.address(out),
+            m=m,
+            n=n,
+            k=a.shape[1] * a.itemsize,
+            weight_rows=weight_rows,
+            promote_steps=scales.promote_steps,
+            scales=scales.structure,
+            epilogue=ending.structure,
         )
-    ]
-    if isinstance(weight, Sparse24Weight):
-        values, meta = aligned(weight.values), weight.meta
-        width, stride = values.shape[1] * values.itemsize, values.stride(0) * values.itemsize
-        weight_rows = meta[0].nbytes // _ROW
-        maps += [
-            ("weight", TensorMap(_held(operands, values), n, width, stride, tile.n, 64, 64)),
-            ("metadata", _rows(operands, meta, tile.n // 8)),
-        ]
-    else:
-        weight_rows = weight.packed[0].nbytes // _ROW
-        maps.append(("weight", _rows(operands, weight.packed, tile.n // 4)))
-    arguments = HopperSwapArguments(
-        out=operands.address(out),
-        m=m,
-        n=n,
-        k=a.shape[1] * a.itemsize,
-        weight_rows=weight_rows,
-        promote_steps=scales.promote_steps,
-        scales=scales.structure,
-        epilogue=ending.structure,
-    )
-    tiles = -(-n // (tile.n * tile.cluster)) * -(-m // tile.m)
-    clusters = min(tiles, tile.clusters(multiprocessors))
-    launch = Launch(
-        build(kernel, tile, ending.defines, scales.variant),
-        clusters * tile.cluster,
-        (tile.threads, 1),
-        tile.shared_bytes(kind),
-        arguments,
-        tuple(maps),
-        tile.cluster,
-    )
-    return Multiplied(launch, out, operands.held)
+        tiles = -(-n // (tile.n * tile.cluster)) * -(-m // tile.m)
+        clusters = min(tiles, tile.clusters(multiprocessors))
+        launch = Launch(
+            self.build(tile, ending.defines, scales.variant),
+            clusters * tile.cluster,
+            (tile.threads, 1),
+            self.bytes_of(tile),
+            arguments,
+            tuple(maps),
+            tile.cluster,
+        )
+        return Multiplied(launch, out, operands.held)
+
+    def max_registers(self, build: Build) -> int:
+        """All of a multiprocessor's, shared by the threads of a block; two warpgroups that multiply then take more."""
+        return min(65536 // self.threads(build) // 8 * 8, 255)
 
 
 def _rows(operands: Operands, x: torch.Tensor, box_rows: int) -> TensorMap:
     """A contiguous tensor as rows of 128 bytes, which are not swizzled."""
-    return TensorMap(_held(operands, x), x.nbytes // _ROW, _ROW, _ROW, box_rows, _ROW, 0)
+    return TensorMap(operands.pointer(x), x.nbytes // _ROW, _ROW, _ROW, box_rows, _ROW, 0)
 
 
-def _held(operands: Operands, x: torch.Tensor) -> int:
-    address = operands.address(x)
-    assert address is not None
-    return address
+SPARSE_INT8 = Sm90Packed(
+    name="sm90_sparse_int8_gemm",
+    op="sparse_scaled_mm",
+    summary="2:4 INT8 by wgmma.sp",
+    dtypes=(INT8,),
+    architectures=("sm_90a",),
+    own_limits=sparse_limits(wgmma_sparse24.NAME, LARGEST_INT8_K),
+    instruction="IGMMA.SP.64x",
+)
+SPARSE_FP8 = Sm90Packed(
+    name="sm90_sparse_fp8_gemm",
+    op="sparse_scaled_mm",
+    summary="2:4 FP8 by wgmma.sp",
+    dtypes=(FP8,),
+    architectures=("sm_90a",),
+    own_limits=sparse_limits(wgmma_sparse24.NAME, LARGEST_SIZE),
+    instruction="QGMMA.SP.64x",
+)
+SPARSE_FLOATS = Sm90Packed(
+    name="sm90_sparse_16bit_gemm",
+    op="sparse_scaled_mm",
+    summary="2:4 bf16 and fp16 by wgmma.sp",
+    dtypes=FLOATS,
+    architectures=("sm_90a",),
+    own_limits=sparse_limits(wgmma_sparse24.NAME, LARGEST_SIZE // 2),
+    instruction="HGMMA.SP.64x",
+)
+W4A16 = Sm90Packed(
+    name="sm90_w4a16_gemm",
+    op="int4_mm",
+    summary="INT4 weights with bf16 and fp16 by wgmma",
+    dtypes=FLOATS,
+    architectures=("sm_90a",),
+    own_limits=int4_limits(int4_fragments.NAME_16, LARGEST_SIZE // 2, m_at_least=_FEW_ROWS + 1),
+    instruction="HGMMA.64x",
+)
+W4A8 = Sm90Packed(
+    name="sm90_w4a8_gemm",
+    op="int4_mm",
+    summary="INT4 weights with INT8 by wgmma",
+    dtypes=(INT8,),
+    architectures=("sm_90a",),
+    own_limits=int4_limits(int4_fragments.NAME_8, LARGEST_W4A8_K, m_at_least=_FEW_ROWS + 1),
+    instruction="IGMMA.64x",
+)
+W4AFP8 = Sm90Packed(
+    name="sm90_w4afp8_gemm",
+    op="int4_mm",
+    summary="INT4 weights with FP8 by wgmma",
+    dtypes=(FP8,),
+    architectures=("sm_90a",),
+    own_limits=int4_limits(int4_fragments.NAME_8, LARGEST_SIZE),
+    instruction="QGMMA.64x",
+)
+SPARSE = (SPARSE_INT8, SPARSE_FP8, SPARSE_FLOATS)
+INT4 = (W4A16, W4A8, W4AFP8)

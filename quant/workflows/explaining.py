@@ -11,8 +11,7 @@ import torch
 from quant.errors import KernelChoiceError
 from quant.form import LayerForm
 from quant.kernels import dispatch, tile_tables
-from quant.kernels.checks import CODES
-from quant.kernels.matmuls.table import KERNELS
+from quant.kernels.matmuls import table
 from quant.kernels.prepacking import MANY_ROWS
 from quant.kernels.runtime import availability
 from quant.kernels.runtime.architectures import ARCHITECTURES, of_capability
@@ -161,9 +160,10 @@ def overview() -> tuple[str, list[tuple[str, ...]]]:
     else:
         reason, name = "torch sees no CUDA device", "this machine"
     rows = []
-    for kernel in KERNELS:
+    for kernel in table.KERNELS:
         runs = ("yes" if a in kernel.architectures else "" for a in ARCHITECTURES)
-        rows.append((kernel.name, kernel.summary, _dtypes(kernel.name), *runs))
+        dtypes = ", ".join(name for dtype, name in _DTYPE_NAMES.items() if dtype in kernel.dtypes)
+        rows.append((kernel.name, kernel.summary, dtypes, *runs))
     return f"{name} runs them" if reason is None else f"{name} runs none of them: {reason}", rows
 
 
@@ -182,13 +182,6 @@ def kernels_of_layer(form: LayerForm, n: int, k: int) -> dict[str, str]:
     """Architecture to the implementation of the matmul with a weight [n, k] there, at many rows."""
     found = {arch: explain(form, MANY_ROWS, n, k, arch=arch)[-1].chosen for arch in ARCHITECTURES}
     return {arch: "none" if chosen is None else chosen.name for arch, chosen in found.items()}
-
-
-def _dtypes(kernel: str) -> str:
-    """What a compiled kernel takes of the dtypes that calls differ in; those without such a limit make codes."""
-    limits = [each for one in dispatch.IMPLEMENTATIONS if one.name == kernel for each in one.limits]
-    found = {dtype for each in limits for dtype in each.dtypes or CODES}
-    return ", ".join(name for dtype, name in _DTYPE_NAMES.items() if dtype in found)
 
 
 class _Gpu(NamedTuple):

@@ -12,8 +12,8 @@ import torch
 from quant.errors import KernelChoiceError
 from quant.form import LayerForm
 from quant.kernels import compiled, tile_tables, tuning
+from quant.kernels.matmuls.base import Tile
 from quant.kernels.runtime import availability, cupy_launch
-from quant.kernels.tile_tables import AnyTile
 from quant.places import file_to_write
 from quant.workflows.explaining import explain
 from quant.workflows.inspecting import inspect
@@ -52,7 +52,7 @@ def layer_sizes(folder: str | Path, rows: Iterable[int]) -> list[Size]:
 def tune(
     sizes: Iterable[Size],
     out: Path | None = None,
-    told: Callable[[tuning.Size, dict[AnyTile, float]], None] = lambda size, times: None,
+    told: Callable[[tuning.Size, dict[Tile, float]], None] = lambda size, times: None,
     left_out: Callable[[Size], None] = lambda size: None,
 ) -> Path:
     """Measures every tile for every size on the current GPU, and adds the best to a table.

@@ -40,7 +40,8 @@ def device(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> b
     monkeypatch.setattr(registration, "_call", on_gpu)
     monkeypatch.setattr(cupy_launch, "device_index", lambda device: 0)
     monkeypatch.setattr(cupy_launch, "device_architecture", lambda index: here.architecture)
-    monkeypatch.setattr(compiled, "_multiprocessors", lambda index: here.multiprocessors)
+    properties = SimpleNamespace(multi_processor_count=here.multiprocessors)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda index: properties)
     monkeypatch.setattr(shapes, "matmuls", lambda quick: SMALL)
     monkeypatch.setattr(shapes, "rows", lambda quick: [Rows(16, 512, False)])
     return here

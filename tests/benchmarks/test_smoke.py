@@ -12,7 +12,7 @@ from benchmarks.gpu.launches import Case
 from quant.kernels import dispatch, weight_orders
 from quant.kernels.matmuls.table import KERNELS
 from quant.kernels.runtime.architectures import ARCHITECTURES
-from quant.kernels.swap_kinds import KINDS
+from tests.kernels.packed_cases import KINDS
 
 CPU = torch.device("cpu")
 FP8 = torch.float8_e4m3fn

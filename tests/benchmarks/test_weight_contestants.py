@@ -18,7 +18,7 @@ from benchmarks.gpu.inputs import Inputs
 from benchmarks.gpu.shapes import Shape
 from benchmarks.gpu.timing import Run
 from quant.kernels import dispatch
-from quant.kernels.swap_kinds import KINDS
+from tests.kernels.packed_cases import KINDS
 
 CPU = torch.device("cpu")
 SHAPE = Shape("m", "ffn up", 43, 40, 512, "gelu_tanh", autotuned=True)

@@ -10,12 +10,11 @@ import torch
 from quant.kernels import dispatch, ops, tile_tables
 from quant.kernels.arguments import Epilogue, Int4Weight, Sparse24Weight
 from quant.kernels.checks import CODES
+from quant.kernels.matmuls.base import Tile
+from quant.kernels.matmuls.mma_packed import PackedTile
 from quant.kernels.runtime import cupy_launch
 from quant.kernels.runtime.architectures import ARCHITECTURES, Architecture
-from quant.kernels.swap_kinds import KINDS
-from quant.kernels.swap_tiles import PackedTile
-from quant.kernels.tile_tables import AnyTile
-from tests.kernels.packed_cases import Case
+from tests.kernels.packed_cases import KINDS, Case
 
 DEVICE = torch.device("cuda")
 SPARSE, PACKED = "sparse_scaled_mm", "int4_mm"
@@ -40,7 +39,7 @@ def forms(op: str | None = None) -> list[tuple[str, torch.dtype]]:
     return [(name, dtype) for name in names(op) for dtype in KINDS[name].dtypes]
 
 
-def tiles() -> list[tuple[str, AnyTile]]:
+def tiles() -> list[tuple[str, Tile]]:
     """Each with every tile that fits."""
     return [(name, tile) for name in names() for tile in tile_tables.candidates(name, here())]
 

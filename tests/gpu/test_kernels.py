@@ -13,13 +13,13 @@ from torch import nn
 from quant.kernels import ops, reference, tile_tables
 from quant.kernels.arguments import Epilogue, Prologue
 from quant.kernels.dispatch import IMPLEMENTATIONS, only
-from quant.kernels.hopper_tiles import HopperTile
 from quant.kernels.host.operands import Multiplied
-from quant.kernels.matmuls import mma_gemm, sm90_gemm
+from quant.kernels.matmuls import mma_gemm
 from quant.kernels.matmuls import quantize_rows as rows_host
+from quant.kernels.matmuls.base import Tile
+from quant.kernels.matmuls.mma_gemm import TILES
+from quant.kernels.matmuls.table import matmuls
 from quant.kernels.runtime import cupy_launch
-from quant.kernels.tile_tables import AnyTile
-from quant.kernels.tiles import TILES, Tile
 from quant.modules.linear import QuantLinear
 from quant.packing.linear import pack_linear
 from quant.scheme import SCHEMES
@@ -32,7 +32,7 @@ RECORDED = Path(__file__).parents[1] / "golden" / "recorded.safetensors"
 def _matmuls(*dtypes: torch.dtype) -> list[tuple[str, torch.dtype]]:
     """The matmul kernels that this GPU runs, of codes of these dtypes; those it does not are in `quant kernels`."""
     if not torch.cuda.is_available():
-        return [(mma_gemm.INT8, INT8)]  # conftest fails it with the reason
+        return [(mma_gemm.INT8_GEMM.name, INT8)]  # conftest fails it with the reason
     here = torch.cuda.get_device_capability()
     ours = (each for each in IMPLEMENTATIONS if each.compiled and each.op == "scaled_mm")
     found = [(each.name, limits.dtypes[0]) for each in ours for limits in each.limits if here in limits.capabilities]
@@ -42,9 +42,9 @@ def _matmuls(*dtypes: torch.dtype) -> list[tuple[str, torch.dtype]]:
 INT8_NAMES = [name for name, _ in _matmuls(INT8)]
 
 
-def _tiles(*, block_scales: bool) -> list[tuple[str, torch.dtype, AnyTile]]:
+def _tiles(*, block_scales: bool) -> list[tuple[str, torch.dtype, Tile]]:
     if not torch.cuda.is_available():
-        return [(mma_gemm.INT8, INT8, TILES[-1])]  # likewise
+        return [(mma_gemm.INT8_GEMM.name, INT8, TILES[-1])]  # likewise
     architecture = cupy_launch.device_architecture(torch.cuda.current_device())
     return [
         (name, dtype, tile)
@@ -54,13 +54,10 @@ def _tiles(*, block_scales: bool) -> list[tuple[str, torch.dtype, AnyTile]]:
 
 
 def planned(
-    name: str, a: torch.Tensor, b: torch.Tensor, epilogue: Epilogue, tile: AnyTile, multiprocessors: int
+    name: str, a: torch.Tensor, b: torch.Tensor, epilogue: Epilogue, tile: Tile, multiprocessors: int
 ) -> Multiplied:
     """By the host side of the kernel `name`; on Hopper for as many multiprocessors as are said to be there."""
-    if isinstance(tile, HopperTile):
-        return sm90_gemm.plan(name, a, b, epilogue, tile, multiprocessors=multiprocessors)
-    assert isinstance(tile, Tile)
-    return mma_gemm.plan(name, a, b, epilogue, tile)
+    return matmuls()[name].plan(a, b, epilogue, tile, multiprocessors=multiprocessors)
 
 
 def moved(epilogue: Epilogue) -> Epilogue:
@@ -102,7 +99,7 @@ def test_scales(name: str, dtype: torch.dtype, kind: str) -> None:
     check(name, a, b, Epilogue(*scales(*size, kind, generator), out_dtype=torch.float32))
 
 
-def check_tile(name: str, dtype: torch.dtype, tile: AnyTile, kind: str, more: int, multiprocessors: int) -> None:
+def check_tile(name: str, dtype: torch.dtype, tile: Tile, kind: str, more: int, multiprocessors: int) -> None:
     """A size that is ragged in every direction, `more` columns than two tiles, into memory that is NaN before."""
     m, n, k = 3 * tile.m + 5, 2 * tile.n + more, 9 * 128 + 16
     a, b, generator = operands(m, n, k, dtype)
@@ -121,7 +118,7 @@ MORE = [24, 9]
 @pytest.mark.parametrize("more", MORE)
 @pytest.mark.parametrize("multiprocessors", [3, 132])
 @pytest.mark.parametrize(("name", "dtype", "tile"), _tiles(block_scales=False), ids=str)
-def test_every_tile(name: str, dtype: torch.dtype, tile: AnyTile, multiprocessors: int, more: int) -> None:
+def test_every_tile(name: str, dtype: torch.dtype, tile: Tile, multiprocessors: int, more: int) -> None:
     """With few multiprocessors the blocks that stay on Hopper have several tiles each."""
     check_tile(name, dtype, tile, "rows", more, multiprocessors)
 
@@ -129,7 +126,7 @@ def test_every_tile(name: str, dtype: torch.dtype, tile: AnyTile, multiprocessor
 @pytest.mark.parametrize("more", MORE)
 @pytest.mark.parametrize("kind", ["blocks", "blocks both"])
 @pytest.mark.parametrize(("name", "dtype", "tile"), _tiles(block_scales=True), ids=str)
-def test_every_tile_with_scales_by_block(name: str, dtype: torch.dtype, tile: AnyTile, kind: str, more: int) -> None:
+def test_every_tile_with_scales_by_block(name: str, dtype: torch.dtype, tile: Tile, kind: str, more: int) -> None:
     check_tile(name, dtype, tile, kind, more, 3)
 
 
@@ -184,7 +181,7 @@ def test_rows_to_codes(k: int, of: torch.dtype, dtype: torch.dtype) -> None:
     x = (torch.randn(300, k) * 2.0 ** torch.randint(-10, 10, (300, 1))).to(of)
     x[7] = 0
     for scale in (None, torch.tensor([0.1])):
-        with only(rows_host.KERNEL):
+        with only(rows_host.QUANTIZE_ROWS.name):
             codes, found = ops.quantize_rows(x.to(DEVICE), dtype, scale=None if scale is None else scale.to(DEVICE))
         expected, expected_scale = reference.quantize_rows(x, dtype, scale, Prologue())
         assert torch.equal(found.cpu(), expected_scale)
@@ -200,7 +197,7 @@ def test_norm_and_modulation(k: int, kind: str, dtype: torch.dtype) -> None:
     norm = ops.Norm(kind, weight, bias, 1e-6)
     on_gpu = ops.Norm(kind, weight.to(DEVICE), bias.to(DEVICE), 1e-6)
     expected, expected_scale = ops.quantize_rows(x, dtype, pre_quant_scale=factor, norm=norm, modulation=(by, shift))
-    with only(rows_host.KERNEL):
+    with only(rows_host.QUANTIZE_ROWS.name):
         codes, scale = ops.quantize_rows(
             x.to(DEVICE), dtype, pre_quant_scale=factor.to(DEVICE), norm=on_gpu,
             modulation=(by.to(DEVICE), shift.to(DEVICE)),
@@ -238,7 +235,7 @@ def test_a_layer_on_the_gpu_is_the_layer_on_the_cpu(k: int, name: str) -> None:
     x = torch.randn(2, 33, k).bfloat16()
     expected, state = layer(x), {name: tensor.clone() for name, tensor in layer.state_dict().items()}
     layer.to(DEVICE)
-    with only(name, rows_host.KERNEL):
+    with only(name, rows_host.QUANTIZE_ROWS.name):
         assert torch.equal(layer(x.to(DEVICE)).cpu(), expected)
     assert all(torch.equal(tensor.cpu(), state[name]) for name, tensor in layer.state_dict().items())
     assert torch.equal(layer.to("cpu")(x), expected)
@@ -255,7 +252,7 @@ def test_recorded_layers(kernel: str) -> None:
         linear.weight = nn.Parameter(recorded[name].float())
         layer = _layer("W8A8", linear)
         x = recorded[f"{name.removesuffix('weight')}input"]
-        with only(kernel, rows_host.KERNEL):
+        with only(kernel, rows_host.QUANTIZE_ROWS.name):
             found = layer.to(DEVICE)(x.to(DEVICE)).cpu()
         assert torch.equal(found, layer.to("cpu")(x)), name
 

@@ -10,15 +10,13 @@ import torch
 
 from quant.kernels import reference_packed, reference_sparse
 from quant.kernels.arguments import Epilogue, Int4Weight
-from quant.kernels.hopper_swap_tiles import HopperPackedTile
-from quant.kernels.matmuls import mma_packed, sm90_packed
+from quant.kernels.matmuls.base import Tile
+from quant.kernels.matmuls.mma_packed import PackedTile
+from quant.kernels.matmuls.sm90_packed import HopperPackedTile
 from quant.kernels.runtime import cupy_launch
-from quant.kernels.swap_kinds import KINDS
-from quant.kernels.swap_tiles import PackedTile
-from quant.kernels.tile_tables import AnyTile
 from tests.gpu.packed import DEVICE, PACKED, by_op, call, check, forms, least_rows, moved, names, shares_k, tiles
 from tests.kernels.matmul_cases import FP8, INT8
-from tests.kernels.packed_cases import RAGGED, case
+from tests.kernels.packed_cases import KINDS, RAGGED, case
 
 #: Few tokens, where warps share K and instructions are not filled, and then many.
 ROWS = (1, 8, 16, 32, 33, 517, 2100)
@@ -62,7 +60,7 @@ def test_long_sums(name: str, m: int, fill: str) -> None:
     [(*each, many) for each in tiles() for many in (3, 132) if many == 3 or isinstance(each[1], HopperPackedTile)],
     ids=str,
 )
-def test_every_tile(name: str, tile: AnyTile, multiprocessors: int) -> None:
+def test_every_tile(name: str, tile: Tile, multiprocessors: int) -> None:
     """A size that is ragged in every direction, into memory that is NaN before.
 
     With few multiprocessors the blocks that stay on Hopper have several tiles each.
@@ -71,12 +69,7 @@ def test_every_tile(name: str, tile: AnyTile, multiprocessors: int) -> None:
     shared = isinstance(tile, PackedTile) and tile.warps_k > 1
     one = case(name, size, group=usual_group(name), shares_k=shared)
     there = moved(one)
-    operands = (name, there.a, there.weight, there.epilogue)
-    if isinstance(tile, HopperPackedTile):
-        planned = sm90_packed.plan(*operands, tile, multiprocessors=multiprocessors)
-    else:
-        assert isinstance(tile, PackedTile)
-        planned = mma_packed.plan(*operands, tile)
+    planned = KINDS[name].plan(there.a, there.weight, there.epilogue, tile, multiprocessors=multiprocessors)
     planned.out.fill_(float("nan"))
     cupy_launch.run(planned.launch, DEVICE)
     check(planned.out, one)

@@ -17,8 +17,7 @@ import torch
 
 from quant.kernels import compiled, prepacking, registration, tile_tables
 from quant.kernels.dispatch import Call
-from quant.kernels.matmuls import mma_gemm, mma_packed, sm90_gemm, sm90_packed
-from quant.kernels.matmuls import quantize_rows as rows_host
+from quant.kernels.matmuls.table import KERNELS
 from quant.kernels.runtime import cupy_launch
 from quant.kernels.runtime.architectures import ARCHITECTURES
 from quant.kernels.runtime.launch import Launch
@@ -43,7 +42,6 @@ def pretended(
 
     def forget() -> None:
         compiled.forget_tiles()
-        compiled._multiprocessors.cache_clear()
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(cupy_launch, "run", run)
@@ -65,11 +63,11 @@ def emulated(arch: str, multiprocessors: int | None = None) -> Iterator[list[str
     plans: dict[int, Any] = {}
     ran: list[str] = []
 
-    def remembering(plan: Callable[..., Any]) -> Callable[..., Any]:
+    def remembering(planned_by: Callable[..., Any]) -> Callable[..., Any]:
         """A launch has only addresses; the emulator wants to know the tensors."""
 
         def remembered(*arguments: Any, **named: Any) -> Any:
-            planned = plan(*arguments, **named)
+            planned = planned_by(*arguments, **named)
             plans[ctypes.addressof(planned.launch.arguments)] = planned
             return planned
 
@@ -84,7 +82,7 @@ def emulated(arch: str, multiprocessors: int | None = None) -> Iterator[list[str
         ran.append(launch.build.kernel)
 
     with pretended(arch, run, multiprocessors) as patch:
-        for host in (mma_gemm, mma_packed, sm90_gemm, sm90_packed, rows_host):
-            patch.setattr(host, "plan", remembering(host.plan))
+        for skeleton in {type(kernel) for kernel in KERNELS}:
+            patch.setattr(skeleton, "planned", remembering(skeleton.planned))
         yield ran
     assert not plans

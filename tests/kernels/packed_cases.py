@@ -7,17 +7,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
 from quant.kernels import reference, reference_packed
 from quant.kernels.arguments import Epilogue, Int4Weight, Sparse24Weight
-from quant.kernels.layouts import int4_fragments, mma_sparse24, nibbles, sparse24, wgmma_sparse24
-from quant.kernels.matmuls.packed import Weight
-from quant.kernels.swap_kinds import KINDS
+from quant.kernels.layouts import int4_fragments, nibbles, sparse24
+from quant.kernels.matmuls import mma_packed, sm90_packed
+from quant.kernels.matmuls.packed import Packed, Weight
+from quant.kernels.weight_orders import SPARSE_MODULES
 from tests.kernels.matmul_cases import FP8, INT8, codes, positive
 from tests.kernels.weight_cases import activations, group_scales, nibble_codes
 
+_KERNELS = (*sm90_packed.SPARSE, *mma_packed.SPARSE, *sm90_packed.INT4, *mma_packed.INT4)
+KINDS: dict[str, Packed[Any]] = {kernel.name: kernel for kernel in _KERNELS}
 #: M, N, K: single rows and columns, tails in every direction; K of 2:4 weights is a multiple of 4.
 RAGGED = ((1, 1, 4), (1, 64, 128), (5, 123, 76), (33, 40, 300), (130, 136, 256), (70, 72, 144), (37, 257, 96))
 
@@ -86,7 +90,7 @@ def case(
     epilogue = epilogue._replace(a_scale=a_scale, b_scale=b_scale)
     if kind.sparse:
         dense = _sparse(make(n, k, dtype, generator) if is_codes else activations(n, k, dtype, generator), generator)
-        weight: Weight = _packed_24(dense, hopper=kind.hopper)
+        weight: Weight = _packed_24(dense, kind.layout)
         sums = reference.apply_scales(_product(a, dense), epilogue)
         total = reference.apply_scales(a.double().abs() @ dense.double().abs().T, epilogue)
     else:
@@ -138,8 +142,8 @@ def _sparse(dense: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     return (dense.view(bits) * kept.view(n, k)).to(bits).view(dense.dtype)
 
 
-def _packed_24(dense: torch.Tensor, *, hopper: bool) -> Sparse24Weight:
-    order = wgmma_sparse24 if hopper else mma_sparse24
+def _packed_24(dense: torch.Tensor, layout: str) -> Sparse24Weight:
+    order = SPARSE_MODULES[layout]
     values, meta = order.pack(*sparse24.compress(dense))
     return Sparse24Weight(values, meta, len(dense), order.NAME)
 

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 
 from quant.kernels.arguments import Epilogue
-from quant.kernels.hopper_swap_tiles import HopperPackedTile
-from quant.kernels.swap_kinds import KINDS, SwapKind
-from quant.kernels.swap_tiles import PackedTile
+from quant.kernels.matmuls.mma_packed import PackedTile
+from quant.kernels.matmuls.packed import Packed
+from quant.kernels.matmuls.sm90_packed import HopperPackedTile, Sm90Packed
 from tests.emulator.emulator import Mutation
 from tests.kernels.emulated import multiply_packed
 from tests.kernels.hopper_mistakes import ANY_ORDER, STUCK
 from tests.kernels.mistakes import Check, Mistake, Sources
-from tests.kernels.packed_cases import Case, case
+from tests.kernels.packed_cases import KINDS, Case, case
 
 MMA, HOPPER, PIPELINE = "mma_swap_ab.cuh", "sm90_swap_ab.cuh", "sm90_pipeline.cuh"
 EPILOGUE, SCALES, UNPACK = "swap_epilogue.cuh", "int4_scales.cuh", "int4.cuh"
@@ -50,12 +51,12 @@ def matmul(one: Case, tile: PackedTile | HopperPackedTile, *, multiprocessors: i
     return check
 
 
-def _checks(kind: SwapKind) -> dict[str, Check]:
+def _checks(kind: Packed[Any]) -> dict[str, Check]:
     name, group = kind.name, 0 if kind.sparse else 256
     ending = Epilogue(_ONE, _ONE, bias=torch.arange(72.0), out_dtype=torch.float32)
     ragged = case(name, (37, 72, 320), group=0 if kind.sparse else 64, ending=lambda _: ending)
     long = case(name, (64, 64, 768), group=group)
-    if kind.hopper:
+    if isinstance(kind, Sm90Packed):
         return {
             "ragged": matmul(ragged, HOPPER_SMALL),
             "long": matmul(case(name, (64, 128, 1024), group=group), TWO_GROUPS, multiprocessors=1),
@@ -324,19 +325,19 @@ _HOPPER_SCALED: tuple[_Expected, ...] = (
 )
 
 
-def _of(kind: SwapKind) -> Iterator[_Expected]:
-    yield from _HOPPER if kind.hopper else _MMA
+def _of(kind: Packed[Any]) -> Iterator[_Expected]:
+    yield from _HOPPER if isinstance(kind, Sm90Packed) else _MMA
     if kind.sparse:
-        yield from _HOPPER_SPARSE if kind.hopper else _MMA_SPARSE
+        yield from _HOPPER_SPARSE if isinstance(kind, Sm90Packed) else _MMA_SPARSE
         return
-    yield from _HOPPER_SCALED if kind.hopper else _MMA_SCALED
+    yield from _HOPPER_SCALED if isinstance(kind, Sm90Packed) else _MMA_SCALED
     format_ = "16bit" if kind.in_bytes == 2 else "fp8" if torch.float8_e4m3fn in kind.dtypes else "int8"
     yield _NUMBERS[format_], "ragged", ("mismatch",)
 
 
-def _mistakes(kind: SwapKind) -> Iterator[Mistake]:
+def _mistakes(kind: Packed[Any]) -> Iterator[Mistake]:
     checks = _checks(kind)
-    if kind.hopper:
+    if isinstance(kind, Sm90Packed):
         checks["two parts"] = matmul(case(kind.name, (64, 64, 256)), HopperPackedTile(64, 1, 64, 2, 1))
         checks["one scale a row"] = matmul(case(kind.name, (32, 64, 512)), HOPPER_SMALL)
     for mutation, check, shown in _of(kind):
@@ -347,4 +348,4 @@ def _mistakes(kind: SwapKind) -> Iterator[Mistake]:
         yield Mistake(kind.name, mutation, checks[check], shown)
 
 
-SWAP_MISTAKES: tuple[Mistake, ...] = tuple(mistake for kind in KINDS.values() for mistake in _mistakes(kind))
+PACKED_MISTAKES: tuple[Mistake, ...] = tuple(mistake for kind in KINDS.values() for mistake in _mistakes(kind))

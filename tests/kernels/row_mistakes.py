@@ -6,7 +6,7 @@ import torch
 
 from quant.kernels import reference
 from quant.kernels.arguments import Prologue
-from quant.kernels.matmuls.quantize_rows import KERNEL
+from quant.kernels.matmuls.quantize_rows import QUANTIZE_ROWS
 from tests.emulator.emulator import Mutation
 from tests.kernels.emulated import quantize
 from tests.kernels.matmul_cases import FP8, INT8
@@ -46,7 +46,7 @@ _TIES = torch.tensor([[127.0, *(i + 0.5 for i in range(126))]]) * (_random(64, 1
 
 
 def _mistake(before: str, after: str, why: str, check: Check, *shown: str, file: str = QUANTIZE) -> Mistake:
-    return Mistake(KERNEL, Mutation(file, before, after, why), check, shown)
+    return Mistake(QUANTIZE_ROWS.name, Mutation(file, before, after, why), check, shown)
 
 
 ROW_MISTAKES: tuple[Mistake, ...] = (

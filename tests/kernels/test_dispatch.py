@@ -9,7 +9,7 @@ from quant.kernels import dispatch, reference, tile_tables
 from quant.kernels.arguments import Epilogue
 from quant.kernels.checks import LARGEST_INT8_K
 from quant.kernels.dispatch import IMPLEMENTATIONS, Call, Implementation, choose, explain, only
-from quant.kernels.hopper_tiles import HopperTile
+from quant.kernels.matmuls.sm90_gemm import HopperTile
 from quant.kernels.runtime.architectures import ARCHITECTURES
 
 CALL = Call("scaled_mm", "cpu", torch.int8, m=33, n=16, k=64)

@@ -10,14 +10,13 @@ from quant.kernels.arguments import Epilogue, Int4Weight, Prologue
 from quant.kernels.layouts import int4_fragments, nibbles
 from quant.kernels.matmuls import mma_gemm, mma_packed
 from quant.kernels.matmuls import quantize_rows as rows_host
+from quant.kernels.matmuls.mma_gemm import MmaTile
+from quant.kernels.matmuls.mma_packed import PackedTile
 from quant.kernels.runtime.sources import shipped
-from quant.kernels.swap_kinds import W4A8
-from quant.kernels.swap_tiles import PackedTile
-from quant.kernels.tiles import Tile
 from tests.emulator.emulator import EmulatorError, Mutation, compile_kernel, mutated
 from tests.kernels.matmul_cases import INT8, operands
 
-TILE = Tile(32, 64, 128, 16, 32, 4)
+TILE = MmaTile(32, 64, 128, 16, 32, 4)
 
 
 def _only(rows: slice, held: list[torch.Tensor], *written: torch.Tensor) -> list[tuple[torch.Tensor, bool]]:
@@ -36,7 +35,7 @@ def _matmul(*mistakes: Mutation) -> None:
     gate[-40:] = 2
     step = torch.tensor([50.0])
     epilogue = Epilogue(a_scale, torch.full((1, 1), 0.01), gate=gate, out_dtype=INT8, out_scale=step)
-    planned = mma_gemm.plan(mma_gemm.INT8, a, b, epilogue, TILE)
+    planned = mma_gemm.INT8_GEMM.plan(a, b, epilogue, TILE)
     last = Mutation("mma_gemm.cuh", "(blockIdx.x, args.m", f"({planned.launch.grid - 1}u, args.m", "one block")
     sources = shipped()
     for change in (last, *mistakes):
@@ -66,7 +65,7 @@ def test_counting_in_32_bits_is_found(mistake: Mutation) -> None:
         _matmul(mistake)
 
 
-def _swapped(*mistakes: Mutation) -> None:
+def _packed(*mistakes: Mutation) -> None:
     """The same with the weight, of four bits, as left operand."""
     m, n, k, tile = 200_000, 16_384, 64, PackedTile(64, 64, 1, 32, 32, 1, 2)
     a, _, generator = operands(m, 1, k, INT8)
@@ -75,7 +74,7 @@ def _swapped(*mistakes: Mutation) -> None:
     a_scale, residual = torch.rand(m, 1, generator=generator), torch.empty(m, n, dtype=torch.float16)
     residual[-64:] = 2
     epilogue = Epilogue(a_scale, torch.ones(1, 1), residual=residual, out_dtype=torch.bfloat16)
-    planned = mma_packed.plan(W4A8, a, weight_orders.packed(plain, int4_fragments.NAME_8, k), epilogue, tile)
+    planned = mma_packed.W4A8.plan(a, weight_orders.packed(plain, int4_fragments.NAME_8, k), epilogue, tile)
     last = Mutation("mma_swap_ab.cuh", "(blockIdx.x, args.m", f"({planned.launch.grid - 1}u, args.m", "one block")
     sources = shipped()
     for change in (last, *mistakes):
@@ -89,13 +88,13 @@ def _swapped(*mistakes: Mutation) -> None:
 
 
 def test_results_of_a_matmul_with_the_weight_first() -> None:
-    _swapped()
+    _packed()
 
 
 def test_counting_its_results_in_32_bits_is_found() -> None:
     mistake = Mutation("swap_epilogue.cuh", "static_cast<s64>(token) * n", "token * n", "32 bits in the result")
     with pytest.raises(EmulatorError, match="out of bounds"):
-        _swapped(mistake)
+        _packed(mistake)
 
 
 def test_rows_of_a_quantization() -> None:

@@ -10,10 +10,10 @@ from quant.kernels.matmuls.table import KERNELS
 from tests.kernels.gemm_mistakes import GEMM_MISTAKES
 from tests.kernels.hopper_mistakes import HOPPER_MISTAKES
 from tests.kernels.mistakes import Mistake, found
-from tests.kernels.packed_mistakes import SWAP_MISTAKES
+from tests.kernels.packed_mistakes import PACKED_MISTAKES
 from tests.kernels.row_mistakes import ROW_MISTAKES
 
-MISTAKES = (*GEMM_MISTAKES, *HOPPER_MISTAKES, *ROW_MISTAKES, *SWAP_MISTAKES)
+MISTAKES = (*GEMM_MISTAKES, *HOPPER_MISTAKES, *ROW_MISTAKES, *PACKED_MISTAKES)
 
 
 @pytest.mark.parametrize("mistake", MISTAKES, ids=lambda each: f"{each.kernel}: {each.mutation.why}")

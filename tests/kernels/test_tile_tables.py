@@ -10,13 +10,16 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from quant.kernels import dispatch, hopper_swap_tiles, hopper_tiles, swap_tiles, tile_tables, tiles
-from quant.kernels.hopper_tiles import HopperTile
+from quant.kernels import dispatch, tile_tables
+from quant.kernels.matmuls import mma_gemm, sm90_gemm
+from quant.kernels.matmuls.base import Tile
+from quant.kernels.matmuls.mma_gemm import TILES, MmaTile
+from quant.kernels.matmuls.sm90_gemm import HopperTile
+from quant.kernels.matmuls.sm90_packed import Sm90Packed
+from quant.kernels.matmuls.table import matmuls
 from quant.kernels.runtime.architectures import ARCHITECTURES, Architecture
 from quant.kernels.runtime.errors import KernelError
-from quant.kernels.swap_kinds import KINDS
 from quant.kernels.tile_tables import (
-    AnyTile,
     Choice,
     Entry,
     Table,
@@ -28,7 +31,7 @@ from quant.kernels.tile_tables import (
     to_json,
     user_table,
 )
-from quant.kernels.tiles import TILES, Tile
+from tests.kernels.packed_cases import KINDS
 
 SM_80, SM_89, SM_90 = ARCHITECTURES["sm_80"], ARCHITECTURES["sm_89"], ARCHITECTURES["sm_90a"]
 INT8, FP8 = "sm80_int8_gemm", "sm89_fp8_gemm"
@@ -70,7 +73,7 @@ def write(path: Path, body: object) -> Path:
 
 SIZES = [st.integers(1, 2**31 - 1)] * 3
 ENTRIES = st.builds(Entry, st.sampled_from([INT8, FP8]), *SIZES, st.sampled_from(TILES)) | st.builds(
-    Entry, st.sampled_from([WGMMA_INT8, WGMMA_FP8]), *SIZES, st.sampled_from(hopper_tiles.TILES)
+    Entry, st.sampled_from([WGMMA_INT8, WGMMA_FP8]), *SIZES, st.sampled_from(sm90_gemm.TILES)
 )
 
 
@@ -86,8 +89,8 @@ def test_a_table_survives_its_json(gpu: str, entries: tuple[Entry, ...]) -> None
 @given(st.lists(ENTRIES, max_size=5), *SIZES)
 def test_whatever_a_table_holds_a_tile_of_the_kernel_is_found(entries: list[Entry], m: int, n: int, k: int) -> None:
     """Entries of other kernels, that have other tiles, are in no one's way."""
-    both = (*entries, Entry(INT8, m, n, k, SMALL), Entry(WGMMA_INT8, m, n, k, hopper_tiles.TILES[0]))
-    assert isinstance(Table("H100", both).find(INT8, m, n, k), Tile)
+    both = (*entries, Entry(INT8, m, n, k, SMALL), Entry(WGMMA_INT8, m, n, k, sm90_gemm.TILES[0]))
+    assert isinstance(Table("H100", both).find(INT8, m, n, k), MmaTile)
     assert isinstance(Table("H100", both).find(WGMMA_INT8, m, n, k), HopperTile)
 
 
@@ -115,19 +118,20 @@ def test_every_compiled_matmul_has_tiles_and_nothing_else() -> None:
 @pytest.mark.parametrize("small_groups", [False, True])
 def test_candidates_of_kernels_with_the_weight_first(small_groups: bool) -> None:
     for kind in KINDS.values():
-        arch = SM_90 if kind.hopper else SM_89
-        family = hopper_swap_tiles if kind.hopper else swap_tiles
-        expected = family.candidates(arch, kind, small_groups=small_groups)
+        arch = SM_90 if isinstance(kind, Sm90Packed) else SM_89
+        expected = kind.tiles(arch, fine_scales=small_groups)
         assert candidates(kind.name, arch, fine_scales=small_groups) == expected
 
 
 @pytest.mark.parametrize("block_scales", [False, True])
 def test_candidates_are_of_the_kernel_s_own_kind(block_scales: bool) -> None:
     """Sums are kept twice by FP8 and with scales by block."""
-    assert candidates(INT8, SM_80, fine_scales=block_scales) == tiles.candidates(SM_80, promoted=block_scales)
-    assert candidates(FP8, SM_89, fine_scales=block_scales) == tiles.candidates(SM_89, promoted=True)
+    assert candidates(INT8, SM_80, fine_scales=block_scales) == (
+        mma_gemm.FP8_GEMM if block_scales else mma_gemm.INT8_GEMM
+    ).tiles(SM_80)
+    assert candidates(FP8, SM_89, fine_scales=block_scales) == mma_gemm.FP8_GEMM.tiles(SM_89)
     for name, promoted in ((WGMMA_INT8, block_scales), (WGMMA_FP8, True)):
-        expected = hopper_tiles.candidates(SM_90, promoted=promoted, block_scales=block_scales)
+        expected = (sm90_gemm.FP8_GEMM if promoted else sm90_gemm.INT8_GEMM).tiles(SM_90, fine_scales=block_scales)
         assert candidates(name, SM_90, fine_scales=block_scales) == expected
 
 
@@ -143,10 +147,9 @@ def test_without_a_table_the_rule_decides(
     shipped: Path, name: str, here: Architecture, block_scales: bool, m: int, n: int, k: int, multiprocessors: int
 ) -> None:
     found = choose(name, m, n, k, here, multiprocessors, fine_scales=block_scales)
-    clocks: dict[AnyTile, float] = {
-        tile: tile.clocks(m, n, k, here, multiprocessors)
+    clocks: dict[Tile, float] = {
+        tile: matmuls()[name].clocks(tile, m, n, k, here, multiprocessors)
         for tile in candidates(name, here, fine_scales=block_scales)
-        if isinstance(tile, Tile | HopperTile)
     }
     assert found.source == "rule"
     assert clocks[found.tile] == min(clocks.values())
@@ -183,9 +186,9 @@ def test_the_cache_folder_holds_the_users_table(cache_folder: Path) -> None:
 
 
 #: A kernel, its architecture, and a tile that is not for scales by block: sums do not fit twice, or two scales a tile.
-NOT_BY_BLOCK: list[tuple[str, Architecture, AnyTile]] = [
+NOT_BY_BLOCK: list[tuple[str, Architecture, Tile]] = [
     (INT8, SM_80, LARGE),
-    (WGMMA_INT8, SM_90, hopper_tiles.TILES[0]),
+    (WGMMA_INT8, SM_90, sm90_gemm.TILES[0]),
     (WGMMA_FP8, SM_90, HopperTile(192, 2, 64, 4, 1)),
 ]
 
@@ -193,7 +196,7 @@ NOT_BY_BLOCK: list[tuple[str, Architecture, AnyTile]] = [
 @pytest.mark.parametrize(("name", "here", "tile"), NOT_BY_BLOCK)
 @pytest.mark.parametrize("block_scales", [False, True])
 def test_a_tile_that_does_not_fit_scales_by_block_is_not_taken_for_them(
-    shipped: Path, name: str, here: Architecture, tile: AnyTile, block_scales: bool
+    shipped: Path, name: str, here: Architecture, tile: Tile, block_scales: bool
 ) -> None:
     assert tile in candidates(name, here)
     assert tile not in candidates(name, here, fine_scales=True)

@@ -8,40 +8,42 @@ from typing import Any
 import pytest
 import torch
 
-from quant.kernels import tuning_inputs, weight_orders
+from quant.kernels import weight_orders
 from quant.kernels.arguments import Ending, Epilogue, Int4Weight, Sparse24Weight
 from quant.kernels.checks import CODES, check_scaled_mm
 from quant.kernels.dispatch import IMPLEMENTATIONS, Call
 from quant.kernels.layouts import nibbles, sparse24
-from quant.kernels.matmuls import mma_gemm, mma_packed, sm90_gemm, sm90_packed
+from quant.kernels.matmuls import mma_gemm, random_operands, sm90_gemm
+from quant.kernels.matmuls.random_operands import GROUP
+from quant.kernels.matmuls.table import matmuls
 from quant.kernels.runtime.architectures import architecture
-from quant.kernels.swap_kinds import KINDS
 from quant.kernels.tile_tables import candidates, has_tiles
-from quant.kernels.tuning_inputs import GROUP, Size, planned
+from quant.kernels.tuning_inputs import Size, planned
 from quant.kernels.weight_checks import check_int4_mm, check_sparse_scaled_mm
+from tests.kernels.packed_cases import KINDS
 
 CPU = torch.device("cpu")
-DENSE = (mma_gemm.INT8, mma_gemm.FP8, sm90_gemm.INT8, sm90_gemm.FP8)
+DENSE = tuple(kernel.name for kernel in (*mma_gemm.KERNELS, *sm90_gemm.KERNELS))
 #: Rows and columns that nothing divides, with several groups of columns, and without.
 SIZES = ((77, 41, 2 * GROUP), (1, 300, 100))
 OF = {each.name: each for each in IMPLEMENTATIONS}
 
 
 def first_architecture(name: str) -> str:
-    return {"sm80": "sm_80", "sm89": "sm_89", "sm90": "sm_90a"}[name[:4]]
+    return matmuls()[name].architectures[0]
 
 
 @pytest.fixture
 def given(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
     """What the host sides are given: kernel, a, weight, epilogue, tile."""
     found: list[tuple[Any, ...]] = []
-    for host in (mma_gemm, sm90_gemm, mma_packed, sm90_packed):
+    for skeleton in {type(kernel) for kernel in matmuls().values()}:
 
-        def noting(*arguments: Any, plan: Callable[..., Any] = host.plan, **options: Any) -> Any:
+        def noting(*arguments: Any, plan: Callable[..., Any] = skeleton.plan, **options: Any) -> Any:
             found.append(arguments)
             return plan(*arguments, **options)
 
-        monkeypatch.setattr(host, "plan", noting)
+        monkeypatch.setattr(skeleton, "plan", noting)
     return found
 
 
@@ -126,7 +128,7 @@ def test_a_weight_is_one_that_can_be_taken_apart(name: str, given: list[tuple[An
 
 @pytest.mark.parametrize("dtype", [torch.int8, torch.float8_e4m3fn])
 def test_codes_are_of_either_sign_and_none_is_nan(dtype: torch.dtype) -> None:
-    codes = tuning_inputs._codes(300, 200, dtype, CPU)
+    codes = random_operands.values(300, 200, dtype, CPU)
     assert (codes.shape, codes.dtype) == ((300, 200), dtype)
     assert torch.isfinite(codes.float()).all()
     assert 0.4 < (codes.float() > 0).float().mean() < 0.6

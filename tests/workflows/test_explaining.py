@@ -13,12 +13,12 @@ import torch
 from quant.errors import KernelChoiceError
 from quant.form import LayerForm
 from quant.kernels import dispatch, prepacking, tile_tables
+from quant.kernels.matmuls.mma_gemm import TILES
 from quant.kernels.matmuls.table import KERNELS
 from quant.kernels.prepacking import MANY_ROWS
 from quant.kernels.runtime import availability
 from quant.kernels.runtime.architectures import ARCHITECTURES
 from quant.kernels.tile_tables import Entry, Table
-from quant.kernels.tiles import TILES
 from quant.scheme import SCHEMES
 from quant.workflows.explaining import (
     Explanation,

@@ -10,22 +10,22 @@ import torch
 from quant.kernels import reference
 from quant.kernels.arguments import Epilogue
 from quant.kernels.matmuls import mma_gemm
+from quant.kernels.matmuls.mma_gemm import TILES, MmaTile
 from quant.kernels.runtime.architectures import ARCHITECTURES
-from quant.kernels.tiles import TILES, Tile, candidates
 from tests.kernels.emulated import multiply
 from tests.kernels.matmul_cases import FILLS, FP8, INT8, RAGGED, allowed, operands, scales
 
-KERNELS = {INT8: mma_gemm.INT8, FP8: mma_gemm.FP8}
+KERNELS = {INT8: mma_gemm.INT8_GEMM, FP8: mma_gemm.FP8_GEMM}
 DTYPES = list(KERNELS)
-SMALL = Tile(32, 64, 128, 16, 32, 4)
+SMALL = MmaTile(32, 64, 128, 16, 32, 4)
 #: FP8 keeps its sums twice, which not every tile leaves registers for.
 TILED = [
     *((tile, INT8) for tile in TILES),
-    *((tile, FP8) for tile in candidates(ARCHITECTURES["sm_89"], promoted=True)),
+    *((tile, FP8) for tile in mma_gemm.FP8_GEMM.tiles(ARCHITECTURES["sm_89"])),
 ]
 
 
-def check(a: torch.Tensor, b: torch.Tensor, epilogue: Epilogue, tile: Tile, **options: Any) -> None:
+def check(a: torch.Tensor, b: torch.Tensor, epilogue: Epilogue, tile: MmaTile, **options: Any) -> None:
     """Compares before the last rounding, in float32."""
     out, _ = multiply(KERNELS[a.dtype], a, b, epilogue, tile, **options)
     expected = reference.scaled_mm(a, b, epilogue)
@@ -34,7 +34,7 @@ def check(a: torch.Tensor, b: torch.Tensor, epilogue: Epilogue, tile: Tile, **op
 
 
 @pytest.mark.parametrize(("tile", "dtype"), TILED, ids=str)
-def test_every_tile_on_a_ragged_size(tile: Tile, dtype: torch.dtype) -> None:
+def test_every_tile_on_a_ragged_size(tile: MmaTile, dtype: torch.dtype) -> None:
     m, n, k = tile.m + 3, tile.n + 5, 3 * tile.k + 16
     a, b, generator = operands(m, n, k, dtype)
     check(a, b, Epilogue(*scales(m, n, k, "rows", generator), out_dtype=torch.float32), tile)
@@ -60,8 +60,8 @@ def test_long_sums(dtype: torch.dtype, fill: str) -> None:
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("kind", ["tensor", "mixed", "blocks", "blocks both"])
-@pytest.mark.parametrize("tile", [SMALL, Tile(128, 128, 64, 64, 32, 4)], ids=str)
-def test_scales(kind: str, dtype: torch.dtype, tile: Tile) -> None:
+@pytest.mark.parametrize("tile", [SMALL, MmaTile(128, 128, 64, 64, 32, 4)], ids=str)
+def test_scales(kind: str, dtype: torch.dtype, tile: MmaTile) -> None:
     size = (70, 200, 400)
     a, b, generator = operands(*size, dtype)
     epilogue = Epilogue(*scales(*size, kind, generator), torch.randn(200, generator=generator), out_dtype=torch.float32)
@@ -90,7 +90,7 @@ def test_every_output_bit_for_bit(out_dtype: torch.dtype, out_scale: torch.Tenso
         out_dtype=out_dtype,
         out_scale=out_scale,
     )
-    out, _ = multiply(mma_gemm.INT8, a, b, epilogue, SMALL, arch=arch)
+    out, _ = multiply(mma_gemm.INT8_GEMM, a, b, epilogue, SMALL, arch=arch)
     expected = reference.scaled_mm(a, b, epilogue)
     assert out.dtype == out_dtype
     assert torch.equal(out.view(torch.uint8), expected.view(torch.uint8))
@@ -146,12 +146,12 @@ def test_rows_of_operands_may_be_strided() -> None:
     spread_a[:, 16:80], spread_b[:, :64] = a, b
     epilogue = Epilogue(*scales(40, 40, 64, "rows", generator), out_dtype=torch.float32)
     for left, right in ((spread_a[:, 16:80], spread_b[:, :64]), (a.T.contiguous().T, spread_a[:, 3:67])):
-        out, _ = multiply(mma_gemm.INT8, left, right, epilogue, SMALL)
+        out, _ = multiply(mma_gemm.INT8_GEMM, left, right, epilogue, SMALL)
         assert torch.equal(out, reference.scaled_mm(left, right, epilogue))
 
 
 @pytest.mark.parametrize(("tile", "dtype"), TILED, ids=str)
-def test_no_bank_is_met_twice_and_no_sector_read_for_less(tile: Tile, dtype: torch.dtype) -> None:
+def test_no_bank_is_met_twice_and_no_sector_read_for_less(tile: MmaTile, dtype: torch.dtype) -> None:
     m, n, k = tile.m, tile.n, 2 * tile.k
     a, b, generator = operands(m, n, k, dtype)
     epilogue = Epilogue(*scales(m, n, k, "tensor", generator), residual=torch.randn(m, n), out_dtype=torch.bfloat16)
@@ -169,8 +169,8 @@ def test_fast_sums_keep_fewer_bits() -> None:
     a, b, generator = operands(20, 40, 8192, FP8, "positive")
     epilogue = Epilogue(*scales(20, 40, 8192, "rows", generator), out_dtype=torch.float32)
     expected = reference.scaled_mm(a, b, epilogue)
-    promoted, _ = multiply(mma_gemm.FP8, a, b, epilogue, SMALL)
-    fast, _ = multiply(mma_gemm.FP8, a, b, epilogue._replace(fast_accumulate=True), SMALL)
+    promoted, _ = multiply(mma_gemm.FP8_GEMM, a, b, epilogue, SMALL)
+    fast, _ = multiply(mma_gemm.FP8_GEMM, a, b, epilogue._replace(fast_accumulate=True), SMALL)
     # 8192 / 32 instructions in a row, each of which drops up to 33 * 2**-13 of the sum so far.
     assert (fast - expected).abs().max() > 4 * (promoted - expected).abs().max()
     assert ((fast - expected).abs() <= 256 * 33 * 2.0**-13 * expected).all()

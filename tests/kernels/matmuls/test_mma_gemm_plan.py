@@ -14,10 +14,10 @@ from quant.kernels.arguments import Epilogue
 from quant.kernels.host.epilogue import PARTS
 from quant.kernels.host.structures import ACTIVATIONS, DTYPES
 from quant.kernels.matmuls import mma_gemm
+from quant.kernels.matmuls.mma_gemm import TILES, MmaTile
 from quant.kernels.runtime.launch import Launch
-from quant.kernels.tiles import TILES, Tile
 
-TILE = Tile(64, 64, 128, 32, 32, 3)
+TILE = MmaTile(64, 64, 128, 32, 32, 3)
 OUTPUTS = [torch.float32, torch.bfloat16, torch.float16, torch.int8, torch.float8_e4m3fn]
 
 
@@ -58,8 +58,8 @@ def epilogue(m: int, n: int, out_dtype: torch.dtype = torch.bfloat16) -> Epilogu
 
 @pytest.mark.parametrize("tile", TILES, ids=str)
 @given(st.integers(0, 700), st.integers(0, 700))
-def test_blocks_cover_the_result(tile: Tile, m: int, n: int) -> None:
-    launch = mma_gemm.plan(mma_gemm.INT8, codes(m, 16), codes(n, 16), epilogue(m, n), tile).launch
+def test_blocks_cover_the_result(tile: MmaTile, m: int, n: int) -> None:
+    launch = mma_gemm.INT8_GEMM.plan(codes(m, 16), codes(n, 16), epilogue(m, n), tile).launch
     covered = {(row // tile.m, column // tile.n) for row in range(m) for column in range(0, n, 16)}
     assert launch.grid == len(covered)
     assert launch.block == (tile.threads, 1)
@@ -69,7 +69,7 @@ def test_blocks_cover_the_result(tile: Tile, m: int, n: int) -> None:
 @pytest.mark.parametrize("out_dtype", OUTPUTS)
 @pytest.mark.parametrize(("m", "n", "k"), [(5, 72, 77), (33, 40, 128), (1, 1, 1)])
 def test_what_is_compiled_and_what_it_fills(m: int, n: int, k: int, out_dtype: torch.dtype) -> None:
-    planned = mma_gemm.plan(mma_gemm.INT8, codes(m, k), codes(n, k), epilogue(m, n, out_dtype), TILE)
+    planned = mma_gemm.INT8_GEMM.plan(codes(m, k), codes(n, k), epilogue(m, n, out_dtype), TILE)
     build, arguments = planned.launch.build, planned.launch.arguments
     assert build.kernel == "sm80_int8_gemm"
     assert dict(build.defines) == {
@@ -94,7 +94,7 @@ def test_every_pointer_leads_into_a_tensor_that_is_held(k: int, kind: str) -> No
         "blocks both": Epilogue(torch.rand(3, m).T, torch.rand(3, 2).T),
     }[kind]
     k = 2 * 128 + k if kind == "blocks both" else k
-    planned = mma_gemm.plan(mma_gemm.INT8, codes(m, k), codes(n, k), ends, TILE)
+    planned = mma_gemm.INT8_GEMM.plan(codes(m, k), codes(n, k), ends, TILE)
     assert dangling(planned.launch, planned.held) == []
     parts = {
         "everything": ["b_scale.base", "bias.base", "residual.base", "gate.base", "a_scale", "out_scale"],
@@ -110,7 +110,7 @@ def test_every_pointer_leads_into_a_tensor_that_is_held(k: int, kind: str) -> No
 
 @pytest.mark.parametrize("scale", [torch.rand(5, 1), torch.rand(5, 3)[:, 1:2], torch.rand(1, 5).T, torch.rand(1, 1)])
 def test_the_scale_of_each_row_is_found_by_its_stride(scale: torch.Tensor) -> None:
-    arguments = mma_gemm.plan(mma_gemm.INT8, codes(5, 16), codes(8, 16), Epilogue(scale, torch.rand(8, 1)), TILE)
+    arguments = mma_gemm.INT8_GEMM.plan(codes(5, 16), codes(8, 16), Epilogue(scale, torch.rand(8, 1)), TILE)
     end = arguments.launch.arguments.epilogue
     found = [ctypes.c_float.from_address(end.a_scale + 4 * m * end.a_scale_stride).value for m in range(5)]
     assert found == scale.expand(5, 1).flatten().tolist()
@@ -119,7 +119,7 @@ def test_the_scale_of_each_row_is_found_by_its_stride(scale: torch.Tensor) -> No
 @pytest.mark.parametrize("out_dtype", OUTPUTS)
 @pytest.mark.parametrize("n", range(1, 33))
 def test_results_are_written_in_one_piece_only_where_every_row_is_aligned(n: int, out_dtype: torch.dtype) -> None:
-    planned = mma_gemm.plan(mma_gemm.INT8, codes(3, 16), codes(n, 16), epilogue(3, n, out_dtype), TILE)
+    planned = mma_gemm.INT8_GEMM.plan(codes(3, 16), codes(n, 16), epilogue(3, n, out_dtype), TILE)
     piece = 8 * out_dtype.itemsize  # of 8 elements, which every row consists of
     rows = [planned.out.data_ptr() + m * n * out_dtype.itemsize for m in range(3)]
     in_pieces = n * out_dtype.itemsize % piece == 0 and all(row % min(piece, 16) == 0 for row in rows)
@@ -129,5 +129,5 @@ def test_results_are_written_in_one_piece_only_where_every_row_is_aligned(n: int
 @pytest.mark.parametrize("k", [128, 129, 1000, 5120])
 def test_scales_by_block_are_one_for_each_128_of_the_k_that_was_given(k: int) -> None:
     scales = Epilogue(torch.rand(2, 1), torch.rand(2, -(-k // 128)))
-    planned = mma_gemm.plan(mma_gemm.INT8, codes(2, k), codes(130, k), scales, TILE)
+    planned = mma_gemm.INT8_GEMM.plan(codes(2, k), codes(130, k), scales, TILE)
     assert planned.launch.arguments.k_blocks == scales.b_scale.shape[1]

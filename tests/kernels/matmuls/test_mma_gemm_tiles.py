@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from quant.kernels.matmuls.mma_gemm import FP8_GEMM, INT8_GEMM, TILES, MmaTile
 from quant.kernels.runtime.architectures import ARCHITECTURES, Architecture
-from quant.kernels.tiles import TILES, Tile, candidates
 
 SIZES = st.integers(1, 200_000)
 HERE = list(ARCHITECTURES.values())
@@ -17,13 +17,17 @@ HERE = list(ARCHITECTURES.values())
 LAYERS = [(1536, 1536), (8960, 1536), (1536, 8960), (5120, 5120), (13824, 5120), (5120, 13824), (10240, 4096)]
 
 
-def rule(m: int, n: int, k: int, tiles: Iterable[Tile], here: Architecture, multiprocessors: int) -> Tile:
+def candidates(here: Architecture, *, promoted: bool) -> list[MmaTile]:
+    return (FP8_GEMM if promoted else INT8_GEMM).tiles(here)
+
+
+def rule(m: int, n: int, k: int, tiles: Iterable[MmaTile], here: Architecture, multiprocessors: int) -> MmaTile:
     """What is taken where nobody has measured."""
-    return min(tiles, key=lambda tile: tile.clocks(m, n, k, here, multiprocessors))
+    return min(tiles, key=lambda tile: INT8_GEMM.clocks(tile, m, n, k, here, multiprocessors))
 
 
 @pytest.mark.parametrize("tile", TILES, ids=str)
-def test_a_tile_is_made_of_whole_warps_and_mma_fragments(tile: Tile) -> None:
+def test_a_tile_is_made_of_whole_warps_and_mma_fragments(tile: MmaTile) -> None:
     assert tile.m % tile.warp_m == tile.n % tile.warp_n == 0
     assert tile.warp_m % 16 == 0
     assert tile.warp_n in (32, 64)
@@ -34,7 +38,7 @@ def test_a_tile_is_made_of_whole_warps_and_mma_fragments(tile: Tile) -> None:
 
 
 @pytest.mark.parametrize("tile", TILES, ids=str)
-def test_shared_memory_holds_the_stages_and_later_the_staged_rows(tile: Tile) -> None:
+def test_shared_memory_holds_the_stages_and_later_the_staged_rows(tile: MmaTile) -> None:
     warps = (tile.m // tile.warp_m) * (tile.n // tile.warp_n)
     assert tile.shared_bytes == max(tile.stages * (tile.m * tile.k + tile.n * tile.k), warps * 16 * tile.warp_n * 4)
 
@@ -42,7 +46,7 @@ def test_shared_memory_holds_the_stages_and_later_the_staged_rows(tile: Tile) ->
 def test_tiles_are_distinct_and_each_has_a_use() -> None:
     assert len(set(TILES)) == len({str(tile) for tile in TILES}) == len(TILES)
     assert set(TILES) == {tile for each in HERE for tile in candidates(each, promoted=False)}
-    assert str(Tile(128, 64, 32, 16, 8, 4)) == "128x64x32, warps 16x8, 4 stages"
+    assert str(MmaTile(128, 64, 32, 16, 8, 4)) == "128x64x32, warps 16x8, 4 stages"
 
 
 @pytest.mark.parametrize("here", HERE, ids=lambda here: here.name)
@@ -60,13 +64,13 @@ def test_candidates_fit(here: Architecture) -> None:
 
 @given(SIZES, SIZES, SIZES, st.sampled_from(TILES), st.sampled_from(HERE), st.integers(1, 200))
 def test_more_work_never_takes_less_time(
-    m: int, n: int, k: int, tile: Tile, here: Architecture, multiprocessors: int
+    m: int, n: int, k: int, tile: MmaTile, here: Architecture, multiprocessors: int
 ) -> None:
-    found = tile.clocks(m, n, k, here, multiprocessors)
+    found = INT8_GEMM.clocks(tile, m, n, k, here, multiprocessors)
     assert found > 0
     for more in ((m + 999, n, k), (m, n + 999, k), (m, n, k + 999)):
-        assert tile.clocks(*more, here, multiprocessors) >= found
-    assert tile.clocks(m, n, k, here, multiprocessors + 9) <= found
+        assert INT8_GEMM.clocks(tile, *more, here, multiprocessors) >= found
+    assert INT8_GEMM.clocks(tile, m, n, k, here, multiprocessors + 9) <= found
 
 
 @given(SIZES, SIZES, SIZES, st.sampled_from(HERE), st.integers(1, 200), st.booleans())

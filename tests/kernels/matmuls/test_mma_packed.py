@@ -8,15 +8,21 @@ import pytest
 import torch
 
 from quant.kernels.arguments import Epilogue
+from quant.kernels.matmuls import mma_packed
+from quant.kernels.matmuls.mma_packed import TILES, PackedTile
+from quant.kernels.matmuls.packed import Packed
+from quant.kernels.matmuls.sm90_packed import Sm90Packed
 from quant.kernels.runtime.architectures import architecture
-from quant.kernels.swap_kinds import KINDS, SPARSE_INT8, W4A8, W4A16, SwapKind
-from quant.kernels.swap_tiles import TILES, PackedTile, candidates
 from tests.kernels.emulated import multiply_packed
-from tests.kernels.matmul_cases import FP8, INT8
+from tests.kernels.matmul_cases import INT8
 from tests.kernels.matmuls.test_mma_gemm import OUTPUTS, views
-from tests.kernels.packed_cases import RAGGED, Case, case
+from tests.kernels.packed_cases import KINDS, RAGGED, Case, case
 
-KERNELS = [name for name, kind in KINDS.items() if not kind.hopper]
+SPARSE_INT8 = mma_packed.SPARSE_INT8.name
+W4A8 = mma_packed.W4A8.name
+W4A16 = mma_packed.W4A16.name
+
+KERNELS = [name for name, kind in KINDS.items() if not isinstance(kind, Sm90Packed)]
 PACKED = [name for name in KERNELS if not KINDS[name].sparse]
 #: Kernel and dtype of a.
 FORMS = [(name, dtype) for name in KERNELS for dtype in KINDS[name].dtypes]
@@ -26,13 +32,11 @@ FEW = PackedTile(32, 16, 8, 32, 16, 8, 3)
 ONE = torch.ones(1, 1)
 
 
-def first_architecture(kind: SwapKind) -> str:
-    return "sm_89" if FP8 in kind.dtypes else "sm_80"
+def first_architecture(kind: Packed[Any]) -> str:
+    return kind.architectures[0]
 
 
-TILED = [
-    (name, tile) for name in KERNELS for tile in candidates(architecture(first_architecture(KINDS[name])), KINDS[name])
-]
+TILED = [(name, tile) for name in KERNELS for tile in KINDS[name].tiles(architecture(first_architecture(KINDS[name])))]
 
 
 def check(one: Case, tile: PackedTile, **options: Any) -> None:

@@ -6,12 +6,11 @@ import pytest
 import torch
 
 from quant.kernels.arguments import Epilogue, Int4Weight, Sparse24Weight
-from quant.kernels.hopper_swap_tiles import HopperPackedTile
 from quant.kernels.layouts import int4_fragments, mma_sparse24, nibbles, sparse24, wgmma_sparse24
 from quant.kernels.matmuls import mma_packed, sm90_packed
+from quant.kernels.matmuls.mma_packed import PackedTile
+from quant.kernels.matmuls.sm90_packed import HopperPackedTile
 from quant.kernels.runtime.launch import TensorMap
-from quant.kernels.swap_kinds import HOPPER_SPARSE_FLOATS, HOPPER_W4A16, SPARSE_INT8, W4A16
-from quant.kernels.swap_tiles import PackedTile
 
 ONE = torch.ones(1, 1)
 EPILOGUE = Epilogue(ONE, ONE)
@@ -33,7 +32,7 @@ def sparse(n: int, k: int, dtype: torch.dtype, *, hopper: bool) -> Sparse24Weigh
 
 def test_sizes_on_ampere() -> None:
     a, weight = torch.zeros(70, 200, dtype=torch.bfloat16), int4(100, 200)
-    planned = mma_packed.plan(W4A16, a, weight, EPILOGUE, MMA)
+    planned = mma_packed.W4A16.plan(a, weight, EPILOGUE, MMA)
     arguments = planned.launch.arguments
     assert (arguments.m, arguments.n, arguments.k, arguments.a_stride) == (70, 100, 400, 400)
     assert (arguments.slabs, arguments.blocks) == (4, 7)
@@ -48,7 +47,7 @@ def test_sizes_on_ampere() -> None:
 
 def test_metadata_on_ampere() -> None:
     weight = sparse(40, 128, torch.int8, hopper=False)
-    planned = mma_packed.plan(SPARSE_INT8, torch.zeros(3, 128, dtype=torch.int8), weight, EPILOGUE, MMA)
+    planned = mma_packed.SPARSE_INT8.plan(torch.zeros(3, 128, dtype=torch.int8), weight, EPILOGUE, MMA)
     assert planned.launch.arguments.metadata == weight.meta.data_ptr()
     assert planned.launch.arguments.promote_slabs == 2
 
@@ -56,7 +55,7 @@ def test_metadata_on_ampere() -> None:
 @pytest.mark.parametrize("k", [77, 200])
 def test_rows_that_begin_anywhere_are_copied_to_where_they_fit(k: int) -> None:
     wide = torch.randn(5, k + 3).bfloat16()
-    planned = mma_packed.plan(W4A16, wide[:, 3:], int4(16, k), EPILOGUE, MMA)
+    planned = mma_packed.W4A16.plan(wide[:, 3:], int4(16, k), EPILOGUE, MMA)
     arguments = planned.launch.arguments
     assert arguments.k % 16 == arguments.a_stride % 16 == arguments.a % 16 == 0
     (copied,) = (held for held in planned.held if held.data_ptr() == arguments.a)
@@ -65,16 +64,14 @@ def test_rows_that_begin_anywhere_are_copied_to_where_they_fit(k: int) -> None:
 
 
 def test_no_tokens_are_no_blocks() -> None:
-    assert mma_packed.plan(W4A16, torch.zeros(0, 64).bfloat16(), int4(16, 64), EPILOGUE, MMA).launch.grid == 0
-    hopper = sm90_packed.plan(
-        HOPPER_W4A16, torch.zeros(0, 64).bfloat16(), int4(16, 64), EPILOGUE, HOPPER, multiprocessors=4
-    )
+    assert mma_packed.W4A16.plan(torch.zeros(0, 64).bfloat16(), int4(16, 64), EPILOGUE, MMA).launch.grid == 0
+    hopper = sm90_packed.W4A16.plan(torch.zeros(0, 64).bfloat16(), int4(16, 64), EPILOGUE, HOPPER, multiprocessors=4)
     assert hopper.launch.grid == 0
 
 
 def test_maps_of_four_bit_weights() -> None:
     a, weight = torch.zeros(70, 200, dtype=torch.bfloat16), int4(100, 200)
-    planned = sm90_packed.plan(HOPPER_W4A16, a, weight, EPILOGUE, HOPPER, multiprocessors=132)
+    planned = sm90_packed.W4A16.plan(a, weight, EPILOGUE, HOPPER, multiprocessors=132)
     maps = dict(planned.launch.maps)
     assert maps == {
         "a": TensorMap(a.data_ptr(), 70, 400, 400, 32, 128, 128),  # half of the tokens, for two blocks
@@ -87,7 +84,7 @@ def test_maps_of_four_bit_weights() -> None:
 
 def test_maps_of_sparse_weights() -> None:
     a, weight = torch.zeros(70, 136, dtype=torch.bfloat16), sparse(300, 136, torch.bfloat16, hopper=True)
-    planned = sm90_packed.plan(HOPPER_SPARSE_FLOATS, a, weight, EPILOGUE, HOPPER, multiprocessors=132)
+    planned = sm90_packed.SPARSE_FLOATS.plan(a, weight, EPILOGUE, HOPPER, multiprocessors=132)
     maps = dict(planned.launch.maps)
     # 68 kept values of two bytes, padded to whole 16; three steps of 64 columns, metadata of 512 channels.
     assert maps["weight"] == TensorMap(weight.values.data_ptr(), 300, 144, 144, 128, 64, 64)
@@ -102,7 +99,7 @@ def test_maps_of_sparse_weights() -> None:
 def test_blocks_that_stay(cluster: int, multiprocessors: int, grid: int) -> None:
     """All of them at one time; clusters of four only as many as GPCs of 16 multiprocessors hold."""
     tile = HOPPER._replace(cluster=cluster)
-    planned = sm90_packed.plan(
-        HOPPER_W4A16, torch.zeros(6400, 64).bfloat16(), int4(512, 64), EPILOGUE, tile, multiprocessors=multiprocessors
+    planned = sm90_packed.W4A16.plan(
+        torch.zeros(6400, 64).bfloat16(), int4(512, 64), EPILOGUE, tile, multiprocessors=multiprocessors
     )
     assert planned.launch.grid == grid

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from quant.kernels.arguments import Prologue
 from quant.kernels.host.structures import DTYPES, NORMS
-from quant.kernels.matmuls.quantize_rows import KERNEL, LARGEST_K, build, plan, shared_bytes
+from quant.kernels.matmuls.quantize_rows import LARGEST_K, QUANTIZE_ROWS, build, plan, shared_bytes
 from tests.kernels.matmuls.test_mma_gemm_plan import dangling, pointers
 
 CODES = [torch.int8, torch.float8_e4m3fn]
@@ -21,7 +21,7 @@ CODES = [torch.int8, torch.float8_e4m3fn]
 def test_the_registers_of_a_block_hold_a_row(k: int, dtype: torch.dtype, norm: str, in_pieces: bool) -> None:
     found = build(k, dtype, norm, aligned=in_pieces)
     sizes = dict(found.defines)
-    assert (found.kernel, sizes["CODES"], sizes["NORM"]) == (KERNEL, DTYPES[dtype], NORMS[norm])
+    assert (found.kernel, sizes["CODES"], sizes["NORM"]) == (QUANTIZE_ROWS.name, DTYPES[dtype], NORMS[norm])
     assert sizes["ALIGNED"] == in_pieces
     assert sizes["CHUNKS"] * 8 * sizes["THREADS"] >= k
     assert sizes["THREADS"] % 32 == 0

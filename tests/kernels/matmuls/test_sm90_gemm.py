@@ -7,26 +7,22 @@ from typing import Any
 import pytest
 import torch
 
-from quant.kernels import hopper_tiles, reference
+from quant.kernels import reference
 from quant.kernels.arguments import Epilogue
-from quant.kernels.hopper_tiles import HopperTile
 from quant.kernels.matmuls import sm90_gemm
+from quant.kernels.matmuls.sm90_gemm import HopperTile
 from quant.kernels.runtime.architectures import ARCHITECTURES
 from tests.kernels.emulated import multiply
 from tests.kernels.matmul_cases import FILLS, FP8, INT8, RAGGED, allowed, operands, scales
 from tests.kernels.matmuls.test_mma_gemm import OUTPUTS, views
 
-KERNELS = {INT8: sm90_gemm.INT8, FP8: sm90_gemm.FP8}
+KERNELS = {INT8: sm90_gemm.INT8_GEMM, FP8: sm90_gemm.FP8_GEMM}
 DTYPES = list(KERNELS)
 #: Few stages, so that the ring of them is gone round several times.
 SMALL = HopperTile(64, 1, 64, 2, 1)
 TWO_GROUPS = HopperTile(128, 2, 64, 3, 1)
 CLUSTER = HopperTile(128, 2, 64, 2, 2)
-TILED = [
-    (tile, dtype)
-    for dtype in DTYPES
-    for tile in hopper_tiles.candidates(ARCHITECTURES["sm_90a"], promoted=dtype == FP8, block_scales=False)
-]
+TILED = [(tile, dtype) for dtype in DTYPES for tile in KERNELS[dtype].tiles(ARCHITECTURES["sm_90a"])]
 
 
 def check(a: torch.Tensor, b: torch.Tensor, epilogue: Epilogue, tile: HopperTile, **options: Any) -> None:
@@ -98,7 +94,7 @@ def test_every_output_bit_for_bit(
         out_dtype=out_dtype,
         out_scale=out_scale,
     )
-    out, _ = multiply(sm90_gemm.INT8, a, b, epilogue, tile)
+    out, _ = multiply(sm90_gemm.INT8_GEMM, a, b, epilogue, tile)
     expected = reference.scaled_mm(a, b, epilogue)
     assert out.dtype == out_dtype
     assert torch.equal(out.view(torch.uint8), expected.view(torch.uint8))

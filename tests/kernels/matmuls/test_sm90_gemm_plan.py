@@ -10,11 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from quant.kernels.arguments import Epilogue
-from quant.kernels.hopper_tiles import TILES, HopperTile
 from quant.kernels.host.epilogue import PARTS
 from quant.kernels.host.operands import Multiplied
 from quant.kernels.host.structures import ACTIVATIONS, DTYPES, HopperArguments
 from quant.kernels.matmuls import sm90_gemm
+from quant.kernels.matmuls.sm90_gemm import TILES, HopperTile
 from quant.kernels.runtime.architectures import ARCHITECTURES
 from quant.kernels.runtime.launch import TensorMap
 from tests.kernels.matmuls.test_mma_gemm_plan import OUTPUTS, codes, dangling, epilogue, pointers
@@ -28,8 +28,8 @@ MOST_BOX_ROWS, MOST_BOX_BYTES = 256, 128
 def plan(
     a: torch.Tensor, b: torch.Tensor, ends: Epilogue = PLAIN, tile: HopperTile = TILE, multiprocessors: int = 132
 ) -> Multiplied:
-    kernel = sm90_gemm.INT8 if a.dtype == torch.int8 else sm90_gemm.FP8
-    return sm90_gemm.plan(kernel, a, b, ends, tile, multiprocessors=multiprocessors)
+    kernel = sm90_gemm.INT8_GEMM if a.dtype == torch.int8 else sm90_gemm.FP8_GEMM
+    return kernel.plan(a, b, ends, tile, multiprocessors=multiprocessors)
 
 
 def maps(planned: Multiplied) -> dict[str, TensorMap]:
@@ -79,9 +79,9 @@ def test_what_is_compiled_and_what_it_fills(m: int, n: int, k: int, out_dtype: t
     assert arguments.k_blocks == -(-k // 128)
 
 
-@pytest.mark.parametrize("kernel", [sm90_gemm.INT8, sm90_gemm.FP8])
-def test_the_kernel_is_the_one_asked_for(kernel: str) -> None:
-    assert sm90_gemm.plan(kernel, codes(5, 16), codes(8, 16), PLAIN, TILE, multiprocessors=9).launch.build[0] == kernel
+@pytest.mark.parametrize("kernel", [sm90_gemm.INT8_GEMM, sm90_gemm.FP8_GEMM])
+def test_the_kernel_is_the_one_asked_for(kernel: sm90_gemm.Sm90Gemm) -> None:
+    assert kernel.plan(codes(5, 16), codes(8, 16), PLAIN, TILE, multiprocessors=9).launch.build[0] == kernel.name
 
 
 @pytest.mark.parametrize("tile", TILES, ids=str)
@@ -211,7 +211,7 @@ def test_rows_of_more_than_2_to_31_bytes_are_stored_by_threads() -> None:
 def test_one_multiprocessor_has_one_cluster() -> None:
     a, b = (torch.zeros(rows, 64, dtype=torch.int8) for rows in (300, 300))
     assert plan(a, b, tile=CLUSTERED, multiprocessors=1).launch.grid == 2
-    clocks = [CLUSTERED.clocks(300, 300, 64, ARCHITECTURES["sm_90a"], few) for few in (1, 4)]
+    clocks = [sm90_gemm.INT8_GEMM.clocks(CLUSTERED, 300, 300, 64, ARCHITECTURES["sm_90a"], few) for few in (1, 4)]
     assert clocks[0] > clocks[1]
 
 

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from quant.kernels.hopper_tiles import TILES, HopperTile, candidates
+from quant.kernels.matmuls.sm90_gemm import FP8_GEMM, INT8_GEMM, TILES, HopperTile
 from quant.kernels.runtime import wgmma
-from quant.kernels.runtime.architectures import ARCHITECTURES
+from quant.kernels.runtime.architectures import ARCHITECTURES, Architecture
 from tests.kernels.matmuls.test_mma_gemm_tiles import LAYERS, SIZES
 
 HERE = ARCHITECTURES["sm_90a"]
@@ -20,11 +20,15 @@ WAYS = [(False, False), (True, False), (True, True)]
 REGISTERS = 232  # of a thread that multiplies, after setmaxnreg
 
 
+def candidates(here: Architecture, *, promoted: bool, block_scales: bool) -> list[HopperTile]:
+    return (FP8_GEMM if promoted else INT8_GEMM).tiles(here, fine_scales=block_scales)
+
+
 def rule(
     m: int, n: int, k: int, tiles: Iterable[HopperTile], multiprocessors: int = HERE.multiprocessors
 ) -> HopperTile:
     """What is taken where nobody has measured."""
-    return min(tiles, key=lambda tile: tile.clocks(m, n, k, HERE, multiprocessors))
+    return min(tiles, key=lambda tile: INT8_GEMM.clocks(tile, m, n, k, HERE, multiprocessors))
 
 
 def blocks_of(tile: HopperTile, m: int, n: int) -> int:
@@ -110,11 +114,11 @@ def test_candidates_are_those_that_fit(shared_bytes: int) -> None:
 
 @given(SIZES, SIZES, SIZES, st.sampled_from(TILES), st.integers(2, 200))
 def test_more_work_never_takes_less_time(m: int, n: int, k: int, tile: HopperTile, multiprocessors: int) -> None:
-    found = tile.clocks(m, n, k, HERE, multiprocessors)
+    found = INT8_GEMM.clocks(tile, m, n, k, HERE, multiprocessors)
     assert found > 0
     for more in ((m + 999, n, k), (m, n + 999, k), (m, n, k + 999)):
-        assert tile.clocks(*more, HERE, multiprocessors) >= found
-    assert tile.clocks(m, n, k, HERE, multiprocessors + 10) <= found
+        assert INT8_GEMM.clocks(tile, *more, HERE, multiprocessors) >= found
+    assert INT8_GEMM.clocks(tile, m, n, k, HERE, multiprocessors + 10) <= found
 
 
 @given(SIZES, SIZES, SIZES, st.sampled_from(TILES), st.integers(2, 200))
@@ -122,7 +126,7 @@ def test_no_tile_is_expected_to_multiply_faster_than_the_hardware(
     m: int, n: int, k: int, tile: HopperTile, multiprocessors: int
 ) -> None:
     peak = 2 * HERE.products_per_clock * multiprocessors
-    assert tile.clocks(m, n, k, HERE, multiprocessors) >= m * n * k / peak
+    assert INT8_GEMM.clocks(tile, m, n, k, HERE, multiprocessors) >= m * n * k / peak
 
 
 @given(SIZES, SIZES, SIZES, st.integers(2, 200), st.sampled_from(WAYS))
@@ -163,4 +167,6 @@ def test_what_a_cluster_shares_is_loaded_once() -> None:
     """Of two tiles that differ in nothing else, the one with clusters is not slower where there is work for all."""
     for alone, shared in product(TILES, TILES):
         if shared.cluster > 1 and alone == shared._replace(cluster=1):
-            assert shared.clocks(32_768, 5120, 5120, HERE, 132) <= alone.clocks(32_768, 5120, 5120, HERE, 132)
+            assert INT8_GEMM.clocks(shared, 32_768, 5120, 5120, HERE, 132) <= INT8_GEMM.clocks(
+                alone, 32_768, 5120, 5120, HERE, 132
+            )

@@ -8,17 +8,21 @@ import pytest
 import torch
 
 from quant.kernels.arguments import Epilogue
-from quant.kernels.hopper_swap_tiles import HopperPackedTile, candidates
+from quant.kernels.matmuls import sm90_packed
+from quant.kernels.matmuls.sm90_packed import HopperPackedTile, Sm90Packed
 from quant.kernels.runtime.architectures import architecture
-from quant.kernels.swap_kinds import HOPPER_SPARSE_INT8, HOPPER_W4A8, HOPPER_W4A16, KINDS
 from tests.kernels.emulated import multiply_packed
 from tests.kernels.matmuls.test_mma_gemm import OUTPUTS, views
-from tests.kernels.packed_cases import RAGGED, Case, case
+from tests.kernels.packed_cases import KINDS, RAGGED, Case, case
 
-KERNELS = [name for name, kind in KINDS.items() if kind.hopper]
+HOPPER_SPARSE_INT8 = sm90_packed.SPARSE_INT8.name
+HOPPER_W4A8 = sm90_packed.W4A8.name
+HOPPER_W4A16 = sm90_packed.W4A16.name
+
+KERNELS = [name for name, kind in KINDS.items() if isinstance(kind, Sm90Packed)]
 PACKED = [name for name in KERNELS if not KINDS[name].sparse]
 FORMS = [(name, dtype) for name in KERNELS for dtype in KINDS[name].dtypes]
-TILED = [(name, tile) for name in KERNELS for tile in candidates(architecture("sm_90a"), KINDS[name])]
+TILED = [(name, tile) for name in KERNELS for tile in KINDS[name].tiles(architecture("sm_90a"))]
 #: Few stages, so that the ring of them is gone round several times.
 SMALL = HopperPackedTile(64, 1, 64, 2, 1)
 TWO_GROUPS = HopperPackedTile(64, 2, 64, 3, 1)
