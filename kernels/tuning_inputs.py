@@ -7,11 +7,11 @@ from typing import NamedTuple
 import torch
 
 from quant.kernels.arguments import Epilogue
-from quant.kernels.checks import CODES
 from quant.kernels.host.operands import Multiplied
 from quant.kernels.matmuls import table
 from quant.kernels.matmuls.base import Tile
 from quant.kernels.matmuls.random_operands import values
+from quant.kernels.numerics import CODES
 
 
 class Size(NamedTuple):

@@ -17,11 +17,11 @@ from benchmarks.gpu.rows import EPS
 from benchmarks.gpu.weights import GROUP
 from quant.kernels import tile_tables
 from quant.kernels.arguments import Epilogue, Int4Weight, Prologue, Sparse24Weight
-from quant.kernels.checks import CODES
 from quant.kernels.layouts import int4_fragments
 from quant.kernels.matmuls import quantize_rows as rows_host
 from quant.kernels.matmuls import table
 from quant.kernels.matmuls.packed import Weight
+from quant.kernels.numerics import CODES
 from quant.kernels.runtime.architectures import Architecture
 from quant.kernels.runtime.launch import Build
 from quant.kernels.weight_orders import SPARSE_MODULES

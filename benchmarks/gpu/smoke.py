@@ -8,8 +8,8 @@ import click
 import torch
 
 from benchmarks.gpu.launches import Case, run
-from quant.kernels.checks import CODES
 from quant.kernels.matmuls import table
+from quant.kernels.numerics import CODES
 from quant.kernels.runtime import availability, cupy_launch
 
 #: Rows, many and few: some kernels take another way with few. No multiple of any tile.

@@ -9,13 +9,13 @@ from typing import NamedTuple
 import torch
 
 from quant.kernels.arguments import SCALE_BLOCK, Epilogue
-from quant.kernels.checks import LARGEST_INT8_K
 from quant.kernels.host import epilogue as endings
 from quant.kernels.host.operands import Multiplied, Operands, aligned
 from quant.kernels.host.structures import MmaArguments
 from quant.kernels.matmuls.base import ANY_SIZE, EVERYWHERE, FP8, INT8
 from quant.kernels.matmuls.endings import by_block, others, usual
 from quant.kernels.matmuls.gemm import Gemm
+from quant.kernels.numerics import LARGEST_INT8_K
 from quant.kernels.runtime.architectures import Architecture, architecture
 from quant.kernels.runtime.launch import Build, Launch
 

@@ -8,13 +8,13 @@ from typing import NamedTuple
 import torch
 
 from quant.kernels.arguments import Epilogue, Sparse24Weight
-from quant.kernels.checks import LARGEST_INT8_K
 from quant.kernels.host import epilogue as endings
 from quant.kernels.host.operands import Multiplied, Operands, aligned
 from quant.kernels.host.structures import SwapArguments
 from quant.kernels.layouts import int4_fragments, mma_sparse24
 from quant.kernels.matmuls.base import EVERYWHERE, FLOATS, FP8, INT8, LARGEST_SIZE
 from quant.kernels.matmuls.packed import LARGEST_W4A8_K, Packed, Variant, Weight, groups, int4_limits, sparse_limits
+from quant.kernels.numerics import LARGEST_INT8_K
 from quant.kernels.runtime.architectures import Architecture
 from quant.kernels.runtime.launch import Build, Launch
 

@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 import torch
 
 from quant.kernels.arguments import SCALE_BLOCK, Int4Weight, Sparse24Weight
-from quant.kernels.checks import CODES
 from quant.kernels.host.operands import Multiplied, Operands
 from quant.kernels.host.structures import DTYPES, GroupScales
 from quant.kernels.layouts.fragments import BLOCK
@@ -18,6 +17,7 @@ from quant.kernels.limits import Limits
 from quant.kernels.matmuls import random_operands
 from quant.kernels.matmuls.base import ANY_SIZE, FP8, INT8, Gpu, Matmul, T
 from quant.kernels.matmuls.endings import others, usual
+from quant.kernels.numerics import CODES
 from quant.kernels.runtime.architectures import architecture
 from quant.kernels.runtime.launch import Build
 

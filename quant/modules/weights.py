@@ -16,7 +16,7 @@ from quant.form import LayerForm
 from quant.kernels import ops, prepacking
 from quant.kernels.arguments import Int4Weight, Sparse24Weight
 from quant.kernels.layouts import aligned_rows, int4_fragments, mma_sparse24, nibbles, sparse24, wgmma_sparse24
-from quant.kernels.reference_packed import dequantized
+from quant.kernels.reference import dequantized
 from quant.packing.eight_bit import storage_dtype
 from quant.packing.grid import Grid
 from quant.packing.packed import pack, unpack

@@ -36,7 +36,7 @@ def test_every_dtype_of_a_weight_in_other_orders_and_every_group(name: str) -> N
         return
     assert {case.group for case in cases} == {0, 32, 64, 128}
     assert any(case.asymmetric for case in cases) == (kind.in_bytes == 2)
-    least = next(each.limits[0].m_at_least for each in dispatch.IMPLEMENTATIONS if each.name == name)
+    least = next(each.limits[0].m_at_least for each in dispatch.implementations() if each.name == name)
     assert {case.m for case in cases} == ({33} if least else {33, 7})
 
 

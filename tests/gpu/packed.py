@@ -9,16 +9,16 @@ import torch
 
 from quant.kernels import dispatch, ops, tile_tables
 from quant.kernels.arguments import Epilogue, Int4Weight, Sparse24Weight
-from quant.kernels.checks import CODES
 from quant.kernels.matmuls.base import Tile
 from quant.kernels.matmuls.mma_packed import PackedTile
+from quant.kernels.numerics import CODES
 from quant.kernels.runtime import cupy_launch
 from quant.kernels.runtime.architectures import ARCHITECTURES, Architecture
 from tests.kernels.packed_cases import KINDS, Case
 
 DEVICE = torch.device("cuda")
 SPARSE, PACKED = "sparse_scaled_mm", "int4_mm"
-_LIMITS = {each.name: each.limits[0] for each in dispatch.IMPLEMENTATIONS if each.name in KINDS}
+_LIMITS = {each.name: each.limits[0] for each in dispatch.implementations() if each.name in KINDS}
 
 
 def here() -> Architecture:

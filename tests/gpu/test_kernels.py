@@ -10,15 +10,17 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from quant.kernels import ops, reference, tile_tables
+from quant.kernels import ops, tile_tables
 from quant.kernels.arguments import Epilogue, Prologue
-from quant.kernels.dispatch import IMPLEMENTATIONS, only
+from quant.kernels.dispatch import implementations, only
 from quant.kernels.host.operands import Multiplied
 from quant.kernels.matmuls import mma_gemm
 from quant.kernels.matmuls import quantize_rows as rows_host
 from quant.kernels.matmuls.base import Tile
 from quant.kernels.matmuls.mma_gemm import TILES
 from quant.kernels.matmuls.table import matmuls
+from quant.kernels.ops.quantize_rows import reference as quantize_rows_reference
+from quant.kernels.ops.scaled_mm import reference as scaled_mm_reference
 from quant.kernels.runtime import cupy_launch
 from quant.modules.linear import QuantLinear
 from quant.packing.linear import pack_linear
@@ -34,7 +36,7 @@ def _matmuls(*dtypes: torch.dtype) -> list[tuple[str, torch.dtype]]:
     if not torch.cuda.is_available():
         return [(mma_gemm.INT8_GEMM.name, INT8)]  # conftest fails it with the reason
     here = torch.cuda.get_device_capability()
-    ours = (each for each in IMPLEMENTATIONS if each.compiled and each.op == "scaled_mm")
+    ours = (each for each in implementations() if each.compiled and each.op == "scaled_mm")
     found = [(each.name, limits.dtypes[0]) for each in ours for limits in each.limits if here in limits.capabilities]
     return [(name, dtype) for name, dtype in found if not dtypes or dtype in dtypes]
 
@@ -79,7 +81,7 @@ def run(name: str, a: torch.Tensor, b: torch.Tensor, epilogue: Epilogue) -> torc
 
 def check(name: str, a: torch.Tensor, b: torch.Tensor, epilogue: Epilogue, slack: float = 0.0) -> None:
     """On one GPU of an architecture the 14 bits of `allowed` are a published finding: here it is put to the test."""
-    out, expected = run(name, a, b, epilogue).float(), reference.scaled_mm(a, b, epilogue).float()
+    out, expected = run(name, a, b, epilogue).float(), scaled_mm_reference(a, b, epilogue).float()
     assert ((out - expected).abs() <= allowed(a, b, epilogue) + slack).all(), (out - expected).abs().max()
 
 
@@ -107,7 +109,7 @@ def check_tile(name: str, dtype: torch.dtype, tile: Tile, kind: str, more: int, 
     launch, out, held = planned(name, a.to(DEVICE), b.to(DEVICE), moved(epilogue), tile, multiprocessors)
     out.fill_(float("nan"))
     cupy_launch.run(launch, DEVICE)
-    assert ((out.cpu() - reference.scaled_mm(a, b, epilogue)).abs() <= allowed(a, b, epilogue)).all()
+    assert ((out.cpu() - scaled_mm_reference(a, b, epilogue)).abs() <= allowed(a, b, epilogue)).all()
     assert held
 
 
@@ -137,7 +139,7 @@ def test_fast_sums_are_within_what_the_tensor_core_may_drop(name: str, dtype: to
     a, b, generator = operands(m, n, k, dtype, "positive")
     epilogue = Epilogue(*scales(m, n, k, "rows", generator), out_dtype=torch.float32)
     fast = run(name, a, b, epilogue._replace(fast_accumulate=True))
-    expected = reference.scaled_mm(a, b, epilogue)
+    expected = scaled_mm_reference(a, b, epilogue)
     if dtype == INT8:
         assert torch.equal(fast, expected)
     else:
@@ -167,7 +169,7 @@ def test_epilogues(out_dtype: torch.dtype, step: float, activation: str, n: int,
     )
     leading = epilogue._replace(residual=None if epilogue.residual is None else epilogue.residual.view(3, m // 3, n))
     out = run(name, a.view(3, m // 3, k), b, leading._replace(a_scale=epilogue.a_scale.view(3, m // 3, 1)))
-    expected, found = reference.scaled_mm(a, b, epilogue).float(), out.view(m, n).float()
+    expected, found = scaled_mm_reference(a, b, epilogue).float(), out.view(m, n).float()
     if activation == "none":
         assert torch.equal(found, expected)
     else:
@@ -183,7 +185,7 @@ def test_rows_to_codes(k: int, of: torch.dtype, dtype: torch.dtype) -> None:
     for scale in (None, torch.tensor([0.1])):
         with only(rows_host.QUANTIZE_ROWS.name):
             codes, found = ops.quantize_rows(x.to(DEVICE), dtype, scale=None if scale is None else scale.to(DEVICE))
-        expected, expected_scale = reference.quantize_rows(x, dtype, scale, Prologue())
+        expected, expected_scale = quantize_rows_reference(x, dtype, scale, Prologue())
         assert torch.equal(found.cpu(), expected_scale)
         assert torch.equal(codes.cpu().view(torch.uint8), expected.view(torch.uint8))
 
@@ -219,7 +221,7 @@ def test_more_than_2_to_31_results(name: str) -> None:
         out = ops.scaled_mm(a.to(DEVICE), e.a_scale, b.to(DEVICE), e.b_scale, out_dtype=torch.bfloat16)
     for rows in (slice(0, 64), slice(m // 2, m // 2 + 64), slice(m - 64, m)):
         part = epilogue._replace(a_scale=epilogue.a_scale[rows])
-        assert torch.equal(out[rows].cpu(), reference.scaled_mm(a[rows], b, part))
+        assert torch.equal(out[rows].cpu(), scaled_mm_reference(a[rows], b, part))
 
 
 def _layer(scheme: str, linear: nn.Linear) -> QuantLinear:

@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 import torch
 
-from quant.kernels import reference_packed, reference_sparse
 from quant.kernels.arguments import Epilogue, Int4Weight
 from quant.kernels.matmuls.base import Tile
 from quant.kernels.matmuls.mma_packed import PackedTile
 from quant.kernels.matmuls.sm90_packed import HopperPackedTile
+from quant.kernels.ops.int4_mm import reference as int4_mm_reference
+from quant.kernels.ops.sparse_scaled_mm import reference as sparse_scaled_mm_reference
 from quant.kernels.runtime import cupy_launch
 from tests.gpu.packed import DEVICE, PACKED, by_op, call, check, forms, least_rows, moved, names, shares_k, tiles
 from tests.kernels.matmul_cases import FP8, INT8
@@ -146,9 +147,9 @@ def test_more_than_2_to_31_results(name: str) -> None:
     for rows in (slice(0, 40), slice(m // 2, m // 2 + 40), slice(m - 40, m)):
         part = epilogue._replace(a_scale=a_scale[rows])
         if isinstance(one.weight, Int4Weight):
-            expected = reference_packed.int4_mm(a[rows], one.weight, part)
+            expected = int4_mm_reference(a[rows], one.weight, part)
         else:
-            expected = reference_sparse.sparse_scaled_mm(a[rows], one.weight, part)
+            expected = sparse_scaled_mm_reference(a[rows], one.weight, part)
         assert torch.equal(out[rows].cpu(), expected)
 
 

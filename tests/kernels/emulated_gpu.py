@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import torch
 
-from quant.kernels import compiled, prepacking, registration, tile_tables
+from quant.kernels import choosing, compiled, tile_tables
 from quant.kernels.dispatch import Call
 from quant.kernels.matmuls.table import KERNELS
 from quant.kernels.runtime import cupy_launch
@@ -37,8 +37,8 @@ def pretended(
     """
     here = ARCHITECTURES[arch]
 
-    def on_gpu(call_of: Callable[..., Call]) -> Callable[..., Call]:
-        return lambda *given, **named: replace(call_of(*given, **named), device="cuda", capability=here.capability)
+    def on_device(call: Call, device: torch.device) -> Call:
+        return replace(call, device="cuda", capability=here.capability)
 
     def forget() -> None:
         compiled.forget_tiles()
@@ -50,8 +50,7 @@ def pretended(
         properties = SimpleNamespace(multi_processor_count=multiprocessors or here.multiprocessors)
         patch.setattr(torch.cuda, "get_device_properties", lambda index: properties)
         patch.setattr(tile_tables, "load", lambda name: ())
-        for module in (registration, prepacking):
-            patch.setattr(module, "_call", on_gpu(module._call))
+        patch.setattr(choosing, "on_device", on_device)
         forget()
         yield patch
         forget()

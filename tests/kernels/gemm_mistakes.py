@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import torch
 
-from quant.kernels import reference
 from quant.kernels.arguments import Epilogue
 from quant.kernels.matmuls import mma_gemm
 from quant.kernels.matmuls.mma_gemm import MmaTile
+from quant.kernels.ops.scaled_mm import reference as scaled_mm_reference
 from tests.emulator.emulator import Mutation
 from tests.kernels.emulated import multiply
 from tests.kernels.matmul_cases import FP8, INT8, allowed, operands, scales
@@ -43,7 +43,7 @@ def gemm(
         kernel = mma_gemm.INT8_GEMM if dtype == INT8 else mma_gemm.FP8_GEMM
         out, counts = multiply(kernel, a, b, epilogue, tile, sources=sources)
         bound = allowed(a, b, epilogue)
-        if not ((out.float() - reference.scaled_mm(a, b, epilogue).float()).abs() <= bound).all():
+        if not ((out.float() - scaled_mm_reference(a, b, epilogue).float()).abs() <= bound).all():
             return "mismatch"
         conflicts = counts.ldmatrix_conflicts + counts.copy_conflicts + counts.shared_load_conflicts
         return "conflicts" if conflicts + counts.shared_store_conflicts else None

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import torch
 
-from quant.kernels import reference
 from quant.kernels.arguments import Epilogue
 from quant.kernels.matmuls import sm90_gemm
 from quant.kernels.matmuls.sm90_gemm import HopperTile
+from quant.kernels.ops.scaled_mm import reference as scaled_mm_reference
 from tests.emulator.emulator import Mutation
 from tests.kernels.emulated import multiply
 from tests.kernels.matmul_cases import FP8, INT8, allowed, operands, scales
@@ -35,7 +35,7 @@ def gemm(
         m, n, k = size
         a, b, generator = operands(m, n, k, dtype, fill)
         epilogue = Epilogue(*scales(m, n, k, kind, generator), torch.randn(n, generator=generator), out_dtype=out_dtype)
-        expected = reference.scaled_mm(a, b, epilogue).float()
+        expected = scaled_mm_reference(a, b, epilogue).float()
         kernel = sm90_gemm.INT8_GEMM if dtype == INT8 else sm90_gemm.FP8_GEMM
         # A bf16 result of FP8 sums may round to the other side of a tie.
         slack = 0.0 if out_dtype == torch.float32 or dtype == INT8 else expected.abs().max().item() * 2.0**-8

@@ -11,11 +11,12 @@ from typing import Any
 
 import torch
 
-from quant.kernels import reference, reference_packed
+from quant.kernels import reference
 from quant.kernels.arguments import Epilogue, Int4Weight, Sparse24Weight
 from quant.kernels.layouts import int4_fragments, nibbles, sparse24
 from quant.kernels.matmuls import mma_packed, sm90_packed
 from quant.kernels.matmuls.packed import Packed, Weight
+from quant.kernels.ops.int4_mm import by_group
 from quant.kernels.weight_orders import SPARSE_MODULES
 from tests.kernels.matmul_cases import FP8, INT8, codes, positive
 from tests.kernels.weight_cases import activations, group_scales, nibble_codes
@@ -103,10 +104,10 @@ def case(
         weight = _packed_4(values, scale, zero, codes=is_codes)
         if is_codes:
             left = values if dtype == INT8 else values.to(dtype)
-            sums = reference_packed.by_group(a, left, scale, reference.accumulate) * a_scale
-            plain = reference_packed.dequantized(values, scale, None, torch.float32)
+            sums = by_group(a, left, scale, reference.accumulate) * a_scale
+            plain = reference.dequantized(values, scale, None, torch.float32)
         else:
-            plain = reference_packed.dequantized(values, scale, zero, dtype)
+            plain = reference.dequantized(values, scale, zero, dtype)
             sums = _product(a, plain)
         total = a.double().abs() @ plain.double().abs().T * a_scale
     bound = _bound(kernel, dtype, k, shares_k=shares_k)

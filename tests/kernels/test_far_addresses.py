@@ -5,13 +5,16 @@ from __future__ import annotations
 import pytest
 import torch
 
-from quant.kernels import reference, reference_packed, weight_orders
+from quant.kernels import weight_orders
 from quant.kernels.arguments import Epilogue, Int4Weight, Prologue
 from quant.kernels.layouts import int4_fragments, nibbles
 from quant.kernels.matmuls import mma_gemm, mma_packed
 from quant.kernels.matmuls import quantize_rows as rows_host
 from quant.kernels.matmuls.mma_gemm import MmaTile
 from quant.kernels.matmuls.mma_packed import PackedTile
+from quant.kernels.ops.int4_mm import reference as int4_mm_reference
+from quant.kernels.ops.quantize_rows import reference as quantize_rows_reference
+from quant.kernels.ops.scaled_mm import reference as scaled_mm_reference
 from quant.kernels.runtime.sources import shipped
 from tests.emulator.emulator import EmulatorError, Mutation, compile_kernel, mutated
 from tests.kernels.matmul_cases import INT8, operands
@@ -44,7 +47,7 @@ def _matmul(*mistakes: Mutation) -> None:
     tail = slice((m - 1) // TILE.m * TILE.m, m)
     program.run(planned.launch._replace(grid=1), _only(tail, planned.held, planned.out))
     part = Epilogue(a_scale[tail], epilogue.b_scale, gate=gate[tail], out_dtype=INT8, out_scale=step)
-    expected = reference.scaled_mm(a[tail], b, part)[:, -TILE.n :]
+    expected = scaled_mm_reference(a[tail], b, part)[:, -TILE.n :]
     assert torch.equal(planned.out[tail, -TILE.n :], expected)
 
 
@@ -83,7 +86,7 @@ def _packed(*mistakes: Mutation) -> None:
     tail = slice((m - 1) // tile.m * tile.m, m)
     program.run(planned.launch._replace(grid=1), _only(tail, planned.held, planned.out))
     part = Epilogue(a_scale[tail], epilogue.b_scale, residual=residual[tail], out_dtype=torch.bfloat16)
-    expected = reference_packed.int4_mm(a[tail], plain, part)[:, -tile.n :]
+    expected = int4_mm_reference(a[tail], plain, part)[:, -tile.n :]
     assert torch.equal(planned.out[tail, -tile.n :], expected)
 
 
@@ -105,6 +108,6 @@ def test_rows_of_a_quantization() -> None:
     last = Mutation("quantize_rows.cu", "blockIdx.x * ROWS", f"{m - 1}u * ROWS", "one block")
     program = compile_kernel(planned.launch.build, "sm_80", sources=mutated(shipped(), last))
     program.run(planned.launch._replace(grid=1), _only(slice(m - 1, m), planned.held, planned.codes, planned.scale))
-    codes, scale = reference.quantize_rows(x[-1:], INT8, None, Prologue())
+    codes, scale = quantize_rows_reference(x[-1:], INT8, None, Prologue())
     assert torch.equal(planned.codes[-1:], codes)
     assert torch.equal(planned.scale[-1:], scale)

@@ -109,8 +109,8 @@ def test_an_entry_is_about_one_kernel_and_one_weight(size: tuple[str, int, int, 
 
 def test_every_compiled_matmul_has_tiles_and_nothing_else() -> None:
     ops = ("scaled_mm", "int4_mm", "sparse_scaled_mm")
-    matmuls = {each.name for each in dispatch.IMPLEMENTATIONS if each.compiled and each.op in ops}
-    assert {name for each in dispatch.IMPLEMENTATIONS if has_tiles(name := each.name)} == matmuls
+    matmuls = {each.name for each in dispatch.implementations() if each.compiled and each.op in ops}
+    assert {name for each in dispatch.implementations() if has_tiles(name := each.name)} == matmuls
     assert not has_tiles("quantize_rows")
     assert not has_tiles("gemm")
 

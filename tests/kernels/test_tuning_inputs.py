@@ -9,24 +9,29 @@ import pytest
 import torch
 
 from quant.kernels import weight_orders
-from quant.kernels.arguments import Ending, Epilogue, Int4Weight, Sparse24Weight
-from quant.kernels.checks import CODES, check_scaled_mm
-from quant.kernels.dispatch import IMPLEMENTATIONS, Call
+from quant.kernels.arguments import Epilogue, Int4Weight, Sparse24Weight
+from quant.kernels.dispatch import Call, implementations
 from quant.kernels.layouts import nibbles, sparse24
 from quant.kernels.matmuls import mma_gemm, random_operands, sm90_gemm
 from quant.kernels.matmuls.random_operands import GROUP
 from quant.kernels.matmuls.table import matmuls
+from quant.kernels.numerics import CODES
+from quant.kernels.ops.int4_mm import Arguments as Int4Arguments
+from quant.kernels.ops.int4_mm import check as int4_check
+from quant.kernels.ops.scaled_mm import Arguments as ScaledArguments
+from quant.kernels.ops.scaled_mm import check as scaled_check
+from quant.kernels.ops.sparse_scaled_mm import Arguments as SparseArguments
+from quant.kernels.ops.sparse_scaled_mm import check as sparse_check
 from quant.kernels.runtime.architectures import architecture
 from quant.kernels.tile_tables import candidates, has_tiles
 from quant.kernels.tuning_inputs import Size, planned
-from quant.kernels.weight_checks import check_int4_mm, check_sparse_scaled_mm
 from tests.kernels.packed_cases import KINDS
 
 CPU = torch.device("cpu")
 DENSE = tuple(kernel.name for kernel in (*mma_gemm.KERNELS, *sm90_gemm.KERNELS))
 #: Rows and columns that nothing divides, with several groups of columns, and without.
 SIZES = ((77, 41, 2 * GROUP), (1, 300, 100))
-OF = {each.name: each for each in IMPLEMENTATIONS}
+OF = {each.name: each for each in implementations()}
 
 
 def first_architecture(name: str) -> str:
@@ -76,16 +81,19 @@ def test_every_tile_has_a_launch_of_operands_that_the_op_takes(
 
 def _checked(a: torch.Tensor, weight: Any, epilogue: Epilogue) -> int:
     """By the checks of the op, which raise; the columns that share a scale, 0 where a row has one."""
-    ending = Ending(None, "none", None, None, epilogue.out_dtype, None)
-    a_scale = epilogue.a_scale if a.dtype in CODES else None
+    ending = [None, "none", None, None, epilogue.out_dtype, None]
+    a_scale, b_scale = (each if a.dtype in CODES else None for each in (epilogue.a_scale, epilogue.b_scale))
+    given: list[Any]
     if isinstance(weight, Int4Weight):
-        check_int4_mm(a, a_scale, weight.packed, weight.scale, weight.zero, ending, weight.layout, weight.n)
+        given = [a, a_scale, weight.packed, weight.scale, weight.zero, *ending, weight.layout, weight.n]
+        int4_check(Int4Arguments(*given))
         return a.shape[1] // weight.groups if weight.groups > 1 else 0
     if isinstance(weight, Sparse24Weight):
-        b_scale = epilogue.b_scale if a.dtype in CODES else None
-        check_sparse_scaled_mm(a, a_scale, weight.values, weight.meta, b_scale, ending, weight.layout, weight.n)
+        given = [a, a_scale, weight.values, weight.meta, b_scale, *ending, False, weight.layout, weight.n]
+        sparse_check(SparseArguments(*given))
     else:
-        check_scaled_mm(a, weight, epilogue)
+        given = [a, epilogue.a_scale, weight, epilogue.b_scale, *ending]
+        scaled_check(ScaledArguments(*given))
     return 0
 
 

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 import torch
 
-from quant.kernels import reference
 from quant.kernels.arguments import Epilogue
 from quant.kernels.matmuls import mma_gemm
 from quant.kernels.matmuls.mma_gemm import TILES, MmaTile
+from quant.kernels.ops.scaled_mm import reference as scaled_mm_reference
 from quant.kernels.runtime.architectures import ARCHITECTURES
 from tests.kernels.emulated import multiply
 from tests.kernels.matmul_cases import FILLS, FP8, INT8, RAGGED, allowed, operands, scales
@@ -28,7 +28,7 @@ TILED = [
 def check(a: torch.Tensor, b: torch.Tensor, epilogue: Epilogue, tile: MmaTile, **options: Any) -> None:
     """Compares before the last rounding, in float32."""
     out, _ = multiply(KERNELS[a.dtype], a, b, epilogue, tile, **options)
-    expected = reference.scaled_mm(a, b, epilogue)
+    expected = scaled_mm_reference(a, b, epilogue)
     error, bound = (out - expected).abs(), allowed(a, b, epilogue)
     assert (error <= bound).all(), f"largest error {error.max()}, allowed there {bound.flatten()[error.argmax()]}"
 
@@ -91,7 +91,7 @@ def test_every_output_bit_for_bit(out_dtype: torch.dtype, out_scale: torch.Tenso
         out_scale=out_scale,
     )
     out, _ = multiply(mma_gemm.INT8_GEMM, a, b, epilogue, SMALL, arch=arch)
-    expected = reference.scaled_mm(a, b, epilogue)
+    expected = scaled_mm_reference(a, b, epilogue)
     assert out.dtype == out_dtype
     assert torch.equal(out.view(torch.uint8), expected.view(torch.uint8))
 
@@ -105,11 +105,11 @@ def test_activations(activation: str, dtype: torch.dtype) -> None:
     a_scale = a_scale * 20 / largest  # where activations bend
     epilogue = Epilogue(a_scale, b_scale, activation=activation, out_dtype=torch.float32)
     out, _ = multiply(KERNELS[dtype], a, b, epilogue, SMALL)
-    expected = reference.scaled_mm(a, b, epilogue)
+    expected = scaled_mm_reference(a, b, epilogue)
     # No slope is above 1.2. erf, tanh and exp of two libraries differ by some last bits of a factor of x, |x| <= 20.
     assert ((out - expected).abs() <= 1.2 * allowed(a, b, epilogue) + 20 * 8 * 2.0**-24).all()
     assert (out < 0).any()
-    assert not torch.allclose(out, reference.scaled_mm(a, b, epilogue._replace(activation="none")), atol=1e-2)
+    assert not torch.allclose(out, scaled_mm_reference(a, b, epilogue._replace(activation="none")), atol=1e-2)
 
 
 def views(m: int, n: int) -> dict[str, torch.Tensor]:
@@ -147,7 +147,7 @@ def test_rows_of_operands_may_be_strided() -> None:
     epilogue = Epilogue(*scales(40, 40, 64, "rows", generator), out_dtype=torch.float32)
     for left, right in ((spread_a[:, 16:80], spread_b[:, :64]), (a.T.contiguous().T, spread_a[:, 3:67])):
         out, _ = multiply(mma_gemm.INT8_GEMM, left, right, epilogue, SMALL)
-        assert torch.equal(out, reference.scaled_mm(left, right, epilogue))
+        assert torch.equal(out, scaled_mm_reference(left, right, epilogue))
 
 
 @pytest.mark.parametrize(("tile", "dtype"), TILED, ids=str)
@@ -168,7 +168,7 @@ def test_no_bank_is_met_twice_and_no_sector_read_for_less(tile: MmaTile, dtype: 
 def test_fast_sums_keep_fewer_bits() -> None:
     a, b, generator = operands(20, 40, 8192, FP8, "positive")
     epilogue = Epilogue(*scales(20, 40, 8192, "rows", generator), out_dtype=torch.float32)
-    expected = reference.scaled_mm(a, b, epilogue)
+    expected = scaled_mm_reference(a, b, epilogue)
     promoted, _ = multiply(mma_gemm.FP8_GEMM, a, b, epilogue, SMALL)
     fast, _ = multiply(mma_gemm.FP8_GEMM, a, b, epilogue._replace(fast_accumulate=True), SMALL)
     # 8192 / 32 instructions in a row, each of which drops up to 33 * 2**-13 of the sum so far.

@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from quant.kernels import reference
 from quant.kernels.arguments import Prologue
 from quant.kernels.matmuls import quantize_rows as host
 from quant.kernels.numerics import LARGEST
+from quant.kernels.ops.quantize_rows import reference as quantize_rows_reference
 from tests.kernels.emulated import quantize
 
 CODES = [torch.int8, torch.float8_e4m3fn]
@@ -41,7 +41,7 @@ def same(found: tuple[torch.Tensor, torch.Tensor], expected: tuple[torch.Tensor,
 def test_every_width_bit_for_bit(k: int, dtype: torch.dtype, arch: str) -> None:
     x = values(5, k, dtype=torch.bfloat16)
     *found, _ = quantize(x, dtype, arch=arch)
-    same((found[0], found[1]), reference.quantize_rows(x, dtype, None, Prologue()))
+    same((found[0], found[1]), quantize_rows_reference(x, dtype, None, Prologue()))
 
 
 @pytest.mark.parametrize("dtype", CODES)
@@ -52,7 +52,7 @@ def test_every_input_and_strides(of: torch.dtype, dtype: torch.dtype, static: bo
     x = values(2, 3, 7, 72, dtype=of)
     for view in (x, x.transpose(0, 2), x[:, :, 1:5, :40], x.mT.contiguous().mT, x[..., 3:20], x[0], x[0, 0], x[:, :0]):
         *found, _ = quantize(view, dtype, scale)
-        same((found[0], found[1]), reference.quantize_rows(view, dtype, scale, Prologue()))
+        same((found[0], found[1]), quantize_rows_reference(view, dtype, scale, Prologue()))
 
 
 @pytest.mark.parametrize("arch", ARCHITECTURES)
@@ -69,7 +69,7 @@ def test_a_row_too_small_for_a_scale_and_one_too_large() -> None:
     x = torch.tensor([[1e-44, 0.0, -1e-44], [3e38, -1e38, 1.0], [0.0, -0.0, 0.0]])
     for dtype in CODES:
         *found, _ = quantize(x, dtype)
-        same((found[0], found[1]), reference.quantize_rows(x, dtype, None, Prologue()))
+        same((found[0], found[1]), quantize_rows_reference(x, dtype, None, Prologue()))
 
 
 def modulations(shape: tuple[int, int, int]) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
@@ -93,7 +93,7 @@ def test_modulation_and_factor_bit_for_bit(name: str, dtype: torch.dtype) -> Non
     scale, shift = modulations((3, 5, 136))[name]
     prologue = Prologue(torch.rand(136) + 0.5, modulation_scale=scale, modulation_shift=shift)
     *found, _ = quantize(x, dtype, None, prologue)
-    same((found[0], found[1]), reference.quantize_rows(x, dtype, None, prologue))
+    same((found[0], found[1]), quantize_rows_reference(x, dtype, None, prologue))
 
 
 def _spacing(codes: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:

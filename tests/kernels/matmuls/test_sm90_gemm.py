@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 import torch
 
-from quant.kernels import reference
 from quant.kernels.arguments import Epilogue
 from quant.kernels.matmuls import sm90_gemm
 from quant.kernels.matmuls.sm90_gemm import HopperTile
+from quant.kernels.ops.scaled_mm import reference as scaled_mm_reference
 from quant.kernels.runtime.architectures import ARCHITECTURES
 from tests.kernels.emulated import multiply
 from tests.kernels.matmul_cases import FILLS, FP8, INT8, RAGGED, allowed, operands, scales
@@ -28,7 +28,7 @@ TILED = [(tile, dtype) for dtype in DTYPES for tile in KERNELS[dtype].tiles(ARCH
 def check(a: torch.Tensor, b: torch.Tensor, epilogue: Epilogue, tile: HopperTile, **options: Any) -> None:
     """Compares before the last rounding, in float32."""
     out, _ = multiply(KERNELS[a.dtype], a, b, epilogue, tile, **options)
-    expected = reference.scaled_mm(a, b, epilogue)
+    expected = scaled_mm_reference(a, b, epilogue)
     error, bound = (out - expected).abs(), allowed(a, b, epilogue)
     assert (error <= bound).all(), f"largest error {error.max()}, allowed there {bound.flatten()[error.argmax()]}"
 
@@ -95,7 +95,7 @@ def test_every_output_bit_for_bit(
         out_scale=out_scale,
     )
     out, _ = multiply(sm90_gemm.INT8_GEMM, a, b, epilogue, tile)
-    expected = reference.scaled_mm(a, b, epilogue)
+    expected = scaled_mm_reference(a, b, epilogue)
     assert out.dtype == out_dtype
     assert torch.equal(out.view(torch.uint8), expected.view(torch.uint8))
 
@@ -108,7 +108,7 @@ def test_activations(activation: str, dtype: torch.dtype) -> None:
     largest = (a.float().abs() @ b.float().abs().T * a_scale * b_scale.T).max()
     epilogue = Epilogue(a_scale * 20 / largest, b_scale, activation=activation, out_dtype=torch.float32)
     out, _ = multiply(KERNELS[dtype], a, b, epilogue, SMALL)
-    expected = reference.scaled_mm(a, b, epilogue)
+    expected = scaled_mm_reference(a, b, epilogue)
     # No slope is above 1.2. erf, tanh and exp of two libraries differ by some last bits of a factor of x, |x| <= 20.
     assert ((out - expected).abs() <= 1.2 * allowed(a, b, epilogue) + 20 * 8 * 2.0**-24).all()
     assert (out < 0).any()

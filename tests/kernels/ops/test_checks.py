@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from quant.kernels import ops
-from quant.kernels.checks import LARGEST_INT8_K
-from quant.kernels.weight_checks import LARGEST_INT4_GROUP
+from quant.kernels.numerics import LARGEST_INT8_K
+from quant.kernels.ops.int4_mm import LARGEST_INT4_GROUP
 
 FP8 = torch.float8_e4m3fn
 Change = dict[str, Any]

@@ -11,11 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from quant.kernels import ops, reference_packed, weight_orders
+from quant.kernels import ops, weight_orders
 from quant.kernels.arguments import Epilogue, Int4Weight
-from quant.kernels.dispatch import IMPLEMENTATIONS, Call, choose, only
+from quant.kernels.dispatch import Call, choose, implementations, only
 from quant.kernels.layouts import nibbles
 from quant.kernels.numerics import encode
+from quant.kernels.ops.int4_mm import reference as int4_mm_reference
+from quant.kernels.ops.int8_mm import reference as int8_mm_reference
 from tests.kernels.weight_cases import FLOATS, FP8, activations, generator_of, group_scales, nibble_codes, spread
 
 CODES = [torch.int8, FP8]
@@ -129,9 +131,9 @@ def test_int_mm_is_the_reference_bit_for_bit(m: int, n: int, groups: int, eights
     a, codes = activations(m, k, torch.int8, generator), nibble_codes(n, k, generator)
     scale = group_scales(n, groups, torch.float32, generator)
     epilogue = Epilogue(torch.rand(m, 1), torch.ones(1, 1), torch.randn(n), "gelu")
-    (by_torch,) = (each for each in IMPLEMENTATIONS if (each.name, each.op) == ("torch._int_mm", "int4_mm"))
+    (by_torch,) = (each for each in implementations() if (each.name, each.op) == ("torch._int_mm", "int4_mm"))
     plain = Int4Weight(nibbles.pack(codes), scale, None, n)
-    expected = reference_packed.int4_mm(a, plain, epilogue)
+    expected = int4_mm_reference(a, plain, epilogue)
     for layout in weight_orders.INT4:
         assert torch.equal(by_torch.run(a, weight_orders.packed(plain, layout, k), epilogue), expected)
 
@@ -259,9 +261,9 @@ def test_what_runs_on_a_cpu() -> None:
     call = Call("int4_mm", "cpu", torch.int8, m=4, n=8, k=64, group=32)
     assert choose(call).name == "torch._int_mm"
     for dtype in (FP8, *FLOATS):
-        assert choose(Call("int4_mm", "cpu", dtype, m=4, n=8, k=64)).run is reference_packed.int4_mm
-    assert choose(Call("int8_mm", "cpu", torch.bfloat16, m=4, n=8, k=64)).run is reference_packed.int8_mm
+        assert choose(Call("int4_mm", "cpu", dtype, m=4, n=8, k=64)).run is int4_mm_reference
+    assert choose(Call("int8_mm", "cpu", torch.bfloat16, m=4, n=8, k=64)).run is int8_mm_reference
     with pytest.raises(ValueError, match="reference takes float32, bfloat16, float16, not int8"):
         choose(Call("int8_mm", "cpu", torch.int8, m=4, n=8, k=64))
     gpu = Call("int4_mm", "cuda", torch.int8, m=64, n=64, k=64, capability=(7, 5))
-    assert choose(gpu).run is reference_packed.int4_mm
+    assert choose(gpu).run is int4_mm_reference

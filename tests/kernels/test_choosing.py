@@ -11,31 +11,34 @@ from typing import Any
 import pytest
 import torch
 
-from quant.kernels import ops, registration, weight_orders
+from quant.kernels import choosing, ops, weight_orders
 from quant.kernels.arguments import Sparse24Weight
-from quant.kernels.dispatch import Call, Implementation, only
+from quant.kernels.dispatch import Call, Implementation, implementations, only
 from quant.kernels.layouts.sparse24 import compress
 
 INT8, FP8 = torch.int8, torch.float8_e4m3fn
 NO_CUPY = "CuPy cannot be imported"
 
 
+def implementations_of(op: str) -> tuple[Implementation, ...]:
+    return tuple(each for each in implementations() if each.op == op)
+
+
 @pytest.fixture(autouse=True)
 def nothing_said() -> Iterator[None]:
-    registration._tell.cache_clear()
+    choosing._warn.cache_clear()
     yield
-    registration._tell.cache_clear()
+    choosing._warn.cache_clear()
 
 
 @pytest.fixture
 def pretend(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     """Calls are about an A100 on which no compiled kernel runs; the tensors stay on the CPU."""
-    call_of = registration._call
 
-    def call(op: str, x: torch.Tensor, dtype: torch.dtype, n: int) -> Call:
-        return replace(call_of(op, x, dtype, n), device="cuda", capability=(8, 0), no_compiled=NO_CUPY)
+    def on_device(call: Call, device: torch.device) -> Call:
+        return replace(call, device="cuda", capability=(8, 0), no_compiled=NO_CUPY)
 
-    monkeypatch.setattr(registration, "_call", call)
+    monkeypatch.setattr(choosing, "on_device", on_device)
     return monkeypatch
 
 
@@ -119,13 +122,13 @@ def test_a_weight_in_another_order_than_the_kernel_reads_says_so_once(pretend: p
 
 def test_a_group_of_the_weight_is_part_of_the_choice(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[Call] = []
-    chosen = registration._chosen
+    chosen = choosing.chosen
 
-    def noted(call: Call) -> Implementation:
+    def noted(call: Call, implementations: tuple[Implementation, ...]) -> Implementation:
         asked.append(call)
-        return chosen(call)
+        return chosen(call, implementations)
 
-    monkeypatch.setattr(registration, "_chosen", noted)
+    monkeypatch.setattr(choosing, "chosen", noted)
     with_nibbles(), with_bytes(), sparse(), by_group(), quantize()
     assert [(call.op, call.m, call.n, call.k, call.group) for call in asked] == [
         ("int4_mm", 20, 16, 64, 32),
@@ -138,13 +141,13 @@ def test_a_group_of_the_weight_is_part_of_the_choice(monkeypatch: pytest.MonkeyP
 
 def test_the_order_of_a_weight_and_its_scales_are_part_of_the_choice(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[Call] = []
-    chosen = registration._chosen
+    chosen = choosing.chosen
 
-    def noted(call: Call) -> Implementation:
+    def noted(call: Call, implementations: tuple[Implementation, ...]) -> Implementation:
         asked.append(call)
-        return chosen(call)
+        return chosen(call, implementations)
 
-    monkeypatch.setattr(registration, "_chosen", noted)
+    monkeypatch.setattr(choosing, "chosen", noted)
     words, scale = torch.zeros(1, 1, 32, 4, dtype=torch.int32), torch.ones(2, 16, dtype=torch.float16)
     lanes: dict[str, Any] = {"layout": "int4_fragments_16", "n": 9}
     for a in (torch.ones(3, 64), torch.ones(3, 64).half()):
@@ -197,8 +200,9 @@ def test_a_compiled_kernel_says_nothing(capability: tuple[int, int], dtype: torc
     call = Call("scaled_mm", "cuda", dtype, 20, 16, 32, capability=capability)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert registration._chosen(call).name == name
-        assert registration._chosen(replace(call, op="quantize_rows")).name == "quantize_rows"
+        assert choosing.chosen(call, implementations_of(call.op)).name == name
+        rows = replace(call, op="quantize_rows")
+        assert choosing.chosen(rows, implementations_of(rows.op)).name == "quantize_rows"
 
 
 @pytest.mark.parametrize(("capability", "dtype", "name"), KERNELS)
@@ -209,7 +213,9 @@ def test_asking_for_another_than_the_best_says_nothing(
     call = Call("scaled_mm", "cuda", dtype, 20, 16, 32, capability=capability)
     with warnings.catch_warnings(), only("reference", "torch._int_mm"):
         warnings.simplefilter("error")
-        assert registration._chosen(call).name == ("torch._int_mm" if dtype == INT8 else "reference")
+        assert choosing.chosen(call, implementations_of(call.op)).name == (
+            "torch._int_mm" if dtype == INT8 else "reference"
+        )
 
 
 def test_asking_for_the_kernel_makes_it_an_error(pretend: pytest.MonkeyPatch) -> None:

@@ -10,12 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from quant.kernels import ops, reference_sparse, weight_orders
+from quant.kernels import ops, weight_orders
 from quant.kernels.arguments import Epilogue, Sparse24Weight
-from quant.kernels.checks import LARGEST_INT8_K
-from quant.kernels.dispatch import IMPLEMENTATIONS, Call, choose, only
+from quant.kernels.dispatch import Call, choose, implementations, only
 from quant.kernels.layouts import sparse24
 from quant.kernels.layouts.sparse24 import compress
+from quant.kernels.numerics import LARGEST_INT8_K
+from quant.kernels.ops.sparse_scaled_mm import reference as sparse_scaled_mm_reference
 from tests.kernels.weight_cases import FLOATS, FP8, activations, generator_of, weight_24
 
 CODES = [torch.int8, FP8]
@@ -61,9 +62,9 @@ def test_int_mm_is_the_reference_bit_for_bit(m: int, n: int, groups: int, seed: 
     generator = generator_of(m, n, groups, seed)
     a, weight = activations(m, 4 * groups, torch.int8, generator), weight_24(n, 4 * groups, torch.int8, generator)
     epilogue = Epilogue(torch.rand(m, 1), torch.rand(n, 1), torch.randn(n), "gelu_tanh")
-    (by_torch,) = (each for each in IMPLEMENTATIONS if (each.name, each.op) == ("torch._int_mm", "sparse_scaled_mm"))
+    (by_torch,) = (each for each in implementations() if (each.name, each.op) == ("torch._int_mm", "sparse_scaled_mm"))
     plain = Sparse24Weight(*compress(weight), n)
-    expected = reference_sparse.sparse_scaled_mm(a, plain, epilogue)
+    expected = sparse_scaled_mm_reference(a, plain, epilogue)
     for layout in weight_orders.SPARSE24:
         assert torch.equal(by_torch.run(a, weight_orders.packed(plain, layout, 4 * groups), epilogue), expected)
 
@@ -174,9 +175,9 @@ def test_what_runs_where() -> None:
     assert choose(call).name == "torch._int_mm"
     for dtype in (FP8, *FLOATS):
         other = Call("sparse_scaled_mm", "cpu", dtype, m=64, n=64, k=64)
-        assert choose(other).run is reference_sparse.sparse_scaled_mm
+        assert choose(other).run is sparse_scaled_mm_reference
     gpu = Call("sparse_scaled_mm", "cuda", torch.int8, m=64, n=64, k=64, capability=(7, 5))
-    assert choose(gpu).run is reference_sparse.sparse_scaled_mm
+    assert choose(gpu).run is sparse_scaled_mm_reference
     long = Call("sparse_scaled_mm", "cpu", torch.int8, m=64, n=64, k=LARGEST_INT8_K + 1)
     with pytest.raises(ValueError, match=f"reference needs K <= {LARGEST_INT8_K}"):
         choose(long)
