@@ -53,23 +53,6 @@ class Table(NamedTuple):
         return next((entry.tile for entry in same if entry.m >= m), same[-1].tile if same else None)
 
 
-def has_tiles(kernel: str) -> bool:
-    """Is it a matmul kernel of this project?"""
-    return kernel in table.matmuls()
-
-
-def candidates(kernel: str, architecture: Architecture, *, fine_scales: bool = False) -> Sequence[Tile]:
-    """The tiles of a kernel that fit an architecture.
-
-    Args:
-        kernel: its name.
-        architecture: of the GPU.
-        fine_scales: has the weight scales by block, or by groups of less than 128 columns?
-    """
-    found: Sequence[Tile] = table.matmuls()[kernel].tiles(architecture, fine_scales=fine_scales)
-    return found
-
-
 def choose(
     kernel: str,
     m: int,
@@ -87,16 +70,16 @@ def choose(
         m, n, k: sizes.
         architecture: of the GPU.
         multiprocessors: how many it has.
-        fine_scales: as of `candidates`. Tables are about others: a tile that does not fit is not taken from them.
+        fine_scales: as of `Matmul.tiles`. Tables are about others: a tile that does not fit is not taken from them.
     """
-    possible = candidates(kernel, architecture, fine_scales=fine_scales)
+    matmul = table.matmuls()[kernel]
+    possible: Sequence[Tile] = matmul.tiles(architecture, fine_scales=fine_scales)
     for each in load(architecture.name):
         measured = each.find(kernel, m, n, k)
         if measured in possible and measured is not None:
             return Choice(measured, f"measured on {each.gpu}")
 
-    clocks = table.matmuls()[kernel].clocks
-    return Choice(min(possible, key=lambda tile: clocks(tile, m, n, k, architecture, multiprocessors)), "rule")
+    return Choice(min(possible, key=lambda tile: matmul.clocks(tile, m, n, k, architecture, multiprocessors)), "rule")
 
 
 def gpu(architecture: Architecture, multiprocessors: int) -> Gpu:

@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterable
 
 import torch
 
-from quant.kernels import tile_tables, tuning_inputs
+from quant.kernels import tuning_inputs
 from quant.kernels.matmuls.base import Tile
+from quant.kernels.matmuls.table import matmuls
 from quant.kernels.runtime import cupy_launch
 from quant.kernels.runtime.architectures import Architecture
 from quant.kernels.tile_tables import Entry, Table
@@ -41,7 +42,7 @@ def tune(
     """
     entries = []
     for size in sizes:
-        times = {tile: seconds(size, tile) for tile in tile_tables.candidates(size.kernel, architecture)}
+        times = {tile: seconds(size, tile) for tile in matmuls()[size.kernel].tiles(architecture)}
         told(size, times)
         entries.append(Entry(*size, min(times, key=lambda tile: times[tile])))
     return Table(gpu, tuple(entries))

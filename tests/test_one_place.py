@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import pytest
@@ -55,10 +54,8 @@ class Square(NamedTuple):
 class ToyGemm(Gemm[Square]):
     """A skeleton: its launches carry the address of the result."""
 
+    tile = Square
     macros = ("SIDE",)
-
-    def tile(self, *sizes: int) -> Square:
-        return Square(*sizes)
 
     def tiles(self, architecture: Architecture, *, fine_scales: bool = False) -> list[Square]:
         return [Square(8), Square(16)]
@@ -73,11 +70,11 @@ class ToyGemm(Gemm[Square]):
         self, a: torch.Tensor, weight: torch.Tensor, epilogue: Epilogue, tile: Square, *, multiprocessors: int
     ) -> Multiplied:
         out = scaled_mm_reference(a, weight, epilogue)
-        launch = Launch(self.built(tile), 1, (tile.threads, 1), self.bytes_of(tile), Rows())
+        launch = Launch(self.build(tile), 1, (tile.threads, 1), self.bytes_of(tile), Rows())
         return Multiplied(launch, out, [a, weight])
 
     def builds(self, arch: str) -> tuple[Build, ...]:
-        return tuple(self.built(tile) for tile in self.tiles(ARCHITECTURES[arch]))
+        return tuple(self.build(tile) for tile in self.tiles(ARCHITECTURES[arch]))
 
     def max_registers(self, build: Build) -> int:
         return 255
@@ -139,8 +136,9 @@ def _check(given: Given) -> None:
         raise ValueError(f"toy_spread: by must be positive, got {given.by}")
 
 
-def _run(given: Given, implementation: Callable[..., Any]) -> Any:
-    return implementation(given.x, given.by)
+def _run(given: Given) -> Any:
+    x = given.x
+    return SPREAD.chosen(Call("toy_spread", x.device.type, x.dtype), x.device)(x, given.by)
 
 
 SPREAD: Op[Given] = Op(
@@ -149,7 +147,6 @@ SPREAD: Op[Given] = Op(
     arguments=Given,
     check=_check,
     fake=lambda given: torch.empty_like(given.x),
-    call=lambda given: Call("toy_spread", given.x.device.type, given.x.dtype),
     run=_run,
     plain=(Implementation("reference", "toy_spread", (Limits(dtypes=(torch.float32,)),), torch.mul),),
 )

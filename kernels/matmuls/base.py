@@ -21,7 +21,7 @@ from quant.kernels.runtime.launch import Build, Launch
 
 INT8, FP8 = torch.int8, torch.float8_e4m3fn
 #: Of 16 bits, as most kernels take floats.
-FLOATS = (torch.bfloat16, torch.float16)
+FLOATS_16 = (torch.bfloat16, torch.float16)
 EVERYWHERE = tuple(ARCHITECTURES)
 #: Rows, columns and bytes of K are counted in 32 bits, up to the end of the last tile.
 LARGEST_SIZE = 2**31 - 513
@@ -33,6 +33,8 @@ _MATRIX_UNITS = ("HMMA", "IMMA", "QMMA", "HGMMA", "IGMMA", "QGMMA", "IDP")
 
 class Tile(Protocol):
     """How a matmul is cut into blocks: a named tuple of whole numbers, the macros of a skeleton."""
+
+    def __init__(self, *sizes: int) -> None: ...
 
     @property
     def m(self) -> int:
@@ -157,14 +159,12 @@ class Matmul(Kernel, Generic[T]):
     """A kernel of a matmul, which is cut into tiles.
 
     Attributes:
-        macros: names of the numbers of a tile in a build.
+        tile: makes a tile of its numbers.
+        macros: their names in a build.
     """
 
+    tile: type[T]
     macros: ClassVar[tuple[str, ...]]
-
-    @abstractmethod
-    def tile(self, *sizes: int) -> T:
-        """A tile from its numbers. Raises TypeError for too many or too few."""
 
     @abstractmethod
     def tiles(self, architecture: Architecture, *, fine_scales: bool = False) -> list[T]:
@@ -209,7 +209,7 @@ class Matmul(Kernel, Generic[T]):
         sizes = dict(build.defines)
         return self.tile(*(sizes[name] for name in self.macros))
 
-    def built(self, tile: T, *defines: Mapping[str, int]) -> Build:
+    def build(self, tile: T, *defines: Mapping[str, int]) -> Build:
         """What to compile for a tile with these macros behind its own."""
         own = zip(self.macros, tile, strict=True)
         return Build(self.name, (*own, *(item for each in defines for item in each.items())))

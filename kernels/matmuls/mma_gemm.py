@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
 from typing import NamedTuple
 
 import torch
@@ -12,10 +10,9 @@ from quant.kernels.arguments import SCALE_BLOCK, Epilogue
 from quant.kernels.host import epilogue as endings
 from quant.kernels.host.operands import Multiplied, Operands, aligned
 from quant.kernels.host.structures import MmaArguments
-from quant.kernels.matmuls.base import ANY_SIZE, EVERYWHERE, FP8, INT8
+from quant.kernels.matmuls.base import EVERYWHERE, FP8, INT8
 from quant.kernels.matmuls.endings import by_block, others, usual
 from quant.kernels.matmuls.gemm import Gemm
-from quant.kernels.numerics import LARGEST_INT8_K
 from quant.kernels.runtime.architectures import Architecture, architecture
 from quant.kernels.runtime.launch import Build, Launch
 
@@ -82,12 +79,10 @@ _FILL = 2000
 class MmaGemm(Gemm[MmaTile]):
     """A kernel made of mma_gemm.cuh."""
 
+    tile = MmaTile
     macros = ("TILE_M", "TILE_N", "TILE_K", "WARP_M", "WARP_N", "STAGES")
     #: LDGSTS is cp.async, LDSM ldmatrix.
     other_instructions = ("LDGSTS.E.BYPASS.LTC128B.128", "LDSM.16.M88.4")
-
-    def tile(self, *sizes: int) -> MmaTile:
-        return MmaTile(*sizes)
 
     def tiles(self, architecture: Architecture, *, fine_scales: bool = False) -> list[MmaTile]:
         most, shared = _MOST_SUMS // self.sums_kept(by_block=fine_scales), architecture.shared_bytes_per_block
@@ -113,10 +108,6 @@ class MmaGemm(Gemm[MmaTile]):
         rounds = -(-blocks // multiprocessors)
         steps = rounds * -(-k // tile.k) * (longer + shorter * _NOT_OVERLAPPED)
         return steps + -(-rounds // max(beside, 1)) * _FILL
-
-    def build(self, tile: MmaTile, ending: Mapping[str, int]) -> Build:
-        """What to compile; `ending` are the macros of an epilogue."""
-        return self.built(tile, ending)
 
     def plan(
         self, a: torch.Tensor, weight: torch.Tensor, epilogue: Epilogue, tile: MmaTile, *, multiprocessors: int = 0
@@ -162,23 +153,7 @@ class MmaGemm(Gemm[MmaTile]):
         return 128 if tile.threads > 128 else 168
 
 
-INT8_GEMM = MmaGemm(
-    name="sm80_int8_gemm",
-    op="scaled_mm",
-    summary="scaled_mm of INT8 by mma.sync",
-    dtypes=(INT8,),
-    architectures=EVERYWHERE,
-    own_limits=replace(ANY_SIZE, k_at_most=LARGEST_INT8_K),
-    instruction="IMMA.16832.S8.S8",
-)
-FP8_GEMM = MmaGemm(
-    name="sm89_fp8_gemm",
-    op="scaled_mm",
-    summary="scaled_mm of FP8 by mma.sync",
-    dtypes=(FP8,),
-    # Hopper runs the instruction as FP16 on another unit, so it is not offered there.
-    architectures=("sm_89",),
-    own_limits=ANY_SIZE,
-    instruction="QMMA.16832.F32.E4M3.E4M3",
-)
+INT8_GEMM = MmaGemm.of("sm80_int8_gemm", "scaled_mm of INT8 by mma.sync", INT8, EVERYWHERE, "IMMA.16832.S8.S8")
+# Hopper runs the instruction as FP16 on another unit, so it is not offered there.
+FP8_GEMM = MmaGemm.of("sm89_fp8_gemm", "scaled_mm of FP8 by mma.sync", FP8, ("sm_89",), "QMMA.16832.F32.E4M3.E4M3")
 KERNELS = (INT8_GEMM, FP8_GEMM)

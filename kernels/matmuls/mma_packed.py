@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
@@ -11,10 +10,9 @@ from quant.kernels.arguments import Epilogue, Sparse24Weight
 from quant.kernels.host import epilogue as endings
 from quant.kernels.host.operands import Multiplied, Operands, aligned
 from quant.kernels.host.structures import SwapArguments
-from quant.kernels.layouts import int4_fragments, mma_sparse24
-from quant.kernels.matmuls.base import EVERYWHERE, FLOATS, FP8, INT8, LARGEST_SIZE
-from quant.kernels.matmuls.packed import LARGEST_W4A8_K, Packed, Variant, Weight, groups, int4_limits, sparse_limits
-from quant.kernels.numerics import LARGEST_INT8_K
+from quant.kernels.layouts import mma_sparse24
+from quant.kernels.matmuls.base import EVERYWHERE, FLOATS_16, FP8, INT8
+from quant.kernels.matmuls.packed import Packed, Weight, groups
 from quant.kernels.runtime.architectures import Architecture
 from quant.kernels.runtime.launch import Build, Launch
 
@@ -89,6 +87,8 @@ _FILL = 2000
 class MmaPacked(Packed[PackedTile]):
     """A kernel made of mma_swap_ab.cuh."""
 
+    tile = PackedTile
+    sparse_layout = mma_sparse24.NAME
     macros = ("TILE_N", "TILE_M", "SLABS", "WARP_N", "WARP_M", "WARPS_K", "STAGES")
     #: LDGSTS is cp.async, LDSM ldmatrix.
     other_instructions = ("LDGSTS.E.BYPASS.LTC128B.128", "LDSM.16.M88.4")
@@ -100,9 +100,6 @@ class MmaPacked(Packed[PackedTile]):
     @property
     def metadata_bytes(self) -> int:
         return 128 if self.sparse else 0
-
-    def tile(self, *sizes: int) -> PackedTile:
-        return PackedTile(*sizes)
 
     def tiles(self, architecture: Architecture, *, fine_scales: bool = False) -> list[PackedTile]:
         """Half as many sums where they are kept twice, and where the fragments of 4-bit weights have to be made."""
@@ -140,9 +137,6 @@ class MmaPacked(Packed[PackedTile]):
         steps = rounds * -(-k // step_k) * (longest + sum(others) * _NOT_OVERLAPPED)
         return steps + -(-rounds // max(beside, 1)) * _FILL
 
-    def build(self, tile: PackedTile, ending: Mapping[str, int], variant: Variant) -> Build:
-        return self.built(tile, variant.defines(), ending)
-
     def plan(
         self, a: torch.Tensor, weight: Weight, epilogue: Epilogue, tile: PackedTile, *, multiprocessors: int = 0
     ) -> Multiplied:
@@ -169,7 +163,7 @@ class MmaPacked(Packed[PackedTile]):
             scales=scales.structure,
             epilogue=ending.structure,
         )
-        build = self.build(tile, ending.defines, scales.variant)
+        build = self.build(tile, scales.variant.defines(), ending.defines)
         grid = -(-m // tile.m) * -(-weight.n // tile.n)
         return Multiplied(Launch(build, grid, (tile.threads, 1), self.bytes_of(tile), arguments), out, operands.held)
 
@@ -181,59 +175,23 @@ class MmaPacked(Packed[PackedTile]):
         return 128 if tile.threads > 128 else 168
 
 
-SPARSE_INT8 = MmaPacked(
-    name="sm80_sparse_int8_gemm",
-    op="sparse_scaled_mm",
-    summary="2:4 INT8 by mma.sp",
-    dtypes=(INT8,),
-    architectures=EVERYWHERE,
-    own_limits=sparse_limits(mma_sparse24.NAME, LARGEST_INT8_K),
-    instruction="IMMA.SP.16864.S8.S8",
+SPARSE_INT8 = MmaPacked.of_sparse(
+    "sm80_sparse_int8_gemm", "2:4 INT8 by mma.sp", (INT8,), EVERYWHERE, "IMMA.SP.16864.S8.S8"
 )
-SPARSE_FP8 = MmaPacked(
-    name="sm89_sparse_fp8_gemm",
-    op="sparse_scaled_mm",
-    summary="2:4 FP8 by mma.sp",
-    dtypes=(FP8,),
-    architectures=("sm_89",),
-    own_limits=sparse_limits(mma_sparse24.NAME, LARGEST_SIZE),
-    instruction="QMMA.SP.16864.F32.E4M3.E4M3",
+SPARSE_FP8 = MmaPacked.of_sparse(
+    "sm89_sparse_fp8_gemm", "2:4 FP8 by mma.sp", (FP8,), ("sm_89",), "QMMA.SP.16864.F32.E4M3.E4M3"
 )
-SPARSE_FLOATS = MmaPacked(
-    name="sm80_sparse_16bit_gemm",
-    op="sparse_scaled_mm",
-    summary="2:4 bf16 and fp16 by mma.sp",
-    dtypes=FLOATS,
-    architectures=EVERYWHERE,
-    own_limits=sparse_limits(mma_sparse24.NAME, LARGEST_SIZE // 2),
-    instruction="HMMA.SP.16832.F32",
+SPARSE_FLOATS = MmaPacked.of_sparse(
+    "sm80_sparse_16bit_gemm", "2:4 bf16 and fp16 by mma.sp", FLOATS_16, EVERYWHERE, "HMMA.SP.16832.F32"
 )
-W4A16 = MmaPacked(
-    name="sm80_w4a16_gemm",
-    op="int4_mm",
-    summary="INT4 weights with bf16 and fp16 by mma.sync",
-    dtypes=FLOATS,
-    architectures=EVERYWHERE,
-    own_limits=int4_limits(int4_fragments.NAME_16, LARGEST_SIZE // 2),
-    instruction="HMMA.16816.F32",
+W4A16 = MmaPacked.of_int4(
+    "sm80_w4a16_gemm", "INT4 weights with bf16 and fp16 by mma.sync", FLOATS_16, EVERYWHERE, "HMMA.16816.F32"
 )
-W4A8 = MmaPacked(
-    name="sm80_w4a8_gemm",
-    op="int4_mm",
-    summary="INT4 weights with INT8 by mma.sync",
-    dtypes=(INT8,),
-    architectures=EVERYWHERE,
-    own_limits=int4_limits(int4_fragments.NAME_8, LARGEST_W4A8_K),
-    instruction="IMMA.16832.S8.S8",
+W4A8 = MmaPacked.of_int4(
+    "sm80_w4a8_gemm", "INT4 weights with INT8 by mma.sync", (INT8,), EVERYWHERE, "IMMA.16832.S8.S8"
 )
-W4AFP8 = MmaPacked(
-    name="sm89_w4afp8_gemm",
-    op="int4_mm",
-    summary="INT4 weights with FP8 by mma.sync",
-    dtypes=(FP8,),
-    architectures=("sm_89",),
-    own_limits=int4_limits(int4_fragments.NAME_8, LARGEST_SIZE),
-    instruction="QMMA.16832.F32.E4M3.E4M3",
+W4AFP8 = MmaPacked.of_int4(
+    "sm89_w4afp8_gemm", "INT4 weights with FP8 by mma.sync", (FP8,), ("sm_89",), "QMMA.16832.F32.E4M3.E4M3"
 )
 SPARSE = (SPARSE_INT8, SPARSE_FP8, SPARSE_FLOATS)
 INT4 = (W4A16, W4A8, W4AFP8)

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple, Self
 
 import torch
 
 from quant.kernels.arguments import SCALE_BLOCK, Int4Weight, Sparse24Weight
 from quant.kernels.host.operands import Multiplied, Operands
 from quant.kernels.host.structures import DTYPES, GroupScales
+from quant.kernels.layouts import int4_fragments
 from quant.kernels.layouts.fragments import BLOCK
-from quant.kernels.limits import Limits
 from quant.kernels.matmuls import random_operands
-from quant.kernels.matmuls.base import ANY_SIZE, FP8, INT8, Gpu, Matmul, T
+from quant.kernels.matmuls.base import ANY_SIZE, FP8, INT8, LARGEST_SIZE, Gpu, Matmul, T
 from quant.kernels.matmuls.endings import others, usual
-from quant.kernels.numerics import CODES
+from quant.kernels.numerics import CODES, LARGEST_INT8_K
 from quant.kernels.runtime.architectures import architecture
 from quant.kernels.runtime.launch import Build
 
@@ -99,18 +99,45 @@ def groups(operands: Operands, dtype: torch.dtype, weight: Weight, k: int, step_
     return PlannedGroups(structure, Variant(dtype, max(step_k // columns, 1), weight.zero is not None, own), promote)
 
 
-def sparse_limits(layout: str, k_at_most: int) -> Limits:
-    """What a kernel for 2:4 sparse weights in this order accepts."""
-    return replace(ANY_SIZE, layouts=(layout,), k_at_most=k_at_most)
-
-
-def int4_limits(layout: str, k_at_most: int, m_at_least: int = 0) -> Limits:
-    """What a kernel for 4-bit weights in this order accepts."""
-    return replace(sparse_limits(layout, k_at_most), group_sizes=_GROUP_SIZES, m_at_least=m_at_least)
-
-
 class Packed(Matmul[T]):
-    """A kernel whose left operand is the weight: 2:4 sparse, or four bits wide."""
+    """A kernel whose left operand is the weight: 2:4 sparse, or four bits wide.
+
+    Attributes:
+        sparse_layout: name of the order in which 2:4 weights are read.
+    """
+
+    sparse_layout: ClassVar[str]
+
+    @classmethod
+    def of_sparse(
+        cls,
+        name: str,
+        summary: str,
+        dtypes: tuple[torch.dtype, ...],
+        architectures: tuple[str, ...],
+        instruction: str,
+    ) -> Self:
+        """A row of a kernel for 2:4 weights; bytes of K are counted, and INT8 is summed in INT32."""
+        most = LARGEST_INT8_K if INT8 in dtypes else LARGEST_SIZE // dtypes[0].itemsize
+        limits = replace(ANY_SIZE, layouts=(cls.sparse_layout,), k_at_most=most)
+        return cls(name, "sparse_scaled_mm", summary, dtypes, architectures, limits, instruction)
+
+    @classmethod
+    def of_int4(
+        cls,
+        name: str,
+        summary: str,
+        dtypes: tuple[torch.dtype, ...],
+        architectures: tuple[str, ...],
+        instruction: str,
+        *,
+        m_at_least: int = 0,
+    ) -> Self:
+        """A row of a kernel for 4-bit weights, that is offered for so many tokens."""
+        layout = int4_fragments.NAME_16 if dtypes[0].itemsize == 2 else int4_fragments.NAME_8
+        most = LARGEST_W4A8_K if INT8 in dtypes else LARGEST_SIZE // dtypes[0].itemsize
+        limits = replace(ANY_SIZE, layouts=(layout,), group_sizes=_GROUP_SIZES, m_at_least=m_at_least, k_at_most=most)
+        return cls(name, "int4_mm", summary, dtypes, architectures, limits, instruction)
 
     @property
     @abstractmethod
@@ -121,10 +148,6 @@ class Packed(Matmul[T]):
     @abstractmethod
     def metadata_bytes(self) -> int:
         """Of 16 rows x 64 columns of a 2:4 weight; else 0."""
-
-    @abstractmethod
-    def build(self, tile: T, ending: Mapping[str, int], variant: Variant) -> Build:
-        """What to compile; `ending` are the macros of an epilogue."""
 
     @property
     def sparse(self) -> bool:
@@ -173,14 +196,14 @@ class Packed(Matmul[T]):
         def largest(fine_scales: bool) -> T:
             return max(self.tiles(architecture(arch), fine_scales=fine_scales), key=lambda tile: tile.sums)
 
-        plain = Variant(self.dtypes[0])
-        tiles = tuple(self.build(tile, usual(), plain) for tile in self.tiles(architecture(arch)))
+        plain = Variant(self.dtypes[0]).defines()
+        tiles = tuple(self.build(tile, plain, usual()) for tile in self.tiles(architecture(arch)))
         if arch != self.architectures[0]:
             return tiles
         return (
             *tiles,
-            *(self.build(largest(False), way, plain) for way in others(FP8 if FP8 in self.dtypes else INT8)),
-            *(self.build(largest(variant.groups > 1), usual(), variant) for variant in self._variants()),
+            *(self.build(largest(False), plain, way) for way in others(FP8 if FP8 in self.dtypes else INT8)),
+            *(self.build(largest(variant.groups > 1), variant.defines(), usual()) for variant in self._variants()),
         )
 
     def _variants(self) -> Iterator[Variant]:

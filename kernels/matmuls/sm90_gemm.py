@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -13,10 +11,9 @@ from quant.kernels.arguments import SCALE_BLOCK, Epilogue
 from quant.kernels.host import epilogue as endings
 from quant.kernels.host.operands import VECTOR_BYTES, Multiplied, Operands, aligned
 from quant.kernels.host.structures import DTYPES, HopperArguments
-from quant.kernels.matmuls.base import ANY_SIZE, FP8, INT8
+from quant.kernels.matmuls.base import FP8, INT8
 from quant.kernels.matmuls.endings import by_block, others, usual
 from quant.kernels.matmuls.gemm import Gemm
-from quant.kernels.numerics import LARGEST_INT8_K
 from quant.kernels.runtime.architectures import Architecture, architecture
 from quant.kernels.runtime.launch import Build, Launch, TensorMap
 
@@ -108,14 +105,12 @@ def is_staged(tile: HopperTile, n: int, itemsize: int, *, aligned: bool) -> bool
 class Sm90Gemm(Gemm[HopperTile]):
     """A kernel made of sm90_gemm.cuh."""
 
+    tile = HopperTile
     macros = ("TILE_N", "GROUPS", "GROUP_M", "STAGES", "CLUSTER")
     #: UTMALDG is the copy engine's, SYNCS a barrier that counts bytes.
     other_instructions = ("UTMALDG.2D", "SYNCS")
     #: A fence of the whole GPU belongs to the two barriers of a cluster, and not into the loop.
     rare = MappingProxyType({"MEMBAR.ALL.GPU": 2})
-
-    def tile(self, *sizes: int) -> HopperTile:
-        return HopperTile(*sizes)
 
     def tiles(self, architecture: Architecture, *, fine_scales: bool = False) -> list[HopperTile]:
         """With scales by block a tile's columns share one."""
@@ -144,10 +139,6 @@ class Sm90Gemm(Gemm[HopperTile]):
         step = max(beside * multiply, beside * load, _SHORTEST_STEP)
         return rounds * (-(-k // _K) * step + _FILL + _FINISH * tile.n)
 
-    def build(self, tile: HopperTile, ending: Mapping[str, int], *, staged: bool) -> Build:
-        """What to compile; `ending` are the macros of an epilogue."""
-        return self.built(tile, {"STAGED": int(staged)}, ending)
-
     def plan(
         self, a: torch.Tensor, weight: torch.Tensor, epilogue: Epilogue, tile: HopperTile, *, multiprocessors: int
     ) -> Multiplied:
@@ -174,7 +165,7 @@ class Sm90Gemm(Gemm[HopperTile]):
         tiles = -(-m // (tile.m * tile.cluster)) * -(-n // tile.n)
         clusters = min(tiles, max(multiprocessors * tile.resident // tile.cluster, 1))
         launch = Launch(
-            self.build(tile, ending.defines, staged=staged),
+            self.build(tile, {"STAGED": int(staged)}, ending.defines),
             clusters * tile.cluster,
             (tile.threads, 1),
             tile.shared_bytes,
@@ -192,7 +183,7 @@ class Sm90Gemm(Gemm[HopperTile]):
 
         def build(tile: HopperTile, ending: dict[str, int]) -> Build:
             staged = is_staged(tile, 1024, _ITEMSIZES[ending["OUT"]], aligned=bool(ending["ALIGNED"]))
-            return self.build(tile, ending, staged=staged)
+            return self.build(tile, {"STAGED": int(staged)}, ending)
 
         return (
             *(build(tile, usual()) for tile in fitting),
@@ -208,22 +199,6 @@ class Sm90Gemm(Gemm[HopperTile]):
 _ITEMSIZES = {number: dtype.itemsize for dtype, number in DTYPES.items()}
 
 
-INT8_GEMM = Sm90Gemm(
-    name="sm90_int8_gemm",
-    op="scaled_mm",
-    summary="scaled_mm of INT8 by wgmma",
-    dtypes=(INT8,),
-    architectures=("sm_90a",),
-    own_limits=replace(ANY_SIZE, k_at_most=LARGEST_INT8_K),
-    instruction="IGMMA.64x",
-)
-FP8_GEMM = Sm90Gemm(
-    name="sm90_fp8_gemm",
-    op="scaled_mm",
-    summary="scaled_mm of FP8 by wgmma",
-    dtypes=(FP8,),
-    architectures=("sm_90a",),
-    own_limits=ANY_SIZE,
-    instruction="QGMMA.64x",
-)
+INT8_GEMM = Sm90Gemm.of("sm90_int8_gemm", "scaled_mm of INT8 by wgmma", INT8, ("sm_90a",), "IGMMA.64x")
+FP8_GEMM = Sm90Gemm.of("sm90_fp8_gemm", "scaled_mm of FP8 by wgmma", FP8, ("sm_90a",), "QGMMA.64x")
 KERNELS = (INT8_GEMM, FP8_GEMM)

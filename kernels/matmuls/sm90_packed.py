@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -12,10 +11,9 @@ from quant.kernels.arguments import Epilogue, Sparse24Weight
 from quant.kernels.host import epilogue as endings
 from quant.kernels.host.operands import Multiplied, Operands, aligned
 from quant.kernels.host.structures import HopperSwapArguments
-from quant.kernels.layouts import int4_fragments, wgmma_sparse24
-from quant.kernels.matmuls.base import FLOATS, FP8, INT8, LARGEST_SIZE
-from quant.kernels.matmuls.packed import LARGEST_W4A8_K, Packed, Variant, Weight, groups, int4_limits, sparse_limits
-from quant.kernels.numerics import LARGEST_INT8_K
+from quant.kernels.layouts import wgmma_sparse24
+from quant.kernels.matmuls.base import FLOATS_16, FP8, INT8
+from quant.kernels.matmuls.packed import Packed, Weight, groups
 from quant.kernels.runtime.architectures import Architecture
 from quant.kernels.runtime.launch import Build, Launch, TensorMap
 
@@ -23,8 +21,8 @@ _K = 128  # bytes of a token's row in a stage
 _STAGING = 32 * (64 + 4) * 4  # bytes in which a mathematician turns tokens and channels
 _BARRIERS = 16  # bytes of a stage's two
 _ROW = 128  # bytes of a row of the maps of what has no rows of its own
-#: Few tokens of 4-bit weights run by warps that share K, on Hopper too.
-_FEW_ROWS = 32
+#: Fewer tokens of 4-bit weights run by warps that share K, on Hopper too.
+_MANY = 33
 
 
 class HopperPackedTile(NamedTuple):
@@ -109,6 +107,8 @@ _MOST_SUMS = 192
 class Sm90Packed(Packed[HopperPackedTile]):
     """A kernel made of sm90_swap_ab.cuh."""
 
+    tile = HopperPackedTile
+    sparse_layout = wgmma_sparse24.NAME
     macros = ("TILE_M", "GROUPS", "GROUP_N", "STAGES", "CLUSTER")
     #: UTMALDG is the copy engine's, SYNCS a barrier that counts bytes.
     other_instructions = ("UTMALDG.2D", "SYNCS")
@@ -122,9 +122,6 @@ class Sm90Packed(Packed[HopperPackedTile]):
     def metadata_bytes(self) -> int:
         """Two words for each thread and 128 bytes of a row, of which 16-bit types use half."""
         return 128 * self.in_bytes if self.sparse else 0
-
-    def tile(self, *sizes: int) -> HopperPackedTile:
-        return HopperPackedTile(*sizes)
 
     def tiles(self, architecture: Architecture, *, fine_scales: bool = False) -> list[HopperPackedTile]:
         """Several scales of one row in a step take registers."""
@@ -156,9 +153,6 @@ class Sm90Packed(Packed[HopperPackedTile]):
         load = (min(tile.m, m) * _K / tile.cluster + self.step_bytes(tile)) / _L2_BYTES_A_CLOCK
         step = max(beside * multiply, beside * read, beside * load, _SHORTEST_STEP)
         return rounds * (-(-k // columns) * step + _FILL + _FINISH * tile.m)
-
-    def build(self, tile: HopperPackedTile, ending: Mapping[str, int], variant: Variant) -> Build:
-        return self.built(tile, variant.defines(), ending)
 
     def plan(
         self, a: torch.Tensor, weight: Weight, epilogue: Epilogue, tile: HopperPackedTile, *, multiprocessors: int
@@ -195,7 +189,7 @@ class Sm90Packed(Packed[HopperPackedTile]):
         tiles = -(-n // (tile.n * tile.cluster)) * -(-m // tile.m)
         clusters = min(tiles, tile.clusters(multiprocessors))
         launch = Launch(
-            self.build(tile, ending.defines, scales.variant),
+            self.build(tile, scales.variant.defines(), ending.defines),
             clusters * tile.cluster,
             (tile.threads, 1),
             self.bytes_of(tile),
@@ -215,59 +209,24 @@ def _rows(operands: Operands, x: torch.Tensor, box_rows: int) -> TensorMap:
     return TensorMap(operands.pointer(x), x.nbytes // _ROW, _ROW, _ROW, box_rows, _ROW, 0)
 
 
-SPARSE_INT8 = Sm90Packed(
-    name="sm90_sparse_int8_gemm",
-    op="sparse_scaled_mm",
-    summary="2:4 INT8 by wgmma.sp",
-    dtypes=(INT8,),
-    architectures=("sm_90a",),
-    own_limits=sparse_limits(wgmma_sparse24.NAME, LARGEST_INT8_K),
-    instruction="IGMMA.SP.64x",
+SPARSE_INT8 = Sm90Packed.of_sparse(
+    "sm90_sparse_int8_gemm", "2:4 INT8 by wgmma.sp", (INT8,), ("sm_90a",), "IGMMA.SP.64x"
 )
-SPARSE_FP8 = Sm90Packed(
-    name="sm90_sparse_fp8_gemm",
-    op="sparse_scaled_mm",
-    summary="2:4 FP8 by wgmma.sp",
-    dtypes=(FP8,),
-    architectures=("sm_90a",),
-    own_limits=sparse_limits(wgmma_sparse24.NAME, LARGEST_SIZE),
-    instruction="QGMMA.SP.64x",
+SPARSE_FP8 = Sm90Packed.of_sparse("sm90_sparse_fp8_gemm", "2:4 FP8 by wgmma.sp", (FP8,), ("sm_90a",), "QGMMA.SP.64x")
+SPARSE_FLOATS = Sm90Packed.of_sparse(
+    "sm90_sparse_16bit_gemm", "2:4 bf16 and fp16 by wgmma.sp", FLOATS_16, ("sm_90a",), "HGMMA.SP.64x"
 )
-SPARSE_FLOATS = Sm90Packed(
-    name="sm90_sparse_16bit_gemm",
-    op="sparse_scaled_mm",
-    summary="2:4 bf16 and fp16 by wgmma.sp",
-    dtypes=FLOATS,
-    architectures=("sm_90a",),
-    own_limits=sparse_limits(wgmma_sparse24.NAME, LARGEST_SIZE // 2),
-    instruction="HGMMA.SP.64x",
+W4A16 = Sm90Packed.of_int4(
+    "sm90_w4a16_gemm",
+    "INT4 weights with bf16 and fp16 by wgmma",
+    FLOATS_16,
+    ("sm_90a",),
+    "HGMMA.64x",
+    m_at_least=_MANY,
 )
-W4A16 = Sm90Packed(
-    name="sm90_w4a16_gemm",
-    op="int4_mm",
-    summary="INT4 weights with bf16 and fp16 by wgmma",
-    dtypes=FLOATS,
-    architectures=("sm_90a",),
-    own_limits=int4_limits(int4_fragments.NAME_16, LARGEST_SIZE // 2, m_at_least=_FEW_ROWS + 1),
-    instruction="HGMMA.64x",
+W4A8 = Sm90Packed.of_int4(
+    "sm90_w4a8_gemm", "INT4 weights with INT8 by wgmma", (INT8,), ("sm_90a",), "IGMMA.64x", m_at_least=_MANY
 )
-W4A8 = Sm90Packed(
-    name="sm90_w4a8_gemm",
-    op="int4_mm",
-    summary="INT4 weights with INT8 by wgmma",
-    dtypes=(INT8,),
-    architectures=("sm_90a",),
-    own_limits=int4_limits(int4_fragments.NAME_8, LARGEST_W4A8_K, m_at_least=_FEW_ROWS + 1),
-    instruction="IGMMA.64x",
-)
-W4AFP8 = Sm90Packed(
-    name="sm90_w4afp8_gemm",
-    op="int4_mm",
-    summary="INT4 weights with FP8 by wgmma",
-    dtypes=(FP8,),
-    architectures=("sm_90a",),
-    own_limits=int4_limits(int4_fragments.NAME_8, LARGEST_SIZE),
-    instruction="QGMMA.64x",
-)
+W4AFP8 = Sm90Packed.of_int4("sm90_w4afp8_gemm", "INT4 weights with FP8 by wgmma", (FP8,), ("sm_90a",), "QGMMA.64x")
 SPARSE = (SPARSE_INT8, SPARSE_FP8, SPARSE_FLOATS)
 INT4 = (W4A16, W4A8, W4AFP8)

@@ -29,8 +29,7 @@ class Op(Generic[Arguments]):
         arguments: makes a named tuple of what torch hands over, which leaves out what equals a default.
         check: raises ValueError for what the op does not take.
         fake: results of the right shapes and dtypes, for meta tensors and `torch.compile`.
-        call: what the choice of an implementation depends on.
-        run: the results, by an implementation.
+        run: the results, by the implementation that is `chosen`.
         plain: implementations in torch's operations, the best first; the reference, which accepts everything, last.
     """
 
@@ -39,8 +38,7 @@ class Op(Generic[Arguments]):
     arguments: Callable[..., Arguments]
     check: Callable[[Arguments], None]
     fake: Callable[[Arguments], Any]
-    call: Callable[[Arguments], Call]
-    run: Callable[[Arguments, Callable[..., Any]], Any]
+    run: Callable[[Arguments], Any]
     plain: tuple[Implementation, ...]
 
     def __call__(self, arguments: Arguments) -> Any:
@@ -64,14 +62,14 @@ class Op(Generic[Arguments]):
         )
 
     def _dispatched(self, *given: Any) -> Any:
-        """By the best implementation. Autograd records nothing here, and `torch.autocast` rounds none of it."""
+        """Autograd records nothing here, and `torch.autocast` rounds none of it."""
         refuse_gradient(self.name, *given)
-        device = given[0].device
-        if not torch.is_autocast_enabled(device.type):
-            return self._run(self.arguments(*given), device)
-        with torch.autocast(device.type, enabled=False):
-            return self._run(self.arguments(*given), device)
+        device = given[0].device.type
+        if not torch.is_autocast_enabled(device):
+            return self.run(self.arguments(*given))
+        with torch.autocast(device, enabled=False):
+            return self.run(self.arguments(*given))
 
-    def _run(self, arguments: Arguments, device: torch.device) -> Any:
-        call = choosing.on_device(self.call(arguments), device)
-        return self.run(arguments, choosing.chosen(call, self.implementations()).run)
+    def chosen(self, call: Call, device: torch.device) -> Callable[..., Any]:
+        """The best implementation for a call on this device, a function with the arguments of the reference."""
+        return choosing.chosen(choosing.on_device(call, device), self.implementations()).run

@@ -7,7 +7,7 @@ each group is summed before its scale is applied: INT8 exactly, FP8 by exact pro
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 
@@ -155,18 +155,13 @@ def _check_group_rows(scale: torch.Tensor, n: int, k: int, layout: str) -> None:
         )
 
 
-def call(given: Arguments) -> Call:
-    """What the choice of an implementation depends on."""
+def run(given: Arguments) -> torch.Tensor:
+    """On the rows of a; scales of the weight are by group, which no epilogue applies."""
     a, weight = given.a, given.weight
-    k = a.shape[-1]
+    n, k = weight.n, a.shape[-1]
     group = columns_of_group(k, weight.groups)
-    return Call(NAME, a.device.type, a.dtype, rows_of(a), weight.n, k, group=group, layout=weight.layout)
-
-
-def run(given: Arguments, implementation: Callable[..., Any]) -> torch.Tensor:
-    """By an implementation; scales of the weight are by group, which no epilogue applies."""
-    weight = given.weight
-    return on_rows(implementation, given.a, weight.n, weight, epilogue(given, given.a, weight.n, given.a_scale, None))
+    call = Call(NAME, a.device.type, a.dtype, rows_of(a), n, k, group=group, layout=weight.layout)
+    return on_rows(OP.chosen(call, a.device), a, n, weight, epilogue(given, a, n, given.a_scale, None))
 
 
 def reference(a: torch.Tensor, b: Int4Weight, epilogue: Epilogue) -> torch.Tensor:
@@ -199,16 +194,8 @@ def by_torch(a: torch.Tensor, b: Int4Weight, epilogue: Epilogue) -> torch.Tensor
     return finish(sums * epilogue.a_scale, epilogue)
 
 
-OP = Op(
-    NAME,
-    SCHEMA,
-    Arguments,
-    check,
-    fake,
-    call,
-    run,
-    (
-        Implementation(int_mm.NAME, NAME, (int_mm.ON_CPU,), by_torch),
-        Implementation("reference", NAME, (Limits(dtypes=(*CODES, *FLOATS)),), reference),
-    ),
+_PLAIN = (
+    Implementation(int_mm.NAME, NAME, (int_mm.ON_CPU,), by_torch),
+    Implementation("reference", NAME, (Limits(dtypes=(*CODES, *FLOATS)),), reference),
 )
+OP = Op(NAME, SCHEMA, Arguments, check, fake, run, _PLAIN)

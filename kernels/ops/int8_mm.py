@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 
@@ -79,16 +78,11 @@ def check(given: Arguments) -> None:
     check_ending(NAME, given, (*a.shape[:-1], b.shape[0]))
 
 
-def call(given: Arguments) -> Call:
-    """What the choice of an implementation depends on."""
-    a, (n, k) = given.a, given.b.shape
-    return Call(NAME, a.device.type, a.dtype, rows_of(a), n, k, group=columns_of_group(k, given.b_scale.shape[1]))
-
-
-def run(given: Arguments, implementation: Callable[..., Any]) -> torch.Tensor:
-    """By an implementation; scales of the weight are by group, which no epilogue applies."""
-    n = given.b.shape[0]
-    return on_rows(implementation, given.a, n, given.b, given.b_scale, epilogue(given, given.a, n, None, None))
+def run(given: Arguments) -> torch.Tensor:
+    """On the rows of a; scales of the weight are by group, which no epilogue applies."""
+    a, b, b_scale, (n, k) = given.a, given.b, given.b_scale, given.b.shape
+    call = Call(NAME, a.device.type, a.dtype, rows_of(a), n, k, group=columns_of_group(k, b_scale.shape[1]))
+    return on_rows(OP.chosen(call, a.device), a, n, b, b_scale, epilogue(given, a, n, None, None))
 
 
 def reference(a: torch.Tensor, b: torch.Tensor, b_scale: torch.Tensor, epilogue: Epilogue) -> torch.Tensor:
@@ -96,13 +90,5 @@ def reference(a: torch.Tensor, b: torch.Tensor, b_scale: torch.Tensor, epilogue:
     return finish(a.float() @ dequantized(b, b_scale, None, a.dtype).T, epilogue)
 
 
-OP = Op(
-    NAME,
-    SCHEMA,
-    Arguments,
-    check,
-    fake,
-    call,
-    run,
-    (Implementation("reference", NAME, (Limits(dtypes=FLOATS),), reference),),
-)
+_PLAIN = (Implementation("reference", NAME, (Limits(dtypes=FLOATS),), reference),)
+OP = Op(NAME, SCHEMA, Arguments, check, fake, run, _PLAIN)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch.nn import functional as F
@@ -124,17 +123,21 @@ def check(given: Arguments) -> None:
     check_broadcast(NAME, "modulation_shift", given.modulation_shift, x.shape)
 
 
-def call(given: Arguments) -> Call:
-    """What the choice of an implementation depends on."""
-    x = given.x
-    return Call(NAME, x.device.type, given.dtype, m=rows_of(x), k=x.shape[-1], group=given.group)
-
-
-def run(given: Arguments, implementation: Callable[..., Any]) -> tuple[torch.Tensor, torch.Tensor]:
-    """By an implementation; those that find one scale a row know no groups."""
-    prologue = Prologue(*given[3:10])
-    by = {"group": given.group} if given.group else {}
-    codes, used = implementation(given.x, given.dtype, given.scale, prologue, **by)
+def run(given: Arguments) -> tuple[torch.Tensor, torch.Tensor]:
+    """Implementations that find one scale a row know no groups."""
+    x, group = given.x, given.group
+    prologue = Prologue(
+        given.pre_quant_scale,
+        given.norm,
+        given.norm_weight,
+        given.norm_bias,
+        given.eps,
+        given.modulation_scale,
+        given.modulation_shift,
+    )
+    call = Call(NAME, x.device.type, given.dtype, m=rows_of(x), k=x.shape[-1], group=group)
+    by = {"group": group} if group else {}
+    codes, used = OP.chosen(call, x.device)(x, given.dtype, given.scale, prologue, **by)
     return codes.contiguous(), used
 
 
@@ -161,4 +164,4 @@ def _quantize_groups(values: torch.Tensor, dtype: torch.dtype, group: int) -> tu
     return encode(values, scale.repeat_interleave(group, dim=-1)[..., :k], dtype), scale
 
 
-OP = Op(NAME, SCHEMA, Arguments, check, fake, call, run, (Implementation("reference", NAME, (Limits(),), reference),))
+OP = Op(NAME, SCHEMA, Arguments, check, fake, run, (Implementation("reference", NAME, (Limits(),), reference),))

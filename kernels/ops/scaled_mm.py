@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 
@@ -125,18 +125,13 @@ def _check_scales(a_scale: torch.Tensor, b_scale: torch.Tensor, rows: Sequence[i
         )
 
 
-def call(given: Arguments) -> Call:
-    """What the choice of an implementation depends on."""
-    a, (n, k) = given.a, given.b.shape
-    blocks = Epilogue(given.a_scale, given.b_scale).has_block_scales(n, k)
-    return Call(NAME, a.device.type, a.dtype, rows_of(a), n, k, block_scales=blocks)
-
-
-def run(given: Arguments, implementation: Callable[..., Any]) -> torch.Tensor:
-    """By an implementation."""
-    a, n = given.a, given.b.shape[0]
+def run(given: Arguments) -> torch.Tensor:
+    """On the rows of a."""
+    a, b, (n, k) = given.a, given.b, given.b.shape
     ending = epilogue(given, a, n, given.a_scale, given.b_scale, fast_accumulate=given.fast_accumulate)
-    return on_rows(implementation, a, n, given.b, ending)
+    blocks = ending.has_block_scales(n, k)
+    call = Call(NAME, a.device.type, a.dtype, rows_of(a), n, k, block_scales=blocks)
+    return on_rows(OP.chosen(call, a.device), a, n, b, ending)
 
 
 def reference(a: torch.Tensor, b: torch.Tensor, epilogue: Epilogue) -> torch.Tensor:
@@ -170,16 +165,8 @@ _ON_CPU = replace(int_mm.ON_CPU, k_at_most=LARGEST_INT8_K, block_scales=False)
 #: What torch asks of cuBLAS there.
 _ON_CUDA = replace(_ON_CPU, devices=("cuda",), k_at_least=0, m_at_least=17, n_multiple=8, k_multiple=8)
 _REFERENCE = (Limits(dtypes=(torch.int8,), k_at_most=LARGEST_INT8_K), Limits(dtypes=(torch.float8_e4m3fn,)))
-OP = Op(
-    NAME,
-    SCHEMA,
-    Arguments,
-    check,
-    fake,
-    call,
-    run,
-    (
-        Implementation(int_mm.NAME, NAME, (_ON_CPU, _ON_CUDA), by_torch),
-        Implementation("reference", NAME, _REFERENCE, reference),
-    ),
+_PLAIN = (
+    Implementation(int_mm.NAME, NAME, (_ON_CPU, _ON_CUDA), by_torch),
+    Implementation("reference", NAME, _REFERENCE, reference),
 )
+OP = Op(NAME, SCHEMA, Arguments, check, fake, run, _PLAIN)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 
@@ -60,22 +59,8 @@ def sparse_scaled_mm(
     Raises:
         ValueError: a shape, dtype or device that does not fit, or a K whose INT8 sum could overflow INT32.
     """
-    given = Arguments(
-        a,
-        a_scale,
-        b_values,
-        b_meta,
-        b_scale,
-        bias,
-        activation,
-        residual,
-        gate,
-        out_dtype,
-        out_scale,
-        fast_accumulate,
-        layout,
-        n,
-    )
+    ending = (bias, activation, residual, gate, out_dtype, out_scale)
+    given = Arguments(a, a_scale, b_values, b_meta, b_scale, *ending, fast_accumulate, layout, n)
     out: torch.Tensor = OP(given)
     return out
 
@@ -160,17 +145,12 @@ def _check_b_scale(a_scale: torch.Tensor | None, b_scale: torch.Tensor | None, n
         )
 
 
-def call(given: Arguments) -> Call:
-    """What the choice of an implementation depends on."""
-    a = given.a
-    return Call(NAME, a.device.type, a.dtype, rows_of(a), given.weight.n, a.shape[-1], layout=given.layout)
-
-
-def run(given: Arguments, implementation: Callable[..., Any]) -> torch.Tensor:
-    """By an implementation."""
+def run(given: Arguments) -> torch.Tensor:
+    """On the rows of a."""
     a, weight = given.a, given.weight
     ending = epilogue(given, a, weight.n, given.a_scale, given.b_scale, fast_accumulate=given.fast_accumulate)
-    return on_rows(implementation, a, weight.n, weight, ending)
+    call = Call(NAME, a.device.type, a.dtype, rows_of(a), weight.n, a.shape[-1], layout=weight.layout)
+    return on_rows(OP.chosen(call, a.device), a, weight.n, weight, ending)
 
 
 def reference(a: torch.Tensor, b: Sparse24Weight, epilogue: Epilogue) -> torch.Tensor:
@@ -195,16 +175,8 @@ _REFERENCE = (
     Limits(dtypes=(torch.int8,), k_at_most=LARGEST_INT8_K),
     Limits(dtypes=(torch.float8_e4m3fn, *FLOATS)),
 )
-OP = Op(
-    NAME,
-    SCHEMA,
-    Arguments,
-    check,
-    fake,
-    call,
-    run,
-    (
-        Implementation(int_mm.NAME, NAME, (replace(int_mm.ON_CPU, k_at_most=LARGEST_INT8_K),), by_torch),
-        Implementation("reference", NAME, _REFERENCE, reference),
-    ),
+_PLAIN = (
+    Implementation(int_mm.NAME, NAME, (replace(int_mm.ON_CPU, k_at_most=LARGEST_INT8_K),), by_torch),
+    Implementation("reference", NAME, _REFERENCE, reference),
 )
+OP = Op(NAME, SCHEMA, Arguments, check, fake, run, _PLAIN)

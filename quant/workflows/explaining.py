@@ -204,7 +204,7 @@ def _here() -> _Gpu | None:
 
 
 def _tile(name: str, call: dispatch.Call, gpu: _Gpu | None) -> str:
-    if gpu is None or not tile_tables.has_tiles(name):
+    if gpu is None or name not in table.matmuls():
         return ""
     architecture = of_capability(gpu.capability)
     choice = tile_tables.choose(name, call.m, call.n, call.k, architecture, gpu.multiprocessors)

@@ -13,6 +13,7 @@ from quant.errors import KernelChoiceError
 from quant.form import LayerForm
 from quant.kernels import compiled, tile_tables, tuning
 from quant.kernels.matmuls.base import Tile
+from quant.kernels.matmuls.table import matmuls
 from quant.kernels.runtime import availability, cupy_launch
 from quant.places import file_to_write
 from quant.workflows.explaining import explain
@@ -86,7 +87,7 @@ def tune(
         wanted: dict[tuning.Size, None] = {}
         for size in sizes:
             chosen = explain(*size, arch=architecture.name)[-1].chosen
-            if chosen is not None and tile_tables.has_tiles(chosen.name):
+            if chosen is not None and chosen.name in matmuls():
                 wanted[tuning.Size(chosen.name, *size[1:])] = None
             else:
                 left_out(size)

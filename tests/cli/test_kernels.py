@@ -20,7 +20,7 @@ from quant.kernels.matmuls import sm90_gemm
 from quant.kernels.matmuls.base import Tile
 from quant.kernels.matmuls.mma_gemm import TILES, MmaTile
 from quant.kernels.matmuls.sm90_gemm import HopperTile
-from quant.kernels.matmuls.table import KERNELS
+from quant.kernels.matmuls.table import KERNELS, matmuls
 from quant.kernels.runtime import availability, cupy_launch
 from quant.kernels.runtime.architectures import ARCHITECTURES
 
@@ -211,7 +211,7 @@ def test_tuning_is_for_a_checkpoint_or_for_sizes(a100: None, options: tuple[obje
 
 def test_tuning_sizes(a100: None, tmp_path: Path) -> None:
     said = run("tune", "--size", 77, 64, 128, "--size", 2000, 640, 128, "--scheme", "w8a8").splitlines()
-    count = len(tile_tables.candidates("sm80_int8_gemm", ARCHITECTURES["sm_80"]))
+    count = len(matmuls()["sm80_int8_gemm"].tiles(ARCHITECTURES["sm_80"]))
     assert said == [
         f"sm80_int8_gemm M 77 N 64 K 128: {TILES[-1]}, 1.000 ms, 0 TOPS; the slowest of {count} takes 3.00x",
         f"sm80_int8_gemm M 2000 N 640 K 128: {TILES[-1]}, 1.000 ms, 0 TOPS; the slowest of {count} takes 3.00x",
@@ -225,7 +225,7 @@ def test_tuning_sizes(a100: None, tmp_path: Path) -> None:
 def test_tuning_sizes_on_hopper(h100: None, tmp_path: Path, scheme: str, name: str) -> None:
     best, here = sm90_gemm.TILES[-1], ARCHITECTURES["sm_90a"]
     said = run("tune", "--size", 77, 64, 128, "--scheme", scheme).splitlines()
-    count = len(tile_tables.candidates(name, here))
+    count = len(matmuls()[name].tiles(here))
     assert said == [
         f"{name} M 77 N 64 K 128: {best}, 1.000 ms, 0 TOPS; the slowest of {count} takes 3.00x",
         f"wrote {tmp_path / 'cache' / 'tiles' / 'sm_90a.json'}",
@@ -250,8 +250,8 @@ def test_tuning_packed_and_sparse_sizes(
 ) -> None:
     here = ARCHITECTURES["sm_90a"]
     said = run("tune", "--size", m, 64, 256, *options).splitlines()
-    first = tile_tables.candidates(name, here)[0]  # all take the same time here
-    count = len(tile_tables.candidates(name, here))
+    first = matmuls()[name].tiles(here)[0]  # all take the same time here
+    count = len(matmuls()[name].tiles(here))
     assert said == [
         f"{name} M {m} N 64 K 256: {first}, 3.000 ms, 0 TOPS; the slowest of {count} takes 1.00x",
         f"wrote {tmp_path / 'cache' / 'tiles' / 'sm_90a.json'}",

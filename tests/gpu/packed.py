@@ -11,6 +11,7 @@ from quant.kernels import dispatch, ops, tile_tables
 from quant.kernels.arguments import Epilogue, Int4Weight, Sparse24Weight
 from quant.kernels.matmuls.base import Tile
 from quant.kernels.matmuls.mma_packed import PackedTile
+from quant.kernels.matmuls.table import matmuls
 from quant.kernels.numerics import CODES
 from quant.kernels.runtime import cupy_launch
 from quant.kernels.runtime.architectures import ARCHITECTURES, Architecture
@@ -41,7 +42,7 @@ def forms(op: str | None = None) -> list[tuple[str, torch.dtype]]:
 
 def tiles() -> list[tuple[str, Tile]]:
     """Each with every tile that fits."""
-    return [(name, tile) for name in names() for tile in tile_tables.candidates(name, here())]
+    return [(name, tile) for name in names() for tile in matmuls()[name].tiles(here())]
 
 
 def least_rows(name: str) -> int:

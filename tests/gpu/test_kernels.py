@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from quant.kernels import ops, tile_tables
+from quant.kernels import ops
 from quant.kernels.arguments import Epilogue, Prologue
 from quant.kernels.dispatch import implementations, only
 from quant.kernels.host.operands import Multiplied
@@ -51,7 +51,7 @@ def _tiles(*, block_scales: bool) -> list[tuple[str, torch.dtype, Tile]]:
     return [
         (name, dtype, tile)
         for name, dtype in _matmuls()
-        for tile in tile_tables.candidates(name, architecture, fine_scales=block_scales)
+        for tile in matmuls()[name].tiles(architecture, fine_scales=block_scales)
     ]
 
 

@@ -5,10 +5,11 @@ from dataclasses import replace
 import pytest
 import torch
 
-from quant.kernels import dispatch, tile_tables
+from quant.kernels import dispatch
 from quant.kernels.arguments import Epilogue
 from quant.kernels.dispatch import Call, Implementation, choose, explain, implementations, only
 from quant.kernels.matmuls.sm90_gemm import HopperTile
+from quant.kernels.matmuls.table import matmuls
 from quant.kernels.numerics import LARGEST_INT8_K
 from quant.kernels.ops.quantize_rows import reference as quantize_rows_reference
 from quant.kernels.ops.scaled_mm import reference as scaled_mm_reference
@@ -98,7 +99,7 @@ def test_sizes_are_counted_in_32_bits_up_to_the_end_of_the_last_tile(each: Imple
     assert limits.k_at_most is not None
     for here in ARCHITECTURES.values():
         if here.capability in limits.capabilities:
-            for tile in tile_tables.candidates(each.name, here):
+            for tile in matmuls()[each.name].tiles(here):
                 # Blocks of a cluster lie below each other.
                 height = tile.m * (tile.cluster if isinstance(tile, HopperTile) else 1)
                 assert -(-limits.m_at_most // height) * height <= most

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from quant.kernels import dispatch, tile_tables
-from quant.kernels.matmuls import mma_gemm, sm90_gemm
+from quant.kernels.matmuls import mma_gemm, mma_packed, sm90_gemm, sm90_packed
 from quant.kernels.matmuls.base import Tile
 from quant.kernels.matmuls.mma_gemm import TILES, MmaTile
 from quant.kernels.matmuls.sm90_gemm import HopperTile
@@ -23,9 +23,7 @@ from quant.kernels.tile_tables import (
     Choice,
     Entry,
     Table,
-    candidates,
     choose,
-    has_tiles,
     load,
     parse,
     to_json,
@@ -109,30 +107,34 @@ def test_an_entry_is_about_one_kernel_and_one_weight(size: tuple[str, int, int, 
 
 def test_every_compiled_matmul_has_tiles_and_nothing_else() -> None:
     ops = ("scaled_mm", "int4_mm", "sparse_scaled_mm")
-    matmuls = {each.name for each in dispatch.implementations() if each.compiled and each.op in ops}
-    assert {name for each in dispatch.implementations() if has_tiles(name := each.name)} == matmuls
-    assert not has_tiles("quantize_rows")
-    assert not has_tiles("gemm")
+    compiled = {each.name for each in dispatch.implementations() if each.compiled and each.op in ops}
+    assert {name for each in dispatch.implementations() if (name := each.name) in matmuls()} == compiled
+    assert "quantize_rows" not in matmuls()
+    assert "gemm" not in matmuls()
 
 
 @pytest.mark.parametrize("small_groups", [False, True])
 def test_candidates_of_kernels_with_the_weight_first(small_groups: bool) -> None:
     for kind in KINDS.values():
-        arch = SM_90 if isinstance(kind, Sm90Packed) else SM_89
-        expected = kind.tiles(arch, fine_scales=small_groups)
-        assert candidates(kind.name, arch, fine_scales=small_groups) == expected
+        hopper = isinstance(kind, Sm90Packed)
+        arch, tiles, most = (SM_90, sm90_packed.TILES, 192) if hopper else (SM_89, mma_packed.TILES, 128)
+        # Scales by group, and on Ampere and Ada all fragments of four bits, take registers too.
+        twice = "fp8" in kind.name or (not kind.sparse and (not hopper or "w4a8" in kind.name))
+        room = (most - (64 if hopper and small_groups else 0)) // (2 if twice else 1)
+        expected = [tile for tile in tiles if tile.sums <= room and kind.bytes_of(tile) <= arch.shared_bytes_per_block]
+        assert matmuls()[kind.name].tiles(arch, fine_scales=small_groups) == expected
 
 
 @pytest.mark.parametrize("block_scales", [False, True])
 def test_candidates_are_of_the_kernel_s_own_kind(block_scales: bool) -> None:
     """Sums are kept twice by FP8 and with scales by block."""
-    assert candidates(INT8, SM_80, fine_scales=block_scales) == (
+    assert matmuls()[INT8].tiles(SM_80, fine_scales=block_scales) == (
         mma_gemm.FP8_GEMM if block_scales else mma_gemm.INT8_GEMM
     ).tiles(SM_80)
-    assert candidates(FP8, SM_89, fine_scales=block_scales) == mma_gemm.FP8_GEMM.tiles(SM_89)
+    assert matmuls()[FP8].tiles(SM_89, fine_scales=block_scales) == mma_gemm.FP8_GEMM.tiles(SM_89)
     for name, promoted in ((WGMMA_INT8, block_scales), (WGMMA_FP8, True)):
         expected = (sm90_gemm.FP8_GEMM if promoted else sm90_gemm.INT8_GEMM).tiles(SM_90, fine_scales=block_scales)
-        assert candidates(name, SM_90, fine_scales=block_scales) == expected
+        assert matmuls()[name].tiles(SM_90, fine_scales=block_scales) == expected
 
 
 @pytest.mark.parametrize(
@@ -149,7 +151,7 @@ def test_without_a_table_the_rule_decides(
     found = choose(name, m, n, k, here, multiprocessors, fine_scales=block_scales)
     clocks: dict[Tile, float] = {
         tile: matmuls()[name].clocks(tile, m, n, k, here, multiprocessors)
-        for tile in candidates(name, here, fine_scales=block_scales)
+        for tile in matmuls()[name].tiles(here, fine_scales=block_scales)
     }
     assert found.source == "rule"
     assert clocks[found.tile] == min(clocks.values())
@@ -198,12 +200,12 @@ NOT_BY_BLOCK: list[tuple[str, Architecture, Tile]] = [
 def test_a_tile_that_does_not_fit_scales_by_block_is_not_taken_for_them(
     shipped: Path, name: str, here: Architecture, tile: Tile, block_scales: bool
 ) -> None:
-    assert tile in candidates(name, here)
-    assert tile not in candidates(name, here, fine_scales=True)
+    assert tile in matmuls()[name].tiles(here)
+    assert tile not in matmuls()[name].tiles(here, fine_scales=True)
     write(user_table(here.name), to_json(Table("mine", (Entry(name, 4096, 64, 128, tile),))))
     found = choose(name, 4096, 64, 128, here, 108, fine_scales=block_scales)
     assert (found.tile == tile, found.source) == ((False, "rule") if block_scales else (True, "measured on mine"))
-    assert found.tile in candidates(name, here, fine_scales=block_scales)
+    assert found.tile in matmuls()[name].tiles(here, fine_scales=block_scales)
 
 
 def test_a_tile_that_is_no_longer_there_is_not_taken(shipped: Path) -> None:

@@ -20,7 +20,7 @@ from quant.kernels.matmuls.table import KERNELS, matmuls
 from quant.kernels.runtime import cupy_launch
 from quant.kernels.runtime.architectures import ARCHITECTURES
 from quant.kernels.runtime.launch import Build, Launch
-from quant.kernels.tile_tables import Entry, Table, candidates
+from quant.kernels.tile_tables import Entry, Table
 from quant.kernels.tuning import Size, gpu_timer, tune
 from tests.kernels.packed_cases import KINDS
 
@@ -48,7 +48,7 @@ SWAPPED = [Size(name, 77, 64, 256) for name in KINDS]
 )
 def test_the_fastest_tile_of_each_size(arch: str, sizes: list[Size]) -> None:
     here = ARCHITECTURES[arch]
-    possible = {size: list(candidates(size.kernel, here)) for size in sizes}
+    possible = {size: list(matmuls()[size.kernel].tiles(here)) for size in sizes}
     fastest = {size: possible[size][place] for size, place in zip(sizes, (2, 0, -1, 1), strict=False)}
     tried: list[tuple[Size, Tile]] = []
     said: list[tuple[Size, dict[Tile, float]]] = []
@@ -142,7 +142,7 @@ def test_the_timer_runs_the_kernel_with_the_tile_and_takes_the_median(
 
         monkeypatch.setattr(skeleton, "plan", noting)
     arch = next(arch for kernel in KERNELS if kernel.name == size.kernel for arch in kernel.architectures)
-    tile = candidates(size.kernel, ARCHITECTURES[arch])[1]
+    tile = matmuls()[size.kernel].tiles(ARCHITECTURES[arch])[1]
     large = size._replace(m=2000, n=1000)
     assert gpu_timer(torch.device("cpu"))(large, tile) in (pytest.approx(5e-3), pytest.approx(6e-3))
     (launch,) = {id(each): each for each in gpu.launched}.values()

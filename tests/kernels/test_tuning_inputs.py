@@ -23,7 +23,6 @@ from quant.kernels.ops.scaled_mm import check as scaled_check
 from quant.kernels.ops.sparse_scaled_mm import Arguments as SparseArguments
 from quant.kernels.ops.sparse_scaled_mm import check as sparse_check
 from quant.kernels.runtime.architectures import architecture
-from quant.kernels.tile_tables import candidates, has_tiles
 from quant.kernels.tuning_inputs import Size, planned
 from tests.kernels.packed_cases import KINDS
 
@@ -53,7 +52,7 @@ def given(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
 
 
 def test_every_kernel_with_tiles_is_here() -> None:
-    assert {name for name, each in OF.items() if each.compiled and has_tiles(name)} == {*DENSE, *KINDS}
+    assert {name for name, each in OF.items() if each.compiled and name in matmuls()} == {*DENSE, *KINDS}
 
 
 @pytest.mark.parametrize("size", SIZES, ids=str)
@@ -62,7 +61,7 @@ def test_every_tile_has_a_launch_of_operands_that_the_op_takes(
     name: str, size: tuple[int, int, int], given: list[tuple[Any, ...]]
 ) -> None:
     m, n, k = size
-    fitting = candidates(name, architecture(first_architecture(name)))
+    fitting = matmuls()[name].tiles(architecture(first_architecture(name)))
     for tile in fitting:
         found = planned(Size(name, *size), tile, CPU, 10)
         assert found.launch.build.kernel == name
@@ -100,7 +99,7 @@ def _checked(a: torch.Tensor, weight: Any, epilogue: Epilogue) -> int:
 @pytest.mark.parametrize("name", KINDS)
 def test_groups_are_those_of_the_usual_scheme_where_they_fit(name: str, given: list[tuple[Any, ...]]) -> None:
     kind = KINDS[name]
-    tile = candidates(name, architecture(first_architecture(name)))[0]
+    tile = matmuls()[name].tiles(architecture(first_architecture(name)))[0]
     for m, n, k in SIZES:
         planned(Size(name, m, n, k), tile, CPU, 10)
         weight = given[-1][2]
@@ -112,7 +111,7 @@ def test_groups_are_those_of_the_usual_scheme_where_they_fit(name: str, given: l
 @pytest.mark.parametrize("name", KINDS)
 def test_a_weight_is_one_that_can_be_taken_apart(name: str, given: list[tuple[Any, ...]]) -> None:
     """Metadata of two different columns in order, also where K/4 is odd; codes of every kind."""
-    tile = candidates(name, architecture(first_architecture(name)))[0]
+    tile = matmuls()[name].tiles(architecture(first_architecture(name)))[0]
     n, k = 41, 100
     planned(Size(name, 77, n, k), tile, CPU, 10)
     ((_, a, weight, *_),) = given

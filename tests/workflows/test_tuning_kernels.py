@@ -154,7 +154,7 @@ def test_hopper_tunes_its_own_kernels_and_their_tiles(machine: Machine) -> None:
     tune([Size(FP8, 77, 64, 128), Size(INT8, 77, 64, 128)], told=lambda size, times: said.append((size, list(times))))
     names = ["sm90_fp8_gemm", "sm90_int8_gemm"]
     here = ARCHITECTURES["sm_90a"]
-    assert said == [(tuning.Size(name, 77, 64, 128), tile_tables.candidates(name, here)) for name in names]
+    assert said == [(tuning.Size(name, 77, 64, 128), matmuls()[name].tiles(here)) for name in names]
     expected = [Entry(name, 77, 64, 128, machine.best) for name in names]
     assert list(table("sm_90a").entries) == sorted(expected)
     for name in names:
@@ -197,9 +197,7 @@ def test_packed_and_sparse_layers_tune_the_kernels_they_run_by(
     sizes = [Size(form, m, 64, 256) for form, m in names]
     tune(sizes, told=lambda size, times: asked.append((size, list(times))))
     here = ARCHITECTURES[arch]
-    assert asked == [
-        (tuning.Size(name, m, 64, 256), tile_tables.candidates(name, here)) for (_, m), name in names.items()
-    ]
+    assert asked == [(tuning.Size(name, m, 64, 256), matmuls()[name].tiles(here)) for (_, m), name in names.items()]
     assert {type(entry.tile) for entry in table(arch).entries} <= {
         mma_packed.PackedTile,
         sm90_packed.HopperPackedTile,

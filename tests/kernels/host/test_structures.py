@@ -55,15 +55,15 @@ FILES: dict[str, tuple[Build, str]] = {
         "sm_89",
     ),
     "sm90_gemm.cuh": (
-        _layout(sm90_gemm.INT8_GEMM).build(HopperTile(64, 1, 64, 2, 1), _ENDING, staged=False),
+        _layout(sm90_gemm.INT8_GEMM).build(HopperTile(64, 1, 64, 2, 1), {"STAGED": 0}, _ENDING),
         "sm_90a",
     ),
     "mma_swap_ab.cuh": (
-        _layout(mma_packed.W4A8).build(PackedTile(64, 64, 1, 32, 32, 1, 2), _ENDING, Variant(torch.int8)),
+        _layout(mma_packed.W4A8).build(PackedTile(64, 64, 1, 32, 32, 1, 2), Variant(torch.int8).defines(), _ENDING),
         "sm_80",
     ),
     "sm90_swap_ab.cuh": (
-        _layout(sm90_packed.W4A8).build(HopperPackedTile(64, 1, 64, 2, 1), _ENDING, Variant(torch.int8)),
+        _layout(sm90_packed.W4A8).build(HopperPackedTile(64, 1, 64, 2, 1), Variant(torch.int8).defines(), _ENDING),
         "sm_90a",
     ),
     "quantize_rows.cu": (rows_host.build(256, torch.int8, "none")._replace(kernel="layout"), "sm_80"),
