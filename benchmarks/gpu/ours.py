@@ -10,10 +10,9 @@ from benchmarks.gpu.contestants import Call, Contestant
 from benchmarks.gpu.inputs import DTYPES, Inputs
 from quant.kernels import dispatch, ops
 from quant.kernels.matmuls import table
-from quant.kernels.matmuls.quantize_rows import QUANTIZE_ROWS
 
 #: Beside a matmul kernel's own name.
-ROWS = QUANTIZE_ROWS.name
+(ROWS,) = (kernel.name for kernel in table.KERNELS if kernel.op == "quantize_rows")
 
 
 def contestants(inputs: Inputs, capability: tuple[int, int]) -> list[Contestant]:

@@ -177,7 +177,7 @@ class Packed(Matmul[T]):
     def planned(self, gpu: Gpu, *operands: Any, **named: Any) -> Multiplied:
         a, weight, epilogue = operands
         m, k = a.shape
-        fine = isinstance(weight, Int4Weight) and weight.groups > 1 and k // weight.groups < SCALE_BLOCK
+        fine = not self.sparse and weight.groups > 1 and k // weight.groups < SCALE_BLOCK
         tile = gpu.tile(self, m, weight.n, k, fine)
         return self.plan(a, weight, epilogue, tile, multiprocessors=gpu.multiprocessors)
 
