@@ -9,7 +9,7 @@ import torch
 
 from benchmarks.gpu import builds, smoke
 from quant.form import LayerForm
-from quant.kernels import dispatch, ops, tile_tables, tuning_inputs
+from quant.kernels import dispatch, ops, tile_tables, tuning
 from quant.kernels.arguments import Epilogue
 from quant.kernels.host.operands import Multiplied
 from quant.kernels.host.structures import Rows
@@ -113,8 +113,8 @@ class TestKernel:
     def test_tables_of_tiles_and_tuning_know_it(self) -> None:
         measured = tile_tables.Table("a GPU", (tile_tables.Entry(TOY.name, 20, 24, 64, Square(8)),))
         assert tile_tables.parse(tile_tables.to_json(measured)) == measured
-        size = tuning_inputs.Size(TOY.name, 20, 24, 64)
-        planned = tuning_inputs.planned(size, Square(8), torch.device("cpu"), 4)
+        size = tuning.Size(TOY.name, 20, 24, 64)
+        planned = tuning.planned(size, Square(8), torch.device("cpu"), 4)
         assert planned.launch.build == Build(TOY.name, (("SIDE", 8),))
 
     def test_its_machine_code_is_checked_and_a_gpu_runs_it(self) -> None:

@@ -23,7 +23,7 @@ from quant.kernels.ops.scaled_mm import check as scaled_check
 from quant.kernels.ops.sparse_scaled_mm import Arguments as SparseArguments
 from quant.kernels.ops.sparse_scaled_mm import check as sparse_check
 from quant.kernels.runtime.architectures import architecture
-from quant.kernels.tuning_inputs import Size, planned
+from quant.kernels.tuning import Size, planned
 from tests.kernels.packed_cases import KINDS
 
 CPU = torch.device("cpu")
