@@ -42,7 +42,7 @@ class Epilogue(NamedTuple):
         b_scale: float32 [N, 1] or one element, or by block [N/128, K/128], rounded up. One 1.0 where the weight has
             none, or has scales by group, which the matmul itself has to apply.
         bias: [N].
-        activation: one of `checks.ACTIVATIONS`.
+        activation: one of `ops.checks.ACTIVATIONS`.
         residual, gate: [..., N] with M rows in all; views with strides 0 where they were broadcast.
         out_dtype: of the result.
         out_scale: float32 with one element; then the result is codes.
@@ -62,17 +62,6 @@ class Epilogue(NamedTuple):
     def has_block_scales(self, n: int, k: int) -> bool:
         """Has b [n, k] a scale for each 128 x 128 of it, and not one a row or one in all?"""
         return self.b_scale.numel() > 1 and self.b_scale.shape == (-(-n // SCALE_BLOCK), -(-k // SCALE_BLOCK))
-
-
-class Ending(NamedTuple):
-    """What of an `Epilogue` is alike for every matmul: all but its scales and how it sums."""
-
-    bias: torch.Tensor | None
-    activation: str
-    residual: torch.Tensor | None
-    gate: torch.Tensor | None
-    out_dtype: torch.dtype
-    out_scale: torch.Tensor | None
 
 
 class Int4Weight(NamedTuple):

@@ -14,10 +14,10 @@ class Call:
     """What a choice depends on.
 
     Attributes:
-        op: one of `ops`: "quantize_rows", "scaled_mm", "int4_mm", "int8_mm" or "sparse_scaled_mm".
+        op: name of one of `ops.OPS`.
         device: torch device type.
         dtype: of the codes that `quantize_rows` makes; of a matmul's `a`, which some take as floats.
-        m, n, k: sizes of the matmul; n is 0 for `quantize_rows`.
+        m, n, k: sizes of a matmul; of rows [m, k]; 0 for what an op does not have.
         capability: CUDA compute capability, None elsewhere.
         block_scales: has the weight a scale for each 128 x 128?
         no_compiled: why this machine runs no compiled kernel; None where it does, or where the call is about another.
@@ -30,9 +30,9 @@ class Call:
     op: str
     device: str
     dtype: torch.dtype
-    m: int
-    n: int
-    k: int
+    m: int = 0
+    n: int = 0
+    k: int = 0
     capability: tuple[int, int] | None = None
     block_scales: bool = False
     no_compiled: str | None = None
@@ -100,7 +100,7 @@ class Limits:
         if call.block_scales and not self.block_scales:
             return "takes one scale a row of the weight, not one for each 128 x 128"
         if call.group and not self.groups:
-            does = "finds" if call.op == "quantize_rows" else "takes"
+            does = "takes" if call.n else "finds"  # rows that are quantized have no N
             return f"{does} one scale a row, not one for each {call.group} of K"
         if call.group and self.group_sizes and call.group not in self.group_sizes and call.group % self.group_sizes[-1]:
             sizes = ", ".join(map(str, self.group_sizes[:-1]))

@@ -9,6 +9,10 @@ from __future__ import annotations
 
 import torch
 
+CODES = (torch.int8, torch.float8_e4m3fn)
+FLOATS = (torch.float32, torch.bfloat16, torch.float16)
+#: INT32 holds the sum of K products of two codes up to this K: K * 127**2 < 2**31.
+LARGEST_INT8_K = (2**31 - 1) // 127**2
 LARGEST = {torch.int8: 127.0, torch.float8_e4m3fn: 448.0}
 SMALLEST_SCALE = 2.0**-126  # a subnormal scale would lose its own precision
 

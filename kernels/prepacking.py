@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import torch
 
-from quant.kernels import dispatch
-from quant.kernels.runtime import availability
+from quant.kernels import choosing, dispatch
 from quant.kernels.weight_orders import LAYOUTS
 from quant.kernels.weight_orders import packed as packed
 from quant.kernels.weight_orders import plain as plain
@@ -29,18 +26,10 @@ def wanted(op: str, dtype: torch.dtype, n: int, k: int, device: torch.device | s
     Returns:
         A name of `LAYOUTS[op]`, the plain one where the best implementation takes any.
     """
-    call = _call(op, dtype, n, k, torch.device(device), group)
-    for implementation in dispatch.IMPLEMENTATIONS:
+    device = torch.device(device)
+    call = choosing.on_device(dispatch.Call(op, device.type, dtype, MANY_ROWS, n, k, group=group), device)
+    for implementation in dispatch.implementations():
         if implementation.op == op and implementation.refusal(call) is None:
             read = next(limits.layouts for limits in implementation.limits if limits.refusal(call) is None)
             return (*read, LAYOUTS[op][0])[0]
     return LAYOUTS[op][0]
-
-
-def _call(op: str, dtype: torch.dtype, n: int, k: int, device: torch.device, group: int) -> dispatch.Call:
-    """With many rows, on a device of this machine."""
-    call = dispatch.Call(op, device.type, dtype, MANY_ROWS, n, k, group=group)
-    if device.type != "cuda":
-        return call
-    capability = torch.cuda.get_device_capability(device)
-    return replace(call, capability=capability, no_compiled=availability.reason(device))

@@ -1,4 +1,4 @@
-"""What every op computes, in plain torch on any device: the definition that each implementation must agree with.
+"""The arithmetic that the ops' definitions share, in plain torch on any device: each implementation must agree with it.
 
 Exact about the order of operations, rounding and saturation, because "what is stored is what runs" needs one
 arithmetic. Fast it need not be.
@@ -9,66 +9,35 @@ from __future__ import annotations
 import torch
 from torch.nn import functional as F
 
-from quant.kernels.arguments import SCALE_BLOCK, Epilogue, Prologue
-from quant.kernels.numerics import encode, scale_from_amax
-
-
-def quantize_rows(
-    x: torch.Tensor, dtype: torch.dtype, scale: torch.Tensor | None, prologue: Prologue, group: int = 0
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """`ops.quantize_rows`: the prologue in float32, then codes."""
-    values = prepare(x.float(), prologue)
-    if group:
-        return _quantize_groups(values, dtype, group)
-    if scale is None:
-        used = scale_from_amax(values.abs().amax(dim=-1, keepdim=True), dtype)
-    else:
-        # A copy: an op's result may not share memory with its input.
-        used = scale.reshape(1, 1).clone()
-    return encode(values, used, dtype), used
-
-
-def _quantize_groups(values: torch.Tensor, dtype: torch.dtype, group: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Codes and one scale for each `group` columns of each row, the last of which may be fewer."""
-    k = values.shape[-1]
-    padded = F.pad(values, (0, -k % group)).reshape(*values.shape[:-1], -(-k // group), group)
-    scale = scale_from_amax(padded.abs().amax(dim=-1), dtype)
-    return encode(values, scale.repeat_interleave(group, dim=-1)[..., :k], dtype), scale
-
-
-def scaled_mm(a: torch.Tensor, b: torch.Tensor, epilogue: Epilogue) -> torch.Tensor:
-    """`ops.scaled_mm` on a [M, K] and b [N, K]."""
-    if epilogue.has_block_scales(b.shape[0], b.shape[1]):
-        return finish(accumulate_blocks(a, b, epilogue), epilogue)
-    return finish(apply_scales(accumulate(a, b), epilogue), epilogue)
+from quant.kernels.arguments import Epilogue, Prologue
+from quant.kernels.numerics import encode
 
 
 def accumulate(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     """a @ b.T in float32 [M, N]: INT8 exact in INT32 and then rounded once, FP8 by exact products summed in FP32."""
     if a.dtype == torch.int8:
-        # A sum of products of INT8 is exact in double: |sum| < 2**31, the limit of INT32, which `checks` sees to.
+        # A sum of products of INT8 is exact in double: |sum| < 2**31, the limit of INT32, which the ops' checks see to.
         return (a.double() @ b.double().T).float()
     return a.float() @ b.float().T
-
-
-def accumulate_blocks(a: torch.Tensor, b: torch.Tensor, epilogue: Epilogue) -> torch.Tensor:
-    """a @ b.T in float32 [M, N] with scales by block: each stretch of K is summed, scaled, and added in order."""
-    total = torch.zeros(a.shape[0], b.shape[0], device=a.device)
-    a_scales = epilogue.a_scale
-    by_block = a_scales.shape[1] > 1
-    for block, (part_a, part_b) in enumerate(
-        zip(torch.split(a, SCALE_BLOCK, 1), torch.split(b, SCALE_BLOCK, 1), strict=True)
-    ):
-        scales = epilogue.b_scale[:, block].repeat_interleave(SCALE_BLOCK)[: b.shape[0]]
-        if by_block:
-            scales = a_scales[:, block : block + 1] * scales
-        total = total + accumulate(part_a, part_b) * scales
-    return total if by_block else total * a_scales
 
 
 def apply_scales(accumulator: torch.Tensor, epilogue: Epilogue) -> torch.Tensor:
     """A float32 accumulator [M, N] times the scales of its rows, then of its columns."""
     return accumulator * epilogue.a_scale * epilogue.b_scale.reshape(1, -1)
+
+
+def dequantized(
+    codes: torch.Tensor, scale: torch.Tensor, zero: torch.Tensor | None, dtype: torch.dtype
+) -> torch.Tensor:
+    """(codes - zero) * scale in float32, rounded to `dtype` and back to float32.
+
+    Args:
+        codes: int8 [N, K].
+        scale, zero: [N, G], each for K/G columns.
+    """
+    parts = codes.reshape(*scale.shape, codes.shape[1] // scale.shape[1]).float()
+    steps = parts if zero is None else parts - zero.float().unsqueeze(-1)
+    return (steps * scale.float().unsqueeze(-1)).to(dtype).float().reshape(codes.shape)
 
 
 def prepare(x: torch.Tensor, prologue: Prologue) -> torch.Tensor:
@@ -106,7 +75,7 @@ def finish(sums: torch.Tensor, epilogue: Epilogue) -> torch.Tensor:
 
 
 def activate(x: torch.Tensor, activation: str) -> torch.Tensor:
-    """One of `checks.ACTIVATIONS`, in float32."""
+    """One of `ops.checks.ACTIVATIONS`, in float32."""
     match activation:
         case "gelu":
             return F.gelu(x)

@@ -15,33 +15,19 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from quant.kernels import hopper_swap_tiles, hopper_tiles, swap_tiles, tiles
-from quant.kernels.hopper_swap_tiles import HopperSwapTile
-from quant.kernels.hopper_tiles import HopperTile
-from quant.kernels.host import mma_gemm, sm90_gemm
+from quant.kernels.matmuls import table
+from quant.kernels.matmuls.base import Gpu, Matmul, Tile
 from quant.kernels.runtime.architectures import Architecture
 from quant.kernels.runtime.cubins import cache_dir
 from quant.kernels.runtime.errors import KernelError
-from quant.kernels.swap_kinds import KINDS
-from quant.kernels.swap_tiles import SwapTile
-from quant.kernels.tiles import Tile
 
 FORMAT_VERSION = 1
-#: How a matmul is cut; the kernel decides which.
-AnyTile = Tile | HopperTile | SwapTile | HopperSwapTile
-_FAMILIES: dict[str, type[AnyTile]] = {
-    mma_gemm.INT8: Tile,
-    mma_gemm.FP8: Tile,
-    sm90_gemm.INT8: HopperTile,
-    sm90_gemm.FP8: HopperTile,
-    **{name: HopperSwapTile if kind.hopper else SwapTile for name, kind in KINDS.items()},
-}
 
 
 class Choice(NamedTuple):
     """A tile, and where it comes from: "rule", or the GPU it was measured on."""
 
-    tile: AnyTile
+    tile: Tile
     source: str
 
 
@@ -52,7 +38,7 @@ class Entry(NamedTuple):
     m: int
     n: int
     k: int
-    tile: AnyTile
+    tile: Tile
 
 
 class Table(NamedTuple):
@@ -61,35 +47,10 @@ class Table(NamedTuple):
     gpu: str
     entries: tuple[Entry, ...]
 
-    def find(self, kernel: str, m: int, n: int, k: int) -> AnyTile | None:
+    def find(self, kernel: str, m: int, n: int, k: int) -> Tile | None:
         """The entry of the smallest M that is not below `m`; for larger ones that of the largest."""
         same = sorted(entry for entry in self.entries if (entry.kernel, entry.n, entry.k) == (kernel, n, k))
         return next((entry.tile for entry in same if entry.m >= m), same[-1].tile if same else None)
-
-
-def has_tiles(kernel: str) -> bool:
-    """Is it a matmul kernel of this project?"""
-    return kernel in _FAMILIES
-
-
-def candidates(kernel: str, architecture: Architecture, *, fine_scales: bool = False) -> Sequence[AnyTile]:
-    """The tiles of a kernel that fit an architecture.
-
-    Args:
-        kernel: its name.
-        architecture: of the GPU.
-        fine_scales: has the weight scales by block, or by groups of less than 128 columns? Sums are then kept twice, as
-            FP8's always are, or scales take more registers.
-    """
-    kind = KINDS.get(kernel)
-    if kind is not None:
-        if kind.hopper:
-            return hopper_swap_tiles.candidates(architecture, kind, small_groups=fine_scales)
-        return swap_tiles.candidates(architecture, kind, small_groups=fine_scales)
-    promoted = fine_scales or kernel in (mma_gemm.FP8, sm90_gemm.FP8)
-    if _FAMILIES[kernel] is HopperTile:
-        return hopper_tiles.candidates(architecture, promoted=promoted, block_scales=fine_scales)
-    return tiles.candidates(architecture, promoted=promoted)
 
 
 def choose(
@@ -109,20 +70,25 @@ def choose(
         m, n, k: sizes.
         architecture: of the GPU.
         multiprocessors: how many it has.
-        fine_scales: as of `candidates`. Tables are about others: a tile that does not fit is not taken from them.
+        fine_scales: as of `Matmul.tiles`. Tables are about others: a tile that does not fit is not taken from them.
     """
-    possible = candidates(kernel, architecture, fine_scales=fine_scales)
-    for table in load(architecture.name):
-        measured = table.find(kernel, m, n, k)
+    matmul = table.matmuls()[kernel]
+    possible: Sequence[Tile] = matmul.tiles(architecture, fine_scales=fine_scales)
+    for each in load(architecture.name):
+        measured = each.find(kernel, m, n, k)
         if measured in possible and measured is not None:
-            return Choice(measured, f"measured on {table.gpu}")
+            return Choice(measured, f"measured on {each.gpu}")
 
-    def clocks(tile: AnyTile) -> float:
-        if isinstance(tile, SwapTile | HopperSwapTile):
-            return tile.clocks(m, n, k, architecture, multiprocessors, KINDS[kernel])
-        return tile.clocks(m, n, k, architecture, multiprocessors)
+    return Choice(min(possible, key=lambda tile: matmul.clocks(tile, m, n, k, architecture, multiprocessors)), "rule")
 
-    return Choice(min(possible, key=clocks), "rule")
+
+def gpu(architecture: Architecture, multiprocessors: int) -> Gpu:
+    """A GPU for which launches are planned with the tiles of these tables."""
+
+    def tile(kernel: Matmul[Any], m: int, n: int, k: int, fine_scales: bool) -> Tile:
+        return choose(kernel.name, m, n, k, architecture, multiprocessors, fine_scales=fine_scales).tile
+
+    return Gpu(multiprocessors, tile)
 
 
 @cache
@@ -162,7 +128,10 @@ def parse(body: Mapping[str, Any]) -> Table:
     version = body["format_version"]
     if type(version) is not int or version != FORMAT_VERSION:
         raise ValueError(f"format_version is {str(version)[:50]}")
-    entries = [Entry(e["kernel"], e["m"], e["n"], e["k"], _FAMILIES[e["kernel"]](*e["tile"])) for e in body["entries"]]
+    kernels = table.matmuls()
+    entries = [
+        Entry(e["kernel"], e["m"], e["n"], e["k"], kernels[e["kernel"]].tile(*e["tile"])) for e in body["entries"]
+    ]
     for entry in entries:
         if not all(type(number) is int for number in (*entry[1:4], *entry.tile)):
             raise TypeError(f"sizes are whole numbers, not those of {str(entry)[:100]}")
@@ -171,7 +140,7 @@ def parse(body: Mapping[str, Any]) -> Table:
     return Table(body["gpu"], tuple(entries))
 
 
-def to_json(table: Table) -> dict[str, Any]:
+def to_json(found: Table) -> dict[str, Any]:
     """What `parse` reads."""
-    entries = [{**entry._asdict(), "tile": list(entry.tile)} for entry in table.entries]
-    return {"format_version": FORMAT_VERSION, "gpu": table.gpu, "entries": entries}
+    entries = [{**entry._asdict(), "tile": list(entry.tile)} for entry in found.entries]
+    return {"format_version": FORMAT_VERSION, "gpu": found.gpu, "entries": entries}

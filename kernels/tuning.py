@@ -3,22 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import NamedTuple
 
 import torch
 
-from quant.kernels import tile_tables, tuning_inputs
+from quant.kernels.arguments import Epilogue
+from quant.kernels.host.operands import Multiplied
+from quant.kernels.matmuls.base import Tile
+from quant.kernels.matmuls.random_operands import values
+from quant.kernels.matmuls.table import matmuls
+from quant.kernels.numerics import CODES
 from quant.kernels.runtime import cupy_launch
 from quant.kernels.runtime.architectures import Architecture
-from quant.kernels.tile_tables import AnyTile, Entry, Table
-from quant.kernels.tuning_inputs import Size as Size
+from quant.kernels.tile_tables import Entry, Table
 
 #: Written between two measurements, so that none finds the other's operands in the L2 cache (50 MB on Hopper).
 _FLUSH_BYTES = 256 * 2**20
 _ROUNDS = 11
 
 
+class Size(NamedTuple):
+    """A matmul to tune: out [m, n] = a [m, k] b [n, k]^T by a kernel."""
+
+    kernel: str
+    m: int
+    n: int
+    k: int
+
+
 #: The seconds of one call.
-Timer = Callable[[Size, AnyTile], float]
+Timer = Callable[[Size, Tile], float]
 
 
 def tune(
@@ -27,7 +41,7 @@ def tune(
     gpu: str,
     seconds: Timer,
     *,
-    told: Callable[[Size, dict[AnyTile, float]], None] = lambda size, times: None,
+    told: Callable[[Size, dict[Tile, float]], None] = lambda size, times: None,
 ) -> Table:
     """The fastest tile for each size.
 
@@ -40,7 +54,7 @@ def tune(
     """
     entries = []
     for size in sizes:
-        times = {tile: seconds(size, tile) for tile in tile_tables.candidates(size.kernel, architecture)}
+        times = {tile: seconds(size, tile) for tile in matmuls()[size.kernel].tiles(architecture)}
         told(size, times)
         entries.append(Entry(*size, min(times, key=lambda tile: times[tile])))
     return Table(gpu, tuple(entries))
@@ -51,18 +65,27 @@ def gpu_timer(device: torch.device) -> Timer:
     multiprocessors = torch.cuda.get_device_properties(device).multi_processor_count
     flush = torch.empty(_FLUSH_BYTES, dtype=torch.int8, device=device)
 
-    def seconds(size: Size, tile: AnyTile) -> float:
-        planned = tuning_inputs.planned(size, tile, device, multiprocessors)  # holds the tensors
-        cupy_launch.prepare([planned.launch.build], device)
+    def seconds(size: Size, tile: Tile) -> float:
+        launched = planned(size, tile, device, multiprocessors)  # holds the tensors
+        cupy_launch.prepare([launched.launch.build], device)
         taken: list[float] = []
         for _ in range(_ROUNDS):
             flush.zero_()
             begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
             begin.record()
-            cupy_launch.run(planned.launch, device)
+            cupy_launch.run(launched.launch, device)
             end.record()
             end.synchronize()
             taken.append(float(begin.elapsed_time(end)) / 1e3)
         return sorted(taken[1:])[(_ROUNDS - 1) // 2]
 
     return seconds
+
+
+def planned(size: Size, tile: Tile, device: torch.device, multiprocessors: int) -> Multiplied:
+    """A launch on `device` of random operands, with plain scales and a bf16 result."""
+    kernel, (m, n, k) = matmuls()[size.kernel], size[1:]
+    a = values(m, k, kernel.dtypes[0], device)
+    a_scale = torch.rand(m, 1, device=device) if a.dtype in CODES else torch.ones(1, 1, device=device)
+    weight, b_scale = kernel.random_weight(n, k, device)
+    return kernel.plan(a, weight, Epilogue(a_scale, b_scale), tile, multiprocessors=multiprocessors)

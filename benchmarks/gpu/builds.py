@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
@@ -11,23 +11,18 @@ from benchmarks.gpu import launches, shapes, smoke
 from benchmarks.gpu.contestants import FORMATS
 from benchmarks.gpu.inputs import DTYPES
 from benchmarks.gpu.launches import Case
-from benchmarks.gpu.ours import kernels, layout_of
+from benchmarks.gpu.ours import ROWS, kernels, layout_of
 from benchmarks.gpu.ours_weights import OPS, dtype_of
 from benchmarks.gpu.rows import EPS
 from benchmarks.gpu.weights import GROUP
 from quant.kernels import tile_tables
 from quant.kernels.arguments import Epilogue, Int4Weight, Prologue, Sparse24Weight
-from quant.kernels.checks import CODES
-from quant.kernels.hopper_swap_tiles import HopperSwapTile
-from quant.kernels.hopper_tiles import HopperTile
-from quant.kernels.host import mma_gemm, mma_swap_ab, sm90_gemm, sm90_swap_ab
-from quant.kernels.host import quantize_rows as rows_host
-from quant.kernels.host.swap_ab import Weight
 from quant.kernels.layouts import int4_fragments
+from quant.kernels.matmuls import table
+from quant.kernels.matmuls.packed import Weight
+from quant.kernels.numerics import CODES
 from quant.kernels.runtime.architectures import Architecture
 from quant.kernels.runtime.launch import Build
-from quant.kernels.swap_tiles import SwapTile
-from quant.kernels.tiles import Tile
 from quant.kernels.weight_orders import SPARSE_MODULES
 
 
@@ -46,7 +41,7 @@ def of_smoke(device: Device) -> list[Build]:
 def of_bench(device: Device, *, quick: bool) -> list[Build]:
     """Of the benchmark's matmuls and rows, in the order that it comes to them, each once."""
     matmuls = (build for shape in shapes.matmuls(quick=quick) for build in _of_shape(shape, device))
-    return _once([*matmuls, *(build for size in shapes.rows(quick=quick) for build in _of_rows(size))])
+    return _once([*matmuls, *(build for size in shapes.rows(quick=quick) for build in _of_rows(size, device))])
 
 
 def _once(builds: Iterable[Build]) -> list[Build]:
@@ -57,9 +52,9 @@ def _of_case(case: Case, device: Device) -> Build:
     if case.op == "quantize_rows":
         row, whole = _empty(1, case.k), _empty(case.m, case.k)
         prologue = Prologue(row[0], "layer", row[0], row[0], EPS, row, whole)
-        return rows_host.plan(whole.to(torch.bfloat16), case.dtype, None, prologue).launch.build
+        return _planned(case.kernel, device, whole.to(torch.bfloat16), case.dtype, None, prologue)
     epilogue = launches.moved(launches.epilogue(case, torch.Generator().manual_seed(0)), torch.device("meta"))
-    return _planned(case, launches.N, epilogue, device)
+    return _multiplied(case, launches.N, epilogue, device)
 
 
 def _of_shape(shape: shapes.Shape, device: Device) -> Iterator[Build]:
@@ -70,9 +65,9 @@ def _of_shape(shape: shapes.Shape, device: Device) -> Iterator[Build]:
             if refusal is None:
                 case = Case(kernel, op, dtype, shape.m, shape.k, group)
                 for ending in _endings(case, shape):
-                    yield _planned(case, shape.n, ending, device)
+                    yield _multiplied(case, shape.n, ending, device)
                 if dtype in CODES:
-                    yield rows_host.plan(_floats(shape.m, shape.k), dtype, None, Prologue()).launch.build
+                    yield _planned(ROWS, device, _floats(shape.m, shape.k), dtype, None, Prologue())
 
 
 def _endings(case: Case, shape: shapes.Shape) -> Iterator[Epilogue]:
@@ -84,31 +79,26 @@ def _endings(case: Case, shape: shapes.Shape) -> Iterator[Epilogue]:
     yield Epilogue(a_scale, b_scale, _floats(1, shape.n)[0], shape.activation)
 
 
-def _of_rows(size: shapes.Rows) -> Iterator[Build]:
+def _of_rows(size: shapes.Rows, device: Device) -> Iterator[Build]:
     x, row = _floats(size.m, size.k), _floats(1, size.k)
     for dtype in DTYPES.values():
         for prologue in (Prologue(), Prologue(None, "layer", None, None, EPS, row, row)):
-            yield rows_host.plan(x, dtype, None, prologue).launch.build
+            yield _planned(ROWS, device, x, dtype, None, prologue)
 
 
-def _planned(case: Case, n: int, epilogue: Epilogue, device: Device) -> Build:
-    kernel, k = case.kernel, case.k
-    a = torch.empty(case.m, k, dtype=case.dtype, device="meta")
-    tile = tile_tables.choose(kernel, case.m, n, k, *device).tile
-    if isinstance(tile, Tile):
-        return mma_gemm.plan(kernel, a, torch.empty(n, k, dtype=a.dtype, device="meta"), epilogue, tile).launch.build
-    many = device.multiprocessors
-    if isinstance(tile, HopperTile):
-        b = torch.empty(n, k, dtype=a.dtype, device="meta")
-        return sm90_gemm.plan(kernel, a, b, epilogue, tile, multiprocessors=many).launch.build
-    weight = _weight(case, n)
-    if isinstance(tile, HopperSwapTile):
-        return sm90_swap_ab.plan(kernel, a, weight, epilogue, tile, multiprocessors=many).launch.build
-    assert isinstance(tile, SwapTile)
-    return mma_swap_ab.plan(kernel, a, weight, epilogue, tile).launch.build
+def _multiplied(case: Case, n: int, epilogue: Epilogue, device: Device) -> Build:
+    a = torch.empty(case.m, case.k, dtype=case.dtype, device="meta")
+    return _planned(case.kernel, device, a, _weight(case, n), epilogue)
 
 
-def _weight(case: Case, n: int) -> Weight:
+def _planned(name: str, device: Device, *operands: Any) -> Build:
+    (kernel,) = (each for each in table.KERNELS if each.name == name)
+    return kernel.planned(tile_tables.gpu(*device), *operands).launch.build
+
+
+def _weight(case: Case, n: int) -> torch.Tensor | Weight:
+    if case.op == "scaled_mm":
+        return torch.empty(n, case.k, dtype=case.dtype, device="meta")
     layout = layout_of(case.kernel)
     if case.op == "sparse_scaled_mm":
         values, meta = SPARSE_MODULES[layout].shapes(n, case.k, case.dtype.itemsize)

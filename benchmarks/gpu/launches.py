@@ -10,10 +10,14 @@ import torch
 
 from benchmarks.gpu.ours import layout_of
 from benchmarks.gpu.weights import pruned
-from quant.kernels import dispatch, ops, reference, reference_packed, reference_sparse, weight_orders
+from quant.kernels import dispatch, ops, weight_orders
 from quant.kernels.arguments import Epilogue, Int4Weight, Prologue, Sparse24Weight
-from quant.kernels.checks import CODES
 from quant.kernels.layouts import nibbles, sparse24
+from quant.kernels.numerics import CODES
+from quant.kernels.ops.int4_mm import reference as int4_mm_reference
+from quant.kernels.ops.quantize_rows import reference as quantize_rows_reference
+from quant.kernels.ops.scaled_mm import reference as scaled_mm_reference
+from quant.kernels.ops.sparse_scaled_mm import reference as sparse_scaled_mm_reference
 
 #: Ragged: rows of the weight, no multiple of any tile.
 N = 41
@@ -90,7 +94,7 @@ def _dense(case: Case, device: torch.device) -> float:
     ending = epilogue(case, generator)
     there = moved(ending, device)
     out = ops.scaled_mm(a.to(device), there.a_scale, b.to(device), there.b_scale, **_ending(there))
-    return _difference(out.cpu(), reference.scaled_mm(a, b, ending))
+    return _difference(out.cpu(), scaled_mm_reference(a, b, ending))
 
 
 def _sparse(case: Case, device: torch.device) -> float:
@@ -112,7 +116,7 @@ def _sparse(case: Case, device: torch.device) -> float:
         layout=weight.layout,
         n=N,
     )
-    return _difference(out.cpu(), reference_sparse.sparse_scaled_mm(a, plain, ending))
+    return _difference(out.cpu(), sparse_scaled_mm_reference(a, plain, ending))
 
 
 def _int4(case: Case, device: torch.device) -> float:
@@ -132,7 +136,7 @@ def _int4(case: Case, device: torch.device) -> float:
         layout=weight.layout,
         n=N,
     )
-    return _difference(out.cpu(), reference_packed.int4_mm(a, plain, ending))
+    return _difference(out.cpu(), int4_mm_reference(a, plain, ending))
 
 
 def _rows(case: Case, device: torch.device) -> float:
@@ -145,7 +149,7 @@ def _rows(case: Case, device: torch.device) -> float:
     norm = ops.Norm("layer", weight_, bias_)
     codes, used = ops.quantize_rows(x_, case.dtype, pre_quant_scale=factor_, norm=norm, modulation=(scale_, shift_))
     prologue = Prologue(factor, "layer", weight, bias, norm.eps, scale, shift)
-    wanted, wanted_scale = reference.quantize_rows(x, case.dtype, None, prologue)
+    wanted, wanted_scale = quantize_rows_reference(x, case.dtype, None, prologue)
     return _difference(codes.cpu().float() * used.cpu(), wanted.float() * wanted_scale)
 
 

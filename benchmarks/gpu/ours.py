@@ -9,10 +9,10 @@ import torch
 from benchmarks.gpu.contestants import Call, Contestant
 from benchmarks.gpu.inputs import DTYPES, Inputs
 from quant.kernels import dispatch, ops
-from quant.kernels.host import quantize_rows as rows_host
+from quant.kernels.matmuls import table
 
 #: Beside a matmul kernel's own name.
-ROWS = rows_host.KERNEL
+(ROWS,) = (kernel.name for kernel in table.KERNELS if kernel.op == "quantize_rows")
 
 
 def contestants(inputs: Inputs, capability: tuple[int, int]) -> list[Contestant]:
@@ -47,9 +47,7 @@ def kernels(
 
 def layout_of(kernel: str) -> str:
     """The order of a weight that a compiled kernel reads."""
-    (layout,) = (
-        limits.layouts[0] for each in dispatch.IMPLEMENTATIONS if each.name == kernel for limits in each.limits
-    )
+    (layout,) = table.matmuls()[kernel].limits.layouts
     return layout
 
 

@@ -8,9 +8,8 @@ import click
 import torch
 
 from benchmarks.gpu.launches import Case, run
-from quant.kernels import dispatch
-from quant.kernels.catalog import KERNELS
-from quant.kernels.checks import CODES
+from quant.kernels.matmuls import table
+from quant.kernels.numerics import CODES
 from quant.kernels.runtime import availability, cupy_launch
 
 #: Rows, many and few: some kernels take another way with few. No multiple of any tile.
@@ -23,7 +22,7 @@ GROUPS = {32: 224, 64: 192, 128: 384}
 
 def kernels(arch: str) -> list[str]:
     """The names of the kernels that are launched on an architecture."""
-    return [kernel.name for kernel in KERNELS if arch in kernel.architectures]
+    return [kernel.name for kernel in table.KERNELS if arch in kernel.architectures]
 
 
 def cases(arch: str) -> list[Case]:
@@ -33,13 +32,12 @@ def cases(arch: str) -> list[Case]:
 
 def of_kernel(kernel: str) -> Iterator[Case]:
     """Every dtype; of a 2:4 or 4-bit weight also few rows; of a 4-bit one also groups, and zero points."""
-    (implementation,) = (each for each in dispatch.IMPLEMENTATIONS if each.name == kernel)
-    (limits,) = implementation.limits
-    op, dtypes = implementation.op, limits.dtypes or CODES
+    (row,) = (each for each in table.KERNELS if each.name == kernel)
+    op, dtypes = row.op, row.dtypes
     if op in ("quantize_rows", "scaled_mm"):
         yield from (Case(kernel, op, dtype, M, K) for dtype in dtypes)
         return
-    rows = [m for m in (M, FEW) if m >= limits.m_at_least]
+    rows = [m for m in (M, FEW) if m >= row.limits.m_at_least]
     if op == "sparse_scaled_mm":
         yield from (Case(kernel, op, dtype, m, K_OF_SPARSE) for dtype in dtypes for m in rows)
         return

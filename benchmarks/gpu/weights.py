@@ -8,7 +8,7 @@ import torch
 
 from quant.formats.grid import grid_of, scale_dtype
 from quant.formats.scheme import SCHEMES
-from quant.kernels import reference_packed
+from quant.kernels import reference
 from quant.kernels.arguments import Int4Weight
 from quant.kernels.layouts import int4_fragments, nibbles
 
@@ -40,7 +40,7 @@ def four_bits(weight: torch.Tensor) -> Int4Weight:
 def dequantized(weight: Int4Weight, k: int) -> torch.Tensor:
     """The bf16 [N, k] that a plain 4-bit weight means to a bf16 input."""
     codes = nibbles.unpack(weight.packed, k)
-    return reference_packed.dequantized(codes, weight.scale, weight.zero, torch.bfloat16).to(torch.bfloat16)
+    return reference.dequantized(codes, weight.scale, weight.zero, torch.bfloat16).to(torch.bfloat16)
 
 
 def bytes_of(form: str, weight: str, n: int, k: int) -> int:

@@ -10,7 +10,7 @@ import torch
 from quant.kernels.arguments import Epilogue
 from quant.kernels.host.structures import DTYPES, HopperArguments, MmaArguments, Rows
 from quant.kernels.layouts import aligned_rows
-from quant.kernels.runtime.launch import Launch
+from quant.kernels.runtime.launch import Launch, TensorMap
 
 #: Kernels read and write this many bytes at once where every row begins at a multiple of it.
 VECTOR_BYTES = aligned_rows.BYTES
@@ -29,6 +29,11 @@ class Multiplied(NamedTuple):
     out: torch.Tensor
     held: list[torch.Tensor]
 
+    @property
+    def result(self) -> torch.Tensor:
+        """What the op returns."""
+        return self.out
+
 
 class Operands:
     """Makes `Rows` of tensors, and holds on to the tensors whose addresses it gave away.
@@ -44,8 +49,10 @@ class Operands:
 
     def address(self, x: torch.Tensor | None) -> int | None:
         """Of the first element; None for an absent tensor."""
-        if x is None:
-            return None
+        return None if x is None else self.pointer(x)
+
+    def pointer(self, x: torch.Tensor) -> int:
+        """Address of the first element."""
         self.held.append(x)
         return x.data_ptr()
 
@@ -78,6 +85,11 @@ class Operands:
             inner=max(sizes[2], 1),
             dtype=DTYPES[x.dtype],
         )
+
+    def matrix(self, x: torch.Tensor, box_rows: int, box_bytes: int = 128, swizzle: int = 128) -> TensorMap:
+        """`x` [R, C], contiguous in C, as the copy engine of Hopper reads it, box by box."""
+        row, stride = x.shape[1] * x.itemsize, x.stride(0) * x.itemsize
+        return TensorMap(self.pointer(x), x.shape[0], row, stride, box_rows, box_bytes, swizzle)
 
     def block_scales(self, arguments: MmaArguments | HopperArguments, epilogue: Epilogue, blocks: int) -> None:
         """Fills in the scales by block of K: none, those of b, or also those of a."""

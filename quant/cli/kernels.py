@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING
 import click
 
 from quant.cli.options import PATH
+from quant.kernels.runtime.architectures import ARCHITECTURES
 
 if TYPE_CHECKING:
     from quant.kernels import tuning
-    from quant.kernels.tile_tables import AnyTile
+    from quant.kernels.matmuls.base import Tile
     from quant.workflows.tuning_kernels import Size
 
-_ARCHITECTURES = ("sm_80", "sm_86", "sm_89", "sm_90a")
+_ARCHITECTURES = tuple(ARCHITECTURES)
 _SIZE = click.IntRange(1, 2**31 - 1)
 
 
@@ -128,7 +129,7 @@ def _sizes(given: Sequence[tuple[int, int, int]], scheme: str, sparse: bool) -> 
     return sizes
 
 
-def _tell(size: tuning.Size, times: dict[AnyTile, float]) -> None:
+def _tell(size: tuning.Size, times: dict[Tile, float]) -> None:
     best, slowest = min(times, key=lambda tile: times[tile]), max(times.values())
     rate = 2 * size.m * size.n * size.k / times[best] / 1e12
     click.echo(

@@ -13,8 +13,7 @@ from quant.formats.eight_bit import storage_dtype
 from quant.formats.layer import LayerForm
 from quant.formats.table import format_of
 from quant.kernels import dispatch, tile_tables
-from quant.kernels.catalog import KERNELS
-from quant.kernels.checks import CODES
+from quant.kernels.matmuls import table
 from quant.kernels.prepacking import MANY_ROWS
 from quant.kernels.runtime import availability
 from quant.kernels.runtime.architectures import ARCHITECTURES, of_capability
@@ -155,9 +154,10 @@ def overview() -> tuple[str, list[tuple[str, ...]]]:
     else:
         reason, name = "torch sees no CUDA device", "this machine"
     rows = []
-    for kernel in KERNELS:
+    for kernel in table.KERNELS:
         runs = ("yes" if a in kernel.architectures else "" for a in ARCHITECTURES)
-        rows.append((kernel.name, kernel.summary, _dtypes(kernel.name), *runs))
+        dtypes = ", ".join(name for dtype, name in _DTYPE_NAMES.items() if dtype in kernel.dtypes)
+        rows.append((kernel.name, kernel.summary, dtypes, *runs))
     return f"{name} runs them" if reason is None else f"{name} runs none of them: {reason}", rows
 
 
@@ -176,13 +176,6 @@ def kernels_of_layer(form: LayerForm, n: int, k: int) -> dict[str, str]:
     """Architecture to the implementation of the matmul with a weight [n, k] there, at many rows."""
     found = {arch: explain(form, MANY_ROWS, n, k, arch=arch)[-1].chosen for arch in ARCHITECTURES}
     return {arch: "none" if chosen is None else chosen.name for arch, chosen in found.items()}
-
-
-def _dtypes(kernel: str) -> str:
-    """What a compiled kernel takes of the dtypes that calls differ in; those without such a limit make codes."""
-    limits = [each for one in dispatch.IMPLEMENTATIONS if one.name == kernel for each in one.limits]
-    found = {dtype for each in limits for dtype in each.dtypes or CODES}
-    return ", ".join(name for dtype, name in _DTYPE_NAMES.items() if dtype in found)
 
 
 class _Gpu(NamedTuple):
@@ -205,7 +198,7 @@ def _here() -> _Gpu | None:
 
 
 def _tile(name: str, call: dispatch.Call, gpu: _Gpu | None) -> str:
-    if gpu is None or not tile_tables.has_tiles(name):
+    if gpu is None or name not in table.matmuls():
         return ""
     architecture = of_capability(gpu.capability)
     choice = tile_tables.choose(name, call.m, call.n, call.k, architecture, gpu.multiprocessors)

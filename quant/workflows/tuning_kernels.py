@@ -12,8 +12,9 @@ import torch
 from quant.errors import KernelChoiceError
 from quant.formats.layer import LayerForm
 from quant.kernels import compiled, tile_tables, tuning
+from quant.kernels.matmuls.base import Tile
+from quant.kernels.matmuls.table import matmuls
 from quant.kernels.runtime import availability, cupy_launch
-from quant.kernels.tile_tables import AnyTile
 from quant.places import file_to_write
 from quant.workflows.explaining import explain
 from quant.workflows.inspecting import inspect
@@ -52,7 +53,7 @@ def layer_sizes(folder: str | Path, rows: Iterable[int]) -> list[Size]:
 def tune(
     sizes: Iterable[Size],
     out: Path | None = None,
-    told: Callable[[tuning.Size, dict[AnyTile, float]], None] = lambda size, times: None,
+    told: Callable[[tuning.Size, dict[Tile, float]], None] = lambda size, times: None,
     left_out: Callable[[Size], None] = lambda size: None,
 ) -> Path:
     """Measures every tile for every size on the current GPU, and adds the best to a table.
@@ -86,7 +87,7 @@ def tune(
         wanted: dict[tuning.Size, None] = {}
         for size in sizes:
             chosen = explain(*size, arch=architecture.name)[-1].chosen
-            if chosen is not None and tile_tables.has_tiles(chosen.name):
+            if chosen is not None and chosen.name in matmuls():
                 wanted[tuning.Size(chosen.name, *size[1:])] = None
             else:
                 left_out(size)

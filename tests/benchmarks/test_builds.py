@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 import torch
@@ -17,9 +16,9 @@ from benchmarks.gpu.budget import Budget, Purse
 from benchmarks.gpu.contestants import COMPILATIONS
 from benchmarks.gpu.inputs import Inputs
 from benchmarks.gpu.shapes import Rows, Shape
-from quant.kernels import compiled, registration
-from quant.kernels.catalog import KERNELS
+from quant.kernels import choosing, compiled
 from quant.kernels.limits import Call
+from quant.kernels.matmuls.table import KERNELS
 from quant.kernels.runtime import cupy_launch
 from quant.kernels.runtime.architectures import ARCHITECTURES
 from quant.kernels.runtime.launch import Build, Launch
@@ -32,15 +31,15 @@ SMALL = [Shape("m", "many", 300, 48, 512, "gelu_tanh"), Shape("m", "few", 7, 41,
 def device(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> builds.Device:
     """A CPU in the place of a GPU, whose launches are noted in `launched`; shapes and rows are small ones."""
     here = builds.Device(ARCHITECTURES[request.param], 10)
-    as_it_is = registration._call
 
-    def on_gpu(*given: Any, **named: Any) -> Call:
-        return replace(as_it_is(*given, **named), device="cuda", capability=here.architecture.capability)
+    def on_device(call: Call, device: torch.device) -> Call:
+        return replace(call, device="cuda", capability=here.architecture.capability)
 
-    monkeypatch.setattr(registration, "_call", on_gpu)
+    monkeypatch.setattr(choosing, "on_device", on_device)
     monkeypatch.setattr(cupy_launch, "device_index", lambda device: 0)
     monkeypatch.setattr(cupy_launch, "device_architecture", lambda index: here.architecture)
-    monkeypatch.setattr(compiled, "_multiprocessors", lambda index: here.multiprocessors)
+    properties = SimpleNamespace(multi_processor_count=here.multiprocessors)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda index: properties)
     monkeypatch.setattr(shapes, "matmuls", lambda quick: SMALL)
     monkeypatch.setattr(shapes, "rows", lambda quick: [Rows(16, 512, False)])
     return here

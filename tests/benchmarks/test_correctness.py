@@ -11,8 +11,9 @@ from benchmarks.gpu.contestants import FORMATS
 from benchmarks.gpu.correctness import difference, exact, exact_bare, exact_of, fault, relative_error, sampled_rows
 from benchmarks.gpu.inputs import DTYPES, Inputs
 from benchmarks.gpu.shapes import Shape
-from quant.kernels import reference
 from quant.kernels.arguments import Epilogue, Prologue
+from quant.kernels.ops.quantize_rows import reference as quantize_rows_reference
+from quant.kernels.ops.scaled_mm import reference as scaled_mm_reference
 
 INPUTS = Inputs(Shape("m", "ffn up", 70, 24, 96, "gelu_tanh"), torch.device("cpu"))
 
@@ -32,10 +33,10 @@ def test_rows_are_sampled_at_both_ends_and_between(m: int) -> None:
 def test_codes_are_those_of_the_reference(form: str) -> None:
     codes = INPUTS.codes(form)
     for x, made, scale in ((INPUTS.x, codes.a, codes.a_scale), (INPUTS.weight, codes.b, codes.b_scale)):
-        wanted, wanted_scale = reference.quantize_rows(x, DTYPES[form], None, Prologue())
+        wanted, wanted_scale = quantize_rows_reference(x, DTYPES[form], None, Prologue())
         assert made.view(torch.uint8).equal(wanted.view(torch.uint8))
         assert scale.equal(wanted_scale)
-    out = reference.scaled_mm(codes.a, codes.b, Epilogue(codes.a_scale, codes.b_scale, out_dtype=torch.float32))
+    out = scaled_mm_reference(codes.a, codes.b, Epilogue(codes.a_scale, codes.b_scale, out_dtype=torch.float32))
     assert relative_error(out, exact_bare(codes, list(range(70)))) < 1e-6
 
 

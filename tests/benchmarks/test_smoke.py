@@ -10,9 +10,9 @@ import torch
 from benchmarks.gpu import launches, smoke
 from benchmarks.gpu.launches import Case
 from quant.kernels import dispatch, weight_orders
-from quant.kernels.catalog import KERNELS
+from quant.kernels.matmuls.table import KERNELS
 from quant.kernels.runtime.architectures import ARCHITECTURES
-from quant.kernels.swap_kinds import KINDS
+from tests.kernels.packed_cases import KINDS
 
 CPU = torch.device("cpu")
 FP8 = torch.float8_e4m3fn
@@ -36,7 +36,7 @@ def test_every_dtype_of_a_weight_in_other_orders_and_every_group(name: str) -> N
         return
     assert {case.group for case in cases} == {0, 32, 64, 128}
     assert any(case.asymmetric for case in cases) == (kind.in_bytes == 2)
-    least = next(each.limits[0].m_at_least for each in dispatch.IMPLEMENTATIONS if each.name == name)
+    least = next(each.limits[0].m_at_least for each in dispatch.implementations() if each.name == name)
     assert {case.m for case in cases} == ({33} if least else {33, 7})
 
 

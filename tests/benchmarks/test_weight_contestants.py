@@ -18,7 +18,7 @@ from benchmarks.gpu.inputs import Inputs
 from benchmarks.gpu.shapes import Shape
 from benchmarks.gpu.timing import Run
 from quant.kernels import dispatch
-from quant.kernels.swap_kinds import KINDS
+from tests.kernels.packed_cases import KINDS
 
 CPU = torch.device("cpu")
 SHAPE = Shape("m", "ffn up", 43, 40, 512, "gelu_tanh", autotuned=True)
@@ -52,7 +52,7 @@ def test_every_kernel_of_the_table_is_a_contestant(capability: tuple[int, int]) 
     assert {each.format for each in found} == {form for form, (_, _, weight) in FORMATS.items() if weight != "dense"}
     assert all({mode.mode for mode in found if mode.name == each.name} == {"bare", "used"} for each in found)
     refused = {each.name for each in found if each.refusal is not None}
-    here = {each.name for each in dispatch.IMPLEMENTATIONS if capability in each.limits[0].capabilities}
+    here = {each.name for each in dispatch.implementations() if capability in each.limits[0].capabilities}
     assert {f"quant {name}" for name in KINDS if name not in here} == refused
 
 

@@ -15,13 +15,14 @@ from torch import nn
 import quant
 from quant.cli import main
 from quant.cli.kernels import _ARCHITECTURES
-from quant.kernels import hopper_tiles, tile_tables, tuning
-from quant.kernels.catalog import KERNELS
-from quant.kernels.hopper_tiles import HopperTile
+from quant.kernels import tile_tables, tuning
+from quant.kernels.matmuls import sm90_gemm
+from quant.kernels.matmuls.base import Tile
+from quant.kernels.matmuls.mma_gemm import TILES, MmaTile
+from quant.kernels.matmuls.sm90_gemm import HopperTile
+from quant.kernels.matmuls.table import KERNELS, matmuls
 from quant.kernels.runtime import availability, cupy_launch
 from quant.kernels.runtime.architectures import ARCHITECTURES
-from quant.kernels.tile_tables import AnyTile
-from quant.kernels.tiles import TILES, Tile
 
 SIZE = ("--m", 32_760, "--n", 5120, "--k", 5120)
 
@@ -36,10 +37,10 @@ def no_gpu_and_no_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ite
     tile_tables.load.cache_clear()
 
 
-def pretend(monkeypatch: pytest.MonkeyPatch, name: str, arch: str, fastest: AnyTile) -> None:
+def pretend(monkeypatch: pytest.MonkeyPatch, name: str, arch: str, fastest: Tile) -> None:
     """A GPU on which this tile takes 1 ms and each other one 3 ms."""
 
-    def timer(device: torch.device) -> Callable[[tuning.Size, AnyTile], float]:
+    def timer(device: torch.device) -> Callable[[tuning.Size, Tile], float]:
         return lambda size, tile: 1e-3 if tile == fastest else 3e-3
 
     monkeypatch.setattr(availability, "reason", lambda device: None)
@@ -56,7 +57,7 @@ def a100(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def h100(monkeypatch: pytest.MonkeyPatch) -> None:
-    pretend(monkeypatch, "NVIDIA H100", "sm_90a", hopper_tiles.TILES[-1])
+    pretend(monkeypatch, "NVIDIA H100", "sm_90a", sm90_gemm.TILES[-1])
 
 
 def invoke(*arguments: object) -> Result:
@@ -136,9 +137,9 @@ def test_one_runs_and_the_others_could_or_could_not(scheme: str, arch: str, name
 
 @pytest.mark.parametrize(
     ("scheme", "name", "kind"),
-    [("W8A8", "sm90_int8_gemm", HopperTile), ("FP8", "sm90_fp8_gemm", HopperTile), ("W8A8", "sm80_int8_gemm", Tile)],
+    [("W8A8", "sm90_int8_gemm", HopperTile), ("FP8", "sm90_fp8_gemm", HopperTile), ("W8A8", "sm80_int8_gemm", MmaTile)],
 )
-def test_a_tile_is_in_the_words_of_its_own_kernel(scheme: str, name: str, kind: type[AnyTile]) -> None:
+def test_a_tile_is_in_the_words_of_its_own_kernel(scheme: str, name: str, kind: type[Tile]) -> None:
     lines = [columns(line) for line in run("explain", *SIZE, "--scheme", scheme, "--arch", "sm_90a").splitlines()]
     (said,) = (rest for option, _, rest in lines if option == name)
     here = ARCHITECTURES["sm_90a"]
@@ -210,7 +211,7 @@ def test_tuning_is_for_a_checkpoint_or_for_sizes(a100: None, options: tuple[obje
 
 def test_tuning_sizes(a100: None, tmp_path: Path) -> None:
     said = run("tune", "--size", 77, 64, 128, "--size", 2000, 640, 128, "--scheme", "w8a8").splitlines()
-    count = len(tile_tables.candidates("sm80_int8_gemm", ARCHITECTURES["sm_80"]))
+    count = len(matmuls()["sm80_int8_gemm"].tiles(ARCHITECTURES["sm_80"]))
     assert said == [
         f"sm80_int8_gemm M 77 N 64 K 128: {TILES[-1]}, 1.000 ms, 0 TOPS; the slowest of {count} takes 3.00x",
         f"sm80_int8_gemm M 2000 N 640 K 128: {TILES[-1]}, 1.000 ms, 0 TOPS; the slowest of {count} takes 3.00x",
@@ -222,9 +223,9 @@ def test_tuning_sizes(a100: None, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("scheme", "name"), [("w8a8", "sm90_int8_gemm"), ("fp8", "sm90_fp8_gemm")])
 def test_tuning_sizes_on_hopper(h100: None, tmp_path: Path, scheme: str, name: str) -> None:
-    best, here = hopper_tiles.TILES[-1], ARCHITECTURES["sm_90a"]
+    best, here = sm90_gemm.TILES[-1], ARCHITECTURES["sm_90a"]
     said = run("tune", "--size", 77, 64, 128, "--scheme", scheme).splitlines()
-    count = len(tile_tables.candidates(name, here))
+    count = len(matmuls()[name].tiles(here))
     assert said == [
         f"{name} M 77 N 64 K 128: {best}, 1.000 ms, 0 TOPS; the slowest of {count} takes 3.00x",
         f"wrote {tmp_path / 'cache' / 'tiles' / 'sm_90a.json'}",
@@ -249,8 +250,8 @@ def test_tuning_packed_and_sparse_sizes(
 ) -> None:
     here = ARCHITECTURES["sm_90a"]
     said = run("tune", "--size", m, 64, 256, *options).splitlines()
-    first = tile_tables.candidates(name, here)[0]  # all take the same time here
-    count = len(tile_tables.candidates(name, here))
+    first = matmuls()[name].tiles(here)[0]  # all take the same time here
+    count = len(matmuls()[name].tiles(here))
     assert said == [
         f"{name} M {m} N 64 K 256: {first}, 3.000 ms, 0 TOPS; the slowest of {count} takes 1.00x",
         f"wrote {tmp_path / 'cache' / 'tiles' / 'sm_90a.json'}",

@@ -13,16 +13,18 @@ from torch import nn
 from quant.formats.layer import LayerForm
 from quant.formats.scheme import SCHEMES
 from quant.formats.tensors import pack_linear
-from quant.kernels import ops, reference, tile_tables
+from quant.kernels import ops
 from quant.kernels.arguments import Epilogue, Prologue
-from quant.kernels.dispatch import IMPLEMENTATIONS, only
-from quant.kernels.hopper_tiles import HopperTile
-from quant.kernels.host import mma_gemm, sm90_gemm
-from quant.kernels.host import quantize_rows as rows_host
+from quant.kernels.dispatch import implementations, only
 from quant.kernels.host.operands import Multiplied
+from quant.kernels.matmuls import mma_gemm
+from quant.kernels.matmuls import quantize_rows as rows_host
+from quant.kernels.matmuls.base import Tile
+from quant.kernels.matmuls.mma_gemm import TILES
+from quant.kernels.matmuls.table import matmuls
+from quant.kernels.ops.quantize_rows import reference as quantize_rows_reference
+from quant.kernels.ops.scaled_mm import reference as scaled_mm_reference
 from quant.kernels.runtime import cupy_launch
-from quant.kernels.tile_tables import AnyTile
-from quant.kernels.tiles import TILES, Tile
 from quant.modules.linear import QuantLinear
 from tests.kernels.matmul_cases import FILLS, FP8, INT8, RAGGED, allowed, operands, scales
 
@@ -33,9 +35,9 @@ RECORDED = Path(__file__).parents[1] / "golden" / "recorded.safetensors"
 def _matmuls(*dtypes: torch.dtype) -> list[tuple[str, torch.dtype]]:
     """The matmul kernels that this GPU runs, of codes of these dtypes; those it does not are in `quant kernels`."""
     if not torch.cuda.is_available():
-        return [(mma_gemm.INT8, INT8)]  # conftest fails it with the reason
+        return [(mma_gemm.INT8_GEMM.name, INT8)]  # conftest fails it with the reason
     here = torch.cuda.get_device_capability()
-    ours = (each for each in IMPLEMENTATIONS if each.compiled and each.op == "scaled_mm")
+    ours = (each for each in implementations() if each.compiled and each.op == "scaled_mm")
     found = [(each.name, limits.dtypes[0]) for each in ours for limits in each.limits if here in limits.capabilities]
     return [(name, dtype) for name, dtype in found if not dtypes or dtype in dtypes]
 
@@ -43,25 +45,22 @@ def _matmuls(*dtypes: torch.dtype) -> list[tuple[str, torch.dtype]]:
 INT8_NAMES = [name for name, _ in _matmuls(INT8)]
 
 
-def _tiles(*, block_scales: bool) -> list[tuple[str, torch.dtype, AnyTile]]:
+def _tiles(*, block_scales: bool) -> list[tuple[str, torch.dtype, Tile]]:
     if not torch.cuda.is_available():
-        return [(mma_gemm.INT8, INT8, TILES[-1])]  # likewise
+        return [(mma_gemm.INT8_GEMM.name, INT8, TILES[-1])]  # likewise
     architecture = cupy_launch.device_architecture(torch.cuda.current_device())
     return [
         (name, dtype, tile)
         for name, dtype in _matmuls()
-        for tile in tile_tables.candidates(name, architecture, fine_scales=block_scales)
+        for tile in matmuls()[name].tiles(architecture, fine_scales=block_scales)
     ]
 
 
 def planned(
-    name: str, a: torch.Tensor, b: torch.Tensor, epilogue: Epilogue, tile: AnyTile, multiprocessors: int
+    name: str, a: torch.Tensor, b: torch.Tensor, epilogue: Epilogue, tile: Tile, multiprocessors: int
 ) -> Multiplied:
     """By the host side of the kernel `name`; on Hopper for as many multiprocessors as are said to be there."""
-    if isinstance(tile, HopperTile):
-        return sm90_gemm.plan(name, a, b, epilogue, tile, multiprocessors=multiprocessors)
-    assert isinstance(tile, Tile)
-    return mma_gemm.plan(name, a, b, epilogue, tile)
+    return matmuls()[name].plan(a, b, epilogue, tile, multiprocessors=multiprocessors)
 
 
 def moved(epilogue: Epilogue) -> Epilogue:
@@ -83,7 +82,7 @@ def run(name: str, a: torch.Tensor, b: torch.Tensor, epilogue: Epilogue) -> torc
 
 def check(name: str, a: torch.Tensor, b: torch.Tensor, epilogue: Epilogue, slack: float = 0.0) -> None:
     """On one GPU of an architecture the 14 bits of `allowed` are a published finding: here it is put to the test."""
-    out, expected = run(name, a, b, epilogue).float(), reference.scaled_mm(a, b, epilogue).float()
+    out, expected = run(name, a, b, epilogue).float(), scaled_mm_reference(a, b, epilogue).float()
     assert ((out - expected).abs() <= allowed(a, b, epilogue) + slack).all(), (out - expected).abs().max()
 
 
@@ -103,7 +102,7 @@ def test_scales(name: str, dtype: torch.dtype, kind: str) -> None:
     check(name, a, b, Epilogue(*scales(*size, kind, generator), out_dtype=torch.float32))
 
 
-def check_tile(name: str, dtype: torch.dtype, tile: AnyTile, kind: str, more: int, multiprocessors: int) -> None:
+def check_tile(name: str, dtype: torch.dtype, tile: Tile, kind: str, more: int, multiprocessors: int) -> None:
     """A size that is ragged in every direction, `more` columns than two tiles, into memory that is NaN before."""
     m, n, k = 3 * tile.m + 5, 2 * tile.n + more, 9 * 128 + 16
     a, b, generator = operands(m, n, k, dtype)
@@ -111,7 +110,7 @@ def check_tile(name: str, dtype: torch.dtype, tile: AnyTile, kind: str, more: in
     launch, out, held = planned(name, a.to(DEVICE), b.to(DEVICE), moved(epilogue), tile, multiprocessors)
     out.fill_(float("nan"))
     cupy_launch.run(launch, DEVICE)
-    assert ((out.cpu() - reference.scaled_mm(a, b, epilogue)).abs() <= allowed(a, b, epilogue)).all()
+    assert ((out.cpu() - scaled_mm_reference(a, b, epilogue)).abs() <= allowed(a, b, epilogue)).all()
     assert held
 
 
@@ -122,7 +121,7 @@ MORE = [24, 9]
 @pytest.mark.parametrize("more", MORE)
 @pytest.mark.parametrize("multiprocessors", [3, 132])
 @pytest.mark.parametrize(("name", "dtype", "tile"), _tiles(block_scales=False), ids=str)
-def test_every_tile(name: str, dtype: torch.dtype, tile: AnyTile, multiprocessors: int, more: int) -> None:
+def test_every_tile(name: str, dtype: torch.dtype, tile: Tile, multiprocessors: int, more: int) -> None:
     """With few multiprocessors the blocks that stay on Hopper have several tiles each."""
     check_tile(name, dtype, tile, "rows", more, multiprocessors)
 
@@ -130,7 +129,7 @@ def test_every_tile(name: str, dtype: torch.dtype, tile: AnyTile, multiprocessor
 @pytest.mark.parametrize("more", MORE)
 @pytest.mark.parametrize("kind", ["blocks", "blocks both"])
 @pytest.mark.parametrize(("name", "dtype", "tile"), _tiles(block_scales=True), ids=str)
-def test_every_tile_with_scales_by_block(name: str, dtype: torch.dtype, tile: AnyTile, kind: str, more: int) -> None:
+def test_every_tile_with_scales_by_block(name: str, dtype: torch.dtype, tile: Tile, kind: str, more: int) -> None:
     check_tile(name, dtype, tile, kind, more, 3)
 
 
@@ -141,7 +140,7 @@ def test_fast_sums_are_within_what_the_tensor_core_may_drop(name: str, dtype: to
     a, b, generator = operands(m, n, k, dtype, "positive")
     epilogue = Epilogue(*scales(m, n, k, "rows", generator), out_dtype=torch.float32)
     fast = run(name, a, b, epilogue._replace(fast_accumulate=True))
-    expected = reference.scaled_mm(a, b, epilogue)
+    expected = scaled_mm_reference(a, b, epilogue)
     if dtype == INT8:
         assert torch.equal(fast, expected)
     else:
@@ -171,7 +170,7 @@ def test_epilogues(out_dtype: torch.dtype, step: float, activation: str, n: int,
     )
     leading = epilogue._replace(residual=None if epilogue.residual is None else epilogue.residual.view(3, m // 3, n))
     out = run(name, a.view(3, m // 3, k), b, leading._replace(a_scale=epilogue.a_scale.view(3, m // 3, 1)))
-    expected, found = reference.scaled_mm(a, b, epilogue).float(), out.view(m, n).float()
+    expected, found = scaled_mm_reference(a, b, epilogue).float(), out.view(m, n).float()
     if activation == "none":
         assert torch.equal(found, expected)
     else:
@@ -185,9 +184,9 @@ def test_rows_to_codes(k: int, of: torch.dtype, dtype: torch.dtype) -> None:
     x = (torch.randn(300, k) * 2.0 ** torch.randint(-10, 10, (300, 1))).to(of)
     x[7] = 0
     for scale in (None, torch.tensor([0.1])):
-        with only(rows_host.KERNEL):
+        with only(rows_host.QUANTIZE_ROWS.name):
             codes, found = ops.quantize_rows(x.to(DEVICE), dtype, scale=None if scale is None else scale.to(DEVICE))
-        expected, expected_scale = reference.quantize_rows(x, dtype, scale, Prologue())
+        expected, expected_scale = quantize_rows_reference(x, dtype, scale, Prologue())
         assert torch.equal(found.cpu(), expected_scale)
         assert torch.equal(codes.cpu().view(torch.uint8), expected.view(torch.uint8))
 
@@ -201,7 +200,7 @@ def test_norm_and_modulation(k: int, kind: str, dtype: torch.dtype) -> None:
     norm = ops.Norm(kind, weight, bias, 1e-6)
     on_gpu = ops.Norm(kind, weight.to(DEVICE), bias.to(DEVICE), 1e-6)
     expected, expected_scale = ops.quantize_rows(x, dtype, pre_quant_scale=factor, norm=norm, modulation=(by, shift))
-    with only(rows_host.KERNEL):
+    with only(rows_host.QUANTIZE_ROWS.name):
         codes, scale = ops.quantize_rows(
             x.to(DEVICE), dtype, pre_quant_scale=factor.to(DEVICE), norm=on_gpu,
             modulation=(by.to(DEVICE), shift.to(DEVICE)),
@@ -223,7 +222,7 @@ def test_more_than_2_to_31_results(name: str) -> None:
         out = ops.scaled_mm(a.to(DEVICE), e.a_scale, b.to(DEVICE), e.b_scale, out_dtype=torch.bfloat16)
     for rows in (slice(0, 64), slice(m // 2, m // 2 + 64), slice(m - 64, m)):
         part = epilogue._replace(a_scale=epilogue.a_scale[rows])
-        assert torch.equal(out[rows].cpu(), reference.scaled_mm(a[rows], b, part))
+        assert torch.equal(out[rows].cpu(), scaled_mm_reference(a[rows], b, part))
 
 
 def _layer(scheme: str, linear: nn.Linear) -> QuantLinear:
@@ -240,7 +239,7 @@ def test_a_layer_on_the_gpu_is_the_layer_on_the_cpu(k: int, name: str) -> None:
     x = torch.randn(2, 33, k).bfloat16()
     expected, state = layer(x), {name: tensor.clone() for name, tensor in layer.state_dict().items()}
     layer.to(DEVICE)
-    with only(name, rows_host.KERNEL):
+    with only(name, rows_host.QUANTIZE_ROWS.name):
         assert torch.equal(layer(x.to(DEVICE)).cpu(), expected)
     assert all(torch.equal(tensor.cpu(), state[name]) for name, tensor in layer.state_dict().items())
     assert torch.equal(layer.to("cpu")(x), expected)
@@ -257,7 +256,7 @@ def test_recorded_layers(kernel: str) -> None:
         linear.weight = nn.Parameter(recorded[name].float())
         layer = _layer("W8A8", linear)
         x = recorded[f"{name.removesuffix('weight')}input"]
-        with only(kernel, rows_host.KERNEL):
+        with only(kernel, rows_host.QUANTIZE_ROWS.name):
             found = layer.to(DEVICE)(x.to(DEVICE)).cpu()
         assert torch.equal(found, layer.to("cpu")(x)), name
 

@@ -7,25 +7,20 @@ from collections.abc import Mapping, Sequence
 import torch
 
 from quant.kernels.arguments import Epilogue, Prologue
-from quant.kernels.hopper_swap_tiles import HopperSwapTile
-from quant.kernels.hopper_tiles import HopperTile
-from quant.kernels.host import mma_gemm, mma_swap_ab, sm90_gemm, sm90_swap_ab
-from quant.kernels.host import quantize_rows as rows_host
+from quant.kernels.matmuls import quantize_rows as rows_host
+from quant.kernels.matmuls.base import T, Tile
+from quant.kernels.matmuls.gemm import Gemm
 from quant.kernels.runtime.launch import Launch
-from quant.kernels.swap_tiles import SwapTile
-from quant.kernels.tiles import Tile
 from tests.emulator.emulator import Counts, compile_kernel
-from tests.kernels.swap_cases import Case
-
-_FIRST = {mma_gemm.INT8: "sm_80", mma_gemm.FP8: "sm_89", sm90_gemm.INT8: "sm_90a", sm90_gemm.FP8: "sm_90a"}
+from tests.kernels.packed_cases import KINDS, Case
 
 
 def multiply(
-    kernel: str,
+    kernel: Gemm[T],
     a: torch.Tensor,
     b: torch.Tensor,
     epilogue: Epilogue,
-    tile: Tile | HopperTile,
+    tile: T,
     *,
     arch: str | None = None,
     multiprocessors: int = 4,
@@ -41,19 +36,16 @@ def multiply(
         multiprocessors: of the GPU; few, so that the persistent blocks of Hopper have several tiles each.
         seed, copies, sources: as the emulator has them.
     """
-    if isinstance(tile, HopperTile):
-        planned = sm90_gemm.plan(kernel, a, b, epilogue, tile, multiprocessors=multiprocessors)
-    else:
-        planned = mma_gemm.plan(kernel, a, b, epilogue, tile)
+    planned = kernel.plan(a, b, epilogue, tile, multiprocessors=multiprocessors)
     poison(planned.out)
-    arch = arch or _FIRST[kernel]
+    arch = arch or kernel.architectures[0]
     counts = launched(planned.launch, planned.held, [planned.out], arch, seed, copies, sources)
     return planned.out, counts
 
 
-def multiply_swapped(
+def multiply_packed(
     case: Case,
-    tile: SwapTile | HopperSwapTile,
+    tile: Tile,
     *,
     arch: str | None = None,
     multiprocessors: int = 4,
@@ -62,13 +54,10 @@ def multiply_swapped(
     sources: Mapping[str, str] | None = None,
 ) -> tuple[torch.Tensor, Counts]:
     """A case by its kernel; arguments as of `multiply`."""
-    given = (case.kernel, case.a, case.weight, case.epilogue)
-    if isinstance(tile, HopperSwapTile):
-        planned = sm90_swap_ab.plan(*given, tile, multiprocessors=multiprocessors)
-    else:
-        planned = mma_swap_ab.plan(*given, tile)
+    kernel = KINDS[case.kernel]
+    planned = kernel.plan(case.a, case.weight, case.epilogue, tile, multiprocessors=multiprocessors)
     poison(planned.out)
-    first = {"sm80": "sm_80", "sm89": "sm_89", "sm90": "sm_90a"}[case.kernel[:4]]
+    first = kernel.architectures[0]
     counts = launched(planned.launch, planned.held, [planned.out], arch or first, seed, copies, sources)
     return planned.out, counts
 

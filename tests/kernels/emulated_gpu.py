@@ -15,10 +15,9 @@ from typing import Any
 import pytest
 import torch
 
-from quant.kernels import compiled, prepacking, registration, tile_tables
+from quant.kernels import choosing, compiled, tile_tables
 from quant.kernels.dispatch import Call
-from quant.kernels.host import mma_gemm, mma_swap_ab, sm90_gemm, sm90_swap_ab
-from quant.kernels.host import quantize_rows as rows_host
+from quant.kernels.matmuls.table import KERNELS
 from quant.kernels.runtime import cupy_launch
 from quant.kernels.runtime.architectures import ARCHITECTURES
 from quant.kernels.runtime.launch import Launch
@@ -38,12 +37,11 @@ def pretended(
     """
     here = ARCHITECTURES[arch]
 
-    def on_gpu(call_of: Callable[..., Call]) -> Callable[..., Call]:
-        return lambda *given, **named: replace(call_of(*given, **named), device="cuda", capability=here.capability)
+    def on_device(call: Call, device: torch.device) -> Call:
+        return replace(call, device="cuda", capability=here.capability)
 
     def forget() -> None:
         compiled.forget_tiles()
-        compiled._multiprocessors.cache_clear()
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(cupy_launch, "run", run)
@@ -52,8 +50,7 @@ def pretended(
         properties = SimpleNamespace(multi_processor_count=multiprocessors or here.multiprocessors)
         patch.setattr(torch.cuda, "get_device_properties", lambda index: properties)
         patch.setattr(tile_tables, "load", lambda name: ())
-        for module in (registration, prepacking):
-            patch.setattr(module, "_call", on_gpu(module._call))
+        patch.setattr(choosing, "on_device", on_device)
         forget()
         yield patch
         forget()
@@ -65,11 +62,11 @@ def emulated(arch: str, multiprocessors: int | None = None) -> Iterator[list[str
     plans: dict[int, Any] = {}
     ran: list[str] = []
 
-    def remembering(plan: Callable[..., Any]) -> Callable[..., Any]:
+    def remembering(planned_by: Callable[..., Any]) -> Callable[..., Any]:
         """A launch has only addresses; the emulator wants to know the tensors."""
 
         def remembered(*arguments: Any, **named: Any) -> Any:
-            planned = plan(*arguments, **named)
+            planned = planned_by(*arguments, **named)
             plans[ctypes.addressof(planned.launch.arguments)] = planned
             return planned
 
@@ -84,7 +81,7 @@ def emulated(arch: str, multiprocessors: int | None = None) -> Iterator[list[str
         ran.append(launch.build.kernel)
 
     with pretended(arch, run, multiprocessors) as patch:
-        for host in (mma_gemm, mma_swap_ab, sm90_gemm, sm90_swap_ab, rows_host):
-            patch.setattr(host, "plan", remembering(host.plan))
+        for skeleton in {type(kernel) for kernel in KERNELS}:
+            patch.setattr(skeleton, "planned", remembering(skeleton.planned))
         yield ran
     assert not plans

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import torch
 
-from quant.kernels import reference
 from quant.kernels.arguments import Epilogue
-from quant.kernels.host import mma_gemm
-from quant.kernels.tiles import Tile
+from quant.kernels.matmuls import mma_gemm
+from quant.kernels.matmuls.mma_gemm import MmaTile
+from quant.kernels.ops.scaled_mm import reference as scaled_mm_reference
 from tests.emulator.emulator import Mutation
 from tests.kernels.emulated import multiply
 from tests.kernels.matmul_cases import FP8, INT8, allowed, operands, scales
@@ -15,7 +15,7 @@ from tests.kernels.mistakes import Check, Mistake, Sources
 
 GEMM, EPILOGUE, PLACEMENT, ROWS = "mma_gemm.cuh", "epilogue.cuh", "placement.cuh", "rows.cuh"
 COPIES = "row_copies.cuh"
-TILE = Tile(32, 64, 128, 16, 32, 4)
+TILE = MmaTile(32, 64, 128, 16, 32, 4)
 
 
 def gemm(
@@ -24,7 +24,7 @@ def gemm(
     *,
     kind: str = "rows",
     fill: str = "every code",
-    tile: Tile = TILE,
+    tile: MmaTile = TILE,
     full: bool = False,
     out_dtype: torch.dtype = torch.float32,
 ) -> Check:
@@ -40,9 +40,10 @@ def gemm(
                 gate=torch.randn(3, 1, 1, n, generator=generator).expand(3, 2, m // 6, n),
                 residual=torch.randn(m, n, generator=generator),
             )
-        out, counts = multiply(mma_gemm.INT8 if dtype == INT8 else mma_gemm.FP8, a, b, epilogue, tile, sources=sources)
+        kernel = mma_gemm.INT8_GEMM if dtype == INT8 else mma_gemm.FP8_GEMM
+        out, counts = multiply(kernel, a, b, epilogue, tile, sources=sources)
         bound = allowed(a, b, epilogue)
-        if not ((out.float() - reference.scaled_mm(a, b, epilogue).float()).abs() <= bound).all():
+        if not ((out.float() - scaled_mm_reference(a, b, epilogue).float()).abs() <= bound).all():
             return "mismatch"
         conflicts = counts.ldmatrix_conflicts + counts.copy_conflicts + counts.shared_load_conflicts
         return "conflicts" if conflicts + counts.shared_store_conflicts else None
@@ -222,7 +223,7 @@ def _skeleton(dtype: torch.dtype) -> dict[str, Check]:
     return {
         "ragged": gemm(dtype, (45, 72, 272)),
         "long": gemm(dtype, (32, 64, 640)),  # 5 steps, so that the last is multiplied where staging will lie
-        "tall": gemm(dtype, (64, 64, 64), tile=Tile(64, 64, 128, 32, 32, 3)),
+        "tall": gemm(dtype, (64, 64, 64), tile=MmaTile(64, 64, 128, 32, 32, 3)),
         "odd": gemm(dtype, (9, 77, 64)),
         "full": gemm(dtype, (42, 72, 96), full=True),
         "odd full": gemm(dtype, (42, 77, 96), full=True),
@@ -241,8 +242,8 @@ _PROMOTION = Mutation(
 GEMM_MISTAKES: tuple[Mistake, ...] = (
     *(
         Mistake(kernel, mutation, _skeleton(dtype)[check], shown)
-        for kernel, dtype in ((mma_gemm.INT8, INT8), (mma_gemm.FP8, FP8))
+        for kernel, dtype in ((mma_gemm.INT8_GEMM.name, INT8), (mma_gemm.FP8_GEMM.name, FP8))
         for mutation, check, shown in _SKELETON
     ),
-    Mistake(mma_gemm.FP8, _PROMOTION, gemm(FP8, (16, 32, 8192), fill="positive"), ("mismatch",)),
+    Mistake(mma_gemm.FP8_GEMM.name, _PROMOTION, gemm(FP8, (16, 32, 8192), fill="positive"), ("mismatch",)),
 )

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import torch
 
-from quant.kernels import reference
 from quant.kernels.arguments import Epilogue
-from quant.kernels.hopper_tiles import HopperTile
-from quant.kernels.host import sm90_gemm
+from quant.kernels.matmuls import sm90_gemm
+from quant.kernels.matmuls.sm90_gemm import HopperTile
+from quant.kernels.ops.scaled_mm import reference as scaled_mm_reference
 from tests.emulator.emulator import Mutation
 from tests.kernels.emulated import multiply
 from tests.kernels.matmul_cases import FP8, INT8, allowed, operands, scales
@@ -35,8 +35,8 @@ def gemm(
         m, n, k = size
         a, b, generator = operands(m, n, k, dtype, fill)
         epilogue = Epilogue(*scales(m, n, k, kind, generator), torch.randn(n, generator=generator), out_dtype=out_dtype)
-        expected = reference.scaled_mm(a, b, epilogue).float()
-        kernel = sm90_gemm.INT8 if dtype == INT8 else sm90_gemm.FP8
+        expected = scaled_mm_reference(a, b, epilogue).float()
+        kernel = sm90_gemm.INT8_GEMM if dtype == INT8 else sm90_gemm.FP8_GEMM
         # A bf16 result of FP8 sums may round to the other side of a tie.
         slack = 0.0 if out_dtype == torch.float32 or dtype == INT8 else expected.abs().max().item() * 2.0**-8
         for seed, copies in enumerate(("late", "early", "random")):
@@ -308,12 +308,12 @@ _ONLY = {"promoted": FP8, "exact": INT8}
 HOPPER_MISTAKES: tuple[Mistake, ...] = (
     *(
         Mistake(kernel, mutation, _checks(dtype)["long" if check in _ONLY else check], shown)
-        for kernel, dtype in ((sm90_gemm.INT8, INT8), (sm90_gemm.FP8, FP8))
+        for kernel, dtype in ((sm90_gemm.INT8_GEMM.name, INT8), (sm90_gemm.FP8_GEMM.name, FP8))
         for mutation, check, shown in _MISTAKES
         if _ONLY.get(check, dtype) == dtype
     ),
     Mistake(
-        sm90_gemm.FP8,
+        sm90_gemm.FP8_GEMM.name,
         Mutation("sm90_fp8_gemm.cu", "PROMOTED = !FAST_SUMS", "PROMOTED = false", "the sum is left to the tensor core"),
         gemm(FP8, (16, 64, 8192), fill="positive"),
         ("mismatch",),

@@ -9,8 +9,8 @@ from collections.abc import Callable
 
 import torch
 
-from quant.kernels import reference
 from quant.kernels.arguments import SCALE_BLOCK, Epilogue
+from quant.kernels.ops.scaled_mm import reference as scaled_mm_reference
 
 INT8, FP8 = torch.int8, torch.float8_e4m3fn
 #: M, N, K: single rows and columns, tails in every direction, a K that is no multiple of 16.
@@ -86,5 +86,5 @@ def allowed(a: torch.Tensor, b: torch.Tensor, epilogue: Epilogue) -> torch.Tenso
     fp32 = 2 * a.shape[1] * 2.0**-24
     magnitudes = [x.float().abs().to(a.dtype) for x in (a, b)]
     plain = epilogue._replace(bias=None, activation="none", residual=None, gate=None, out_scale=None)
-    total = reference.scaled_mm(magnitudes[0], magnitudes[1], plain._replace(out_dtype=torch.float32))
+    total = scaled_mm_reference(magnitudes[0], magnitudes[1], plain._replace(out_dtype=torch.float32))
     return total * (tensor_core + fp32)

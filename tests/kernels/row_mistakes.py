@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import torch
 
-from quant.kernels import reference
 from quant.kernels.arguments import Prologue
-from quant.kernels.host.quantize_rows import KERNEL
+from quant.kernels.matmuls.quantize_rows import QUANTIZE_ROWS
+from quant.kernels.ops.quantize_rows import reference as quantize_rows_reference
 from tests.emulator.emulator import Mutation
 from tests.kernels.emulated import quantize
 from tests.kernels.matmul_cases import FP8, INT8
@@ -22,7 +22,7 @@ def rows(x: torch.Tensor, dtype: torch.dtype, prologue: Prologue | None = None, 
         used = prologue or Prologue()
         scale = torch.tensor([0.11]) if static else None
         codes, found_scale, _ = quantize(x, dtype, scale, used, sources=sources)
-        expected, expected_scale = reference.quantize_rows(x, dtype, scale, used)
+        expected, expected_scale = quantize_rows_reference(x, dtype, scale, used)
         if used.norm == "none":
             same = torch.equal(codes.view(torch.uint8), expected.view(torch.uint8))
             return None if same and torch.equal(found_scale, expected_scale) else "mismatch"
@@ -46,7 +46,7 @@ _TIES = torch.tensor([[127.0, *(i + 0.5 for i in range(126))]]) * (_random(64, 1
 
 
 def _mistake(before: str, after: str, why: str, check: Check, *shown: str, file: str = QUANTIZE) -> Mistake:
-    return Mistake(KERNEL, Mutation(file, before, after, why), check, shown)
+    return Mistake(QUANTIZE_ROWS.name, Mutation(file, before, after, why), check, shown)
 
 
 ROW_MISTAKES: tuple[Mistake, ...] = (

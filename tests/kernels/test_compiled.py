@@ -8,9 +8,13 @@ from typing import Any
 import pytest
 import torch
 
-from quant.kernels import compiled, ops, reference, tile_tables
+from quant.kernels import compiled, ops, tile_tables
 from quant.kernels.arguments import Epilogue, Prologue
-from quant.kernels.hopper_tiles import HopperTile
+from quant.kernels.matmuls import mma_gemm, sm90_gemm
+from quant.kernels.matmuls.quantize_rows import QUANTIZE_ROWS
+from quant.kernels.matmuls.sm90_gemm import HopperTile
+from quant.kernels.ops.quantize_rows import reference as quantize_rows_reference
+from quant.kernels.ops.scaled_mm import reference as scaled_mm_reference
 from quant.kernels.runtime import cupy_launch
 from quant.kernels.runtime.architectures import ARCHITECTURES
 from quant.kernels.runtime.launch import Launch
@@ -34,8 +38,8 @@ def same(found: torch.Tensor, expected: torch.Tensor) -> bool:
 def test_quantize_rows_is_the_reference(shape: tuple[int, ...], dtype: torch.dtype, static: bool) -> None:
     x, scale = torch.randn(shape).bfloat16(), torch.tensor([0.02]) if static else None
     with emulated(PLACES[dtype]) as ran:
-        found = compiled.quantize_rows(x, dtype, scale, Prologue())
-    expected = reference.quantize_rows(x, dtype, scale, Prologue())
+        found = compiled.run(QUANTIZE_ROWS, x, dtype, scale, Prologue())
+    expected = quantize_rows_reference(x, dtype, scale, Prologue())
     assert all(map(same, found, expected))
     assert ran == ["quantize_rows"]
 
@@ -46,10 +50,10 @@ def test_quantize_rows_is_the_reference(shape: tuple[int, ...], dtype: torch.dty
 def test_scaled_mm_is_the_reference(size: tuple[int, int, int], kind: str, dtype: torch.dtype) -> None:
     a, b, generator = operands(*size, dtype)
     epilogue = Epilogue(*scales(*size, kind, generator), torch.randn(size[1]), out_dtype=torch.float32)
-    by = compiled.scaled_mm_int8 if dtype == INT8 else compiled.scaled_mm_fp8
+    kernel = mma_gemm.INT8_GEMM if dtype == INT8 else mma_gemm.FP8_GEMM
     with emulated(PLACES[dtype]) as ran:
-        found = by(a, b, epilogue)
-    assert ((found - reference.scaled_mm(a, b, epilogue)).abs() <= allowed(a, b, epilogue)).all()
+        found = compiled.run(kernel, a, b, epilogue)
+    assert ((found - scaled_mm_reference(a, b, epilogue)).abs() <= allowed(a, b, epilogue)).all()
     assert ran == ["sm80_int8_gemm" if dtype == INT8 else "sm89_fp8_gemm"]
     assert found.shape == (size[0], size[1])
 
@@ -114,10 +118,10 @@ def test_how_blocks_end_bit_for_bit(name: str) -> None:
     x = torch.randn(2, 5, 40)
     options: dict[str, Any] = {"out_dtype": torch.float32, **_epilogues(2, 5, 72)[name]}
     b, generator = operands(1, 72, 40, INT8)[1:]
-    codes, scale = reference.quantize_rows(x, INT8, None, Prologue())
+    codes, scale = quantize_rows_reference(x, INT8, None, Prologue())
     wide = {key: options[key].expand(2, 5, 72).clone() for key in ("residual", "gate") if key in options}
     epilogue = Epilogue(scale.view(10, 1), scales(1, 72, 40, "rows", generator)[1], **(options | wide))
-    expected = reference.scaled_mm(codes.view(10, 40), b, epilogue)
+    expected = scaled_mm_reference(codes.view(10, 40), b, epilogue)
     with emulated("sm_80") as ran:
         assert same(_layer(x, INT8, **options), expected.view(2, 5, 72))
     assert len(ran) == 2
@@ -182,7 +186,9 @@ def test_a_tile_is_chosen_once_for_each_size(monkeypatch: pytest.MonkeyPatch) ->
         for m in (3, 3, 4):
             for kind in ("rows", "blocks"):
                 a, b, generator = operands(m, 200, 64, INT8)
-                compiled.scaled_mm_int8(a, b, Epilogue(*scales(m, 200, 64, kind, generator), out_dtype=torch.float32))
+                compiled.run(
+                    mma_gemm.INT8_GEMM, a, b, Epilogue(*scales(m, 200, 64, kind, generator), out_dtype=torch.float32)
+                )
     assert asked == [(3, False), (3, True), (4, False), (4, True)]
 
 
@@ -248,6 +254,8 @@ def test_multiprocessors_are_counted_once_for_each_device() -> None:
         for index in (0, 1, 0, 1):
             patch.setattr(cupy_launch, "device_index", lambda device, index=index: index)
             for m in (4000, 5000):
-                compiled.scaled_mm_int8_sm90(*operands(m, 512, 64, INT8)[:2], Epilogue(torch.ones(1, 1), torch.ones(1)))
+                compiled.run(
+                    sm90_gemm.INT8_GEMM, *operands(m, 512, 64, INT8)[:2], Epilogue(torch.ones(1, 1), torch.ones(1))
+                )
     assert asked == [0, 1]
     assert {launch.grid for launch in noted} <= {20, 40}

@@ -5,11 +5,14 @@ from dataclasses import replace
 import pytest
 import torch
 
-from quant.kernels import dispatch, reference, tile_tables
+from quant.kernels import dispatch
 from quant.kernels.arguments import Epilogue
-from quant.kernels.checks import LARGEST_INT8_K
-from quant.kernels.dispatch import IMPLEMENTATIONS, Call, Implementation, choose, explain, only
-from quant.kernels.hopper_tiles import HopperTile
+from quant.kernels.dispatch import Call, Implementation, choose, explain, implementations, only
+from quant.kernels.matmuls.sm90_gemm import HopperTile
+from quant.kernels.matmuls.table import matmuls
+from quant.kernels.numerics import LARGEST_INT8_K
+from quant.kernels.ops.quantize_rows import reference as quantize_rows_reference
+from quant.kernels.ops.scaled_mm import reference as scaled_mm_reference
 from quant.kernels.runtime.architectures import ARCHITECTURES
 
 CALL = Call("scaled_mm", "cpu", torch.int8, m=33, n=16, k=64)
@@ -18,7 +21,7 @@ CALL = Call("scaled_mm", "cpu", torch.int8, m=33, n=16, k=64)
 def test_int8_runs_by_torch_and_fp8_by_the_reference_on_a_cpu() -> None:
     assert choose(CALL).name == "torch._int_mm"
     assert choose(replace(CALL, dtype=torch.float8_e4m3fn)).name == "reference"
-    assert choose(replace(CALL, op="quantize_rows")).run is reference.quantize_rows
+    assert choose(replace(CALL, op="quantize_rows")).run is quantize_rows_reference
 
 
 ON_GPU = replace(CALL, device="cuda", capability=(9, 0))
@@ -66,7 +69,7 @@ def test_the_compiled_quantization_finds_one_scale_a_row(dtype: torch.dtype) -> 
 
 
 def test_every_op_ends_with_its_reference() -> None:
-    found = {each.op: each.name for each in IMPLEMENTATIONS}  # the last of each op
+    found = {each.op: each.name for each in implementations()}  # the last of each op
     assert found == dict.fromkeys(("scaled_mm", "quantize_rows", "int4_mm", "int8_mm", "sparse_scaled_mm"), "reference")
 
 
@@ -84,7 +87,7 @@ def test_asking_for_one_that_cannot_run_is_an_error() -> None:
         pass
 
 
-MATMULS = [each for each in IMPLEMENTATIONS if each.compiled and each.op == "scaled_mm"]
+MATMULS = [each for each in implementations() if each.compiled and each.op == "scaled_mm"]
 
 
 @pytest.mark.parametrize("each", MATMULS, ids=lambda each: each.name)
@@ -96,7 +99,7 @@ def test_sizes_are_counted_in_32_bits_up_to_the_end_of_the_last_tile(each: Imple
     assert limits.k_at_most is not None
     for here in ARCHITECTURES.values():
         if here.capability in limits.capabilities:
-            for tile in tile_tables.candidates(each.name, here):
+            for tile in matmuls()[each.name].tiles(here):
                 # Blocks of a cluster lie below each other.
                 height = tile.m * (tile.cluster if isinstance(tile, HopperTile) else 1)
                 assert -(-limits.m_at_most // height) * height <= most
@@ -116,8 +119,8 @@ def test_sums_of_int8_do_not_overflow() -> None:
 
 
 def test_nothing_that_fits_is_an_error_with_every_reason(monkeypatch: pytest.MonkeyPatch) -> None:
-    few = tuple(each for each in IMPLEMENTATIONS if each.name == "torch._int_mm")
-    monkeypatch.setattr(dispatch, "IMPLEMENTATIONS", few)
+    few = tuple(each for each in implementations() if each.name == "torch._int_mm")
+    monkeypatch.setattr(dispatch, "implementations", lambda: few)
     with pytest.raises(ValueError, match="no implementation of scaled_mm runs") as caught:
         choose(replace(CALL, dtype=torch.float8_e4m3fn))
     assert "torch._int_mm takes int8, not float8_e4m3fn" in str(caught.value)
@@ -128,5 +131,5 @@ def test_int_mm_equals_the_reference_bit_for_bit(shape: tuple[int, int, int]) ->
     m, k, n = shape
     a, b = (torch.randint(-127, 128, (rows, k), dtype=torch.int8) for rows in (m, n))
     epilogue = Epilogue(torch.rand(m, 1), torch.rand(n, 1), torch.randn(n), "gelu")
-    (int_mm,) = (each for each in IMPLEMENTATIONS if (each.name, each.op) == ("torch._int_mm", "scaled_mm"))
-    assert torch.equal(int_mm.run(a, b, epilogue), reference.scaled_mm(a, b, epilogue))
+    (int_mm,) = (each for each in implementations() if (each.name, each.op) == ("torch._int_mm", "scaled_mm"))
+    assert torch.equal(int_mm.run(a, b, epilogue), scaled_mm_reference(a, b, epilogue))

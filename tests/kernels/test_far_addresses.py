@@ -5,19 +5,21 @@ from __future__ import annotations
 import pytest
 import torch
 
-from quant.kernels import reference, reference_packed, weight_orders
+from quant.kernels import weight_orders
 from quant.kernels.arguments import Epilogue, Int4Weight, Prologue
-from quant.kernels.host import mma_gemm, mma_swap_ab
-from quant.kernels.host import quantize_rows as rows_host
 from quant.kernels.layouts import int4_fragments, nibbles
+from quant.kernels.matmuls import mma_gemm, mma_packed
+from quant.kernels.matmuls import quantize_rows as rows_host
+from quant.kernels.matmuls.mma_gemm import MmaTile
+from quant.kernels.matmuls.mma_packed import PackedTile
+from quant.kernels.ops.int4_mm import reference as int4_mm_reference
+from quant.kernels.ops.quantize_rows import reference as quantize_rows_reference
+from quant.kernels.ops.scaled_mm import reference as scaled_mm_reference
 from quant.kernels.runtime.sources import shipped
-from quant.kernels.swap_kinds import W4A8
-from quant.kernels.swap_tiles import SwapTile
-from quant.kernels.tiles import Tile
 from tests.emulator.emulator import EmulatorError, Mutation, compile_kernel, mutated
 from tests.kernels.matmul_cases import INT8, operands
 
-TILE = Tile(32, 64, 128, 16, 32, 4)
+TILE = MmaTile(32, 64, 128, 16, 32, 4)
 
 
 def _only(rows: slice, held: list[torch.Tensor], *written: torch.Tensor) -> list[tuple[torch.Tensor, bool]]:
@@ -36,7 +38,7 @@ def _matmul(*mistakes: Mutation) -> None:
     gate[-40:] = 2
     step = torch.tensor([50.0])
     epilogue = Epilogue(a_scale, torch.full((1, 1), 0.01), gate=gate, out_dtype=INT8, out_scale=step)
-    planned = mma_gemm.plan(mma_gemm.INT8, a, b, epilogue, TILE)
+    planned = mma_gemm.INT8_GEMM.plan(a, b, epilogue, TILE)
     last = Mutation("mma_gemm.cuh", "(blockIdx.x, args.m", f"({planned.launch.grid - 1}u, args.m", "one block")
     sources = shipped()
     for change in (last, *mistakes):
@@ -45,7 +47,7 @@ def _matmul(*mistakes: Mutation) -> None:
     tail = slice((m - 1) // TILE.m * TILE.m, m)
     program.run(planned.launch._replace(grid=1), _only(tail, planned.held, planned.out))
     part = Epilogue(a_scale[tail], epilogue.b_scale, gate=gate[tail], out_dtype=INT8, out_scale=step)
-    expected = reference.scaled_mm(a[tail], b, part)[:, -TILE.n :]
+    expected = scaled_mm_reference(a[tail], b, part)[:, -TILE.n :]
     assert torch.equal(planned.out[tail, -TILE.n :], expected)
 
 
@@ -66,16 +68,16 @@ def test_counting_in_32_bits_is_found(mistake: Mutation) -> None:
         _matmul(mistake)
 
 
-def _swapped(*mistakes: Mutation) -> None:
+def _packed(*mistakes: Mutation) -> None:
     """The same with the weight, of four bits, as left operand."""
-    m, n, k, tile = 200_000, 16_384, 64, SwapTile(64, 64, 1, 32, 32, 1, 2)
+    m, n, k, tile = 200_000, 16_384, 64, PackedTile(64, 64, 1, 32, 32, 1, 2)
     a, _, generator = operands(m, 1, k, INT8)
     values = torch.randint(-7, 8, (n, k), dtype=INT8, generator=generator)
     plain = Int4Weight(nibbles.pack(values), torch.full((n, 1), 0.01), None, n)
     a_scale, residual = torch.rand(m, 1, generator=generator), torch.empty(m, n, dtype=torch.float16)
     residual[-64:] = 2
     epilogue = Epilogue(a_scale, torch.ones(1, 1), residual=residual, out_dtype=torch.bfloat16)
-    planned = mma_swap_ab.plan(W4A8, a, weight_orders.packed(plain, int4_fragments.NAME_8, k), epilogue, tile)
+    planned = mma_packed.W4A8.plan(a, weight_orders.packed(plain, int4_fragments.NAME_8, k), epilogue, tile)
     last = Mutation("mma_swap_ab.cuh", "(blockIdx.x, args.m", f"({planned.launch.grid - 1}u, args.m", "one block")
     sources = shipped()
     for change in (last, *mistakes):
@@ -84,18 +86,18 @@ def _swapped(*mistakes: Mutation) -> None:
     tail = slice((m - 1) // tile.m * tile.m, m)
     program.run(planned.launch._replace(grid=1), _only(tail, planned.held, planned.out))
     part = Epilogue(a_scale[tail], epilogue.b_scale, residual=residual[tail], out_dtype=torch.bfloat16)
-    expected = reference_packed.int4_mm(a[tail], plain, part)[:, -tile.n :]
+    expected = int4_mm_reference(a[tail], plain, part)[:, -tile.n :]
     assert torch.equal(planned.out[tail, -tile.n :], expected)
 
 
 def test_results_of_a_matmul_with_the_weight_first() -> None:
-    _swapped()
+    _packed()
 
 
 def test_counting_its_results_in_32_bits_is_found() -> None:
     mistake = Mutation("swap_epilogue.cuh", "static_cast<s64>(token) * n", "token * n", "32 bits in the result")
     with pytest.raises(EmulatorError, match="out of bounds"):
-        _swapped(mistake)
+        _packed(mistake)
 
 
 def test_rows_of_a_quantization() -> None:
@@ -106,6 +108,6 @@ def test_rows_of_a_quantization() -> None:
     last = Mutation("quantize_rows.cu", "blockIdx.x * ROWS", f"{m - 1}u * ROWS", "one block")
     program = compile_kernel(planned.launch.build, "sm_80", sources=mutated(shipped(), last))
     program.run(planned.launch._replace(grid=1), _only(slice(m - 1, m), planned.held, planned.codes, planned.scale))
-    codes, scale = reference.quantize_rows(x[-1:], INT8, None, Prologue())
+    codes, scale = quantize_rows_reference(x[-1:], INT8, None, Prologue())
     assert torch.equal(planned.codes[-1:], codes)
     assert torch.equal(planned.scale[-1:], scale)

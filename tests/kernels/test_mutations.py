@@ -6,14 +6,14 @@ from collections import Counter
 
 import pytest
 
-from quant.kernels.catalog import KERNELS
+from quant.kernels.matmuls.table import KERNELS
 from tests.kernels.gemm_mistakes import GEMM_MISTAKES
 from tests.kernels.hopper_mistakes import HOPPER_MISTAKES
 from tests.kernels.mistakes import Mistake, found
+from tests.kernels.packed_mistakes import PACKED_MISTAKES
 from tests.kernels.row_mistakes import ROW_MISTAKES
-from tests.kernels.swap_mistakes import SWAP_MISTAKES
 
-MISTAKES = (*GEMM_MISTAKES, *HOPPER_MISTAKES, *ROW_MISTAKES, *SWAP_MISTAKES)
+MISTAKES = (*GEMM_MISTAKES, *HOPPER_MISTAKES, *ROW_MISTAKES, *PACKED_MISTAKES)
 
 
 @pytest.mark.parametrize("mistake", MISTAKES, ids=lambda each: f"{each.kernel}: {each.mutation.why}")

@@ -21,14 +21,14 @@ AMPERE = Limits(devices=("cuda",), dtypes=(torch.float16, FP8), layouts=("of amp
 @pytest.fixture
 def kernels(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     """Two kernels for an op, one with an order for each dtype, ahead of what there is."""
-    rest = tuple(each for each in dispatch.IMPLEMENTATIONS if not each.compiled)
+    rest = tuple(each for each in dispatch.implementations() if not each.compiled)
     other = Limits(devices=("cuda",), dtypes=(torch.int8,), layouts=("of codes",), m_at_most=MANY_ROWS - 1)
     found = (
         Implementation("hopper", "int4_mm", (HOPPER,), print, compiled=True),
         Implementation("ampere", "int4_mm", (other, AMPERE), print, compiled=True),
         *rest,
     )
-    monkeypatch.setattr(dispatch, "IMPLEMENTATIONS", found)
+    monkeypatch.setattr(dispatch, "implementations", lambda: found)
     monkeypatch.setattr(availability, "reason", lambda device: None)
     return monkeypatch
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from quant.kernels.catalog import KERNELS
+from quant.kernels.matmuls.table import KERNELS
 from quant.kernels.runtime.launch import Build
 from quant.kernels.runtime.sources import shipped
 from tests.kernels.sass import Kernel, violations

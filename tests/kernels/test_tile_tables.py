@@ -10,25 +10,26 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from quant.kernels import dispatch, hopper_swap_tiles, hopper_tiles, swap_tiles, tile_tables, tiles
-from quant.kernels.hopper_tiles import HopperTile
+from quant.kernels import dispatch, tile_tables
+from quant.kernels.matmuls import mma_gemm, mma_packed, sm90_gemm, sm90_packed
+from quant.kernels.matmuls.base import Tile
+from quant.kernels.matmuls.mma_gemm import TILES, MmaTile
+from quant.kernels.matmuls.sm90_gemm import HopperTile
+from quant.kernels.matmuls.sm90_packed import Sm90Packed
+from quant.kernels.matmuls.table import matmuls
 from quant.kernels.runtime.architectures import ARCHITECTURES, Architecture
 from quant.kernels.runtime.errors import KernelError
-from quant.kernels.swap_kinds import KINDS
 from quant.kernels.tile_tables import (
-    AnyTile,
     Choice,
     Entry,
     Table,
-    candidates,
     choose,
-    has_tiles,
     load,
     parse,
     to_json,
     user_table,
 )
-from quant.kernels.tiles import TILES, Tile
+from tests.kernels.packed_cases import KINDS
 
 SM_80, SM_89, SM_90 = ARCHITECTURES["sm_80"], ARCHITECTURES["sm_89"], ARCHITECTURES["sm_90a"]
 INT8, FP8 = "sm80_int8_gemm", "sm89_fp8_gemm"
@@ -70,7 +71,7 @@ def write(path: Path, body: object) -> Path:
 
 SIZES = [st.integers(1, 2**31 - 1)] * 3
 ENTRIES = st.builds(Entry, st.sampled_from([INT8, FP8]), *SIZES, st.sampled_from(TILES)) | st.builds(
-    Entry, st.sampled_from([WGMMA_INT8, WGMMA_FP8]), *SIZES, st.sampled_from(hopper_tiles.TILES)
+    Entry, st.sampled_from([WGMMA_INT8, WGMMA_FP8]), *SIZES, st.sampled_from(sm90_gemm.TILES)
 )
 
 
@@ -86,8 +87,8 @@ def test_a_table_survives_its_json(gpu: str, entries: tuple[Entry, ...]) -> None
 @given(st.lists(ENTRIES, max_size=5), *SIZES)
 def test_whatever_a_table_holds_a_tile_of_the_kernel_is_found(entries: list[Entry], m: int, n: int, k: int) -> None:
     """Entries of other kernels, that have other tiles, are in no one's way."""
-    both = (*entries, Entry(INT8, m, n, k, SMALL), Entry(WGMMA_INT8, m, n, k, hopper_tiles.TILES[0]))
-    assert isinstance(Table("H100", both).find(INT8, m, n, k), Tile)
+    both = (*entries, Entry(INT8, m, n, k, SMALL), Entry(WGMMA_INT8, m, n, k, sm90_gemm.TILES[0]))
+    assert isinstance(Table("H100", both).find(INT8, m, n, k), MmaTile)
     assert isinstance(Table("H100", both).find(WGMMA_INT8, m, n, k), HopperTile)
 
 
@@ -106,29 +107,34 @@ def test_an_entry_is_about_one_kernel_and_one_weight(size: tuple[str, int, int, 
 
 def test_every_compiled_matmul_has_tiles_and_nothing_else() -> None:
     ops = ("scaled_mm", "int4_mm", "sparse_scaled_mm")
-    matmuls = {each.name for each in dispatch.IMPLEMENTATIONS if each.compiled and each.op in ops}
-    assert {name for each in dispatch.IMPLEMENTATIONS if has_tiles(name := each.name)} == matmuls
-    assert not has_tiles("quantize_rows")
-    assert not has_tiles("gemm")
+    compiled = {each.name for each in dispatch.implementations() if each.compiled and each.op in ops}
+    assert {name for each in dispatch.implementations() if (name := each.name) in matmuls()} == compiled
+    assert "quantize_rows" not in matmuls()
+    assert "gemm" not in matmuls()
 
 
 @pytest.mark.parametrize("small_groups", [False, True])
 def test_candidates_of_kernels_with_the_weight_first(small_groups: bool) -> None:
     for kind in KINDS.values():
-        arch = SM_90 if kind.hopper else SM_89
-        family = hopper_swap_tiles if kind.hopper else swap_tiles
-        expected = family.candidates(arch, kind, small_groups=small_groups)
-        assert candidates(kind.name, arch, fine_scales=small_groups) == expected
+        hopper = isinstance(kind, Sm90Packed)
+        arch, tiles, most = (SM_90, sm90_packed.TILES, 192) if hopper else (SM_89, mma_packed.TILES, 128)
+        # Scales by group, and on Ampere and Ada all fragments of four bits, take registers too.
+        twice = "fp8" in kind.name or (not kind.sparse and (not hopper or "w4a8" in kind.name))
+        room = (most - (64 if hopper and small_groups else 0)) // (2 if twice else 1)
+        expected = [tile for tile in tiles if tile.sums <= room and kind.bytes_of(tile) <= arch.shared_bytes_per_block]
+        assert matmuls()[kind.name].tiles(arch, fine_scales=small_groups) == expected
 
 
 @pytest.mark.parametrize("block_scales", [False, True])
 def test_candidates_are_of_the_kernel_s_own_kind(block_scales: bool) -> None:
     """Sums are kept twice by FP8 and with scales by block."""
-    assert candidates(INT8, SM_80, fine_scales=block_scales) == tiles.candidates(SM_80, promoted=block_scales)
-    assert candidates(FP8, SM_89, fine_scales=block_scales) == tiles.candidates(SM_89, promoted=True)
+    assert matmuls()[INT8].tiles(SM_80, fine_scales=block_scales) == (
+        mma_gemm.FP8_GEMM if block_scales else mma_gemm.INT8_GEMM
+    ).tiles(SM_80)
+    assert matmuls()[FP8].tiles(SM_89, fine_scales=block_scales) == mma_gemm.FP8_GEMM.tiles(SM_89)
     for name, promoted in ((WGMMA_INT8, block_scales), (WGMMA_FP8, True)):
-        expected = hopper_tiles.candidates(SM_90, promoted=promoted, block_scales=block_scales)
-        assert candidates(name, SM_90, fine_scales=block_scales) == expected
+        expected = (sm90_gemm.FP8_GEMM if promoted else sm90_gemm.INT8_GEMM).tiles(SM_90, fine_scales=block_scales)
+        assert matmuls()[name].tiles(SM_90, fine_scales=block_scales) == expected
 
 
 @pytest.mark.parametrize(
@@ -143,10 +149,9 @@ def test_without_a_table_the_rule_decides(
     shipped: Path, name: str, here: Architecture, block_scales: bool, m: int, n: int, k: int, multiprocessors: int
 ) -> None:
     found = choose(name, m, n, k, here, multiprocessors, fine_scales=block_scales)
-    clocks: dict[AnyTile, float] = {
-        tile: tile.clocks(m, n, k, here, multiprocessors)
-        for tile in candidates(name, here, fine_scales=block_scales)
-        if isinstance(tile, Tile | HopperTile)
+    clocks: dict[Tile, float] = {
+        tile: matmuls()[name].clocks(tile, m, n, k, here, multiprocessors)
+        for tile in matmuls()[name].tiles(here, fine_scales=block_scales)
     }
     assert found.source == "rule"
     assert clocks[found.tile] == min(clocks.values())
@@ -183,9 +188,9 @@ def test_the_cache_folder_holds_the_users_table(cache_folder: Path) -> None:
 
 
 #: A kernel, its architecture, and a tile that is not for scales by block: sums do not fit twice, or two scales a tile.
-NOT_BY_BLOCK: list[tuple[str, Architecture, AnyTile]] = [
+NOT_BY_BLOCK: list[tuple[str, Architecture, Tile]] = [
     (INT8, SM_80, LARGE),
-    (WGMMA_INT8, SM_90, hopper_tiles.TILES[0]),
+    (WGMMA_INT8, SM_90, sm90_gemm.TILES[0]),
     (WGMMA_FP8, SM_90, HopperTile(192, 2, 64, 4, 1)),
 ]
 
@@ -193,14 +198,14 @@ NOT_BY_BLOCK: list[tuple[str, Architecture, AnyTile]] = [
 @pytest.mark.parametrize(("name", "here", "tile"), NOT_BY_BLOCK)
 @pytest.mark.parametrize("block_scales", [False, True])
 def test_a_tile_that_does_not_fit_scales_by_block_is_not_taken_for_them(
-    shipped: Path, name: str, here: Architecture, tile: AnyTile, block_scales: bool
+    shipped: Path, name: str, here: Architecture, tile: Tile, block_scales: bool
 ) -> None:
-    assert tile in candidates(name, here)
-    assert tile not in candidates(name, here, fine_scales=True)
+    assert tile in matmuls()[name].tiles(here)
+    assert tile not in matmuls()[name].tiles(here, fine_scales=True)
     write(user_table(here.name), to_json(Table("mine", (Entry(name, 4096, 64, 128, tile),))))
     found = choose(name, 4096, 64, 128, here, 108, fine_scales=block_scales)
     assert (found.tile == tile, found.source) == ((False, "rule") if block_scales else (True, "measured on mine"))
-    assert found.tile in candidates(name, here, fine_scales=block_scales)
+    assert found.tile in matmuls()[name].tiles(here, fine_scales=block_scales)
 
 
 def test_a_tile_that_is_no_longer_there_is_not_taken(shipped: Path) -> None:

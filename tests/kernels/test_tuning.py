@@ -9,22 +9,31 @@ from typing import Any
 import pytest
 import torch
 
-from quant.kernels import swap_kinds, tuning
-from quant.kernels.catalog import KERNELS
-from quant.kernels.hopper_swap_tiles import HopperSwapTile
-from quant.kernels.hopper_tiles import HopperTile
-from quant.kernels.host import mma_gemm, mma_swap_ab, sm90_gemm, sm90_swap_ab
+from quant.kernels import tuning
+from quant.kernels.matmuls import mma_gemm, mma_packed, sm90_gemm, sm90_packed
+from quant.kernels.matmuls.base import Tile
+from quant.kernels.matmuls.mma_gemm import MmaTile
+from quant.kernels.matmuls.mma_packed import PackedTile
+from quant.kernels.matmuls.sm90_gemm import HopperTile
+from quant.kernels.matmuls.sm90_packed import HopperPackedTile
+from quant.kernels.matmuls.table import KERNELS, matmuls
 from quant.kernels.runtime import cupy_launch
 from quant.kernels.runtime.architectures import ARCHITECTURES
 from quant.kernels.runtime.launch import Build, Launch
-from quant.kernels.swap_kinds import KINDS
-from quant.kernels.swap_tiles import SwapTile
-from quant.kernels.tile_tables import AnyTile, Entry, Table, candidates
-from quant.kernels.tiles import Tile
+from quant.kernels.tile_tables import Entry, Table
 from quant.kernels.tuning import Size, gpu_timer, tune
+from tests.kernels.packed_cases import KINDS
 
-MMA = [Size(mma_gemm.INT8, 77, 64, 128), Size(mma_gemm.FP8, 77, 64, 128), Size(mma_gemm.INT8, 1, 640, 128)]
-WGMMA = [Size(sm90_gemm.INT8, 77, 64, 128), Size(sm90_gemm.FP8, 77, 64, 128), Size(sm90_gemm.INT8, 1, 640, 128)]
+MMA = [
+    Size(mma_gemm.INT8_GEMM.name, 77, 64, 128),
+    Size(mma_gemm.FP8_GEMM.name, 77, 64, 128),
+    Size(mma_gemm.INT8_GEMM.name, 1, 640, 128),
+]
+WGMMA = [
+    Size(sm90_gemm.INT8_GEMM.name, 77, 64, 128),
+    Size(sm90_gemm.FP8_GEMM.name, 77, 64, 128),
+    Size(sm90_gemm.INT8_GEMM.name, 1, 640, 128),
+]
 SWAPPED = [Size(name, 77, 64, 256) for name in KINDS]
 
 
@@ -39,12 +48,12 @@ SWAPPED = [Size(name, 77, 64, 256) for name in KINDS]
 )
 def test_the_fastest_tile_of_each_size(arch: str, sizes: list[Size]) -> None:
     here = ARCHITECTURES[arch]
-    possible = {size: list(candidates(size.kernel, here)) for size in sizes}
+    possible = {size: list(matmuls()[size.kernel].tiles(here)) for size in sizes}
     fastest = {size: possible[size][place] for size, place in zip(sizes, (2, 0, -1, 1), strict=False)}
-    tried: list[tuple[Size, AnyTile]] = []
-    said: list[tuple[Size, dict[AnyTile, float]]] = []
+    tried: list[tuple[Size, Tile]] = []
+    said: list[tuple[Size, dict[Tile, float]]] = []
 
-    def seconds(size: Size, tile: AnyTile) -> float:
+    def seconds(size: Size, tile: Tile) -> float:
         tried.append((size, tile))
         return 0.5 if tile == fastest[size] else 1.0 / len(tried) + 0.5
 
@@ -60,13 +69,13 @@ def test_the_fastest_tile_of_each_size(arch: str, sizes: list[Size]) -> None:
     [
         (MMA[1], "sm_89", 128),
         (WGMMA[1], "sm_90a", 192),
-        (Size(swap_kinds.SPARSE_FP8, 77, 64, 256), "sm_89", 128),
-        (Size(swap_kinds.W4A8, 77, 64, 256), "sm_80", 128),
-        (Size(swap_kinds.HOPPER_W4A8, 77, 64, 256), "sm_90a", 192),
+        (Size(mma_packed.SPARSE_FP8.name, 77, 64, 256), "sm_89", 128),
+        (Size(mma_packed.W4A8.name, 77, 64, 256), "sm_80", 128),
+        (Size(sm90_packed.W4A8.name, 77, 64, 256), "sm_90a", 192),
     ],
 )
 def test_sums_that_are_kept_twice_try_only_tiles_that_fit_them(size: Size, arch: str, most: int) -> None:
-    said: list[dict[AnyTile, float]] = []
+    said: list[dict[Tile, float]] = []
     tune([size], ARCHITECTURES[arch], "", lambda *_: 1.0, told=lambda _, times: said.append(times))
     (times,) = said
     assert max(2 * tile.sums for tile in times) <= most
@@ -125,15 +134,15 @@ def test_the_timer_runs_the_kernel_with_the_tile_and_takes_the_median(
     gpu: Gpu, size: Size, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     planned: list[torch.dtype] = []
-    for host in (mma_gemm, sm90_gemm, mma_swap_ab, sm90_swap_ab):
+    for skeleton in {type(kernel) for kernel in matmuls().values()}:
 
-        def noting(*arguments: Any, plan: Callable[..., Any] = host.plan, **options: Any) -> Any:
+        def noting(*arguments: Any, plan: Callable[..., Any] = skeleton.plan, **options: Any) -> Any:
             planned.append(arguments[1].dtype)
             return plan(*arguments, **options)
 
-        monkeypatch.setattr(host, "plan", noting)
+        monkeypatch.setattr(skeleton, "plan", noting)
     arch = next(arch for kernel in KERNELS if kernel.name == size.kernel for arch in kernel.architectures)
-    tile = candidates(size.kernel, ARCHITECTURES[arch])[1]
+    tile = matmuls()[size.kernel].tiles(ARCHITECTURES[arch])[1]
     large = size._replace(m=2000, n=1000)
     assert gpu_timer(torch.device("cpu"))(large, tile) in (pytest.approx(5e-3), pytest.approx(6e-3))
     (launch,) = {id(each): each for each in gpu.launched}.values()
@@ -142,15 +151,15 @@ def test_the_timer_runs_the_kernel_with_the_tile_and_takes_the_median(
     (dtype,) = planned
     assert (launch.arguments.m, launch.arguments.n, launch.arguments.k) == (*large[1:3], size.k * dtype.itemsize)
     macros = dict(launch.build.defines)
-    assert macros["STAGES"] == tile.stages
-    if isinstance(tile, Tile | SwapTile):
+    assert matmuls()[size.kernel].tile_of(launch.build) == tile
+    if isinstance(tile, MmaTile | PackedTile):
         assert (macros["TILE_M"], macros["TILE_N"]) == (tile.m, tile.n)
         assert launch.grid == -(-2000 // tile.m) * -(-1000 // tile.n)
     elif isinstance(tile, HopperTile):
         assert (macros["TILE_N"], macros["GROUP_M"]) == (tile.n, tile.group_m)
         assert launch.grid == 10 * tile.resident
     else:
-        assert isinstance(tile, HopperSwapTile)
+        assert isinstance(tile, HopperPackedTile)
         assert (macros["TILE_M"], macros["GROUP_N"], macros["CLUSTER"]) == (tile.m, tile.group_n, tile.cluster)
         assert launch.grid % tile.cluster == 0
         assert tile.cluster <= launch.grid <= 10 * tile.resident  # blocks that stay

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,12 +15,13 @@ from quant.errors import KernelChoiceError
 from quant.formats.layer import LayerForm
 from quant.formats.scheme import SCHEMES
 from quant.kernels import dispatch, prepacking, tile_tables
-from quant.kernels.catalog import KERNELS
+from quant.kernels.matmuls import table
+from quant.kernels.matmuls.mma_gemm import TILES
+from quant.kernels.matmuls.table import KERNELS
 from quant.kernels.prepacking import MANY_ROWS
 from quant.kernels.runtime import availability
 from quant.kernels.runtime.architectures import ARCHITECTURES
 from quant.kernels.tile_tables import Entry, Table
-from quant.kernels.tiles import TILES
 from quant.workflows.explaining import (
     Explanation,
     Option,
@@ -207,7 +209,7 @@ def test_the_kernel_of_a_layer_on_each_architecture() -> None:
 def test_the_overview_has_a_row_for_each_compiled_kernel(a100: pytest.MonkeyPatch) -> None:
     says, rows = overview()
     assert says == "NVIDIA A100 runs them"
-    compiled = {each.name: each.limits[0] for each in dispatch.IMPLEMENTATIONS if each.compiled}
+    compiled = {each.name: each.limits[0] for each in dispatch.implementations() if each.compiled}
     assert [name for name, *_ in rows] == [kernel.name for kernel in KERNELS]
     assert {name for name, *_ in rows} == set(compiled)
     for name, _, dtypes, *runs in rows:
@@ -221,15 +223,9 @@ def test_the_overview_has_a_row_for_each_compiled_kernel(a100: pytest.MonkeyPatc
     assert overview()[0] == f"NVIDIA A100 runs none of them: {NO_CUPY}"
 
 
-def test_the_overview_of_a_kernel_with_several_limits_and_implementations(monkeypatch: pytest.MonkeyPatch) -> None:
-    limits = (dispatch.Limits(dtypes=(torch.float16, torch.int8)), dispatch.Limits(dtypes=(torch.bfloat16,)))
-    name = KERNELS[0].name
-    several = (
-        dispatch.Implementation(name, "scaled_mm", limits, print, compiled=True),
-        dispatch.Implementation(name, "int4_mm", (dispatch.Limits(dtypes=(torch.float32,)),), print, compiled=True),
-    )
-    rest = tuple(each for each in dispatch.IMPLEMENTATIONS if each.name != name)
-    monkeypatch.setattr(dispatch, "IMPLEMENTATIONS", (*several, *rest))
+def test_the_overview_of_a_kernel_of_several_dtypes(monkeypatch: pytest.MonkeyPatch) -> None:
+    several = replace(KERNELS[0], dtypes=(torch.float16, torch.int8, torch.bfloat16, torch.float32))
+    monkeypatch.setattr(table, "KERNELS", (several, *KERNELS[1:]))
     assert overview()[1][0][2] == "INT8, bf16, fp16, fp32"
 
 
@@ -303,7 +299,7 @@ def test_a_layer_is_packed_for_the_kernel_that_is_named(a100: pytest.MonkeyPatch
     for form, dtype, group in cases:
         matmul = explain(form, MANY_ROWS, 1536, 1536)[-1]
         assert matmul.chosen is not None
-        (kernel,) = (each for each in dispatch.IMPLEMENTATIONS if each.name == matmul.chosen.name)
+        (kernel,) = (each for each in dispatch.implementations() if each.name == matmul.chosen.name)
         assert kernel.compiled
         layout = prepacking.wanted(matmul.op, dtype, 1536, 1536, "cuda", group)
         assert layout in kernel.limits[0].layouts

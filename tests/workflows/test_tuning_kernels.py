@@ -14,11 +14,14 @@ import quant
 from quant.errors import KernelChoiceError
 from quant.formats.layer import LayerForm
 from quant.formats.scheme import SCHEMES, Scheme
-from quant.kernels import compiled, hopper_swap_tiles, hopper_tiles, swap_tiles, tile_tables, tuning
+from quant.kernels import compiled, tile_tables, tuning
+from quant.kernels.matmuls import mma_packed, sm90_gemm, sm90_packed
+from quant.kernels.matmuls.base import Tile
+from quant.kernels.matmuls.mma_gemm import TILES
+from quant.kernels.matmuls.table import matmuls
 from quant.kernels.runtime import availability, cupy_launch
 from quant.kernels.runtime.architectures import ARCHITECTURES
-from quant.kernels.tile_tables import AnyTile, Entry
-from quant.kernels.tiles import TILES
+from quant.kernels.tile_tables import Entry
 from quant.workflows.tuning_kernels import Size, layer_sizes, tune
 from tests.tiny_pipeline import FFN, TEXT, WIDTH, transformer
 
@@ -36,14 +39,14 @@ class Machine(SimpleNamespace):
 
     arch: str
     gpu: str
-    best: AnyTile
+    best: Tile
 
 
 @pytest.fixture
 def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine]:
     found = Machine(arch="sm_80", gpu="NVIDIA A100", best=SMALL)
 
-    def timer(device: torch.device) -> Callable[[tuning.Size, AnyTile], float]:
+    def timer(device: torch.device) -> Callable[[tuning.Size, Tile], float]:
         return lambda size, tile: 1e-3 if tile == found.best else 2e-3
 
     monkeypatch.setenv("QUANT_CACHE_DIR", str(tmp_path / "cache"))
@@ -146,12 +149,12 @@ def test_a_size_that_runs_by_another_implementation_is_left_out(machine: Machine
 
 
 def test_hopper_tunes_its_own_kernels_and_their_tiles(machine: Machine) -> None:
-    machine.arch, machine.gpu, machine.best = "sm_90a", "NVIDIA H100", hopper_tiles.TILES[-1]
-    said: list[tuple[tuning.Size, list[AnyTile]]] = []
+    machine.arch, machine.gpu, machine.best = "sm_90a", "NVIDIA H100", sm90_gemm.TILES[-1]
+    said: list[tuple[tuning.Size, list[Tile]]] = []
     tune([Size(FP8, 77, 64, 128), Size(INT8, 77, 64, 128)], told=lambda size, times: said.append((size, list(times))))
     names = ["sm90_fp8_gemm", "sm90_int8_gemm"]
     here = ARCHITECTURES["sm_90a"]
-    assert said == [(tuning.Size(name, 77, 64, 128), tile_tables.candidates(name, here)) for name in names]
+    assert said == [(tuning.Size(name, 77, 64, 128), matmuls()[name].tiles(here)) for name in names]
     expected = [Entry(name, 77, 64, 128, machine.best) for name in names]
     assert list(table("sm_90a").entries) == sorted(expected)
     for name in names:
@@ -190,16 +193,14 @@ def test_packed_and_sparse_layers_tune_the_kernels_they_run_by(
     machine: Machine, arch: str, names: dict[tuple[LayerForm, int], str]
 ) -> None:
     machine.arch = arch
-    asked: list[tuple[tuning.Size, list[AnyTile]]] = []
+    asked: list[tuple[tuning.Size, list[Tile]]] = []
     sizes = [Size(form, m, 64, 256) for form, m in names]
     tune(sizes, told=lambda size, times: asked.append((size, list(times))))
     here = ARCHITECTURES[arch]
-    assert asked == [
-        (tuning.Size(name, m, 64, 256), tile_tables.candidates(name, here)) for (_, m), name in names.items()
-    ]
+    assert asked == [(tuning.Size(name, m, 64, 256), matmuls()[name].tiles(here)) for (_, m), name in names.items()]
     assert {type(entry.tile) for entry in table(arch).entries} <= {
-        swap_tiles.SwapTile,
-        hopper_swap_tiles.HopperSwapTile,
+        mma_packed.PackedTile,
+        sm90_packed.HopperPackedTile,
     }
     machine.best = asked[0][1][-1]
     tune(sizes[:1])
@@ -218,7 +219,7 @@ def test_layers_of_one_kernel_are_measured_once_and_others_are_left_out(machine:
 
 
 def test_a_table_keeps_what_was_measured_of_kernels_with_other_tiles(machine: Machine) -> None:
-    machine.arch, machine.gpu, machine.best = "sm_90a", "NVIDIA H100", hopper_tiles.TILES[-1]
+    machine.arch, machine.gpu, machine.best = "sm_90a", "NVIDIA H100", sm90_gemm.TILES[-1]
     path = tile_tables.user_table("sm_90a")
     path.parent.mkdir(parents=True)
     before = Entry(NAMES[INT8], 77, 64, 128, SMALL)
@@ -229,12 +230,13 @@ def test_a_table_keeps_what_was_measured_of_kernels_with_other_tiles(machine: Ma
 
 def test_a_tile_that_was_measured_is_used_at_once(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     """Tiles are remembered for each size; a new table makes that forgotten."""
-    monkeypatch.setattr(compiled, "_multiprocessors", lambda device: 108)
-    asked = (NAMES[INT8], 77, 64, 128, 0, False)
-    assert compiled._known_tile(*asked) != LARGE
+    properties = SimpleNamespace(multi_processor_count=108)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: properties)
+    asked = (matmuls()[NAMES[INT8]], 77, 64, 128, False)
+    assert compiled._gpu(0).tile(*asked) != LARGE
     machine.best = LARGE
     tune([Size(INT8, 77, 64, 128)])
-    assert compiled._known_tile(*asked) == LARGE
+    assert compiled._gpu(0).tile(*asked) == LARGE
 
 
 def test_without_a_gpu_nothing_is_measured(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ import torch
 
 from quant.eval.bench.operations import ATTENTION, ELEMENTWISE, MATMUL
 from quant.eval.bench.profiling import kind_of, seconds_by_kind, trace
-from quant.kernels.catalog import KERNELS
+from quant.kernels.matmuls.table import KERNELS
 
 
 @pytest.mark.parametrize(

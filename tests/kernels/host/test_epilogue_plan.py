@@ -16,8 +16,8 @@ from quant.kernels.host import structures
 from quant.kernels.host.epilogue import BLOCKS_OF_B, BLOCKS_OF_BOTH, NO_BLOCKS, PARTS, PlannedEpilogue, defines, plan
 from quant.kernels.host.operands import Operands
 from quant.kernels.host.structures import ACTIVATIONS, DTYPES
-from tests.kernels.host.test_mma_gemm_plan import OUTPUTS, pointers
 from tests.kernels.host.test_operands import addresses
+from tests.kernels.matmuls.test_mma_gemm_plan import OUTPUTS, pointers
 
 FLOATS = [torch.float32, torch.bfloat16, torch.float16]
 M = 6

@@ -5,16 +5,15 @@ from __future__ import annotations
 import ctypes
 import re
 from collections.abc import Mapping
+from dataclasses import replace
+from typing import TypeVar
 
 import pytest
 import torch
 
 from quant.kernels.arguments import SCALE_BLOCK
-from quant.kernels.hopper_swap_tiles import HopperSwapTile
-from quant.kernels.hopper_tiles import HopperTile
 from quant.kernels.host import epilogue as endings
-from quant.kernels.host import mma_gemm, mma_swap_ab, sm90_gemm, sm90_swap_ab, structures
-from quant.kernels.host import quantize_rows as rows_host
+from quant.kernels.host import structures
 from quant.kernels.host.structures import (
     ACTIVATIONS,
     DTYPES,
@@ -28,25 +27,43 @@ from quant.kernels.host.structures import (
     Rows,
     SwapArguments,
 )
-from quant.kernels.host.swap_ab import Form
+from quant.kernels.matmuls import mma_gemm, mma_packed, sm90_gemm, sm90_packed
+from quant.kernels.matmuls import quantize_rows as rows_host
+from quant.kernels.matmuls.base import Kernel
+from quant.kernels.matmuls.mma_gemm import MmaTile
+from quant.kernels.matmuls.mma_packed import PackedTile
+from quant.kernels.matmuls.packed import Variant
+from quant.kernels.matmuls.sm90_gemm import HopperTile
+from quant.kernels.matmuls.sm90_packed import HopperPackedTile
 from quant.kernels.runtime.errors import KernelError
 from quant.kernels.runtime.launch import Build
 from quant.kernels.runtime.nvrtc import compile_cubin
 from quant.kernels.runtime.sources import needed, shipped
-from quant.kernels.swap_tiles import SwapTile
-from quant.kernels.tiles import Tile
 
 _ENDING = dict.fromkeys(("OUT", "ACTIVATE", "PARTS", "BLOCK_SCALES", "ALIGNED", "FAST_SUMS"), 0)
+Row = TypeVar("Row", bound=Kernel)
+
+
+def _layout(kernel: Row) -> Row:
+    return replace(kernel, name="layout")
+
+
 #: What each file is compiled with, and for which architecture; no structure depends on it.
 FILES: dict[str, tuple[Build, str]] = {
-    "mma_gemm.cuh": (mma_gemm.build("layout", Tile(64, 64, 64, 32, 32, 2), _ENDING), "sm_89"),
-    "sm90_gemm.cuh": (sm90_gemm.build("layout", HopperTile(64, 1, 64, 2, 1), _ENDING, staged=False), "sm_90a"),
+    "mma_gemm.cuh": (
+        _layout(mma_gemm.INT8_GEMM).build(MmaTile(64, 64, 64, 32, 32, 2), _ENDING),
+        "sm_89",
+    ),
+    "sm90_gemm.cuh": (
+        _layout(sm90_gemm.INT8_GEMM).build(HopperTile(64, 1, 64, 2, 1), {"STAGED": 0}, _ENDING),
+        "sm_90a",
+    ),
     "mma_swap_ab.cuh": (
-        mma_swap_ab.build("layout", SwapTile(64, 64, 1, 32, 32, 1, 2), _ENDING, Form(torch.int8)),
+        _layout(mma_packed.W4A8).build(PackedTile(64, 64, 1, 32, 32, 1, 2), Variant(torch.int8).defines(), _ENDING),
         "sm_80",
     ),
     "sm90_swap_ab.cuh": (
-        sm90_swap_ab.build("layout", HopperSwapTile(64, 1, 64, 2, 1), _ENDING, Form(torch.int8)),
+        _layout(sm90_packed.W4A8).build(HopperPackedTile(64, 1, 64, 2, 1), Variant(torch.int8).defines(), _ENDING),
         "sm_90a",
     ),
     "quantize_rows.cu": (rows_host.build(256, torch.int8, "none")._replace(kernel="layout"), "sm_80"),
