@@ -21,6 +21,7 @@ from quant.calibration.journal import Journal, State
 from quant.calibration.timesteps import TimestepWeights
 from quant.errors import CalibrationError
 from quant.kernels.numerics import exponent_of
+from quant.modules.kinds import kind_of
 
 
 class RowSample:
@@ -110,11 +111,12 @@ class _Probe:
         self._restored: State | None = None
 
     def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        given: torch.Tensor = args[0] if args else kwargs["input"]
+        kind = kind_of(module)
+        assert kind is not None
         self._calls += 1
-        if given.numel() == 0:  # an expert that no token was sent to
+        rows = kind.rows(args, kwargs).detach()
+        if rows.numel() == 0:  # an expert that no token was sent to
             return
-        rows = given.detach().reshape(-1, given.shape[-1])
         if not torch.isfinite(rows).all():
             raise InputError.of(self.name, "NaN" if torch.isnan(rows).any() else "Inf", f"in its call {self._calls}")
         self._take_earlier(rows)

@@ -26,7 +26,12 @@ DTYPES = ("bfloat16", "float16", "float32", "float64")
 
 
 def build_config(
-    layers: Mapping[str, LayerForm], kept: Iterable[str], dtype: str, recipe: Mapping[str, str]
+    layers: Mapping[str, LayerForm],
+    kept: Iterable[str],
+    dtype: str,
+    recipe: Mapping[str, str],
+    *,
+    standard: bool = True,
 ) -> dict[str, Any]:
     """The quantization_config of a component.
 
@@ -35,6 +40,7 @@ def build_config(
         kept: names of the Linears that are not quantized.
         dtype: torch dtype name of tensors that are not packed, such as "bfloat16".
         recipe: `name` and `sha256` of the recipe.
+        standard: are all layers what other readers take them for?
     """
     by_scheme: dict[Scheme, list[str]] = {}
     for name, layer in layers.items():
@@ -45,7 +51,7 @@ def build_config(
     # differ in which of two matching groups wins.
     single = len(by_scheme) == 1
     config: dict[str, Any] = {
-        "quant_method": COMPRESSED_TENSORS if all(layer.is_plain for layer in layers.values()) else OURS,
+        "quant_method": COMPRESSED_TENSORS if standard and all(each.is_plain for each in layers.values()) else OURS,
         "format": next(iter(by_scheme)).format if single else "mixed-precision" if by_scheme else "dense",
         "quantization_status": "compressed",
         "config_groups": {

@@ -10,6 +10,7 @@ from torch import nn
 
 from quant.errors import ModelError
 from quant.models.layer_plan import layer_plan, planned
+from quant.modules.kinds import kind_of
 from quant.recipe import Recipe
 from quant.text import first_line
 
@@ -48,7 +49,7 @@ def check_model(model: nn.Module, where: str, recipe: Recipe | None = None) -> N
     wide = {
         name: module
         for name, module in model.named_modules()
-        if isinstance(module, nn.Linear) and module.weight.dtype not in _FLOATS
+        if kind_of(module) is not None and module.weight.dtype not in _FLOATS
     }
     if wide and recipe is not None:
         taken = {layer.name for layer in planned(layer_plan(model, recipe, where))}

@@ -16,8 +16,9 @@ from torch import nn
 from quant.errors import RecipeError
 from quant.formats.table import misfit
 from quant.models.family import Family
-from quant.models.own_ways import own_way, weight_readers
 from quant.models.table import family_of
+from quant.modules.kinds import kind_of, weight_readers
+from quant.modules.layer_kind import LayerKind
 from quant.patterns import matches
 from quant.recipe import Recipe
 from quant.recipe_parts import Group
@@ -48,16 +49,19 @@ class Planned:
     """A layer that is quantized.
 
     Attributes:
-        name, kind, shape: as of `Kept`.
+        name, kind: as of `Kept`.
+        shape: N and K of its weight.
         group: the recipe's group that takes it.
         input_group: equal for layers that read one input.
+        layer_kind: how it is a matmul.
     """
 
     name: str
     kind: str
-    shape: tuple[int, ...]
+    shape: tuple[int, int]
     group: Group
     input_group: str
+    layer_kind: LayerKind
 
 
 LayerPlan = Kept | Planned
@@ -85,7 +89,7 @@ def layer_plan(model: nn.Module, recipe: Recipe, where: str = "model") -> list[L
     layers = {
         name: module
         for name, module in model.named_modules(remove_duplicate=False)
-        if isinstance(module, (nn.Linear, *_CONVOLUTIONS))
+        if isinstance(module, _CONVOLUTIONS) or kind_of(module) is not None
     }
     _check_patterns(recipe, layers, where)
     depths: dict[str, int] = {}
@@ -97,20 +101,24 @@ def layer_plan(model: nn.Module, recipe: Recipe, where: str = "model") -> list[L
     readers = weight_readers(model)
     first: dict[int, LayerPlan] = {}
     for name, module in layers.items():
-        shape = tuple(module.weight.shape)
-        kind = type(module).__name__
+        kind, layer_kind = type(module).__name__, kind_of(module)
         if id(module) in first:  # one layer has one plan, whatever a pattern says of its other name
             same = replace(first[id(module)], name=name)
             plan.append(replace(same, input_group=family.input_group(name)) if isinstance(same, Planned) else same)
             continue
+        shape = tuple(module.weight.shape)
         group = _first_group(recipe, name, module)
-        reason = _kept(model, family, recipe, name, module, depths) or own_way(model, name, module, readers)
-        if not reason and group is not None:
-            reason = _misfit(recipe, name, shape, group)
-        if group is None or reason:
+        reason, size = "a convolution: no scheme here covers it", (0, 0)
+        if layer_kind is not None:
+            size = layer_kind.size(shape)
+            reason = _kept(model, family, recipe, name, module, depths)
+            reason = reason or layer_kind.own_way(model, name, module, readers)
+            if not reason and group is not None:
+                reason = _misfit(recipe, name, size, group)
+        if layer_kind is None or group is None or reason:
             plan.append(Kept(name, kind, shape, reason or "no group of the recipe targets it"))
         else:
-            plan.append(Planned(name, kind, shape, group, family.input_group(name)))
+            plan.append(Planned(name, kind, size, group, family.input_group(name), layer_kind))
         first[id(module)] = plan[-1]
     for i, group in enumerate(recipe.groups):
         if not any(layer.group is group for layer in planned(plan)):
@@ -144,8 +152,6 @@ def _kept(
     depths: dict[str, int],
 ) -> str:
     """Why a layer stays in high precision; empty where it does not."""
-    if not isinstance(module, nn.Linear):
-        return "a convolution: no scheme here covers it"
     pattern = next((p for p in recipe.ignore if matches(p, name, _class_names(module))), None)
     if pattern is not None:
         return f"ignored by the recipe ('{cut(pattern, VALUE)}')"
@@ -166,7 +172,7 @@ def _kept(
     return ""
 
 
-def _misfit(recipe: Recipe, name: str, shape: tuple[int, ...], group: Group) -> str:
+def _misfit(recipe: Recipe, name: str, shape: tuple[int, int], group: Group) -> str:
     """Why a layer that would be quantized stays as it is, since its shape does not fit; empty where it fits.
 
     Raises:
@@ -202,7 +208,7 @@ def _check_patterns(recipe: Recipe, layers: Mapping[str, nn.Module], where: str)
     named = [(f"groups[{i}].targets", t) for i, group in enumerate(recipe.groups) for t in group.targets]
     for key, pattern in [*named, *(("ignore", p) for p in recipe.ignore)]:
         if not any(matches(pattern, name, _class_names(module)) for name, module in layers.items()):
-            example = next((name for name, m in layers.items() if isinstance(m, nn.Linear)), "none")
+            example = next((name for name, module in layers.items() if kind_of(module) is not None), "none")
             what = f"{recipe.name}: {key}: '{cut(pattern, VALUE)}'"
             raise RecipeError(f"{what} matches no layer of {where}; a Linear there is '{example}'")
 

@@ -91,7 +91,7 @@ class QuantLinear(nn.Module):
         """
         rank = len(tensors["low_rank_down"]) if "low_rank_down" in tensors else 0
         form = replace(form, smoothed="pre_quant_scale" in tensors, rank=rank)
-        module = cls(
+        made = cls(
             linear.in_features,
             linear.out_features,
             form,
@@ -99,13 +99,18 @@ class QuantLinear(nn.Module):
             dtype=linear.weight.dtype,
             device="meta",
         )
+        return made.train(linear.training).fill(tensors, linear.bias, device)
+
+    def fill(self, tensors: Mapping[str, torch.Tensor], bias: torch.Tensor | None, device: torch.device) -> QuantLinear:
+        """Puts copies of the tensors of a checkpoint and of a bias into an empty layer, on `device`. Returns self."""
         for name, tensor in tensors.items():
-            dtype = linear.weight.dtype if module.follows_dtype(name) else None
+            own = self._buffers[name]
+            follows = own.dtype if own is not None and self.follows_dtype(name) else None
             # Layers that read one input were given one factor; a copy each, since safetensors saves no shared memory.
-            setattr(module, name, tensor.to(device, dtype=dtype, copy=True))
-        if linear.bias is not None:
-            module.bias = nn.Parameter(linear.bias.detach().clone().to(device), requires_grad=False)
-        return module.train(linear.training).prepack()
+            setattr(self, name, tensor.to(device, dtype=follows, copy=True))
+        if bias is not None:
+            self.bias = nn.Parameter(bias.detach().clone().to(device), requires_grad=False)
+        return self.prepack()
 
     @property
     def scheme(self) -> Scheme:

@@ -1,14 +1,14 @@
-"""Puts quantized layers into a model, and names the Linears in it."""
+"""Puts quantized layers into a model, and names those in it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
-import torch
 from torch import nn
 
 from quant.formats.layer import LayerForm
+from quant.modules.kinds import quantizable
 from quant.modules.linear import QuantLinear
 
 #: Modules of PyTorch's that may read their layers' weights and call none: the class, what its fast path asks for first,
@@ -17,12 +17,6 @@ _FAST_PATHS: tuple[tuple[type[nn.Module], str, int | bool], ...] = (
     (nn.TransformerEncoderLayer, "activation_relu_or_gelu", 0),
     (nn.TransformerEncoder, "use_nested_tensor", False),
 )
-
-
-def linears(model: nn.Module) -> dict[str, nn.Linear]:
-    """Every `nn.Linear` of a model by name, quantized ones not among them; by each name where it has several."""
-    named = model.named_modules(remove_duplicate=False)
-    return {name: module for name, module in named if isinstance(module, nn.Linear)}
 
 
 def quantized_layers(model: nn.Module) -> dict[str, QuantLinear]:
@@ -79,19 +73,8 @@ def _ends(path: str) -> list[int]:
 
 
 def insert_empty_layers(model: nn.Module, layers: Mapping[str, LayerForm]) -> None:
-    """Replaces Linears by empty quantized layers on the meta device: a skeleton that tensors are loaded into."""
-    found = linears(model)
-    for name, layer in layers.items():
-        linear = found[name]
-        replace(
-            model,
-            name,
-            QuantLinear(
-                linear.in_features,
-                linear.out_features,
-                layer,
-                bias=linear.bias is not None,
-                dtype=linear.weight.dtype,
-                device=torch.device("meta"),
-            ).train(linear.training),
-        )
+    """Replaces layers by empty quantized ones on the meta device: a skeleton that tensors are loaded into."""
+    found = quantizable(model)
+    for name, form in layers.items():
+        kind, module = found[name]
+        replace(model, name, kind.empty(module, form))

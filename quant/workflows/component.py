@@ -21,7 +21,7 @@ from quant.formats.layer import LayerForm
 from quant.formats.table import format_of
 from quant.formats.tensors import coded_weight, relative_error, small_tensors, tensor_layout
 from quant.json_files import text_of
-from quant.models.layer_plan import Kept, LayerPlan, planned
+from quant.models.layer_plan import Kept, LayerPlan, Planned, planned
 from quant.recipe import Recipe
 from quant.workflows.solution import Solution
 
@@ -31,11 +31,12 @@ def component_config(
 ) -> dict[str, Any]:
     """The quantization_config of a component."""
     layers = {layer.name: solutions[layer.name].form(layer.group) for layer in planned(plan)}
+    standard = all(layer.layer_kind.standard for layer in planned(plan))
     kept = [
         layer.name for layer in plan if isinstance(layer, Kept) and len(layer.shape) == 2
     ]  # Linears, of every class
     names = {"name": recipe.name, "sha256": recipe.sha256}
-    return build_config(layers, kept, str(dtype).removeprefix("torch."), names)
+    return build_config(layers, kept, str(dtype).removeprefix("torch."), names, standard=standard)
 
 
 def plan_component(
@@ -52,23 +53,28 @@ def plan_component(
         errors: filled with each layer's relative weight error as its codes are made.
         on_tensor: called with each name as it is planned.
     """
-    groups = {layer.name: layer.group for layer in planned(plan)}
+    quantized = {layer.name: layer for layer in planned(plan)}
     plans: dict[str, TensorPlan] = {}
     for key, tensor in tensors.items():
         on_tensor(key)
         layer, _, leaf = key.rpartition(".")
-        if leaf != "weight" or layer not in groups:
+        if leaf != "weight" or layer not in quantized:
             plans[key] = tensor
             continue
-        form, solution = solutions[layer].form(groups[layer]), solutions[layer]
-        made = Made(layer, form, tensor, solution, errors)
+        form, solution = solutions[layer].form(quantized[layer].group), solutions[layer]
+        made = Made(layer, form, _matrix(quantized[layer], tensor), solution, errors)
         small = made.small()
         main = format_of(form).main
-        dtype, shape = tensor_layout(form, *tensor.shape)[main]
+        dtype, shape = tensor_layout(form, *quantized[layer].shape)[main]
         plans[f"{layer}.{main}"] = TensorPlan(dtype or tensor.dtype, shape, partial(made.main, small))
         for name, one in small.items():
             plans[f"{layer}.{name}"] = TensorPlan(one.dtype, tuple(one.shape), partial(_same, one))
     return plans
+
+
+def _matrix(layer: Planned, weight: TensorPlan) -> TensorPlan:
+    """The weight of the model as [N, K]."""
+    return TensorPlan(weight.dtype, layer.shape, lambda: layer.layer_kind.matrix(weight.make()))
 
 
 def _same(tensor: torch.Tensor) -> torch.Tensor:

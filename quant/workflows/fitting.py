@@ -17,8 +17,8 @@ from quant.formats.checks import not_finite
 from quant.formats.layer import LayerForm
 from quant.formats.table import misfit
 from quant.formats.tensors import fault, reads_as, tensor_layout
+from quant.modules.kinds import quantizable
 from quant.modules.linear import QuantLinear
-from quant.modules.replace import linears
 
 #: A layer's form and the shape of its weight.
 Shaped = tuple[LayerForm, int, int]
@@ -34,8 +34,9 @@ def expected_tensors(model: nn.Module, layers: Mapping[str, LayerForm]) -> dict[
         name: TensorSpec(None if tensor.is_floating_point() else tensor.dtype, tuple(tensor.shape))
         for name, tensor in model.state_dict().items()
     }
+    found = quantizable(model)
     for name, layer in layers.items():
-        n, k = forms.pop(f"{name}.weight").shape
+        n, k = found[name][0].size(forms.pop(f"{name}.weight").shape)
         forms.update({f"{name}.{leaf}": form for leaf, form in layer_tensors(name, layer, n, k).items()})
     return forms
 
@@ -50,8 +51,12 @@ def layer_tensors(name: str, form: LayerForm, n: int, k: int) -> dict[str, Tenso
 
 def shapes_of(model: nn.Module, layers: Mapping[str, LayerForm]) -> dict[str, Shaped]:
     """Forms and weight shapes of the packed layers that are to take the places of a model's Linears."""
-    found = linears(model)
-    return {name: (form, found[name].out_features, found[name].in_features) for name, form in layers.items()}
+    found = quantizable(model)
+    shapes: dict[str, Shaped] = {}
+    for name, form in layers.items():
+        kind, module = found[name]
+        shapes[name] = (form, *kind.size(tuple(kind.weight(module).shape)))
+    return shapes
 
 
 def check_fit(

@@ -36,9 +36,10 @@ from quant.checkpoint.digests import check_config
 from quant.checkpoint.reader import headers, verify_component
 from quant.errors import CheckpointError
 from quant.formats.tensors import fault, reads_as
+from quant.modules.kinds import quantizable
 from quant.modules.linear import QuantLinear
 from quant.modules.refusing import refuse_changes
-from quant.modules.replace import insert_empty_layers, linears, prepack
+from quant.modules.replace import insert_empty_layers, prepack
 from quant.workflows.fitting import check_fit, check_rest, expected_tensors, unused_of
 from quant.workflows.fusing import block_module, fuse, wants_fusing
 
@@ -116,7 +117,7 @@ class Quantizer(DiffusersQuantizer):  # type: ignore[misc]
             raise CheckpointError(f"{pickled}: is no safetensors file; quantized layers are read from those only")
         if self.fuses:
             block_module(model)  # refuses before anything is read
-        layers = stored_layers(config, linears(model), f"{where}: {CONFIG_KEY}")
+        layers = stored_layers(config, quantizable(model), f"{where}: {CONFIG_KEY}")
         # Here, because diffusers logs a tensor that nothing takes, and goes on.
         if _loading.get() is None:  # else `quant.load` has checked them, or was asked not to
             verify_component(self.files[0].parent)

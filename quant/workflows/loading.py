@@ -27,8 +27,9 @@ from quant.checkpoint.reader import (
 from quant.checkpoint.shards import DTYPES, WEIGHTS, write_index
 from quant.devices import find_device
 from quant.errors import CheckpointError, ModelError
+from quant.modules.kinds import quantizable
 from quant.modules.linear import QuantLinear
-from quant.modules.replace import insert_empty_layers, linears, prepack
+from quant.modules.replace import insert_empty_layers, prepack
 from quant.workflows.fitting import check_fit, check_values, expected_tensors, shapes_of, unused_of
 from quant.workflows.fusing import block_module, fuse, wants_fusing, with_fusing
 from quant.workflows.record import Record, attach
@@ -117,7 +118,7 @@ def _diffusers_model(
     if fused:
         block_module(empty)
     where = str(path / "config.json")
-    layers = stored_layers(config[CONFIG_KEY], linears(empty), where)
+    layers = stored_layers(config[CONFIG_KEY], quantizable(empty), where)
     expected = expected_tensors(empty, layers)
     check_fit(path, expected, tensors, unused_of(empty))
     if check_files:
@@ -168,7 +169,7 @@ def _fill(
     check_files: bool,
 ) -> nn.Module:
     """Packed layers and all other tensors of the checkpoint, put into `model` in place, once all of it is right."""
-    layers = stored_layers(config, linears(model), str(path / "config.json"))
+    layers = stored_layers(config, quantizable(model), str(path / "config.json"))
     tensors = stored_tensors(path)
     expected = expected_tensors(model, layers)
     check_fit(path, expected, tensors, unused_of(model))

@@ -14,7 +14,8 @@ from quant.checkpoint.folder import new_folder
 from quant.checkpoint.manifest import write_manifest
 from quant.checkpoint.shards import WEIGHTS
 from quant.errors import ModelError
-from quant.modules.replace import insert_empty_layers, linears
+from quant.modules.kinds import quantizable
+from quant.modules.replace import insert_empty_layers
 from quant.workflows.component import write_component
 from quant.workflows.record import record_of
 from quant.workflows.skeleton import in_our_words
@@ -76,7 +77,7 @@ def _check_loadable(model: nn.Module, quantization: dict[str, Any]) -> None:
     what = f"{kind.__name__}: cannot be made from its config, so quant.load could not either"
     with in_our_words(what), torch.device("meta"):
         empty: nn.Module = kind.from_config(_model_config(model))
-    insert_empty_layers(empty, stored_layers(quantization, linears(empty), type(model).__name__))
+    insert_empty_layers(empty, stored_layers(quantization, quantizable(empty), type(model).__name__))
     room = {name: tuple(tensor.shape) for name, tensor in empty.state_dict().items()}
     held = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     for name in [*held, *room]:

@@ -57,16 +57,15 @@ class Solved:
 
     def layer(self, component: str, layer: Planned) -> tuple[QuantLinear, float]:
         """A quantized layer as it runs, on its model's device, and its relative weight error."""
-        linear, solution = self.models[component].get_submodule(layer.name), self.solutions[component][layer.name]
-        assert isinstance(linear, nn.Linear)
-        weight = linear.weight.detach()
+        module, solution = self.models[component].get_submodule(layer.name), self.solutions[component][layer.name]
+        weight = layer.layer_kind.matrix(self._weight(component, layer).detach())
         form = self.form(component, layer)
         errors: dict[str, float] = {}
         plan = TensorPlan(weight.dtype, tuple(weight.shape), lambda: weight)
         made = Made(layer.name, form, plan, solution, errors)
         small = made.small()
         tensors = {format_of(form).main: made.main(small), **small}
-        return QuantLinear.from_tensors(linear, form, tensors, weight.device), errors[layer.name]
+        return layer.layer_kind.filled(module, form, tensors, weight.device), errors[layer.name]
 
     def stored_bytes(self, component: str, layer: Planned) -> int:
         """What a quantized layer's weight and all that belongs to it take, without its bias."""

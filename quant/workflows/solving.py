@@ -203,7 +203,7 @@ def _solve_named(models: Mapping[str, nn.Module], members: list[_Member], seen: 
             if isinstance(value, float) and not math.isfinite(value):
                 raise CalibrationError(
                     f"layer '{component}.{layer.name}': cannot be solved: its {name} is not finite; its inputs reach "
-                    f"{_reach(seen)} and its weights {_weight(models[component], layer.name).abs().max().item():.3g}"
+                    f"{_reach(seen)} and its weights {_weight(models[component], layer).abs().max().item():.3g}"
                 )
     return solutions
 
@@ -244,13 +244,13 @@ def _solve_group(models: Mapping[str, nn.Module], members: list[_Member], seen: 
             scale = scale_from_amax(reach, storage_dtype(inputs))
         if compresses(layer.group) and needs_of(layer.group).hessian:
             assert hessian is not None
-            weight = _weight(models[component], layer.name)
+            weight = _weight(models[component], layer)
             made = compress(weight, layer.group, hessian.to(weight.device)).cpu()
             solutions.append(Solution(scale, None, made.notes, _made(made), made.grid, made.branch))
             continue
         rounded = None
         if _smooths(layer) and hessian is not None:
-            weight = _weight(models[component], layer.name)
+            weight = _weight(models[component], layer)
             at = weight.device
             rounded = round_smoothed(weight, layer.group, hessian.to(at), None if smoothed is None else smoothed.to(at))
         if rounded is not None:
@@ -278,7 +278,7 @@ def _smoothing(models: Mapping[str, nn.Module], members: list[_Member], seen: St
     if not mine:
         return None
     assert seen is not None
-    weights = [_weight(models[component], layer.name) for component, layer in mine]
+    weights = [_weight(models[component], layer) for component, layer in mine]
     group = mine[0][1].group
     schemes = [layer.group.scheme for _, layer in mine]
     _check_one_algorithm(mine)
@@ -293,8 +293,7 @@ def _check_one_algorithm(members: list[_Member]) -> None:
         raise CalibrationError(f"layers that read one input must be smoothed by one algorithm: {said}")
 
 
-def _weight(model: nn.Module, layer: str) -> torch.Tensor:
-    """On the device where the model runs: there a large layer is solved in seconds, and not in minutes."""
-    linear = model.get_submodule(layer)
-    assert isinstance(linear, nn.Linear)
-    return linear.weight.detach()
+def _weight(model: nn.Module, layer: Planned) -> torch.Tensor:
+    """[N, K], on the device where the model runs: there a large layer is solved in seconds, and not in minutes."""
+    kind = layer.layer_kind
+    return kind.matrix(kind.weight(model.get_submodule(layer.name)).detach())

@@ -14,7 +14,7 @@ from torch import nn
 from quant.formats.tensors import unpack_linear
 from quant.modules.blocks.wan import check_block, fuse_block
 from quant.modules.blocks.wan_block import FusedWanTransformerBlock
-from quant.modules.replace import linears, quantized_layers, replace
+from quant.modules.replace import quantized_layers, replace
 from tests.modules.blocks.forms import FORMS, packed
 
 DIM, FFN, HEADS, TEXT = 72, 88, 2, 5  # not multiples of 16: rows that kernels would pad
@@ -67,7 +67,7 @@ def quantized(label: str, *, smoothed: bool = False, ignore: Iterable[str] = (),
     block = plain(**{"wide": is_wide(label), **options})
     generator = torch.Generator().manual_seed(1)
     factors: dict[str, torch.Tensor] = {}
-    for name, linear in linears(block).items():
+    for name, linear in [(n, m) for n, m in block.named_modules() if isinstance(m, nn.Linear)]:
         if name in ignore:
             continue
         factor = 0.5 + torch.rand(linear.in_features, generator=generator)

@@ -1,14 +1,17 @@
-"""Linears that are more than weight and bias: what a quantized layer in their place would lose."""
+"""`nn.Linear` as a layer to be quantized, and what one that is more than weight and bias would lose."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
+import torch
 from torch import nn
 from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 from torch.nn.utils.parametrize import is_parametrized
 
 from quant.modules.carrying import attributes, is_carried
+from quant.modules.layer_kind import LayerKind
 
 #: Hooks that `carry_over` does not copy: they see or change the tensors of a file.
 _STATE_HOOKS = (
@@ -19,12 +22,33 @@ _STATE_HOOKS = (
 )
 
 
+class LinearKind(LayerKind):
+    """`nn.Linear`, and subclasses that do nothing else."""
+
+    standard = True
+
+    def holds(self, module: nn.Module) -> bool:
+        return isinstance(module, nn.Linear)
+
+    def size(self, shape: tuple[int, ...]) -> tuple[int, int]:
+        n, k = shape
+        return n, k
+
+    def matrix(self, weight: torch.Tensor) -> torch.Tensor:
+        return weight
+
+    def rows(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> torch.Tensor:
+        given: torch.Tensor = args[0] if args else kwargs["input"]
+        return given.reshape(-1, given.shape[-1])
+
+    def own_way(self, model: nn.Module, name: str, module: nn.Module, readers: Mapping[int, str]) -> str:
+        return own_way(model, name, module, readers)
+
+
 def own_way(model: nn.Module, name: str, linear: nn.Module, readers: Mapping[int, str]) -> str:
     """Why a Linear stays as it is, since a quantized layer would not do all that it does; empty where it would.
 
-    Args:
-        model: whose layer `name` it is.
-        readers: of `weight_readers`.
+    Arguments as of `LayerKind.own_way`.
     """
     kind = type(linear)
     parent = model.get_submodule(name.rpartition(".")[0])
@@ -52,14 +76,3 @@ def own_way(model: nn.Module, name: str, linear: nn.Module, readers: Mapping[int
         return f"has an attribute '{extra}' of its own, which would be lost"
     reader = readers.get(id(linear.weight))
     return "" if reader is None else f"its weight is also that of '{reader}'"
-
-
-def weight_readers(model: nn.Module) -> dict[int, str]:
-    """Parameters that modules other than Linears hold, such as embeddings: by identity, the first module's name."""
-    found: dict[int, str] = {}
-    for name, module in model.named_modules():
-        if not isinstance(module, nn.Linear):
-            for parameter in module._parameters.values():
-                if parameter is not None:
-                    found.setdefault(id(parameter), name or type(module).__name__)
-    return found
