@@ -41,7 +41,7 @@ def tune(
     gpu: str,
     seconds: Timer,
     *,
-    told: Callable[[Size, dict[Tile, float]], None] = lambda size, times: None,
+    on_size: Callable[[Size, dict[Tile, float]], None] = lambda size, times: None,
 ) -> Table:
     """The fastest tile for each size.
 
@@ -50,12 +50,12 @@ def tune(
         architecture: its candidates are tried.
         gpu: its name, for the table.
         seconds: measures one.
-        told: called after each size with the seconds of every tile.
+        on_size: called after each size with the seconds of every tile.
     """
     entries = []
     for size in sizes:
         times = {tile: seconds(size, tile) for tile in matmuls()[size.kernel].tiles(architecture)}
-        told(size, times)
+        on_size(size, times)
         entries.append(Entry(*size, min(times, key=lambda tile: times[tile])))
     return Table(gpu, tuple(entries))
 

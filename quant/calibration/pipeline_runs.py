@@ -24,7 +24,7 @@ def run_prompts(
     *,
     seed: int = 0,
     progress: bool = True,
-    said: str = "",
+    label: str = "",
     start: int = 0,
     on_prompt: Callable[[int], None] = lambda count: None,
 ) -> None:
@@ -36,7 +36,7 @@ def run_prompts(
         settings: size, steps and guidance.
         seed: prompt i starts from the latents of `torch.Generator().manual_seed(seed + i)`.
         progress: a bar over all denoising steps, with the time left, on stderr.
-        said: put before what the bar says.
+        label: put before what the bar says.
         start: how many prompts an earlier run has done.
         on_prompt: called with the number of prompts done after each.
 
@@ -66,7 +66,7 @@ def run_prompts(
         tqdm(
             total=len(prompts) * steps,
             initial=start * steps,
-            desc=f"{said}calibrating on {len(prompts)} prompts" + (f", {start} done before" if start else ""),
+            desc=f"{label}calibrating on {len(prompts)} prompts" + (f", {start} done before" if start else ""),
             unit="step" if reports_steps else "prompt",
             disable=not progress,
         ) as bar,

@@ -42,10 +42,10 @@ from quant.recipe_parts import KeepBudget
 from quant.workflows.component import plan_component, write_component
 from quant.workflows.copying import copy_files, files_to_copy, places_of
 from quant.workflows.keeping import apply_budget
+from quant.workflows.kept_solutions import KeptSolutions
 from quant.workflows.preparing import Prepared, prepare
 from quant.workflows.room import check_room
 from quant.workflows.sensitivity import Sensitivity, check_measurable
-from quant.workflows.shelf import Shelf
 from quant.workflows.skeleton import skeleton
 from quant.workflows.snapshot import Snapshot, run_of
 from quant.workflows.solved import Solved, solve_models
@@ -190,7 +190,7 @@ def _calibrated(
     source, texts = start.source, start.prompts
     forward: Forward | None = None
     pipe = None
-    journal, shelf = Journal(folder.journal, key), Shelf(folder.solved, key)
+    journal, kept = Journal(folder.journal, key), KeptSolutions(folder.solved, key)
     if texts is not None:
         pipe, models = start.load(how.dtype, device)
         if start.recipe.keep_budget is not None:
@@ -200,7 +200,7 @@ def _calibrated(
     else:
         models = dict(skeletons)
         tensors = {name: of_files(model, source.component_folder(name), how.dtype) for name, model in models.items()}
-    solved = solve_models(models, start.recipe, forward, texts, start.settings, journal, shelf)
+    solved = solve_models(models, start.recipe, forward, texts, start.settings, journal, kept)
     found: Sensitivity | None = None
     if start.recipe.keep_budget is not None:
         assert texts is not None

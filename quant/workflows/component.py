@@ -98,7 +98,7 @@ class Made:
     def small(self) -> dict[str, torch.Tensor]:
         """All of them but the codes."""
         made = self._rounded()
-        return small_tensors(made.weight, self.form, grid=made.grid, **self.solution.beside(self.original.dtype))
+        return small_tensors(made.weight, self.form, grid=made.grid, **self.solution.around(self.original.dtype))
 
     def main(self, small: dict[str, torch.Tensor]) -> torch.Tensor:
         """The codes; `errors` gets the layer's."""

@@ -62,13 +62,13 @@ class Prepared:
         """Runs all prompts, or those that the journal of a killed run says are left."""
         assert self.prompts is not None
         prompts = self.prompts
-        return lambda said: run_prompts(
+        return lambda label: run_prompts(
             pipe,
             prompts,
             self.settings,
             seed=self.recipe.calibration.seed,
             progress=progress,
-            said=said,
+            label=label,
             start=0 if journal is None else journal.done,
             on_prompt=(lambda count: None) if journal is None else journal.prompt_done,
         )

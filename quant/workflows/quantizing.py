@@ -73,7 +73,7 @@ def quantize(
         modules = _named(modules, chosen, model)
     given = settings or GenerationSettings()
     texts: list[str] | None = None
-    forward: Forward | None = None if forward_loop is None else (lambda said: forward_loop(model))
+    forward: Forward | None = None if forward_loop is None else (lambda label: forward_loop(model))
     if needs_data(chosen) and forward is None:
         texts = _texts(model, chosen, prompts)
         given = GenerationSettings(num_inference_steps=chosen.calibration.steps).merged(**given.given())
@@ -131,7 +131,9 @@ def _texts(model: Any, recipe: Recipe, prompts: str | Path | Sequence[str] | Non
 
 
 def _runner(pipe: Any, texts: list[str], settings: GenerationSettings, recipe: Recipe, progress: bool) -> Forward:
-    return lambda said: run_prompts(pipe, texts, settings, seed=recipe.calibration.seed, progress=progress, said=said)
+    return lambda label: run_prompts(
+        pipe, texts, settings, seed=recipe.calibration.seed, progress=progress, label=label
+    )
 
 
 def _copy(solved: Solved, component: str) -> nn.Module:

@@ -45,7 +45,7 @@ class Solution:
         rank = 0 if self.low_rank is None else self.low_rank.rank
         return replace(group.form, smoothed=self.pre_quant_scale is not None, rank=rank)
 
-    def beside(self, dtype: torch.dtype) -> dict[str, Any]:
+    def around(self, dtype: torch.dtype) -> dict[str, Any]:
         """The keywords of `small_tensors`, but for the grid; a branch is stored in the model's `dtype`."""
         branch = self.low_rank
         return {

@@ -20,9 +20,9 @@ from quant.models.layer_plan import LayerPlan, Planned, layer_plan, planned
 from quant.modules.linear import QuantLinear
 from quant.recipe import Recipe
 from quant.workflows.component import Made, component_config
+from quant.workflows.kept_solutions import KeptSolutions
 from quant.workflows.provenance import calibration_record, provenance
 from quant.workflows.report import layer_records
-from quant.workflows.shelf import Shelf
 from quant.workflows.solution import Solution
 from quant.workflows.solving import Forward, needs_data, solve
 
@@ -114,7 +114,7 @@ def solve_models(
     prompts: list[str] | None,
     settings: GenerationSettings,
     journal: Journal | None = None,
-    shelf: Shelf | None = None,
+    kept: KeptSolutions | None = None,
 ) -> Solved:
     """Plans every layer, runs `forward` where the recipe needs statistics, and finds all scales.
 
@@ -122,4 +122,4 @@ def solve_models(
         QuantError: as `layer_plan` and `solve`.
     """
     plans = {name: layer_plan(model, recipe, name) for name, model in models.items()}
-    return Solved(recipe, models, plans, solve(models, plans, recipe, forward, journal, shelf), prompts, settings)
+    return Solved(recipe, models, plans, solve(models, plans, recipe, forward, journal, kept), prompts, settings)

@@ -23,7 +23,7 @@ from quant.models.layer_plan import LayerPlan, Planned, planned
 from quant.recipe import Recipe
 from quant.recipe_parts import Group
 from quant.text import first_line
-from quant.workflows.shelf import Shelf
+from quant.workflows.kept_solutions import KeptSolutions
 from quant.workflows.solution import Solution
 
 #: Runs all calibration prompts once; given a few words on which pass it is.
@@ -48,7 +48,7 @@ def solve(
     recipe: Recipe,
     forward: Forward | None,
     journal: Journal | None = None,
-    shelf: Shelf | None = None,
+    kept: KeptSolutions | None = None,
 ) -> dict[str, dict[str, Solution]]:
     """Scales for every quantized layer of every component.
 
@@ -58,7 +58,7 @@ def solve(
         recipe: the recipe, already checked.
         forward: runs the model over the calibration data, once for each pass; None where there is none.
         journal: where a killed run left off in a pass.
-        shelf: where solutions are kept; None keeps them in memory.
+        kept: where solutions are kept; None keeps them in memory.
 
     Returns:
         component -> layer -> solution.
@@ -79,9 +79,9 @@ def solve(
     found: dict[str, list[Solution]] = {}
     for part, leaders in enumerate(passes):
         for leader in leaders:
-            kept = None if shelf is None else shelf.load(numbers[leader], _recipe_groups(groups[leader]))
-            if kept is not None:
-                found[leader] = kept
+            earlier = None if kept is None else kept.load(numbers[leader], _recipe_groups(groups[leader]))
+            if earlier is not None:
+                found[leader] = earlier
         wanted = {leader: needs[leader] for leader in leaders if leader not in found}
         statistics: dict[str, Statistics] = {}
         if any(wanted.values()):
@@ -102,8 +102,8 @@ def solve(
         for leader in wanted:
             # What was gathered goes as it is used.
             solved = _solve_named(models, groups[leader], statistics.pop(leader, None))
-            if shelf is not None and needs[leader]:
-                solved = shelf.store(numbers[leader], solved, _recipe_groups(groups[leader]))
+            if kept is not None and needs[leader]:
+                solved = kept.store(numbers[leader], solved, _recipe_groups(groups[leader]))
             found[leader] = solved
     solutions: dict[str, dict[str, Solution]] = {component: {} for component in models}
     for leader, members in groups.items():

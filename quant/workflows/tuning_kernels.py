@@ -53,7 +53,7 @@ def layer_sizes(folder: str | Path, rows: Iterable[int]) -> list[Size]:
 def tune(
     sizes: Iterable[Size],
     out: Path | None = None,
-    told: Callable[[tuning.Size, dict[Tile, float]], None] = lambda size, times: None,
+    on_size: Callable[[tuning.Size, dict[Tile, float]], None] = lambda size, times: None,
     left_out: Callable[[Size], None] = lambda size: None,
 ) -> Path:
     """Measures every tile for every size on the current GPU, and adds the best to a table.
@@ -61,7 +61,7 @@ def tune(
     Args:
         sizes: of matmuls; those that run by no kernel with tiles on this GPU are left out.
         out: the table; by default the user's own, which comes before the one that is shipped.
-        told: called after each size with the seconds of every tile; sizes that one kernel runs alike come once.
+        on_size: called after each size with the seconds of every tile; sizes that one kernel runs alike come once.
         left_out: called for each size that runs by no kernel with tiles.
 
     Returns:
@@ -93,7 +93,7 @@ def tune(
                 left_out(size)
         if not wanted:
             raise KernelChoiceError(f"none of these sizes runs by a kernel with tiles on {architecture.name}")
-        found = tuning.tune(wanted, architecture, gpu, tuning.gpu_timer(device), told=told)
+        found = tuning.tune(wanted, architecture, gpu, tuning.gpu_timer(device), on_size=on_size)
         entries = tuple(sorted({entry[:4]: entry for entry in (*old, *found.entries)}.values()))
         write(json.dumps(tile_tables.to_json(tile_tables.Table(gpu, entries)), indent=1) + "\n")
     tile_tables.load.cache_clear()

@@ -57,7 +57,7 @@ def test_the_fastest_tile_of_each_size(arch: str, sizes: list[Size]) -> None:
         tried.append((size, tile))
         return 0.5 if tile == fastest[size] else 1.0 / len(tried) + 0.5
 
-    table = tune(sizes, here, "a GPU", seconds, told=lambda size, times: said.append((size, times)))
+    table = tune(sizes, here, "a GPU", seconds, on_size=lambda size, times: said.append((size, times)))
     assert tried == [(size, tile) for size in sizes for tile in possible[size]]
     assert [(size, list(times)) for size, times in said] == list(possible.items())
     assert all(times[fastest[size]] == 0.5 for size, times in said)
@@ -76,7 +76,7 @@ def test_the_fastest_tile_of_each_size(arch: str, sizes: list[Size]) -> None:
 )
 def test_sums_that_are_kept_twice_try_only_tiles_that_fit_them(size: Size, arch: str, most: int) -> None:
     said: list[dict[Tile, float]] = []
-    tune([size], ARCHITECTURES[arch], "", lambda *_: 1.0, told=lambda _, times: said.append(times))
+    tune([size], ARCHITECTURES[arch], "", lambda *_: 1.0, on_size=lambda _, times: said.append(times))
     (times,) = said
     assert max(2 * tile.sums for tile in times) <= most
 

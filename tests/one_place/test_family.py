@@ -20,7 +20,8 @@ class Block(nn.Module):
         self.left, self.right, self.gate = nn.Linear(32, 32), nn.Linear(32, 32), nn.Linear(32, 32)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return torch.sigmoid(self.gate(x)) * (self.left(x) + self.right(x))
+        out: torch.Tensor = torch.sigmoid(self.gate(x)) * (self.left(x) + self.right(x))
+        return out
 
 
 class OfToys(nn.Module):

@@ -102,7 +102,7 @@ def test_what_was_measured_is_used_from_then_on(machine: Machine, tmp_path: Path
     said: list[tuning.Size] = []
     assert tile_tables.load("sm_80") == ()
     sizes = [Size(INT8, 77, 64, 128), Size(INT8, 500, 64, 128), Size(INT8, 77, 64, 128)]
-    path = tune(sizes, told=lambda size, times: said.append(size))
+    path = tune(sizes, on_size=lambda size, times: said.append(size))
     assert path == tile_tables.user_table("sm_80")
     assert path.is_relative_to(tmp_path / "cache")
     assert said == [tuning.Size(NAMES[INT8], 77, 64, 128), tuning.Size(NAMES[INT8], 500, 64, 128)]
@@ -128,7 +128,7 @@ def test_a_table_of_another_gpu_is_left_as_it_was(machine: Machine, tmp_path: Pa
     machine.gpu, machine.best = "NVIDIA A30", LARGE
     measured: list[object] = []
     with pytest.raises(KernelChoiceError, match=f"{path}: was measured on NVIDIA A100, not on NVIDIA A30"):
-        tune([Size(INT8, 77, 64, 128)], told=lambda size, times: measured.append(size))
+        tune([Size(INT8, 77, 64, 128)], on_size=lambda size, times: measured.append(size))
     assert measured == []
     assert path.read_text() == before
     assert tune([Size(INT8, 77, 64, 128)], tmp_path / "new" / "a30.json") == tmp_path / "new" / "a30.json"
@@ -151,7 +151,9 @@ def test_a_size_that_runs_by_another_implementation_is_left_out(machine: Machine
 def test_hopper_tunes_its_own_kernels_and_their_tiles(machine: Machine) -> None:
     machine.arch, machine.gpu, machine.best = "sm_90a", "NVIDIA H100", sm90_gemm.TILES[-1]
     said: list[tuple[tuning.Size, list[Tile]]] = []
-    tune([Size(FP8, 77, 64, 128), Size(INT8, 77, 64, 128)], told=lambda size, times: said.append((size, list(times))))
+    tune(
+        [Size(FP8, 77, 64, 128), Size(INT8, 77, 64, 128)], on_size=lambda size, times: said.append((size, list(times)))
+    )
     names = ["sm90_fp8_gemm", "sm90_int8_gemm"]
     here = ARCHITECTURES["sm_90a"]
     assert said == [(tuning.Size(name, 77, 64, 128), matmuls()[name].tiles(here)) for name in names]
@@ -195,7 +197,7 @@ def test_packed_and_sparse_layers_tune_the_kernels_they_run_by(
     machine.arch = arch
     asked: list[tuple[tuning.Size, list[Tile]]] = []
     sizes = [Size(form, m, 64, 256) for form, m in names]
-    tune(sizes, told=lambda size, times: asked.append((size, list(times))))
+    tune(sizes, on_size=lambda size, times: asked.append((size, list(times))))
     here = ARCHITECTURES[arch]
     assert asked == [(tuning.Size(name, m, 64, 256), matmuls()[name].tiles(here)) for (_, m), name in names.items()]
     assert {type(entry.tile) for entry in table(arch).entries} <= {
@@ -213,7 +215,7 @@ def test_layers_of_one_kernel_are_measured_once_and_others_are_left_out(machine:
     asked: list[tuning.Size] = []
     zeros, groups = LayerForm(SCHEMES["W4A16_ASYM"]), LayerForm(SCHEMES["FP8_BLOCK"])
     sizes = [Size(form, 77, 64, 256) for form in (W4A16, W8A16, zeros, groups, W4AFP8, SPARSE_FP8)]
-    tune(sizes, told=lambda size, times: asked.append(size), left_out=said.append)
+    tune(sizes, on_size=lambda size, times: asked.append(size), left_out=said.append)
     assert asked == [tuning.Size("sm80_w4a16_gemm", 77, 64, 256)]
     assert said == [sizes[1], *sizes[3:]]
 

@@ -29,7 +29,13 @@ from tests.modules.blocks.wan_blocks import exact, fused, inputs, is_wide, plain
 RECIPES = [("W8A8", False), ("W8A8", True), ("FP8_DYNAMIC", False), ("FP8", False), ("FP8", True)]
 OTHERS = [(label, False) for label in FORMS if (label, False) not in RECIPES]
 EVERY = [*RECIPES, *OTHERS, ("W4A16_ASYM", True), ("W4A8", True), ("2:4 FP8", True)]
-VARIANTS: list[dict[str, Any]] = [{}, {"image": True}, {"norm2": False}]
+#: Of the block, and whether it has a modulation for each token.
+VARIANTS: list[tuple[dict[str, Any], bool]] = [
+    ({}, False),
+    ({}, True),
+    ({"image": True}, True),
+    ({"norm2": False}, False),
+]
 FLOAT32 = 1e-3
 BF16 = {
     label: {None: 0.01, torch.int8: 0.02, torch.float8_e4m3fn: 0.045}[codes]
@@ -44,8 +50,7 @@ def _no_grad() -> Any:
         yield
 
 
-@pytest.mark.parametrize("per_token", [False, True])
-@pytest.mark.parametrize("variant", VARIANTS, ids=str)
+@pytest.mark.parametrize(("variant", "per_token"), VARIANTS, ids=str)
 @pytest.mark.parametrize(("scheme", "smoothed"), EVERY)
 def test_it_computes_what_diffusers_block_does(
     scheme: str, smoothed: bool, variant: dict[str, Any], per_token: bool

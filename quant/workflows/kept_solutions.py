@@ -24,7 +24,7 @@ from quant.recipe_parts import Group
 from quant.workflows.solution import Solution
 
 
-class Shelf:
+class KeptSolutions:
     """One run's folder. Another run's files, told by their key, count as absent."""
 
     def __init__(self, folder: Path, key: str) -> None:

@@ -1,4 +1,4 @@
-"""What is put on the shelf comes back as it was; what is another run's, damaged or unfinished does not."""
+"""What is put on the kept comes back as it was; what is another run's, damaged or unfinished does not."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from quant.algorithms.stages import compress, round_smoothed
 from quant.errors import CalibrationError
 from quant.formats.tensors import pack_linear
-from quant.workflows.shelf import Shelf
+from quant.workflows.kept_solutions import KeptSolutions
 from quant.workflows.solution import Solution
 from tests.algorithms.test_stages import group
 
@@ -46,14 +46,14 @@ def test_a_layer_comes_back_as_the_same_bytes(
     of = group(**fields)
     made = compress(weight, of, hessian)
     solution = Solution(notes=made.notes, make=lambda original: made, grid=made.grid, low_rank=made.branch)
-    shelf = Shelf(tmp_path / "shelf", "key")
-    for found in (shelf.store(3, [solution], [of]), Shelf(tmp_path / "shelf", "key").load(3, [of])):
+    kept = KeptSolutions(tmp_path / "kept", "key")
+    for found in (kept.store(3, [solution], [of]), KeptSolutions(tmp_path / "kept", "key").load(3, [of])):
         assert found is not None
         (back,) = found
         assert back.notes == made.notes and back.make is not None
         assert torch.equal(back.rounded(weight).weight, made.weight)
-        one = pack_linear(made.weight, solution.form(of), grid=solution.grid, **solution.beside(torch.bfloat16))
-        other = pack_linear(back.rounded(weight).weight, back.form(of), grid=back.grid, **back.beside(torch.bfloat16))
+        one = pack_linear(made.weight, solution.form(of), grid=solution.grid, **solution.around(torch.bfloat16))
+        other = pack_linear(back.rounded(weight).weight, back.form(of), grid=back.grid, **back.around(torch.bfloat16))
         assert one.keys() == other.keys()
         assert all(torch.equal(one[name].float(), other[name].float()) for name in one)
 
@@ -67,10 +67,10 @@ def test_a_smoothed_layer_comes_back_as_the_same_codes(
     assert made is not None
     solution = Solution(pre_quant_scale=factor, make=lambda original: made, grid=made.grid)
     plain = Solution(input_scale=torch.tensor([0.5]), notes={"alpha": 0.3})
-    back, other = Shelf(tmp_path / "shelf", "key").store(0, [solution, plain], [of, of])
+    back, other = KeptSolutions(tmp_path / "kept", "key").store(0, [solution, plain], [of, of])
     assert back.make is not None
-    one = pack_linear(made.weight, solution.form(of), grid=solution.grid, **solution.beside(torch.float32))
-    two = pack_linear(back.rounded(weight).weight, back.form(of), grid=back.grid, **back.beside(torch.float32))
+    one = pack_linear(made.weight, solution.form(of), grid=solution.grid, **solution.around(torch.float32))
+    two = pack_linear(back.rounded(weight).weight, back.form(of), grid=back.grid, **back.around(torch.float32))
     assert all(torch.equal(one[name], two[name]) for name in one)
     assert other.make is None and other.grid is None and other.notes == {"alpha": 0.3}
     assert other.input_scale is not None and other.input_scale.item() == 0.5
@@ -78,19 +78,19 @@ def test_a_smoothed_layer_comes_back_as_the_same_codes(
 
 def test_what_is_not_this_runs_is_absent(tmp_path: Path) -> None:
     of = group(scheme="W8A8")
-    shelf = Shelf(tmp_path / "shelf", "key")
-    assert shelf.load(0, [of]) is None
-    shelf.store(0, [Solution()], [of])
-    assert shelf.load(0, [of]) is not None
-    assert Shelf(tmp_path / "shelf", "another").load(0, [of]) is None
-    assert shelf.load(0, [of, of]) is None
-    path = tmp_path / "shelf" / "00000.safetensors"
+    kept = KeptSolutions(tmp_path / "kept", "key")
+    assert kept.load(0, [of]) is None
+    kept.store(0, [Solution()], [of])
+    assert kept.load(0, [of]) is not None
+    assert KeptSolutions(tmp_path / "kept", "another").load(0, [of]) is None
+    assert kept.load(0, [of, of]) is None
+    path = tmp_path / "kept" / "00000.safetensors"
     path.write_bytes(path.read_bytes()[:-1])
     path.with_name(f"{path.name}.tmp").write_bytes(b"unfinished")
-    assert shelf.load(0, [of]) is None and shelf.load(1, [of]) is None
+    assert kept.load(0, [of]) is None and kept.load(1, [of]) is None
 
 
 def test_a_disk_that_refuses_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(CalibrationError, match="cannot be written, and holds what a stopped run needs"):
-        Shelf(tmp_path / "file" / "shelf", "key").store(0, [Solution()], [group(scheme="W8A8")])
+        KeptSolutions(tmp_path / "file" / "kept", "key").store(0, [Solution()], [group(scheme="W8A8")])
