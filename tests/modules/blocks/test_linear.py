@@ -9,12 +9,14 @@ import torch
 from torch.nn import functional as F
 
 from quant.errors import ModelError
+from quant.formats.layer import LayerForm
 from quant.kernels.layouts import aligned_rows
 from quant.kernels.numerics import encode
 from quant.kernels.ops import Norm
 from quant.modules.blocks.linear import FusedLinear, _normed, unfusable
 from quant.modules.linear import QuantLinear
 from tests.modules.blocks.forms import EIGHT_BIT, FORMS, OF_FLOATS, made, packed, same
+from tests.modules.test_prepack import OfKernels
 
 _FP8 = torch.float8_e4m3fn
 N = 33
@@ -127,11 +129,11 @@ def test_codes_are_refused_where_their_scale_is_not_the_layers(label: str, smoot
 
 
 class OnGpu(FusedLinear):
-    """Takes the CPU for a GPU: its weight stays in the order of the kernels."""
+    """Its weight is always in the order of the kernels."""
 
-    def prepack(self) -> OnGpu:
-        self.weight = aligned_rows.pack(self.weight)
-        return self
+    def __init__(self, in_features: int, out_features: int, form: LayerForm, **rest: Any) -> None:
+        super().__init__(in_features, out_features, form, **rest)
+        self.weight_format = OfKernels(form.scheme)
 
 
 def test_rows_as_the_kernels_read_them() -> None:
