@@ -29,9 +29,10 @@ def parse_results(file: Path, samples: Collection[str]) -> dict[str, dict[str, A
         QuantError: no such file, or another content.
     """
     try:
-        body = read_value(file, QuantError)
+        body = read_value(file, QuantError, missing="No such file")
     except QuantError as error:
-        raise QuantError(f"{file}: cannot be read as VBench's results ({error}); run VBench again") from None
+        reason = str(error).removeprefix(f"{file}: ")
+        raise QuantError(f"{file}: cannot be read as VBench's results ({reason}); run VBench again") from None
     if not isinstance(body, dict) or not body:
         raise QuantError(f"{file}: no object with a dimension in it; run VBench again")
     return {str(name): _dimension(file, str(name), found, samples) for name, found in body.items()}

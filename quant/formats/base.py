@@ -114,11 +114,13 @@ class WeightFormat(ABC):
     def decode(self, tensors: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """Return the float32 weight [N, K] that the tensors of a checkpoint mean."""
 
-    def size(self, shapes: Mapping[str, tuple[int, ...]], read: Callable[[str], torch.Tensor]) -> tuple[int, ...]:
-        """Return the shape of the weight whose tensors have these shapes; `read` gives a small one of them.
+    def size(
+        self, layer: str, shapes: Mapping[str, tuple[int, ...]], read: Callable[[str], torch.Tensor]
+    ) -> tuple[int, ...]:
+        """Return the shape of a layer's weight whose tensors have these shapes; `read` gives a small one of them.
 
         Raises:
-            ValueError: the tensors say different things.
+            ValueError: the tensors say different things; names them, with the layer's name.
         """
         return shapes[self.main]
 

@@ -80,10 +80,13 @@ class Packed(WeightFormat):
         n, k = tensors[_SHAPE].tolist()
         return self._grid(tensors, n).values(self.unpack(tensors[self.main], k))
 
-    def size(self, shapes: Mapping[str, tuple[int, ...]], read: Callable[[str], torch.Tensor]) -> tuple[int, ...]:
+    def size(
+        self, layer: str, shapes: Mapping[str, tuple[int, ...]], read: Callable[[str], torch.Tensor]
+    ) -> tuple[int, ...]:
         n, k = read(_SHAPE).tolist()
         if shapes[self.main] != (n, self._words(k)):
-            raise ValueError(f"'{_SHAPE}' is {[n, k]}, but '{self.main}' is {list(shapes[self.main])}")
+            stored = f"'{layer}.{self.main}' is {list(shapes[self.main])}"
+            raise ValueError(f"tensor '{layer}.{_SHAPE}' is {[n, k]}, but {stored}")
         return (n, k)
 
     def unfit(self, leaf: str, tensor: torch.Tensor, n: int, k: int) -> str | None:

@@ -208,9 +208,9 @@ def _weight_shape(name: str, own: Mapping[str, StoredTensor], form: LayerForm, p
 
     kind = format_of(form)
     try:
-        shape = kind.size({leaf: tensor.shape for leaf, tensor in own.items()}, read)
+        shape = kind.size(name, {leaf: tensor.shape for leaf, tensor in own.items()}, read)
     except ValueError as error:
-        raise CheckpointError(f"{path}: layer '{name}': {error}") from None
+        raise CheckpointError(f"{path}: {error}") from None
     if len(shape) != 2:
         raise CheckpointError(f"{path}: the weight of '{name}' is {list(shape)}, where a matrix is needed")
     needed = layer_tensors(name, form, shape[0], shape[1])

@@ -47,7 +47,7 @@ class SixBits(WeightFormat):
             "weight_scale": TensorSpec(torch.bfloat16, (n, 1)),
         }
 
-    def size(self, shapes: Mapping[str, tuple[int, ...]], read: object) -> tuple[int, ...]:
+    def size(self, layer: str, shapes: Mapping[str, tuple[int, ...]], read: object) -> tuple[int, ...]:
         return shapes[self.main][::-1]
 
     def scales(self, grid: Grid | None, n: int, k: int) -> Tensors:
