@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import av
@@ -21,9 +22,12 @@ def developers_cache(patched: pytest.MonkeyPatch) -> None:
         patched.setenv("QUANT_CACHE_DIR", CACHE)
 
 
-@pytest.fixture(autouse=True)
-def _networks_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    developers_cache(monkeypatch)
+@pytest.fixture(scope="module", autouse=True)
+def _networks_of_this_machine() -> Iterator[None]:
+    """For fixtures too that load a network once for a file."""
+    with pytest.MonkeyPatch.context() as patched:
+        developers_cache(patched)
+        yield
 
 
 @pytest.fixture(scope="session")
