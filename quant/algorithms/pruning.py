@@ -18,36 +18,43 @@ class Pruning:
     Attributes:
         name: as recipes spell it.
         reads: the statistics it reads.
-        prune: weight float32 [N, K] and Hessian [K, K], which is given where `reads` has it, to the mask bool [N, K]
-            and, where survivors make up for what is pruned, the weight that they are.
+        prune: weight float32 [N, K] and Hessian [K, K], None where `reads` has none, to the mask bool [N, K] and, where
+            survivors make up for what is pruned, the weight that they are.
     """
 
     name: str
     reads: Needs
-    prune: Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor | None]]
+    prune: Callable[[torch.Tensor, torch.Tensor | None], tuple[torch.Tensor, torch.Tensor | None]]
 
     def __call__(self, weight: torch.Tensor, hessian: torch.Tensor | None) -> Pruned:
         """Return a float32 weight [N, K] pruned; `hessian` is None where the method reads none."""
-        mask, survivors = self.prune(weight, weight if hessian is None else hessian)
+        mask, survivors = self.prune(weight, hessian)
         return Pruned(weight, weight * mask if survivors is None else survivors, mask, survivors is not None)
 
 
-def _magnitude(weight: torch.Tensor, hessian: torch.Tensor) -> tuple[torch.Tensor, None]:
+def _magnitude(weight: torch.Tensor, hessian: torch.Tensor | None) -> tuple[torch.Tensor, None]:
     return sparse24.magnitude_mask(weight), None
 
 
-def _wanda(weight: torch.Tensor, hessian: torch.Tensor) -> tuple[torch.Tensor, None]:
+def _wanda(weight: torch.Tensor, hessian: torch.Tensor | None) -> tuple[torch.Tensor, None]:
+    assert hessian is not None
     return sparse24.wanda_mask(weight, hessian.diagonal().float()), None
 
 
-def _sparsegpt(weight: torch.Tensor, hessian: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def _sparsegpt(weight: torch.Tensor, hessian: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
+    assert hessian is not None
     mask, survivors = sparse24.sparsegpt(weight, hessian)
     return mask, survivors.float()
+
+
+def _search(weight: torch.Tensor, hessian: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
+    assert hessian is not None
+    return sparse24.prune(weight, hessian)
 
 
 PRUNINGS = (
     Pruning("magnitude", Needs(), _magnitude),
     Pruning("wanda", Needs(hessian=True), _wanda),
     Pruning("sparsegpt", Needs(hessian=True), _sparsegpt),
-    Pruning("search", Needs(hessian=True), sparse24.prune),
+    Pruning("search", Needs(hessian=True), _search),
 )

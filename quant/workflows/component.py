@@ -32,9 +32,8 @@ def component_config(
     """The quantization_config of a component."""
     layers = {layer.name: solutions[layer.name].form(layer.group) for layer in planned(plan)}
     standard = all(layer.layer_kind.standard for layer in planned(plan))
-    kept = [
-        layer.name for layer in plan if isinstance(layer, Kept) and len(layer.shape) == 2
-    ]  # Linears, of every class
+    # Linears, of every class.
+    kept = [layer.name for layer in plan if isinstance(layer, Kept) and len(layer.shape) == 2]
     names = {"name": recipe.name, "sha256": recipe.sha256}
     return build_config(layers, kept, str(dtype).removeprefix("torch."), names, standard=standard)
 
