@@ -21,7 +21,7 @@ from torch import nn
 from quant.formats.layer import LayerForm
 from quant.formats.scheme import SCHEMES
 from quant.formats.tensors import pack_linear
-from quant.modules.linear import QuantLinear
+from quant.layers.linear import QuantLinear
 
 RESULTS = Path(__file__).parent / "results"
 #: (M, N, K): rows, output and input features; the middle one is a Wan 1.3B projection at 512 text tokens.

@@ -18,6 +18,7 @@ from benchmarks.gpu.table import section
 from benchmarks.quality.expected import EXPECTED, expected
 from benchmarks.quality.table import goals, quality
 from quant import Sensitivity
+from quant.api.explain import explain
 from quant.eval.report.sensitivity import sensitivity_svg
 from quant.eval.report.summary import summary
 from quant.eval.report.table import as_markdown
@@ -26,7 +27,6 @@ from quant.formats.layer import LayerForm
 from quant.formats.scheme import SCHEMES, UNQUANTIZED
 from quant.kernels.prepacking import MANY_ROWS
 from quant.kernels.runtime.architectures import ARCHITECTURES
-from quant.workflows.explaining import explain
 
 ROOT = Path(__file__).parent.parent
 GPU_README = ROOT / "benchmarks" / "README.md"

@@ -9,17 +9,17 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from quant.api.calibrate import calibrate
+    from quant.api.inspect import inspect
+    from quant.api.load import load
+    from quant.api.quantize import quantize
+    from quant.api.save import save
+    from quant.api.sensitivity import Sensitivity, SensitivityUnit, measure_sensitivity
+    from quant.calibration.layer_plan import layer_groups
     from quant.errors import QuantError
-    from quant.models.generation import GenerationSettings
-    from quant.models.layer_plan import layer_groups
+    from quant.pipelines.settings import GenerationSettings
     from quant.recipe import Recipe
     from quant.recipe_parts import KeepBudget
-    from quant.workflows.calibrating import calibrate
-    from quant.workflows.inspecting import inspect
-    from quant.workflows.loading import load
-    from quant.workflows.quantizing import quantize
-    from quant.workflows.saving import save
-    from quant.workflows.sensitivity import Sensitivity, SensitivityUnit, measure_sensitivity
 
 __all__ = [
     "GenerationSettings",
@@ -39,20 +39,20 @@ __all__ = [
 ]
 
 _HOMES = {
-    "GenerationSettings": "quant.models.generation",
+    "GenerationSettings": "quant.pipelines.settings",
     "KeepBudget": "quant.recipe_parts",
     "QuantError": "quant.errors",
     "Recipe": "quant.recipe",
     "Scheme": "quant.formats.scheme",
-    "Sensitivity": "quant.workflows.sensitivity",
-    "SensitivityUnit": "quant.workflows.sensitivity",
-    "calibrate": "quant.workflows.calibrating",
-    "inspect": "quant.workflows.inspecting",
-    "layer_groups": "quant.models.layer_plan",
-    "load": "quant.workflows.loading",
-    "measure_sensitivity": "quant.workflows.sensitivity",
-    "quantize": "quant.workflows.quantizing",
-    "save": "quant.workflows.saving",
+    "Sensitivity": "quant.api.sensitivity",
+    "SensitivityUnit": "quant.api.sensitivity",
+    "calibrate": "quant.api.calibrate",
+    "inspect": "quant.api.inspect",
+    "layer_groups": "quant.calibration.layer_plan",
+    "load": "quant.api.load",
+    "measure_sensitivity": "quant.api.sensitivity",
+    "quantize": "quant.api.quantize",
+    "save": "quant.api.save",
 }
 
 

@@ -5,7 +5,7 @@ transformer = WanTransformer3DModel.from_pretrained("out/fp8", subfolder="transf
 pipe = WanPipeline.from_pretrained("Wan-AI/Wan2.1-T2V-14B-Diffusers", transformer=transformer)
 """
 
-from quant.workflows.hf_quantizer import QuantizationConfig, Quantizer, register
+from quant.api.hf_quantizer import QuantizationConfig, Quantizer, register
 
 register()
 

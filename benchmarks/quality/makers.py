@@ -13,8 +13,8 @@ from torch import nn
 import quant
 from benchmarks.quality.candidates import Candidate
 from benchmarks.quality.conditions import Conditions
-from quant.calibration.pipeline_runs import run_prompts
-from quant.models.table import family_of
+from quant.families.table import family_of
+from quant.pipelines.running import run_prompts
 from quant.prompts import read_prompts
 
 

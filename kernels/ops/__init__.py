@@ -2,7 +2,7 @@
 
 Each has one definition (its `reference`), a fake implementation so that `torch.compile(fullgraph=True)` and meta
 tensors work, and implementations that are picked from when it runs. None has a gradient, since codes are rounded:
-backward through one is an error. A quantized layer has one, see `quant.modules.straight_through`.
+backward through one is an error. A quantized layer has one, see `quant.layers.straight_through`.
 """
 
 from __future__ import annotations

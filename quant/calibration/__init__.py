@@ -1,1 +1,1 @@
-"""Runs a model over prompts and collects what the algorithms ask for."""
+"""From a model and a recipe to what every layer becomes: the plan, the statistics, the solutions."""

@@ -3,7 +3,7 @@
 A file in safetensors, replaced in one step. It is of use to the same run only: its key says which recipe, model,
 prompts and settings it belongs to, and any other run starts from nothing. It is about one pass over the prompts: that
 of the next pass takes its place, and until then some of this pass may be solved already, see
-`quant.workflows.kept_solutions`.
+`quant.calibration.kept_solutions`.
 """
 
 from __future__ import annotations

@@ -16,9 +16,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from quant.calibration.timesteps import timestep_of
 from quant.errors import CalibrationError
-from quant.modules.replace import replaced
+from quant.layers.replace import replaced
+from quant.pipelines.timesteps import timestep_of
 
 #: Name of a layer -> what it is replaced with.
 Replacements = Mapping[str, nn.Module]

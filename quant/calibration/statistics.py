@@ -16,12 +16,12 @@ import torch
 from torch import nn
 
 from quant.algorithms.base import Needs, Statistics
-from quant.calibration.input_error import InputError
 from quant.calibration.journal import Journal, State
-from quant.calibration.timesteps import TimestepWeights
 from quant.errors import CalibrationError
 from quant.kernels.numerics import exponent_of
-from quant.modules.kinds import kind_of
+from quant.layers.kinds import kind_of
+from quant.pipelines.input_error import InputError
+from quant.pipelines.timesteps import TimestepWeights
 
 
 class RowSample:

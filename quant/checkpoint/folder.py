@@ -7,7 +7,7 @@ Two names beside OUT belong to the one process that makes it:
         new/      what becomes OUT; it is there from the beginning of a run until the rename, and so says that the run
                   is not finished
         old/      the folder that --force replaces, between the two renames
-        run.json, journal.safetensors, solved/   what a calibration has done (quant.workflows.calibrating)
+        run.json, journal.safetensors, solved/   what a calibration has done (quant.api.calibrate)
 
 A run can be killed at any moment. The next one for the same OUT takes the lock, and what it then finds says how far the
 killed one came:

@@ -50,7 +50,7 @@ def block(name: str, recipe: str, tokens: int | None, batch: int, gpu: str | Non
     from quant.eval.bench.measure import measure
     from quant.eval.bench.prediction import predict, predict_for_device
     from quant.eval.bench.table import measured_text, prediction_text
-    from quant.models.table import family_name
+    from quant.families.table import family_name
     from quant.recipe_files import find_recipe
 
     model = models()[name]
@@ -80,9 +80,9 @@ def block(name: str, recipe: str, tokens: int | None, batch: int, gpu: str | Non
 
 def _noted(prediction: Prediction, recipe: Recipe) -> Prediction:
     """With a note for what no kernel of this program runs on that GPU, though its time is predicted."""
+    from quant.api.explain import missing_kernels
     from quant.eval.bench.schemes import decide
     from quant.eval.bench.sizes import layers
-    from quant.workflows.explaining import missing_kernels
 
     model, forms = prediction.model, decide(prediction.model, recipe).forms
     sizes = [

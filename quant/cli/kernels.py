@@ -13,9 +13,9 @@ from quant.cli.options import PATH
 from quant.kernels.runtime.architectures import ARCHITECTURES
 
 if TYPE_CHECKING:
+    from quant.api.tune import Size
     from quant.kernels import tuning
     from quant.kernels.matmuls.base import Tile
-    from quant.workflows.tuning_kernels import Size
 
 _ARCHITECTURES = tuple(ARCHITECTURES)
 _SIZE = click.IntRange(1, 2**31 - 1)
@@ -32,8 +32,8 @@ def kernels(ctx: click.Context) -> None:
     """
     if ctx.invoked_subcommand is not None:
         return
+    from quant.api.explain import overview
     from quant.cli.tables import aligned
-    from quant.workflows.explaining import overview
 
     here, rows = overview()
     for line in aligned([("kernel", "what it does", "dtypes", *_ARCHITECTURES), *rows]):
@@ -57,11 +57,11 @@ def explain(
 
     sm_80 is an A100, sm_86 an RTX 30 or A6000, sm_89 an RTX 40 or L40, sm_90a an H100 or H200.
     """
+    from quant.api.explain import explain as explain_layer
+    from quant.api.explain import require
     from quant.formats.layer import LayerForm
     from quant.formats.scheme import Scheme
     from quant.formats.table import misfit
-    from quant.workflows.explaining import explain as explain_layer
-    from quant.workflows.explaining import require
 
     form = LayerForm(Scheme.parse(scheme, "--scheme"), sparse=sparse)
     reason = misfit(form, n, k)
@@ -103,8 +103,8 @@ def tune(
     layer measure few tokens too, which run by another kernel. With --out it is only written: kernels/tiles of a
     checkout is where a table that ships belongs.
     """
-    from quant.workflows.tuning_kernels import layer_sizes
-    from quant.workflows.tuning_kernels import tune as tune_sizes
+    from quant.api.tune import layer_sizes
+    from quant.api.tune import tune as tune_sizes
 
     alone = folder is None and bool(given) and bool(scheme)
     if not alone and (folder is None or given or scheme or sparse or not rows):
@@ -115,10 +115,10 @@ def tune(
 
 def _sizes(given: Sequence[tuple[int, int, int]], scheme: str, sparse: bool) -> list[Size]:
     """Those on the command line. Raises click.UsageError for a weight that the scheme does not fit."""
+    from quant.api.tune import Size
     from quant.formats.layer import LayerForm
     from quant.formats.scheme import Scheme
     from quant.formats.table import misfit
-    from quant.workflows.tuning_kernels import Size
 
     form = LayerForm(Scheme.parse(scheme, "--scheme"), sparse=sparse)
     sizes = [Size(form, *each) for each in given]

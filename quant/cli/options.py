@@ -13,7 +13,7 @@ from quant.fields import MOST, MOST_SEED
 from quant.text import shown
 
 if TYPE_CHECKING:
-    from quant.models.generation import GenerationSettings
+    from quant.pipelines.settings import GenerationSettings
 
 
 class _Path(click.Path):
@@ -93,6 +93,6 @@ def gigabytes(ctx: click.Context, param: click.Parameter, value: float) -> int:
 
 def given_settings(values: Mapping[str, Any]) -> GenerationSettings:
     """The settings that were given on the command line."""
-    from quant.models.generation import GenerationSettings
+    from quant.pipelines.settings import GenerationSettings
 
     return GenerationSettings(**values)

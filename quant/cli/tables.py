@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Container, Sequence
 
+from quant.api.inspect import Component, Inspection, Layer
 from quant.text import printable
-from quant.workflows.inspecting import Component, Inspection, Layer
 
 _HEADINGS = ("shape", "scheme", "layers", "bits/weight", "bytes", "weight error", "output error", "alpha", "")
 #: Columns that hold figures, and are aligned to the right.

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from quant.calibration.sensitivity import Errors, Steps, evenly, watching
-from quant.modules.replace import replaced
+from quant.layers.replace import replaced
 
 
 class Denoiser(nn.Module):

@@ -12,11 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
+from quant.calibration.component import write_component
 from quant.checkpoint.digests import METADATA, check_config, check_header
 from quant.checkpoint.reader import headers
 from quant.checkpoint.shards import write_shards
 from quant.errors import CheckpointError
-from quant.workflows.component import write_component
 from tests.checkpoint.tiny import plan
 
 CONFIG = {"_class_name": "Tiny", "heads": 8, "eps": 1e-6, "nested": {"a": [1, None]}}

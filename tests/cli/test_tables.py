@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from quant.api.inspect import Component, Inspection, Layer
 from quant.cli.tables import component_table, provenance_lines, ranges
-from quant.workflows.inspecting import Component, Inspection, Layer
 
 
 @pytest.mark.parametrize(

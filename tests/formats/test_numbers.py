@@ -19,8 +19,8 @@ from quant.errors import ModelError
 from quant.formats.layer import LayerForm
 from quant.formats.scheme import SCHEMES, Scheme
 from quant.formats.tensors import pack_linear
+from quant.pipelines.weights import of_files
 from quant.recipe import Recipe
-from quant.workflows.weights import of_files
 from tests.formats.decoder import Array, decoded, read
 
 SPELLED = [

@@ -12,8 +12,8 @@ from quant.formats import rows
 from quant.formats.layer import LayerForm
 from quant.formats.table import format_of
 from quant.formats.tensors import tensor_layout, unpack_linear
-from quant.modules.linear import QuantLinear
-from tests.modules.blocks.forms import EIGHT_BIT, FORMS, packed, same
+from quant.layers.linear import QuantLinear
+from tests.layers.fused.forms import EIGHT_BIT, FORMS, packed, same
 
 EVERY_FORM = pytest.mark.parametrize("label", FORMS)
 #: No multiples of the eight rows whose zero points share a word.

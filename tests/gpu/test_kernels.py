@@ -25,7 +25,7 @@ from quant.kernels.matmuls.table import matmuls
 from quant.kernels.ops.quantize_rows import reference as quantize_rows_reference
 from quant.kernels.ops.scaled_mm import reference as scaled_mm_reference
 from quant.kernels.runtime import cupy_launch
-from quant.modules.linear import QuantLinear
+from quant.layers.linear import QuantLinear
 from tests.kernels.matmul_cases import FILLS, FP8, INT8, RAGGED, allowed, operands, scales
 
 DEVICE = torch.device("cuda")

@@ -11,7 +11,7 @@ from quant.formats.scheme import SCHEMES
 from quant.formats.tensors import pack_linear
 from quant.kernels.dispatch import only
 from quant.kernels.matmuls import quantize_rows as rows_host
-from quant.modules.linear import QuantLinear
+from quant.layers.linear import QuantLinear
 from tests.gpu.packed import DEVICE, PACKED, SPARSE, forms, names
 from tests.kernels.matmul_cases import FP8
 from tests.kernels.weight_cases import weight_24

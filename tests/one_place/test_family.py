@@ -7,9 +7,9 @@ import torch
 from torch import nn
 
 import quant
-from quant.models import table
-from quant.models.family import Family
-from quant.modules.replace import quantized_layers
+from quant.families import table
+from quant.families.base import Family
+from quant.layers.replace import quantized_layers
 
 
 class Block(nn.Module):

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from benchmarks.gpu import builds, smoke
+from quant.api.explain import explain, overview
 from quant.formats.layer import LayerForm
 from quant.formats.scheme import SCHEMES
 from quant.kernels import dispatch, ops, tile_tables, tuning
@@ -22,7 +23,6 @@ from quant.kernels.ops.base import Op
 from quant.kernels.ops.scaled_mm import reference as scaled_mm_reference
 from quant.kernels.runtime.architectures import ARCHITECTURES, Architecture
 from quant.kernels.runtime.launch import Build, Launch
-from quant.workflows.explaining import explain, overview
 from tests.kernels.emulated_gpu import pretended
 
 

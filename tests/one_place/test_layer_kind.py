@@ -14,9 +14,9 @@ from torch import nn
 import quant
 from quant.formats.layer import LayerForm
 from quant.formats.tensors import unpack_linear
-from quant.modules import kinds
-from quant.modules.layer_kind import LayerKind
-from quant.modules.replace import quantized_layers
+from quant.layers import kinds
+from quant.layers.layer_kind import LayerKind
+from quant.layers.replace import quantized_layers
 
 
 class Transposed(nn.Module):

@@ -16,8 +16,8 @@ from quant.formats.grid import Grid
 from quant.formats.layer import LayerForm
 from quant.formats.scheme import Scheme, TensorFormat
 from quant.kernels import ops
-from quant.modules.linear import QuantLinear
-from quant.modules.replace import quantized_layers
+from quant.layers.linear import QuantLinear
+from quant.layers.replace import quantized_layers
 from tests.tiny_pipeline import LINEARS, save_pipeline
 
 ONE_ROW_SCALE = {"weights": {"num_bits": 6, "type": "int", "strategy": "channel"}}

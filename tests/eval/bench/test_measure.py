@@ -17,8 +17,8 @@ from quant.eval.bench.measure import Tools, fastest_attention, measure
 from quant.eval.bench.prediction import BF16, FUSED, UNFUSED
 from quant.eval.bench.schemes import decide
 from quant.eval.bench.timing import Run
-from quant.modules.blocks.wan_block import FusedWanTransformerBlock
-from quant.modules.linear import QuantLinear
+from quant.layers.fused.wan_block import FusedWanTransformerBlock
+from quant.layers.linear import QuantLinear
 from quant.recipe import Recipe
 from quant.recipe_files import find_recipe
 from tests.eval.bench.small import small

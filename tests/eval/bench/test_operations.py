@@ -11,7 +11,7 @@ from quant.eval.bench.operations import attention, codes_of, elementwise, matmul
 from quant.formats.layer import LayerForm
 from quant.formats.scheme import SCHEMES, Scheme
 from quant.formats.tensors import pack_linear
-from quant.modules.linear import QuantLinear
+from quant.layers.linear import QuantLinear
 
 BY_ROW = Scheme.parse({"weights": {"num_bits": 4, "type": "int", "strategy": "channel", "symmetric": False}})
 FORMS = {name: LayerForm(scheme) for name, scheme in SCHEMES.items() if scheme.weights is not None}

@@ -13,8 +13,8 @@ import quant
 from quant.errors import RecipeError
 from quant.eval.bench.schemes import decide, for_block_alone
 from quant.eval.bench.sizes import Model, models
-from quant.models import table
-from quant.models.wan import WAN as WAN_FAMILY
+from quant.families import table
+from quant.families.wan import WAN as WAN_FAMILY
 from quant.recipe import Recipe
 from quant.recipe_parts import Algorithm, Sparsity
 from tests.eval.bench.small import kept

@@ -13,7 +13,7 @@ from quant.errors import ModelError
 from quant.eval.bench import sizes
 from quant.eval.bench.modules import _MODELS
 from quant.eval.bench.sizes import Model, layers, models
-from quant.workflows.fusing import block_module
+from quant.families.fusing import block_module
 
 
 def network(model: Model) -> nn.Module:

@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from quant.errors import QuantError
 from quant.eval.runs.config import ORIGINAL
 from quant.eval.runs.models import Model, describe, find_models, load_pipeline
-from quant.modules.linear import QuantLinear
+from quant.layers.linear import QuantLinear
 from tests.eval.runs.conftest import tiny
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from quant.eval.runs.models import find_models, load_pipeline
 from quant.eval.runs.timing import pipeline_loaders
-from quant.modules.linear import QuantLinear
+from quant.layers.linear import QuantLinear
 from tests.eval.runs.conftest import tiny
 
 

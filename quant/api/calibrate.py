@@ -1,0 +1,261 @@
+"""`quant.calibrate`: a model and a recipe become a checkpoint folder.
+
+What is on disk in each phase, all of it in the hidden folder that `quant.checkpoint.folder` describes, and what a run
+that finds it does:
+
+1. Everything small is checked: names, places, what is copied, room on the disk. Nothing is left by a refusal.
+2. A pass over the prompts: `journal.safetensors` holds the statistics after a prompt, by the number of the pass. The
+   next run goes on after that prompt.
+3. The pass is solved, input by input: each solution in `solved/` is whole or absent, and the journal stays as it was
+   after its last writing. The next run loads what is solved, and restores the statistics of the other inputs from the
+   journal; where all prompts were run, none is run again. If the journal lacks an input that is not solved, for a file
+   was damaged, the pass starts anew.
+   Phases 2 and 3 repeat until all passes are done; a pass that is solved whole is skipped.
+4. The checkpoint is written into `new/`. The next run starts with this phase, for all is solved.
+5. The original is compared with what it was at the beginning, and the folder is renamed into place.
+
+`run.json` says what all this depends on. A run that differs in any of it drops what is there, and says so.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from quant.api.room import check_room
+from quant.api.sensitivity import Sensitivity, check_measurable
+from quant.calibration.component import plan_component, write_component
+from quant.calibration.journal import Journal
+from quant.calibration.keep_budget import apply_budget
+from quant.calibration.kept_solutions import KeptSolutions
+from quant.calibration.preparing import Prepared, prepare
+from quant.calibration.solved import Solved, solve_models
+from quant.calibration.solving import Forward
+from quant.checkpoint.folder import OutputFolder, check_free, holding
+from quant.checkpoint.manifest import write_manifest
+from quant.checkpoint.shards import WEIGHTS, TensorPlan
+from quant.errors import CheckpointError, QuantError, QuantWarning
+from quant.json_files import read_object
+from quant.pipelines.copying import copy_files, files_to_copy, places_of
+from quant.pipelines.settings import GenerationSettings
+from quant.pipelines.skeleton import skeleton
+from quant.pipelines.snapshot import Snapshot, run_of
+from quant.pipelines.source import Source
+from quant.pipelines.weights import of_files, of_model, source_tensors
+from quant.places import check_apart
+from quant.recipe import Recipe
+from quant.recipe_parts import KeepBudget
+
+#: Beside the manifest of a checkpoint some of whose layers were kept for what was measured of them.
+SENSITIVITY = "sensitivity.json"
+
+
+@dataclass(frozen=True)
+class Calibrated:
+    """A finished checkpoint.
+
+    Attributes:
+        folder: where it is.
+        recipe: the recipe that made it.
+        layers: component -> one record a layer: name, kind, shape, scheme or None, reason, weight_error. The component
+            is "" where the model given was itself one.
+        used_prompts: how many prompts were run; 0 where the recipe needs no data.
+    """
+
+    folder: Path
+    recipe: Recipe
+    layers: dict[str, list[dict[str, Any]]]
+    used_prompts: int
+
+
+def calibrate(
+    model: str | Path,
+    recipe: str | Path | Recipe,
+    out: str | Path,
+    *,
+    prompts: str | Path | Sequence[str] | None = None,
+    full: bool = False,
+    force: bool = False,
+    settings: GenerationSettings | None = None,
+    dtype: torch.dtype = torch.bfloat16,
+    device: str | None = None,
+    samples: int | None = None,
+    seed: int | None = None,
+    keep_budget: KeepBudget | None = None,
+    max_shard_bytes: int = 10 * 10**9,
+    progress: bool = True,
+) -> Calibrated:
+    """Makes a quantized checkpoint of a diffusers model.
+
+    Args:
+        model: a pipeline folder or hub id; for recipes that need no data, also one component's folder.
+        recipe: a shipped recipe's name, the path of a YAML file, or a Recipe.
+        out: the folder to make. It appears when it is complete.
+        prompts: a .txt, .jsonl, .parquet or .csv file, or a list; for recipes that need data.
+        full: copy the pipeline's other components too, so that `out` is a whole pipeline.
+        force: replace an existing checkpoint; anything else at `out` is never replaced.
+        settings: size, steps and guidance of calibration runs, over the pipeline folder's `generation.json`.
+        dtype: of everything that is not packed, and of calibration runs.
+        device: where calibration runs; CUDA where there is one.
+        samples, seed: override the recipe's calibration.
+        keep_budget: over the recipe's own: measure how sensitive each layer is, and keep the most sensitive ones in
+            higher precision. The recipe written into `out` names them; `sensitivity.json` has what was measured.
+        max_shard_bytes: largest safetensors file.
+        progress: bars on stderr.
+
+    A calibration that is killed goes on after its last written prompt when the same call is made again; layers that
+    were solved are not solved again. One that fails, for the disk is full, goes on likewise. A warning says where what
+    an interrupted run had done is dropped, because this one is about something else.
+
+    Raises:
+        QuantError: wrong input, each in one line; what was at `out` is there as before.
+        KeyboardInterrupt: with what can be done then.
+    """
+    out = Path(out)
+    check_apart(out, [Path(model)], CheckpointError)
+    check_free(out, force=force)
+    start = prepare(
+        model, recipe, prompts=prompts, settings=settings, samples=samples, seed=seed, keep_budget=keep_budget
+    )
+    check_apart(out, places_of(start.source), CheckpointError)
+    snapshot = Snapshot.of(start.source)
+    copied = files_to_copy(start.source, start.components) if full else {}
+    how = _Writing(dtype, copied, max_shard_bytes, progress)
+    with holding(out, force=force) as folder:
+        parts = {name: start.source.component_folder(name) for name in start.components}
+        skeletons = {name: skeleton(part, source_tensors(part)) for name, part in parts.items()}
+        check_room(folder, skeletons, start.recipe, dtype, copied.values())
+        run = run_of(start, snapshot, dtype)
+        differs = folder.claim(run)
+        if differs:
+            warnings.warn(
+                f"{out}: an interrupted run had another {' and '.join(differs)}; what it had done is dropped",
+                QuantWarning,
+                stacklevel=2,
+            )
+        with _kept(folder, snapshot):
+            return _calibrated(folder, start, skeletons, device, run["key"], snapshot, how)
+
+
+@contextmanager
+def _kept(folder: OutputFolder, snapshot: Snapshot) -> Iterator[None]:
+    """Says with an error or an interrupt whether the next run goes on where this one stopped.
+
+    It does where it finds the same original; the folder has to be claimed for this run.
+    """
+    goes_on = "what was done is kept: the same command goes on"
+    try:
+        yield
+    except KeyboardInterrupt as stop:
+        if folder.is_finished:
+            done = f"{folder.out} is finished"
+        elif not folder.keeps_work:
+            done = "nothing was done yet"
+        else:
+            done = goes_on if snapshot.stands() else "the model changed meanwhile, so the same command starts anew"
+        raise type(stop)(f"interrupted; {done}") from None
+    except QuantError as error:
+        if folder.is_finished or not folder.keeps_work or not snapshot.stands():
+            raise
+        raise type(error)(f"{error}; {goes_on}") from error
+
+
+@dataclass(frozen=True)
+class _Writing:
+    """How a checkpoint is written; see `calibrate`. `copied` are files of the original, by their path in it."""
+
+    dtype: torch.dtype
+    copied: Mapping[str, Path]
+    max_shard_bytes: int
+    progress: bool
+
+
+def _calibrated(
+    folder: OutputFolder,
+    start: Prepared,
+    skeletons: Mapping[str, nn.Module],
+    device: str | None,
+    key: str,
+    snapshot: Snapshot,
+    how: _Writing,
+) -> Calibrated:
+    """Does the work of `calibrate`."""
+    source, texts = start.source, start.prompts
+    forward: Forward | None = None
+    pipe = None
+    journal, kept = Journal(folder.journal, key), KeptSolutions(folder.solved, key)
+    if texts is not None:
+        pipe, models = start.load(how.dtype, device)
+        if start.recipe.keep_budget is not None:
+            check_measurable(models)
+        tensors = {name: of_model(module) for name, module in models.items()}
+        forward = start.runner(pipe, how.progress, journal)
+    else:
+        models = dict(skeletons)
+        tensors = {name: of_files(model, source.component_folder(name), how.dtype) for name, model in models.items()}
+    solved = solve_models(models, start.recipe, forward, texts, start.settings, journal, kept)
+    found: Sensitivity | None = None
+    if start.recipe.keep_budget is not None:
+        assert texts is not None
+        solved, found = apply_budget(solved, pipe, source.name, texts, how.progress)
+    snapshot.check()
+    with folder.new() as work:
+        layers = _write(work, source, solved, tensors, how)
+        if found is not None:
+            (work / SENSITIVITY).write_text(found.to_json(), encoding="utf-8")
+        snapshot.check()
+    return Calibrated(folder.out, solved.recipe, layers, len(texts or ()))
+
+
+_Tensors = Mapping[str, Mapping[str, TensorPlan]]
+
+
+def _write(
+    work: Path, source: Source, solved: Solved, tensors: _Tensors, how: _Writing
+) -> dict[str, list[dict[str, Any]]]:
+    """Writes everything of a checkpoint into the empty folder `work`; returns the record of every layer."""
+    records: dict[str, list[dict[str, Any]]] = {}
+    hashes: dict[str, str] = {}
+    for name in solved.models:
+        place = name if source.is_pipeline else ""
+        errors: dict[str, float] = {}
+        with _bar(f"scales of {name}", len(tensors[name]), how) as step:
+            plans = plan_component(tensors[name], solved.plans[name], solved.solutions[name], errors, step)
+        config = read_object(source.component_folder(name) / "config.json")
+        quantization = solved.config(name, how.dtype)
+        with _bar(f"writing {name}", len(plans), how) as step:
+            written = write_component(
+                work / place, config, quantization, plans, stem=WEIGHTS, max_bytes=how.max_shard_bytes, on_tensor=step
+            )
+        hashes.update({(Path(place) / file).as_posix(): digest for file, digest in written.items()})
+        records[place] = solved.records(name, errors)
+    copy_files(how.copied, work)
+    (work / "recipe.yaml").write_text(_yaml(solved.recipe), encoding="utf-8")
+    write_manifest(work, {**solved.provenance(source.name), "layers": records}, hashes)
+    return records
+
+
+@contextmanager
+def _bar(what: str, total: int, how: _Writing) -> Iterator[Callable[[str], None]]:
+    """A bar on stderr, moved on by one with each call."""
+    from tqdm import tqdm
+
+    with tqdm(total=total, desc=what, unit="tensor", disable=not how.progress) as bar:
+
+        def step(_: str) -> None:
+            bar.update()
+
+        yield step
+
+
+def _yaml(recipe: Recipe) -> str:
+    import yaml
+
+    return yaml.safe_dump(recipe.to_dict(), sort_keys=False, width=110)

@@ -1,0 +1,205 @@
+"""`quant.load`: a checkpoint folder becomes a model that runs, once all that can be checked of it was checked."""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from quant.api.record import Record, attach
+from quant.checkpoint.config import CONFIG_KEY, stored_dtype, stored_layers
+from quant.checkpoint.digests import check_config
+from quant.checkpoint.reader import (
+    StoredTensor,
+    component_folders,
+    find_manifest,
+    read_config,
+    read_tensors,
+    stored_tensors,
+    verify,
+)
+from quant.checkpoint.shards import DTYPES, WEIGHTS, write_index
+from quant.devices import find_device
+from quant.errors import CheckpointError, ModelError
+from quant.families.fusing import block_module, fuse, wants_fusing, with_fusing
+from quant.layers.fitting import check_fit, check_values, expected_tensors, shapes_of, unused_of
+from quant.layers.kinds import quantizable
+from quant.layers.linear import QuantLinear
+from quant.layers.replace import insert_empty_layers, prepack
+from quant.pipelines.skeleton import in_our_words, model_class, skeleton
+
+
+def load(
+    folder: str | Path,
+    *,
+    component: str | None = None,
+    into: nn.Module | None = None,
+    dtype: torch.dtype | None = None,
+    device: str | torch.device = "cpu",
+    check_files: bool = True,
+    fused: bool | None = None,
+) -> nn.Module:
+    """The quantized model of a checkpoint.
+
+    Args:
+        folder: what `quant.calibrate` or `quant.save` made, or one component of it.
+        component: which one, where there are several, such as "transformer_2".
+        into: a module of the checkpoint's shape, whose Linears are replaced by packed layers in place; needed where
+            the checkpoint is not a diffusers model's. It may be on the meta device.
+        dtype: of everything that is not packed; as stored by default.
+        device: where tensors are put; full-precision weights of packed layers are never made.
+        check_files: compare every file with its SHA-256 in the manifest first (about a second a GB). Where there is no
+            manifest, as `quant inspect` says, there is only what files of tensors say of their headers and of
+            config.json. What tensors hold is checked either way.
+        fused: make the model's blocks into blocks of fused ops: fewer, larger ones, whose results differ by rounding.
+            Such a model takes no LoRA, hooks or attention processors, and saved again it asks to be loaded fused.
+            None does as the checkpoint's config says, which is no unless it has `"fused": true`.
+
+    Returns:
+        `into`, or a new diffusers model, in eval mode.
+
+    Raises:
+        QuantError: a device that is not here.
+        CheckpointError: names the file or tensor that is missing, damaged or of another model.
+        ModelError: `into` is needed, diffusers has no such class, or the model cannot be fused.
+    """
+    where = find_device(device)
+    path = _component(Path(folder), component)
+    manifest = verify(path) if check_files else find_manifest(path)
+    config = read_config(path)
+    quantization = config[CONFIG_KEY]
+    wanted = wants_fusing(quantization, str(path / "config.json")) if fused is None else fused
+    if into is not None:
+        if wanted:
+            block_module(into)  # refuses before anything is read
+        model = _fill(into, path, quantization, dtype, where, check_files)
+    else:
+        model = _diffusers_model(path, config, dtype, where, fused=wanted, check_files=check_files)
+    if wanted:
+        fuse(model)
+    made, layers = ({}, []) if manifest is None else (manifest.provenance, manifest.layers)
+    attach(model, Record(with_fusing(quantization, wanted), made, layers))
+    return model
+
+
+def _component(folder: Path, component: str | None) -> Path:
+    found = component_folders(folder)
+    if component is None:
+        if len(found) > 1:
+            raise CheckpointError(f"{folder}: holds {', '.join(found)}; name one with component=")
+        return next(iter(found.values()))
+    if component not in found:
+        raise CheckpointError(f"{folder}: has no quantized component '{component}', only {', '.join(found) or 'one'}")
+    return found[component]
+
+
+def _diffusers_model(
+    path: Path,
+    config: Mapping[str, Any],
+    dtype: torch.dtype | None,
+    device: torch.device,
+    *,
+    fused: bool,
+    check_files: bool,
+) -> nn.Module:
+    from quant.api.hf_quantizer import loading, register
+
+    register()
+    # Headers first, because diffusers would only log a tensor that is missing, or fail in words of its own.
+    tensors = stored_tensors(path)
+    empty = skeleton(path, tensors)
+    if fused:
+        block_module(empty)
+    where = str(path / "config.json")
+    layers = stored_layers(config[CONFIG_KEY], quantizable(empty), where)
+    expected = expected_tensors(empty, layers)
+    check_fit(path, expected, tensors, unused_of(empty))
+    if check_files:
+        check_config(path, {tensor.file for tensor in tensors.values()})
+    if dtype is None and stored_dtype(config[CONFIG_KEY], where) is None:
+        dtype = _most_stored(tensors[name] for name, (packed, _) in expected.items() if packed is None)
+    with loading(path), _as_diffusers_names(path, tensors) as folder, in_our_words(f"{path}: diffusers cannot load it"):
+        model = model_class(path).from_pretrained(folder, dtype=dtype, device_map={"": str(device)})
+    assert isinstance(model, nn.Module)
+    model.register_to_config(_name_or_path=str(path))  # type: ignore[operator]
+    return model.eval()
+
+
+def _most_stored(tensors: Iterable[StoredTensor]) -> torch.dtype | None:
+    """The dtype of most values of what is not packed; None where everything is."""
+    sizes = Counter[str]()
+    for tensor in tensors:
+        sizes[tensor.dtype] += math.prod(tensor.shape)
+    return DTYPES[sizes.most_common(1)[0][0]] if sizes else None
+
+
+@contextmanager
+def _as_diffusers_names(path: Path, tensors: Mapping[str, StoredTensor]) -> Iterator[Path]:
+    """A folder in which diffusers finds the very files that were checked: `path`, or links to a variant's files."""
+    files = {tensor.file for tensor in tensors.values()}
+    single = path / f"{WEIGHTS}.safetensors"
+    if files == {single} or (path / f"{WEIGHTS}.safetensors.index.json").is_file():
+        yield path
+        return
+    with tempfile.TemporaryDirectory(prefix="quant-load-") as made:
+        folder = Path(made)
+        (folder / "config.json").symlink_to((path / "config.json").absolute())
+        if len(files) == 1:
+            (folder / single.name).symlink_to(next(iter(files)).absolute())
+        else:
+            for file in files:
+                (folder / file.name).symlink_to(file.absolute())
+            write_index(folder, {name: tensor.file.name for name, tensor in tensors.items()})
+        yield folder
+
+
+def _fill(
+    model: nn.Module,
+    path: Path,
+    config: Mapping[str, Any],
+    dtype: torch.dtype | None,
+    device: torch.device,
+    check_files: bool,
+) -> nn.Module:
+    """Packed layers and all other tensors of the checkpoint, put into `model` in place, once all of it is right."""
+    layers = stored_layers(config, quantizable(model), str(path / "config.json"))
+    tensors = stored_tensors(path)
+    expected = expected_tensors(model, layers)
+    check_fit(path, expected, tensors, unused_of(model))
+    if check_files:
+        check_config(path, {tensor.file for tensor in tensors.values()})
+    taken = {name: tensor for name, tensor in tensors.items() if name in expected}
+    check_values(read_tensors(taken), shapes_of(model, layers), path)
+    insert_empty_layers(model, layers)
+    for name, tensor in read_tensors(taken):
+        _put(model, name, tensor, dtype, device)
+    empty = next((name for name, buffer in model.named_buffers() if buffer.is_meta), None)
+    if empty is not None:
+        raise ModelError(f"buffer '{empty}' is no part of a checkpoint: make the module on a real device, not on meta")
+    prepack(model)
+    return model.eval()
+
+
+def _put(model: nn.Module, name: str, tensor: torch.Tensor, dtype: torch.dtype | None, device: torch.device) -> None:
+    owner_name, _, leaf = name.rpartition(".")
+    owner = model.get_submodule(owner_name)
+    held = owner._buffers.get(leaf)
+    packed = isinstance(owner, QuantLinear) and held is not None and not owner.follows_dtype(leaf)
+    wanted = tensor.dtype
+    if packed and held is not None:
+        wanted = held.dtype  # scales in 16 bits become float32, which is exact
+    elif dtype is not None and tensor.is_floating_point():
+        wanted = dtype
+    placed = tensor.to(device=device, dtype=wanted)
+    if leaf in owner._buffers:
+        owner._buffers[leaf] = placed
+    else:
+        current = owner._parameters[leaf]
+        owner._parameters[leaf] = nn.Parameter(placed, requires_grad=current is not None and current.requires_grad)

@@ -1,0 +1,93 @@
+"""`quant.save`: a quantized model in memory becomes a checkpoint folder."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from quant.api.record import record_of
+from quant.calibration.component import write_component
+from quant.checkpoint.config import CONFIG_KEY, stored_layers
+from quant.checkpoint.folder import new_folder
+from quant.checkpoint.manifest import write_manifest
+from quant.checkpoint.shards import WEIGHTS
+from quant.errors import ModelError
+from quant.layers.kinds import quantizable
+from quant.layers.replace import insert_empty_layers
+from quant.pipelines.skeleton import in_our_words
+from quant.pipelines.weights import of_model
+
+
+def save(model: nn.Module, out: str | Path, *, force: bool = False, max_shard_bytes: int = 10 * 10**9) -> Path:
+    """Writes a model that `quant.quantize` or `quant.load` returned.
+
+    Args:
+        model: with packed layers.
+        out: the folder to make. It appears when it is complete.
+        force: replace an existing checkpoint; anything else at `out` is never replaced.
+        max_shard_bytes: largest safetensors file.
+
+    Returns:
+        `out`. `quant.load(out)` loads a diffusers model, `quant.load(out, into=module)` any other.
+
+    Raises:
+        ModelError: the model is not quantized, is a pipeline, or has tensors that `quant.load` could not put into a
+            model of its class and config.
+        CheckpointError: `out` is in the way or cannot be written.
+    """
+    out = Path(out)
+    record = record_of(model)
+    _check_loadable(model, record.config)
+    with new_folder(out, force=force) as work:
+        hashes = write_component(
+            work,
+            _model_config(model),
+            record.config,
+            of_model(model),
+            stem=WEIGHTS,
+            max_bytes=max_shard_bytes,
+            on_tensor=lambda name: None,
+        )
+        write_manifest(work, {**record.provenance, "layers": {"": record.layers}}, hashes)
+    return out
+
+
+def _model_config(model: nn.Module) -> dict[str, Any]:
+    """A diffusers model's own config; of any other, its class's name, which `quant.load` names in errors."""
+    if not _is_diffusers(model):
+        return {"_class_name": type(model).__name__}
+    config: dict[str, Any] = json.loads(model.to_json_string())  # type: ignore[operator]
+    return {key: value for key, value in config.items() if key not in (CONFIG_KEY, "_name_or_path")}
+
+
+def _is_diffusers(model: nn.Module) -> bool:
+    """Whether a model is made from a config as diffusers' are; other libraries have a `from_config` of their own."""
+    return hasattr(model, "register_to_config")
+
+
+def _check_loadable(model: nn.Module, quantization: dict[str, Any]) -> None:
+    """Compares names and shapes of a diffusers model's tensors with those that `quant.load` would make room for."""
+    if not _is_diffusers(model):
+        return  # what it is loaded into is the reader's to give
+    kind: Any = type(model)
+    what = f"{kind.__name__}: cannot be made from its config, so quant.load could not either"
+    with in_our_words(what), torch.device("meta"):
+        empty: nn.Module = kind.from_config(_model_config(model))
+    insert_empty_layers(empty, stored_layers(quantization, quantizable(empty), type(model).__name__))
+    room = {name: tuple(tensor.shape) for name, tensor in empty.state_dict().items()}
+    held = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    for name in [*held, *room]:
+        if held.get(name) != room.get(name):
+            raise ModelError(
+                f"{type(model).__name__} has {_described(name, held)}, and one made from its config has "
+                f"{_described(name, room)}, so quant.load could not read it: undo what changed the model (as with "
+                "unfuse_qkv_projections()), and quantize and save again"
+            )
+
+
+def _described(name: str, shapes: dict[str, tuple[int, ...]]) -> str:
+    return f"'{name}' {list(shapes[name])}" if name in shapes else f"no '{name}'"

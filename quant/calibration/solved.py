@@ -1,0 +1,125 @@
+"""A model, a recipe and what was found for every layer: what a checkpoint or a quantized copy is made of."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from quant.calibration.component import Made, component_config
+from quant.calibration.journal import Journal
+from quant.calibration.kept_solutions import KeptSolutions
+from quant.calibration.layer_plan import LayerPlan, Planned, layer_plan, planned
+from quant.calibration.provenance import calibration_record, provenance
+from quant.calibration.report import layer_records
+from quant.calibration.solution import Solution
+from quant.calibration.solving import Forward, needs_data, solve
+from quant.checkpoint.shards import TensorPlan
+from quant.formats.layer import LayerForm
+from quant.formats.table import format_of
+from quant.formats.tensors import tensor_layout
+from quant.layers.linear import QuantLinear
+from quant.pipelines.settings import GenerationSettings
+from quant.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class Solved:
+    """Everything that was decided and found.
+
+    Attributes:
+        recipe: the recipe.
+        models: the components it was applied to, as they were given.
+        plans: what becomes of every layer, by component.
+        solutions: component -> layer -> what the algorithms found.
+        prompts: what was run for statistics; None where nothing was, or a forward loop.
+        settings: how the pipeline was called for that.
+    """
+
+    recipe: Recipe
+    models: Mapping[str, nn.Module]
+    plans: Mapping[str, list[LayerPlan]]
+    solutions: Mapping[str, Mapping[str, Solution]]
+    prompts: list[str] | None
+    settings: GenerationSettings
+
+    def quantized(self, component: str) -> list[Planned]:
+        """The layers that are quantized."""
+        return planned(self.plans[component])
+
+    def form(self, component: str, layer: Planned) -> LayerForm:
+        """What a quantized layer is stored as."""
+        return self.solutions[component][layer.name].form(layer.group)
+
+    def layer(self, component: str, layer: Planned) -> tuple[QuantLinear, float]:
+        """A quantized layer as it runs, on its model's device, and its relative weight error."""
+        module, solution = self.models[component].get_submodule(layer.name), self.solutions[component][layer.name]
+        weight = layer.layer_kind.matrix(self._weight(component, layer).detach())
+        form = self.form(component, layer)
+        errors: dict[str, float] = {}
+        plan = TensorPlan(weight.dtype, tuple(weight.shape), lambda: weight)
+        made = Made(layer.name, form, plan, solution, errors)
+        small = made.small()
+        tensors = {format_of(form).main: made.main(small), **small}
+        return layer.layer_kind.filled(module, form, tensors, weight.device), errors[layer.name]
+
+    def stored_bytes(self, component: str, layer: Planned) -> int:
+        """What a quantized layer's weight and all that belongs to it take, without its bias."""
+        return self.bytes_as(component, layer, self.form(component, layer))
+
+    def bytes_as(self, component: str, layer: Planned, form: LayerForm) -> int:
+        """What a layer's weight would take in another form."""
+        dtype = self._weight(component, layer).dtype
+        layout = tensor_layout(form, layer.shape[0], layer.shape[1])
+        return sum(math.prod(shape) * (of_dtype or dtype).itemsize for of_dtype, shape in layout.values())
+
+    def original_bytes(self, component: str, layer: Planned) -> int:
+        """What the weight takes in the model as it was given."""
+        return self._weight(component, layer).nbytes
+
+    def component_bytes(self, component: str) -> int:
+        """What all tensors of a component take in the checkpoint."""
+        given: int = sum(tensor.nbytes for tensor in self.models[component].state_dict().values())
+        quantized = self.quantized(component)
+        saved = sum(self.original_bytes(component, f) - self.stored_bytes(component, f) for f in quantized)
+        return given - saved
+
+    def _weight(self, component: str, layer: Planned) -> torch.Tensor:
+        weight = self.models[component].get_submodule(layer.name).weight
+        assert isinstance(weight, torch.Tensor)
+        return weight
+
+    def config(self, component: str, dtype: torch.dtype) -> dict[str, Any]:
+        """The quantization_config; `dtype` is that of everything not packed."""
+        return component_config(self.plans[component], self.solutions[component], dtype, self.recipe)
+
+    def records(self, component: str, errors: Mapping[str, float]) -> list[dict[str, Any]]:
+        """One mapping a layer, for the manifest and for tables."""
+        return layer_records(self.plans[component], self.solutions[component], errors)
+
+    def provenance(self, source: str) -> dict[str, Any]:
+        """The head of a manifest. `source` names the model."""
+        record = calibration_record(self.recipe, self.prompts, self.settings) if needs_data(self.recipe) else None
+        return {**provenance(self.recipe, source), "calibration": record}
+
+
+def solve_models(
+    models: Mapping[str, nn.Module],
+    recipe: Recipe,
+    forward: Forward | None,
+    prompts: list[str] | None,
+    settings: GenerationSettings,
+    journal: Journal | None = None,
+    kept: KeptSolutions | None = None,
+) -> Solved:
+    """Plans every layer, runs `forward` where the recipe needs statistics, and finds all scales.
+
+    Raises:
+        QuantError: as `layer_plan` and `solve`.
+    """
+    plans = {name: layer_plan(model, recipe, name) for name, model in models.items()}
+    return Solved(recipe, models, plans, solve(models, plans, recipe, forward, journal, kept), prompts, settings)

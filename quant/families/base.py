@@ -1,0 +1,46 @@
+"""What is known of a model family, as data."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Family:
+    """One family of denoisers.
+
+    Attributes:
+        name: lower case, also the folder of its tuned recipes.
+        classes: diffusers' class names.
+        blocks: regular expression of a layer inside a repeated block; group 1 is the block's index. None for a
+            model without repeated blocks, all of whose layers count.
+        shared_inputs: names within a block of layers that read one and the same input. They share one smoothing
+            vector, so that the input is quantized once for all of them.
+        keep: (pattern, reason) of layers that stay in high precision, searched for in the layer's name.
+        fused_block: the module of `quant.layers.fused` that has `check_block` and `fuse_block` for its blocks; None
+            where they have no fused form. A name, because that module imports diffusers.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    blocks: str | None
+    shared_inputs: tuple[tuple[str, ...], ...] = ()
+    keep: tuple[tuple[str, str], ...] = ()
+    fused_block: str | None = None
+
+    def block(self, layer: str) -> tuple[str, int] | None:
+        """The list of blocks a layer is in and its index there, ("blocks.", 3); None outside of them."""
+        found = re.match(self.blocks, layer) if self.blocks is not None else None
+        return (layer[: found.start(1)], int(found.group(1))) if found else None
+
+    def input_group(self, layer: str) -> str:
+        """A name that is equal for layers reading the same input: the first of them, or the layer itself."""
+        found = re.match(self.blocks, layer) if self.blocks is not None else None
+        if found is None:
+            return layer
+        prefix, within = layer[: found.end()], layer[found.end() :]
+        for members in self.shared_inputs:
+            if within in members:
+                return prefix + members[0]
+        return layer

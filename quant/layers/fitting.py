@@ -1,0 +1,136 @@
+"""Whether a checkpoint holds the tensors that a model with packed layers needs: names, dtypes, shapes, values."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from quant.checkpoint.reader import StoredTensor
+from quant.checkpoint.shards import DTYPE_NAMES, DTYPES
+from quant.errors import CheckpointError
+from quant.formats.base import TensorSpec
+from quant.formats.checks import not_finite
+from quant.formats.layer import LayerForm
+from quant.formats.table import misfit
+from quant.formats.tensors import fault, reads_as, tensor_layout
+from quant.layers.kinds import quantizable
+from quant.layers.linear import QuantLinear
+
+#: A layer's form and the shape of its weight.
+Shaped = tuple[LayerForm, int, int]
+
+
+def expected_tensors(model: nn.Module, layers: Mapping[str, LayerForm]) -> dict[str, TensorSpec]:
+    """Every tensor that a checkpoint of `model` with these packed layers has; the model's own Linears are still there.
+
+    Raises:
+        CheckpointError: a layer's form does not fit its weight.
+    """
+    forms: dict[str, TensorSpec] = {
+        name: TensorSpec(None if tensor.is_floating_point() else tensor.dtype, tuple(tensor.shape))
+        for name, tensor in model.state_dict().items()
+    }
+    found = quantizable(model)
+    for name, layer in layers.items():
+        n, k = found[name][0].size(forms.pop(f"{name}.weight").shape)
+        forms.update({f"{name}.{leaf}": form for leaf, form in layer_tensors(name, layer, n, k).items()})
+    return forms
+
+
+def layer_tensors(name: str, form: LayerForm, n: int, k: int) -> dict[str, TensorSpec]:
+    """The tensors of one packed layer. Raises CheckpointError where its form does not fit its weight [n, k]."""
+    reason = misfit(form, n, k)
+    if reason is not None:
+        raise CheckpointError(f"layer '{name}' [{n}, {k}]: {reason}; is it another model's checkpoint?")
+    return tensor_layout(form, n, k)
+
+
+def shapes_of(model: nn.Module, layers: Mapping[str, LayerForm]) -> dict[str, Shaped]:
+    """Forms and weight shapes of the packed layers that are to take the places of a model's Linears."""
+    found = quantizable(model)
+    shapes: dict[str, Shaped] = {}
+    for name, form in layers.items():
+        kind, module = found[name]
+        shapes[name] = (form, *kind.size(tuple(kind.weight(module).shape)))
+    return shapes
+
+
+def check_fit(
+    where: Path, expected: Mapping[str, TensorSpec], stored: Mapping[str, StoredTensor], unused: Iterable[str] = ()
+) -> None:
+    """Refuses a checkpoint by its headers.
+
+    Args:
+        where: its folder.
+        expected: the tensors that the model needs, all of them.
+        stored: the tensors there are.
+        unused: regular expressions of tensors that the model's class is known to leave, as diffusers searches them.
+
+    Raises:
+        CheckpointError: names the first tensor that is missing, too many, or of another shape or dtype.
+    """
+    for name, form in expected.items():
+        if name not in stored:
+            raise CheckpointError(f"{where}: has no tensor '{name}', which the model needs; is it another model's?")
+        check_tensor(name, form, stored[name])
+    extra = min(unknown(stored, expected, unused), default=None)
+    if extra is not None:
+        raise CheckpointError(f"{where}: holds a tensor '{extra}' that the model has not; is it another model's?")
+
+
+def check_tensor(name: str, form: TensorSpec, found: StoredTensor) -> None:
+    """Raises CheckpointError unless a tensor's header is of the dtype and shape that its place needs."""
+    dtype, shape = form
+    if found.shape != shape:
+        raise CheckpointError(f"{found.file}: tensor '{name}' is {list(found.shape)}, the model needs {list(shape)}")
+    if found.dtype not in DTYPES or not reads_as(dtype, DTYPES[found.dtype]):
+        needs = (
+            "the model needs a float of 16 or more bits" if dtype is None else f"its scheme needs {DTYPE_NAMES[dtype]}"
+        )
+        raise CheckpointError(f"{found.file}: tensor '{name}' is {found.dtype}, {needs}")
+
+
+def unknown(stored: Iterable[str], expected: Iterable[str], unused: Iterable[str] = ()) -> set[str]:
+    """The tensors that nothing takes, but for those that match one of the expressions `unused`."""
+    return {name for name in set(stored) - set(expected) if not any(re.search(pattern, name) for pattern in unused)}
+
+
+def unused_of(model: nn.Module) -> Iterable[str]:
+    """Expressions of the tensors that a diffusers class is known to leave in its files."""
+    return getattr(model, "_keys_to_ignore_on_load_unexpected", None) or ()
+
+
+def check_values(tensors: Iterable[tuple[str, torch.Tensor]], layers: Mapping[str, Shaped], where: object) -> None:
+    """Refuses tensors that hold what no layer can run with.
+
+    Args:
+        tensors: by name, of the dtypes and shapes that `check_fit` accepts; one is looked at at a time.
+        layers: the packed ones.
+        where: names the checkpoint in errors.
+
+    Raises:
+        CheckpointError: names the first tensor, the place in it, and what would be right.
+    """
+    for name, tensor in tensors:
+        layer, _, leaf = name.rpartition(".")
+        shaped = layers.get(layer)
+        wrong = not_finite(tensor) if shaped is None else fault(leaf, tensor, *shaped)
+        if wrong is not None:
+            raise CheckpointError(f"{where}: tensor '{name}' {wrong}")
+
+
+def check_rest(model: nn.Module, where: object) -> None:
+    """Refuses a loaded model for what is not packed: a parameter or a stored buffer that is not finite."""
+    for owner, module in model.named_modules():
+        packed = isinstance(module, QuantLinear)
+        stored = (
+            {} if packed else {n: b for n, b in module._buffers.items() if n not in module._non_persistent_buffers_set}
+        )
+        for leaf, tensor in {**module._parameters, **stored}.items():
+            wrong = None if tensor is None else not_finite(tensor)
+            if wrong is not None:
+                raise CheckpointError(f"{where}: tensor '{f'{owner}.{leaf}'.lstrip('.')}' {wrong}")

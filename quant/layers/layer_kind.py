@@ -1,0 +1,83 @@
+"""What a class of layers has to know so that its weights can be quantized: how each layer is a matmul."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import torch
+from torch import nn
+
+from quant.formats.layer import LayerForm
+from quant.layers.linear import QuantLinear
+
+
+class LayerKind(ABC):
+    """Modules whose weight is a matrix [N, K] that rows of their input are multiplied by.
+
+    A kind is one subclass in one file, listed in `quant.layers.kinds`.
+
+    Attributes:
+        standard: is a checkpoint of such layers what every reader of compressed-tensors takes it for?
+    """
+
+    standard: ClassVar[bool] = False
+
+    @abstractmethod
+    def holds(self, module: nn.Module) -> bool:
+        """Return whether a module is of this kind."""
+
+    @abstractmethod
+    def size(self, shape: tuple[int, ...]) -> tuple[int, int]:
+        """Return N and K of a weight that has this shape in the model."""
+
+    @abstractmethod
+    def matrix(self, weight: torch.Tensor) -> torch.Tensor:
+        """Return a weight as the model has it as [N, K]; a view where that can be."""
+
+    @abstractmethod
+    def rows(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> torch.Tensor:
+        """Return the rows [R, K] that are multiplied when a module is called so."""
+
+    @abstractmethod
+    def own_way(self, model: nn.Module, name: str, module: nn.Module, readers: Mapping[int, str]) -> str:
+        """Return why a layer stays as it is, since a quantized one would not do all that it does; empty where it would.
+
+        Args:
+            model: whose layer `name` it is.
+            name, module: the layer.
+            readers: of `quant.layers.kinds.weight_readers`.
+        """
+
+    def weight(self, module: nn.Module) -> torch.Tensor:
+        """Return the weight of a layer as the model has it."""
+        weight = module.weight
+        assert isinstance(weight, torch.Tensor)
+        return weight
+
+    def empty(self, module: nn.Module, form: LayerForm) -> QuantLinear:
+        """Return a quantized layer without values, on the meta device, to take the place of `module`."""
+        weight = self.weight(module)
+        n, k = self.size(tuple(weight.shape))
+        made = QuantLinear(k, n, form, bias=_bias(module) is not None, dtype=weight.dtype, device="meta")
+        return made.train(module.training)
+
+    def filled(
+        self, module: nn.Module, form: LayerForm, tensors: Mapping[str, torch.Tensor], device: torch.device
+    ) -> QuantLinear:
+        """Return a quantized layer with the tensors of a checkpoint and a copy of the module's bias.
+
+        Args:
+            module: whose place it takes.
+            form: of the layer.
+            tensors: of `quant.formats.tensors.pack_linear`.
+            device: where the layer is to run.
+        """
+        return self.empty(module, form).fill(tensors, _bias(module), device)
+
+
+def _bias(module: nn.Module) -> torch.Tensor | None:
+    bias = module.bias
+    assert not isinstance(bias, nn.Module)
+    return bias

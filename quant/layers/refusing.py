@@ -1,0 +1,71 @@
+"""Methods of a model that would make something wrong of quantized layers, replaced on the model by a refusal.
+
+Functions of this module, so that a copied or pickled model keeps them.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NoReturn
+
+from torch import nn
+
+from quant.errors import ModelError
+from quant.layers.linear import QuantLinear
+
+#: Of diffusers' models and of transformers'.
+_ADAPTING = ("add_adapter", "load_lora_adapter", "load_adapter")
+_FUSING = "fuse_qkv_projections"
+
+
+def refuse_changes(model: nn.Module) -> None:
+    """On every part with quantized layers: adapters, and fused projections, which would be codes without scales."""
+    for part in model.modules():
+        if _has_any(part, (*_ADAPTING, _FUSING)) and _holds_codes(part):
+            for name in _ADAPTING:
+                _put(part, name, _no_adapter)
+            _put(part, _FUSING, _no_fused_projections)
+
+
+def refuse_foreign_saving(model: nn.Module) -> None:
+    """On every part of a model whose library would write codes and load them as weights, as transformers does.
+
+    A diffusers model itself saves and loads them right; one within another module is not known to be quantized.
+    """
+    for part in model.modules():
+        own = part is model and hasattr(model, "register_to_config")
+        if not own and _has_any(part, ("save_pretrained",)) and _holds_codes(part):
+            _put(part, "save_pretrained", _no_foreign_saving)
+
+
+def _has_any(part: nn.Module, names: tuple[str, ...]) -> bool:
+    return any(hasattr(type(part), name) for name in names)
+
+
+def _holds_codes(part: nn.Module) -> bool:
+    return any(isinstance(module, QuantLinear) for module in part.modules())
+
+
+def _put(model: nn.Module, name: str, refusal: Any) -> None:
+    if hasattr(type(model), name):
+        vars(model)[name] = refusal
+
+
+def _no_adapter(*args: Any, **kwargs: Any) -> NoReturn:
+    raise ModelError(
+        "quantized layers take no LoRA or other adapter: load it into the original, pipe.fuse_lora() and "
+        "pipe.unload_lora_weights() there, and quantize the result"
+    )
+
+
+def _no_fused_projections(*args: Any, **kwargs: Any) -> NoReturn:
+    raise ModelError(
+        "diffusers cannot fuse the projections of quantized layers, as it would join codes without their scales: "
+        "quant.load(..., fused=True) does, for the families that have fused blocks"
+    )
+
+
+def _no_foreign_saving(*args: Any, **kwargs: Any) -> NoReturn:
+    raise ModelError(
+        "save_pretrained of this model would write codes that its from_pretrained reads as weights: write it with "
+        "quant.save(model, DIR) and read it with quant.load(DIR, into=the original model)"
+    )

@@ -1,0 +1,150 @@
+"""The model a user names: a pipeline folder, a hub id, or one component's folder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from quant.errors import ModelError, RecipeError
+from quant.families.table import DENOISERS
+from quant.json_files import read_object
+from quant.model_paths import about_config, no_folder
+from quant.pipelines.skeleton import in_our_words
+from quant.places import is_plain_name
+from quant.recipe import Recipe
+from quant.text import first_line, shown
+
+_INDEX = "model_index.json"
+_FILES = (".json", ".yaml", ".md", ".txt")
+
+
+@dataclass(frozen=True)
+class Source:
+    """A model on disk.
+
+    Attributes:
+        name: a hub id, or the last two names of the path: what a manifest says of where a checkpoint came from.
+        folder: the pipeline's, or the component's own.
+        classes: diffusers class by component name; of a lone component, one entry named after its kind.
+        is_pipeline: whether it can be run on prompts.
+        parts: every component that a pipeline's index names, whichever library's; each the name of a folder.
+    """
+
+    name: str
+    folder: Path
+    classes: dict[str, str]
+    is_pipeline: bool
+    parts: tuple[str, ...] = ()
+
+    def component_folder(self, component: str) -> Path:
+        return self.folder / component if self.is_pipeline else self.folder
+
+    def load_pipeline(self, dtype: torch.dtype) -> Any:
+        """The whole pipeline, on the CPU. Raises ModelError where it cannot be loaded."""
+        from diffusers import DiffusionPipeline
+
+        with in_our_words(f"{self.folder}: diffusers cannot load it"):
+            return DiffusionPipeline.from_pretrained(self.folder, dtype=dtype, local_files_only=True)
+
+
+def open_source(model: str | Path) -> Source:
+    """Finds a model by folder or hub id; nothing is loaded yet.
+
+    Raises:
+        ModelError: no such folder or hub model, or a folder of another kind.
+    """
+    folder, name = Path(model), "/".join(Path(model).resolve().parts[-2:])
+    if not folder.is_dir():
+        what = no_folder(folder)
+        if what is not None:
+            raise ModelError(f"{folder}: {what}")
+        folder, name = _downloaded(str(model)), str(model)
+    if (folder / _INDEX).is_file():
+        named = _components(folder / _INDEX)
+        classes = {part: class_name for part, (library, class_name) in named.items() if library == "diffusers"}
+        return Source(name, folder, classes, is_pipeline=True, parts=tuple(named))
+    if (folder / "config.json").is_file():
+        config = _read_json(folder / "config.json")
+        if "_class_name" in config:
+            kind = config["_class_name"]
+            if not isinstance(kind, str):
+                raise ModelError(
+                    f"{folder / 'config.json'}: _class_name must name a diffusers class, got {shown(kind)}"
+                )
+            return Source(name, folder, {"unet" if "UNet" in kind else "transformer": kind}, is_pipeline=False)
+        what = about_config(config)
+        if what is not None:
+            raise ModelError(f"{folder}: {what}; give the folder of the pipeline it belongs to")
+    raise ModelError(f"{folder}: neither a diffusers pipeline (model_index.json) nor a component (config.json)")
+
+
+def components_of(source: Source, recipe: Recipe) -> list[str]:
+    """The components a recipe is applied to: those it names, else every denoiser.
+
+    Raises:
+        RecipeError: a named component that the model has not.
+        ModelError: no denoiser, a missing folder, or a component that is quantized already.
+    """
+    if recipe.components is None:
+        chosen = [name for name in DENOISERS if name in source.classes]
+        if not chosen:
+            raise ModelError(
+                f"{source.folder}: has no {', '.join(DENOISERS)}; name 'components' in the recipe, of: "
+                f"{', '.join(source.classes) or 'none'}"
+            )
+    else:
+        chosen = list(recipe.components)
+        for name in chosen:
+            if name not in source.classes:
+                raise RecipeError(
+                    f"{recipe.name}: components: '{name}' is not a diffusers model of {source.folder}; "
+                    f"it has {', '.join(source.classes)}"
+                )
+    for name in chosen:
+        path = source.component_folder(name) / "config.json"
+        if not path.is_file():
+            raise ModelError(f"{path}: missing; the pipeline's {_INDEX} lists the component '{name}'")
+        quantization = _read_json(path).get("quantization_config")
+        if quantization is not None:
+            by = quantization.get("quant_method") if isinstance(quantization, dict) else quantization
+            raise ModelError(f"{path}: is quantized already ({shown(by)}); calibrate the original model")
+    return chosen
+
+
+def _downloaded(model: str) -> Path:
+    if model.count("/") != 1 or model.startswith((".", "/", "~")) or model.endswith("/"):
+        raise ModelError(f"{model}: no such folder")
+    from diffusers import DiffusionPipeline
+
+    try:
+        return Path(DiffusionPipeline.download(model))
+    except Exception as error:  # the hub client raises its own and its transport's errors
+        raise ModelError(f"{model}: no such folder, and not available from the hub: {first_line(error)}") from None
+
+
+def _components(path: Path) -> dict[str, tuple[str, str]]:
+    """Library and class of each component that a pipeline's index names and that is there; all else it says is no part.
+
+    Raises:
+        ModelError: a name that is not that of a folder in the pipeline's.
+    """
+    named = {
+        part: value
+        for part, value in _read_json(path).items()
+        if not part.startswith("_")
+        and isinstance(value, list)
+        and len(value) == 2
+        and all(each is None or isinstance(each, str) for each in value)
+    }
+    for part in named:
+        # Beside the components lie files that every checkpoint has.
+        if not is_plain_name(part) or part.endswith(_FILES):
+            raise ModelError(f"{path}: names a component {shown(part)}, which is not a plain folder name")
+    return {part: (library, cls) for part, (library, cls) in named.items() if library and cls}
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    return read_object(path, ModelError, "missing; is this a model folder?")

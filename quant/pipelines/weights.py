@@ -1,0 +1,178 @@
+"""The tensors of a component to be quantized, each made when it is asked for.
+
+Straight from the files where nothing has to run: then one tensor is in memory at a time, however large the model is.
+Either way the files are looked at first: a loader leaves what it does not know, such as the scales beside FP8 codes,
+and takes the codes for weights.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from quant.checkpoint.reader import StoredTensor, read_tensor, stored_tensors
+from quant.checkpoint.shards import DTYPES, TensorPlan
+from quant.errors import CheckpointError, ModelError, QuantWarning
+from quant.formats.checks import not_finite
+from quant.layers.fitting import unknown, unused_of
+from quant.pipelines.skeleton import skeleton
+
+#: How other tools name what they store of a quantized layer beside its codes, and whole files' marks.
+_SIGNS = {
+    "scale_weight": "ComfyUI's scaled FP8",
+    "scale_input": "ComfyUI's scaled FP8",
+    "scaled_fp8": "ComfyUI's scaled FP8",
+    "comfy_quant": "ComfyUI",
+    "weight_scale": "FP8 or INT8 codes",
+    "weight_scale_inv": "FP8 codes by block",
+    "weight_scale_2": "FP4 codes",
+    "input_scale": "FP8 or INT8 codes",
+    "weight_packed": "packed codes",
+    "weight_shape": "packed codes",
+    "weight_zero_point": "packed codes",
+    "qweight": "GPTQ or AWQ",
+    "qzeros": "GPTQ or AWQ",
+    "scales": "GPTQ or AWQ",
+    "g_idx": "GPTQ",
+    "absmax": "bitsandbytes",
+    "quant_map": "bitsandbytes",
+    "zero_point": "SDNQ",
+    "scale": "SDNQ",
+    "pre_quant_scale": "ModelOpt",
+}
+#: Weights that only unpickling, which runs code, would read.
+PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
+_REMEDY = "load the original in bf16, or write the weights out as what they mean"
+
+
+def of_model(model: nn.Module) -> dict[str, TensorPlan]:
+    """The tensors that a loaded model holds."""
+    return {
+        name: TensorPlan(tensor.dtype, tuple(tensor.shape), partial(torch.Tensor.detach, tensor))
+        for name, tensor in model.state_dict().items()
+    }
+
+
+def source_tensors(folder: Path) -> dict[str, StoredTensor]:
+    """Headers of all tensors of a component's folder. Raises ModelError: none, or a damaged file."""
+    if not any(folder.glob("*.safetensors")) and any(path.suffix in PICKLES for path in folder.iterdir()):
+        raise ModelError(f"{folder}: has pickled weights only, which are not read; save it as safetensors first")
+    try:
+        return stored_tensors(folder)
+    except CheckpointError as error:
+        raise ModelError(str(error)) from None
+
+
+def check_source(model: nn.Module, stored: Mapping[str, StoredTensor]) -> None:
+    """Refuses files that hold something else than a model's weights, whichever way they will be loaded.
+
+    Args:
+        model: of the files' class, which may be on the meta device.
+        stored: what the files hold.
+
+    Raises:
+        ModelError: a tensor that the model has not and that its class does not leave by intent, such as the scale of
+            FP8 codes; whole numbers in the place of floats; a dtype that is not read here.
+    """
+    needed, kind = model.state_dict(), type(model).__name__
+    for name in sorted(unknown(stored, needed, unused_of(model)), key=lambda name: (_sign(name) is None, name)):
+        sign = _sign(name)
+        what = f": it belongs to quantized weights ({sign}); {_REMEDY}" if sign else "; is it another model's?"
+        raise ModelError(f"{stored[name].file}: holds '{name}', which {kind} has not{what}")
+    for name, empty in needed.items():
+        if name not in stored:
+            continue
+        found = stored[name]
+        if found.dtype not in DTYPES:
+            raise ModelError(f"{found.file}: tensor '{name}' is {found.dtype}, which is not read here")
+        if empty.is_floating_point() and not DTYPES[found.dtype].is_floating_point:
+            raise ModelError(
+                f"{found.file}: tensor '{name}' is {found.dtype}, {kind} has a float there: codes of quantized weights "
+                f"without a config that says so; {_REMEDY}"
+            )
+    short = [name for name in needed if name in stored and stored[name].dtype.startswith("F8_")]
+    if short:
+        warnings.warn(
+            f"{stored[short[0]].file}: {len(short)} tensors are {stored[short[0]].dtype} without scales, such as "
+            f"'{short[0]}'; they are read as the weights themselves, at that precision",
+            QuantWarning,
+            stacklevel=2,
+        )
+
+
+def check_files(component: Path) -> None:
+    """The same of a component that diffusers will load itself."""
+    stored = source_tensors(component)
+    check_source(skeleton(component, stored), stored)
+
+
+def _sign(name: str) -> str | None:
+    """Whose quantized weights a tensor belongs to, by its name; None where it says nothing."""
+    return _SIGNS.get(name.rpartition(".")[2])
+
+
+def of_files(skeleton: nn.Module, folder: Path, dtype: torch.dtype) -> dict[str, TensorPlan]:
+    """The tensors that diffusers would load for `skeleton` from a component's folder.
+
+    Args:
+        skeleton: the model on the meta device.
+        folder: with safetensors; pickles are not read.
+        dtype: of all floating tensors but those that the class keeps in float32.
+
+    Raises:
+        ModelError: a file or tensor that is missing, damaged, or of another shape; when a tensor is made, one that
+            is not finite.
+    """
+    stored = source_tensors(folder)
+    check_source(skeleton, stored)
+    plans = {}
+    for name, empty in skeleton.state_dict().items():
+        if name not in stored:
+            raise ModelError(f"{folder}: has no tensor '{name}', which {type(skeleton).__name__} needs")
+        if stored[name].shape != tuple(empty.shape):
+            raise ModelError(
+                f"{stored[name].file}: tensor '{name}' is {list(stored[name].shape)}, "
+                f"{type(skeleton).__name__} needs {list(empty.shape)}"
+            )
+        target = target_dtype(skeleton, name, DTYPES[stored[name].dtype], dtype)
+        plans[name] = TensorPlan(target, tuple(empty.shape), partial(_read, name, stored[name], target))
+    return plans
+
+
+def check_finite(name: str, tensor: torch.Tensor) -> torch.Tensor:
+    """The tensor, if it has no NaN and no Inf. Raises ModelError otherwise."""
+    wrong = not_finite(tensor)
+    if wrong is not None:
+        raise ModelError(f"{name}: {wrong}; the model's file is damaged or its training diverged")
+    return tensor
+
+
+def check_finite_model(model: nn.Module, where: str) -> None:
+    """Raises ModelError for the first parameter that is not finite, or that its file did not have."""
+    for name, parameter in model.named_parameters():
+        if parameter.is_meta:  # diffusers only logs a tensor that is missing
+            raise ModelError(f"{where}.{name}: the model's file has no such tensor; is it another model's?")
+        check_finite(f"{where}.{name}", parameter)
+
+
+def target_dtype(model: nn.Module, name: str, stored: torch.dtype, dtype: torch.dtype) -> torch.dtype:
+    """As diffusers' `from_pretrained` decides it."""
+    if not stored.is_floating_point:
+        return stored
+    kept = getattr(model, "_keep_in_fp32_modules", None) or ()
+    return torch.float32 if any(part in name.split(".") for part in kept) else dtype
+
+
+def _read(name: str, stored: StoredTensor, dtype: torch.dtype) -> torch.Tensor:
+    where, tensor = f"{stored.file}: tensor '{name}'", read_tensor(name, stored)
+    made = tensor.to(dtype)
+    # Codes of 8 bits say nothing of themselves; they widen to what they are.
+    if not_finite(made) is not None and not_finite(tensor) is None and tensor.itemsize > 1:
+        kind = str(dtype).removeprefix("torch.")
+        raise ModelError(f"{where}: holds {float(tensor.abs().max()):.3g}, which {kind} does not; use another --dtype")
+    return check_finite(where, made)

@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+import pytest
+
+from quant.families.base import Family
+
+TOY = Family(
+    name="toy",
+    classes=("Toy",),
+    blocks=r"(?:left|right)\.(\d+)\.",
+    shared_inputs=(("q", "k", "v"), ("mlp.a", "mlp.b")),
+)
+FLAT = Family(name="flat", classes=("Flat",), blocks=None, shared_inputs=(("q", "k"),))
+
+
+@pytest.mark.parametrize(
+    ("layer", "place"),
+    [
+        ("left.0.q", ("left.", 0)),
+        ("left.12.mlp.a", ("left.", 12)),
+        ("right.3.inner.7.q", ("right.", 3)),
+    ],
+)
+def test_a_block_is_its_list_and_its_index_there(layer: str, place: tuple[str, int]) -> None:
+    assert TOY.block(layer) == place
+
+
+@pytest.mark.parametrize("layer", ["q", "left.q", "left.0", "outer.left.0.q", "leftover.0.q", "left.x.q"])
+def test_what_is_not_below_a_block_is_outside(layer: str) -> None:
+    assert TOY.block(layer) is None
+
+
+def test_a_family_without_blocks_has_none() -> None:
+    assert FLAT.block("left.0.q") is None
+
+
+@pytest.mark.parametrize("layer", ["left.2.q", "left.2.k", "left.2.v"])
+def test_layers_that_share_an_input_have_one_group(layer: str) -> None:
+    assert TOY.input_group(layer) == "left.2.q"
+
+
+def test_groups_do_not_cross_blocks_or_lists() -> None:
+    names = ["left.1.q", "left.2.q", "left.12.q", "right.1.q", "left.1.mlp.b"]
+    assert [TOY.input_group(name) for name in names] == [*names[:-1], "left.1.mlp.a"]
+
+
+@pytest.mark.parametrize("layer", ["left.1.out", "left.1.inner.q", "left.1.qk", "q", "other.1.q"])
+def test_any_other_layer_is_its_own_group(layer: str) -> None:
+    assert TOY.input_group(layer) == layer
+
+
+def test_a_family_without_blocks_shares_nothing() -> None:
+    assert [FLAT.input_group(name) for name in ("q", "k")] == ["q", "k"]
