@@ -14,8 +14,9 @@ if TYPE_CHECKING:
     from quant.api.load import load
     from quant.api.quantize import quantize
     from quant.api.save import save
-    from quant.api.sensitivity import Sensitivity, SensitivityUnit, measure_sensitivity
+    from quant.api.sensitivity import measure_sensitivity
     from quant.calibration.layer_plan import layer_groups
+    from quant.checkpoint.sensitivity import Sensitivity, SensitivityUnit
     from quant.errors import QuantError
     from quant.pipelines.settings import GenerationSettings
     from quant.recipe import Recipe
@@ -44,8 +45,8 @@ _HOMES = {
     "QuantError": "quant.errors",
     "Recipe": "quant.recipe",
     "Scheme": "quant.formats.scheme",
-    "Sensitivity": "quant.api.sensitivity",
-    "SensitivityUnit": "quant.api.sensitivity",
+    "Sensitivity": "quant.checkpoint.sensitivity",
+    "SensitivityUnit": "quant.checkpoint.sensitivity",
     "calibrate": "quant.api.calibrate",
     "inspect": "quant.api.inspect",
     "layer_groups": "quant.calibration.layer_plan",

@@ -30,23 +30,26 @@ import torch
 from torch import nn
 
 from quant.api.room import check_room
-from quant.api.sensitivity import Sensitivity, check_measurable
-from quant.calibration.component import plan_component, write_component
+from quant.calibration.component import plan_component
 from quant.calibration.journal import Journal
 from quant.calibration.keep_budget import apply_budget
 from quant.calibration.kept_solutions import KeptSolutions
 from quant.calibration.preparing import Prepared, prepare
+from quant.calibration.provenance import run_of
+from quant.calibration.sensitivity import check_measurable
 from quant.calibration.solved import Solved, solve_models
 from quant.calibration.solving import Forward
 from quant.checkpoint.folder import OutputFolder, check_free, holding
 from quant.checkpoint.manifest import write_manifest
+from quant.checkpoint.sensitivity import Sensitivity
 from quant.checkpoint.shards import WEIGHTS, TensorPlan
+from quant.checkpoint.writing import write_component
 from quant.errors import CheckpointError, QuantError, QuantWarning
 from quant.json_files import read_object
 from quant.pipelines.copying import copy_files, files_to_copy, places_of
 from quant.pipelines.settings import GenerationSettings
 from quant.pipelines.skeleton import skeleton
-from quant.pipelines.snapshot import Snapshot, run_of
+from quant.pipelines.snapshot import Snapshot
 from quant.pipelines.source import Source
 from quant.pipelines.weights import of_files, of_model, source_tensors
 from quant.places import check_apart

@@ -12,10 +12,10 @@ import torch
 from torch import nn
 
 from quant.api.record import Record, attach
-from quant.api.sensitivity import check_measurable
 from quant.calibration.checking import check_copyable, check_model
 from quant.calibration.keep_budget import apply_budget
 from quant.calibration.preparing import calibration_prompts
+from quant.calibration.sensitivity import check_measurable
 from quant.calibration.solved import Solved, solve_models
 from quant.calibration.solving import Forward, needs_data
 from quant.errors import CalibrationError, ModelError, RecipeError

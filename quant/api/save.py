@@ -10,11 +10,11 @@ import torch
 from torch import nn
 
 from quant.api.record import record_of
-from quant.calibration.component import write_component
 from quant.checkpoint.config import CONFIG_KEY, stored_layers
 from quant.checkpoint.folder import new_folder
 from quant.checkpoint.manifest import write_manifest
 from quant.checkpoint.shards import WEIGHTS
+from quant.checkpoint.writing import write_component
 from quant.errors import ModelError
 from quant.layers.kinds import quantizable
 from quant.layers.replace import insert_empty_layers

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,14 +13,12 @@ import torch
 from quant.algorithms.base import Rounded
 from quant.calibration.layer_plan import Kept, LayerPlan, Planned, planned
 from quant.calibration.solution import Solution
-from quant.checkpoint.config import CONFIG_KEY, build_config
-from quant.checkpoint.digests import config_metadata
-from quant.checkpoint.shards import TensorPlan, write_shards
+from quant.checkpoint.config import build_config
+from quant.checkpoint.shards import TensorPlan
 from quant.errors import ModelError
 from quant.formats.layer import LayerForm
 from quant.formats.table import format_of
 from quant.formats.tensors import coded_weight, relative_error, small_tensors, tensor_layout
-from quant.json_files import text_of
 from quant.recipe import Recipe
 
 
@@ -118,31 +114,3 @@ class Made:
 
     def _rounded(self) -> Rounded:
         return self.solution.rounded(self.original.make())
-
-
-def write_component(
-    folder: Path,
-    config: dict[str, Any],
-    quantization: dict[str, Any],
-    plans: Mapping[str, TensorPlan],
-    *,
-    stem: str,
-    max_bytes: int,
-    on_tensor: Callable[[str], None],
-) -> dict[str, str]:
-    """Writes `config.json` and the tensors into a new folder.
-
-    Args:
-        config: the component's config, without its quantization.
-        quantization: its quantization_config.
-
-    Returns:
-        SHA-256 by file name.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    path, body = folder / "config.json", {**config, CONFIG_KEY: quantization}
-    text = text_of(body, str(path), indent=2, sort_keys=True) + "\n"
-    path.write_text(text, encoding="utf-8")
-    vouching = config_metadata(body)
-    hashes = write_shards(folder, plans, stem=stem, max_bytes=max_bytes, metadata=vouching, on_tensor=on_tensor)
-    return {**hashes, "config.json": hashlib.sha256(text.encode()).hexdigest()}

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from quant.calibration.kept_files import Tensors, keep, kept
+from quant.checkpoint.kept_files import Tensors, keep, kept
 
 State = Tensors
 

@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from quant.api.sensitivity import Sensitivity, SensitivityUnit, sensitivity_of
 from quant.calibration.layer_plan import Kept, LayerPlan, Planned, planned
+from quant.calibration.sensitivity import sensitivity_of
 from quant.calibration.solution import Solution
 from quant.calibration.solved import Solved
+from quant.checkpoint.sensitivity import Sensitivity, SensitivityUnit
 from quant.errors import RecipeError
 from quant.recipe import Recipe
 from quant.recipe_parts import Group, KeepBudget

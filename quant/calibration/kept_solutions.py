@@ -15,8 +15,8 @@ import torch
 from safetensors import safe_open
 
 from quant.algorithms.base import Rounded
-from quant.calibration.kept_files import keep, kept
 from quant.calibration.solution import Solution
+from quant.checkpoint.kept_files import keep, kept
 from quant.errors import CalibrationError
 from quant.formats.grid import Grid
 from quant.formats.tensors import LowRank

@@ -1,12 +1,22 @@
-"""What a checkpoint says about how it was made."""
+"""What a checkpoint says about how it was made, and what a run of calibration depends on."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from importlib import metadata
 from typing import Any
 
+import torch
+
+from quant.calibration.layer_plan import Kept, LayerPlan
+from quant.calibration.preparing import Prepared
+from quant.calibration.solution import Solution
 from quant.pipelines.settings import GenerationSettings
+from quant.pipelines.snapshot import Snapshot
 from quant.recipe import Recipe
 
 _PACKAGES = ("quant-video", "torch", "diffusers", "transformers", "nvidia-modelopt", "safetensors")
@@ -29,6 +39,46 @@ def calibration_record(recipe: Recipe, prompts: list[str] | None, settings: Gene
         "rows": recipe.calibration.rows,
         "settings": settings.given(),
     }
+
+
+def layer_records(
+    layers: Sequence[LayerPlan], solutions: Mapping[str, Solution], errors: Mapping[str, float]
+) -> list[dict[str, Any]]:
+    """One mapping a layer: name, kind, shape, scheme (None where kept), reason, and what was measured."""
+    records = []
+    for layer in layers:
+        record: dict[str, Any] = {"name": layer.name, "kind": layer.kind, "shape": list(layer.shape)}
+        if isinstance(layer, Kept):
+            record.update(scheme=None, reason=layer.reason)
+        else:
+            form = solutions[layer.name].form(layer.group)
+            record.update(scheme=form.label, weight_error=errors[layer.name])
+            record.update(solutions[layer.name].notes)
+        records.append(record)
+    return records
+
+
+def run_of(start: Prepared, snapshot: Snapshot, dtype: torch.dtype) -> dict[str, str]:
+    """A hash of each thing that statistics and solutions depend on, by its name, and of all of them: "key".
+
+    A keep budget is none of them: it is about what is measured afterwards. Nor is a file's inode: a model that was
+    moved away and back is the same.
+    """
+    recipe = replace(start.recipe, keep_budget=None)
+    parts = {
+        "recipe": recipe.sha256,
+        "prompts": start.prompts or [],
+        "settings": start.settings.given(),
+        "dtype": str(dtype),
+        "model": [str(start.source.folder.resolve()), snapshot.seen],
+        "versions": provenance(recipe, "")["versions"],
+    }
+    hashes = {name: _hash(part) for name, part in parts.items()}
+    return {**hashes, "key": _hash(hashes)}
+
+
+def _hash(value: object) -> str:
+    return hashlib.sha256(json.dumps(value).encode()).hexdigest()
 
 
 def _versions() -> dict[str, str]:

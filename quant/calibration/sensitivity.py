@@ -1,135 +1,117 @@
-"""How much each layer's quantization alone moves a model's prediction, on the path that the original takes.
-
-While the pipeline runs, its denoiser is called again at chosen steps with some of its layers replaced, and what it then
-predicts is compared with what it predicted before. The pipeline goes on with the original's prediction, so every
-layer is asked about the same inputs, and errors do not add up along a trajectory.
-"""
+"""What each layer's or block's quantization alone does to the prediction, of layers that are solved."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from typing import Any
 
 import torch
 from torch import nn
 
+from quant.calibration.solved import Solved
+from quant.checkpoint.sensitivity import Sensitivity, SensitivityUnit
 from quant.errors import CalibrationError
-from quant.layers.replace import replaced
+from quant.families.table import family_of
+from quant.pipelines.running import run_prompts, step_count
 from quant.pipelines.timesteps import timestep_of
-
-#: Name of a layer -> what it is replaced with.
-Replacements = Mapping[str, nn.Module]
+from quant.pipelines.watching import Errors, Replacements, Steps, evenly, watching
 
 
-@dataclass
-class Errors:
-    """Sums over all calls of one step of a schedule: of squared errors, and of squares of what was predicted."""
-
-    error: float = 0.0
-    power: float = 0.0
-
-    @property
-    def relative(self) -> float:
-        """The root of their ratio."""
-        return (self.error / self.power) ** 0.5 if self.power else 0.0
-
-
-@dataclass
-class Steps:
-    """Counts the steps of a run by the timesteps that denoisers are called with, and says which are measured.
-
-    Several calls of a step, as guidance makes them, and several denoisers, as Wan 2.2 has them, share its number.
-    """
-
-    chosen: frozenset[int]
-    timesteps: dict[int, float] = field(default_factory=dict)
-    begun: int = 0
-    _now: int = -1
-    _timestep: float | None = None
-
-    def new_prompt(self) -> None:
-        """The next call is the first of another prompt."""
-        self._now, self._timestep = -1, None
-
-    def at(self, timestep: float) -> int | None:
-        """The step that a call with this timestep belongs to; None where it is not measured."""
-        if timestep != self._timestep:
-            self._now, self._timestep = self._now + 1, timestep
-            self.begun += self._now in self.chosen
-        if self._now not in self.chosen:
-            return None
-        self.timesteps[self._now] = timestep
-        return self._now
-
-
-def evenly(steps: int, count: int) -> frozenset[int]:
-    """`count` of `steps` numbers from 0, the first and the last among them; all where there are no more."""
-    if count >= steps:
-        return frozenset(range(steps))
-    if count == 1:
-        return frozenset([steps // 2])
-    return frozenset(round(i * (steps - 1) / (count - 1)) for i in range(count))
-
-
-@contextmanager
-def watching(
-    model: nn.Module,
-    units: Mapping[str, Replacements],
-    steps: Steps,
-    found: dict[str, dict[int, Errors]],
-    on_unit: Callable[[], object] = lambda: None,
-) -> Iterator[None]:
-    """While it is open, each call of `model` at a measured step is repeated for every unit.
-
-    Args:
-        model: a denoiser whose call takes a `timestep`. It is left as it was.
-        units: by name, the layers that are replaced together.
-        steps: which calls are measured.
-        found: gets unit -> step -> errors.
-        on_unit: called after each repetition.
+def check_measurable(models: Mapping[str, nn.Module]) -> None:
+    """Before a long calibration rather than after it.
 
     Raises:
-        CalibrationError: from the model's call, where it predicts no tensor, or one that is not finite.
+        CalibrationError: a component that is not called with timesteps.
     """
-    read = timestep_of(model)
-    assert read is not None
-
-    def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
-        step = steps.at(read(args, kwargs))
-        if step is None:
-            return
-        exact = _prediction(output)
-        power = _finite(float(exact.square().sum()), "the original's prediction", step)
-        for name, replacements in units.items():
-            with replaced(module, replacements):
-                # Not module(...), which would come here again.
-                other = _prediction(module.forward(*args, **kwargs))
-            sums = found.setdefault(name, {}).setdefault(step, Errors())
-            sums.error += _finite(
-                float((other - exact).square().sum()), f"the prediction with '{name}' quantized", step
+    for model in models.values():
+        if timestep_of(model) is None:
+            raise CalibrationError(
+                f"{type(model).__name__} is not called with a 'timestep', so its steps are not known"
             )
-            sums.power += power
-            on_unit()
-
-    handle = model.register_forward_hook(hook, with_kwargs=True)
-    try:
-        yield
-    finally:
-        handle.remove()
 
 
-def _finite(value: float, what: str, step: int) -> float:
-    if not math.isfinite(value):
-        raise CalibrationError(f"{what} holds NaN or Inf at step {step + 1}, so nothing can be compared with it")
-    return value
+def sensitivity_of(
+    solved: Solved, pipe: Any, model: str, prompts: Sequence[str], *, by: str = "layer", steps: int, progress: bool
+) -> Sensitivity:
+    """As `measure_sensitivity`, of layers that are solved already.
+
+    Args:
+        solved: of components of `pipe`.
+        pipe: on the device where it runs.
+        model: its name.
+        prompts: all of them are run.
+    """
+    from tqdm import tqdm
+
+    settings = solved.settings
+    counter = Steps(evenly(step_count(pipe, settings), steps))
+    units = {component: _units(solved, component, by) for component in solved.models}
+    found: dict[str, dict[str, dict[int, Errors]]] = {component: {} for component in solved.models}
+    with ExitStack() as stack, torch.no_grad():
+        total = len(prompts) * len(counter.chosen)
+        desc = f"{sum(map(len, units.values()))} {by}s one by one"
+        bar = stack.enter_context(tqdm(total=total, desc=desc, unit="step", disable=not progress))
+        for component, module in solved.models.items():
+            replacements = {name: _replacements(solved, component, layers) for name, layers in units[component].items()}
+            stack.enter_context(
+                watching(module, replacements, counter, found[component], lambda: bar.update(counter.begun - bar.n))
+            )
+        seed = solved.recipe.calibration.seed
+        for i, prompt in enumerate(prompts):
+            counter.new_prompt()
+            run_prompts(pipe, [prompt], settings, seed=seed + i, progress=False)
+    numbers = tuple(sorted(counter.timesteps))
+    return Sensitivity(
+        recipe=solved.recipe.name,
+        recipe_sha256=solved.recipe.sha256,
+        model=model,
+        prompts=tuple(prompts),
+        steps=numbers,
+        timesteps=tuple(counter.timesteps[number] for number in numbers),
+        units=tuple(
+            _unit(solved, component, name, layers, found[component].get(name, {}), numbers)
+            for component, parts in units.items()
+            for name, layers in parts.items()
+        ),
+    )
 
 
-def _prediction(output: Any) -> torch.Tensor:
-    """float64, whatever the class of a diffusers model returns."""
-    first = output[0] if isinstance(output, tuple | list) else getattr(output, "sample", output)
-    if not isinstance(first, torch.Tensor):
-        raise CalibrationError(f"the denoiser returned {type(output).__name__}, in which no prediction was found")
-    return first.detach().double()
+def _units(solved: Solved, component: str, by: str) -> dict[str, list[str]]:
+    """Quantized layers by the unit they are measured in; a layer outside of all blocks is one."""
+    family = family_of(solved.models[component])
+    units: dict[str, list[str]] = {}
+    for layer in solved.quantized(component):
+        place = family.block(layer.name) if by == "block" else None
+        name = layer.name if place is None else f"{place[0]}{place[1]}"
+        units.setdefault(name, []).append(layer.name)
+    return units
+
+
+def _replacements(solved: Solved, component: str, layers: Sequence[str]) -> Replacements:
+    planned = {layer.name: layer for layer in solved.quantized(component)}
+    made: dict[str, nn.Module] = {name: solved.layer(component, planned[name])[0] for name in layers}
+    return made
+
+
+def _unit(
+    solved: Solved,
+    component: str,
+    name: str,
+    layers: Sequence[str],
+    errors: Mapping[int, Errors],
+    steps: Sequence[int],
+) -> SensitivityUnit:
+    total = Errors(sum(each.error for each in errors.values()), sum(each.power for each in errors.values()))
+    planned = [layer for layer in solved.quantized(component) if layer.name in layers]
+    schemes = dict.fromkeys(solved.form(component, layer).label for layer in planned)
+    return SensitivityUnit(
+        component=component,
+        name=name,
+        layers=tuple(layers),
+        scheme=", ".join(schemes),
+        error=total.relative,
+        by_step=tuple(errors[step].relative if step in errors else 0.0 for step in steps),
+        stored_bytes=sum(solved.stored_bytes(component, layer) for layer in planned),
+        original_bytes=sum(solved.original_bytes(component, layer) for layer in planned),
+    )

@@ -14,8 +14,7 @@ from quant.calibration.component import Made, component_config
 from quant.calibration.journal import Journal
 from quant.calibration.kept_solutions import KeptSolutions
 from quant.calibration.layer_plan import LayerPlan, Planned, layer_plan, planned
-from quant.calibration.provenance import calibration_record, provenance
-from quant.calibration.report import layer_records
+from quant.calibration.provenance import calibration_record, layer_records, provenance
 from quant.calibration.solution import Solution
 from quant.calibration.solving import Forward, needs_data, solve
 from quant.checkpoint.shards import TensorPlan

@@ -10,7 +10,7 @@ import click
 from quant.cli.options import COUNT, FILE, NAME, PATH, device_here, generation_options, given_settings
 
 if TYPE_CHECKING:
-    from quant.api.sensitivity import Sensitivity
+    from quant.checkpoint.sensitivity import Sensitivity
 
 _SHOWN = 20
 
@@ -133,7 +133,7 @@ def sensitivity(
 
 
 def _is_measured(path: Path) -> bool:
-    from quant.api.sensitivity import Sensitivity
+    from quant.checkpoint.sensitivity import Sensitivity
 
     try:
         Sensitivity.from_json(path.read_text(encoding="utf-8"))

@@ -1,17 +1,11 @@
-"""What a calibration depends on: the original's files as they were at its start, and all that was asked for."""
+"""The files of a model as they were when a calibration began, so that none is made of two models."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NamedTuple
 
-import torch
-
-from quant.calibration.preparing import Prepared
-from quant.calibration.provenance import provenance
 from quant.errors import ModelError
 from quant.pipelines.copying import files_of
 from quant.pipelines.source import Source
@@ -48,39 +42,17 @@ class Snapshot:
                     "calibrate again when nothing writes there"
                 )
 
+    @property
+    def seen(self) -> list[tuple[str, int, int]]:
+        """Name, size and time of each file: the same of a model that was moved away and back, whose inodes are new."""
+        return [(name, stamp.size, stamp.mtime_ns) for name, stamp in self.files.items()]
+
     def stands(self) -> bool:
-        """Whether a run that starts now would find the same files as `run_of` sees them, and so go on with this one."""
+        """Whether a run that starts now would find the same files, and so go on with this one."""
         try:
-            return _seen(_stamps(self.source)) == _seen(self.files)
+            return Snapshot.of(self.source).seen == self.seen
         except ModelError:
             return False
-
-
-def run_of(start: Prepared, snapshot: Snapshot, dtype: torch.dtype) -> dict[str, str]:
-    """A hash of each thing that statistics and solutions depend on, by its name, and of all of them: "key".
-
-    A keep budget is none of them: it is about what is measured afterwards. Nor is a file's inode: a model that was
-    moved away and back is the same.
-    """
-    recipe = replace(start.recipe, keep_budget=None)
-    parts = {
-        "recipe": recipe.sha256,
-        "prompts": start.prompts or [],
-        "settings": start.settings.given(),
-        "dtype": str(dtype),
-        "model": [str(start.source.folder.resolve()), _seen(snapshot.files)],
-        "versions": provenance(recipe, "")["versions"],
-    }
-    hashes = {name: _hash(part) for name, part in parts.items()}
-    return {**hashes, "key": _hash(hashes)}
-
-
-def _hash(value: object) -> str:
-    return hashlib.sha256(json.dumps(value).encode()).hexdigest()
-
-
-def _seen(files: Mapping[str, _Stamp]) -> list[tuple[str, int, int]]:
-    return [(name, stamp.size, stamp.mtime_ns) for name, stamp in files.items()]
 
 
 def _stamps(source: Source) -> dict[str, _Stamp]:

@@ -11,7 +11,8 @@ import pytest
 import torch
 
 import quant
-from quant.api.sensitivity import Sensitivity, check_measurable
+from quant.calibration.sensitivity import check_measurable
+from quant.checkpoint.sensitivity import Sensitivity
 from tests.tiny_pipeline import LINEARS, PROMPTS, SETTINGS, pipeline
 
 INT4 = {"weights": {"num_bits": 4, "type": "int", "strategy": "group", "group_size": 32}}

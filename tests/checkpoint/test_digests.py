@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
-from quant.calibration.component import write_component
 from quant.checkpoint.digests import METADATA, check_config, check_header
 from quant.checkpoint.reader import headers
 from quant.checkpoint.shards import write_shards
+from quant.checkpoint.writing import write_component
 from quant.errors import CheckpointError
 from tests.checkpoint.tiny import plan
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 import quant
-from quant.calibration.kept_files import keep, kept
+from quant.checkpoint.kept_files import keep, kept
 from quant.eval.report.headline import headline
 from quant.eval.report.pareto import pareto
 from quant.eval.report.recorded import read as read_recorded

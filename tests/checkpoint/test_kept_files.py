@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from quant.calibration import kept_files
-from quant.calibration.kept_files import keep, kept
+from quant.checkpoint import kept_files
+from quant.checkpoint.kept_files import keep, kept
 from quant.errors import CalibrationError
 
 TENSORS = {

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from quant.calibration.sensitivity import Errors, Steps, evenly, watching
 from quant.layers.replace import replaced
+from quant.pipelines.watching import Errors, Steps, evenly, watching
 
 
 class Denoiser(nn.Module):
