@@ -14,6 +14,11 @@ import pytest
 import torch
 from hypothesis import settings
 
+# Fixtures of several rooms.
+from tests.tiny_checkpoints import checkpoints as checkpoints
+from tests.tiny_checkpoints import model_folder as model_folder
+from tests.tiny_models import make_model as make_model
+
 # No deadline: a busy machine is no counterexample. And no chance: what a run finds, the next run finds again.
 # `--hypothesis-profile=explore` looks at examples that no run has seen.
 settings.register_profile("explore", deadline=None)

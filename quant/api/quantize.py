@@ -12,7 +12,6 @@ import torch
 from torch import nn
 
 from quant.api.record import Record, attach
-from quant.calibration.checking import check_copyable, check_model
 from quant.calibration.keep_budget import apply_budget
 from quant.calibration.preparing import calibration_prompts
 from quant.calibration.sensitivity import check_measurable
@@ -21,6 +20,7 @@ from quant.calibration.solving import Forward, needs_data
 from quant.errors import CalibrationError, ModelError, RecipeError
 from quant.families.table import DENOISERS, family_of
 from quant.layers.carrying import carry_over
+from quant.layers.checking import check_copyable, check_model
 from quant.layers.replace import call_layers, quantized_layers
 from quant.model_paths import no_folder
 from quant.pipelines.modes import evaluating
@@ -81,7 +81,7 @@ def quantize(
     for name, module in modules.items():
         if quantized_layers(module):
             raise ModelError(f"{name}: is quantized already; quantize the original model")
-        check_model(module, name, chosen)
+        check_model(module, name)
         check_copyable(module, name)
         check_finite_model(module, name)
     if chosen.keep_budget is not None:

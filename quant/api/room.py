@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from quant.calibration.layer_plan import LayerPlan, layer_plan, planned
-from quant.calibration.solving import kept_bytes
+from quant.calibration.passes import kept_bytes
 from quant.checkpoint.folder import OutputFolder
 from quant.errors import CheckpointError
 from quant.formats.tensors import tensor_layout

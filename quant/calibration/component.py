@@ -1,10 +1,9 @@
-"""Writes one quantized component: config.json and safetensors, weight by weight."""
+"""What a checkpoint holds of one component: its config, and every tensor, of which codes are made one at a time."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -16,6 +15,7 @@ from quant.calibration.solution import Solution
 from quant.checkpoint.config import build_config
 from quant.checkpoint.shards import TensorPlan
 from quant.errors import ModelError
+from quant.formats.base import Tensors
 from quant.formats.layer import LayerForm
 from quant.formats.table import format_of
 from quant.formats.tensors import coded_weight, relative_error, small_tensors, tensor_layout
@@ -44,7 +44,8 @@ def plan_component(
     """Every tensor of the checkpoint in the model's order. Scales are made now, codes when they are written.
 
     Args:
-        tensors: the component's, by name; those of quantized layers are made twice.
+        tensors: the component's, by name; the weight of a quantized layer is made when its codes are written, and
+            before that where its own range decides its scales, which lie before all codes in a file.
         errors: filled with each layer's relative weight error as its codes are made.
         on_tensor: called with each name as it is planned.
     """
@@ -57,14 +58,68 @@ def plan_component(
             plans[key] = tensor
             continue
         form, solution = solutions[layer].form(quantized[layer].group), solutions[layer]
-        made = Made(layer, form, _matrix(quantized[layer], tensor), solution, errors)
-        small = made.small()
+        weight = _matrix(quantized[layer], tensor)
+        small = _scales(weight, quantized[layer], solution)
         main = format_of(form).main
-        dtype, shape = tensor_layout(form, *quantized[layer].shape)[main]
-        plans[f"{layer}.{main}"] = TensorPlan(dtype or tensor.dtype, shape, partial(made.main, small))
+        dtype, shape = tensor_layout(form, *weight.shape)[main]
+        plans[f"{layer}.{main}"] = TensorPlan(
+            dtype or tensor.dtype, shape, partial(_codes, weight, quantized[layer], solution, small, errors)
+        )
         for name, one in small.items():
             plans[f"{layer}.{name}"] = TensorPlan(one.dtype, tuple(one.shape), partial(_same, one))
     return plans
+
+
+def pack_layer(weight: torch.Tensor, layer: Planned, solution: Solution) -> tuple[Tensors, float]:
+    """A quantized layer's tensors by their names in a checkpoint, and its relative weight error.
+
+    Args:
+        weight: the original [N, K], on any device; the tensors are on the CPU.
+        layer: what becomes of it.
+        solution: what the algorithms found.
+
+    Raises:
+        ModelError: names the layer, where its weights cannot be stored in its form.
+    """
+    rounded, form = solution.rounded(weight, layer.group), solution.form(layer.group)
+    small = small_tensors(rounded.weight, form, grid=rounded.grid, **solution.around(weight.dtype))
+    codes, error = _coded(weight, rounded, layer, form, small)
+    return {format_of(form).main: codes, **small}, error
+
+
+def _scales(weight: TensorPlan, layer: Planned, solution: Solution) -> Tensors:
+    """All tensors of a layer but its codes. The weight is made only where its own range decides the scales."""
+    form, around = solution.form(layer.group), solution.around(weight.dtype)
+    if solution.grid is not None:
+        return small_tensors(torch.empty(weight.shape, device="meta"), form, grid=solution.grid, **around)
+    rounded = solution.rounded(weight.make(), layer.group)
+    return small_tensors(rounded.weight, form, grid=rounded.grid, **around)
+
+
+def _codes(
+    weight: TensorPlan, layer: Planned, solution: Solution, small: Tensors, errors: dict[str, float]
+) -> torch.Tensor:
+    """The codes that lie by the scales `small`; `errors` gets the layer's."""
+    original = weight.make()
+    rounded = solution.rounded(original, layer.group)
+    codes, errors[layer.name] = _coded(original, rounded, layer, solution.form(layer.group), small)
+    return codes
+
+
+def _coded(
+    original: torch.Tensor, rounded: Rounded, layer: Planned, form: LayerForm, small: Tensors
+) -> tuple[torch.Tensor, float]:
+    """Codes of a rounded weight, and how far they are from the original one."""
+    source = rounded.weight.to(original.dtype) if form.scheme.weights is None else rounded.weight
+    codes = coded_weight(source, form, small)
+    exact = original.cpu()
+    error = relative_error(exact, {format_of(form).main: codes, **small}, form)
+    if not math.isfinite(error):
+        raise ModelError(
+            f"layer '{layer.name}': its weights reach {float(exact.double().abs().max()):.3g}; as {form.label} some "
+            "would not be finite; keep it with 'ignore'"
+        )
+    return codes, error
 
 
 def _matrix(layer: Planned, weight: TensorPlan) -> TensorPlan:
@@ -74,43 +129,3 @@ def _matrix(layer: Planned, weight: TensorPlan) -> TensorPlan:
 
 def _same(tensor: torch.Tensor) -> torch.Tensor:
     return tensor
-
-
-@dataclass(frozen=True)
-class Made:
-    """A quantized layer's tensors, from its original weight and what the algorithms found.
-
-    Raises:
-        ModelError: names the layer, where its weights cannot be stored in its form.
-    """
-
-    layer: str
-    form: LayerForm
-    original: TensorPlan
-    solution: Solution
-    errors: dict[str, float]
-
-    def small(self) -> dict[str, torch.Tensor]:
-        """All of them but the codes."""
-        made = self._rounded()
-        return small_tensors(made.weight, self.form, grid=made.grid, **self.solution.around(self.original.dtype))
-
-    def main(self, small: dict[str, torch.Tensor]) -> torch.Tensor:
-        """The codes; `errors` gets the layer's."""
-        source = self._rounded().weight
-        if self.form.scheme.weights is None:
-            source = source.to(self.original.dtype)
-        coded = coded_weight(source, self.form, small)
-        tensors = {format_of(self.form).main: coded, **small}
-        original = self.original.make().cpu()
-        error = relative_error(original, tensors, self.form)
-        if not math.isfinite(error):
-            raise ModelError(
-                f"layer '{self.layer}': its weights reach {float(original.double().abs().max()):.3g}; as "
-                f"{self.form.label} some would not be finite; keep it with 'ignore'"
-            )
-        self.errors[self.layer] = error
-        return coded
-
-    def _rounded(self) -> Rounded:
-        return self.solution.rounded(self.original.make())

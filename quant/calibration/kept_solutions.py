@@ -8,14 +8,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
 
-from quant.algorithms.base import Rounded
-from quant.calibration.solution import Solution
+from quant.calibration.solution import KeptWeight, Solution
 from quant.checkpoint.kept_files import keep, kept
 from quant.errors import CalibrationError
 from quant.formats.grid import Grid
@@ -84,14 +81,14 @@ class KeptSolutions:
         if "scale" in mine:
             assert group.scheme.weights is not None
             grid = Grid(group.scheme.weights, mine["scale"], mine.get("zero_point"))
-        make = None
+        weight = None
         if f"{index}.codes" in names:
             assert grid is not None
-            make = partial(_on_grid, path, f"{index}.codes", grid, factor)
+            weight = KeptWeight(path, f"{index}.codes", grid, factor)
         elif f"{index}.weight" in names:
-            make = partial(_read, path, f"{index}.weight")
+            weight = KeptWeight(path, f"{index}.weight")
         branch = LowRank(mine["up"], mine["down"]) if "up" in mine else None
-        return Solution(mine.get("input_scale"), factor, notes, make, grid, branch)
+        return Solution(mine.get("input_scale"), factor, notes, weight, grid, branch)
 
 
 def _tensors(solution: Solution) -> dict[str, torch.Tensor]:
@@ -100,27 +97,10 @@ def _tensors(solution: Solution) -> dict[str, torch.Tensor]:
         found |= {"scale": solution.grid.scale, "zero_point": solution.grid.zero_point}
     if solution.low_rank is not None:
         found |= {"up": solution.low_rank.up, "down": solution.low_rank.down}
-    if solution.make is not None:
-        # What was solved no longer looks at the original.
-        weight = solution.make(torch.empty(0, device="cpu")).weight
+    if isinstance(solution.weight, torch.Tensor):
         if solution.grid is None:
-            found["weight"] = weight
+            found["weight"] = solution.weight
         else:
             factor = solution.pre_quant_scale
-            found["codes"] = solution.grid.codes(weight if factor is None else weight / factor)
+            found["codes"] = solution.grid.codes(solution.weight if factor is None else solution.weight / factor)
     return {name: tensor for name, tensor in found.items() if tensor is not None}
-
-
-def _read(path: Path, name: str, original: torch.Tensor) -> Rounded:
-    return Rounded(_tensor(path, name))
-
-
-def _tensor(path: Path, name: str) -> torch.Tensor:
-    with safe_open(path, framework="pt") as file:
-        tensor: torch.Tensor = file.get_tensor(name)
-    return tensor
-
-
-def _on_grid(path: Path, name: str, grid: Grid, factor: torch.Tensor | None, original: torch.Tensor) -> Rounded:
-    values = grid.values(_tensor(path, name))
-    return Rounded(values if factor is None else values * factor, grid)

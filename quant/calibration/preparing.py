@@ -11,12 +11,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from quant.calibration.checking import check_model
 from quant.calibration.journal import Journal
 from quant.calibration.solving import Forward, is_calibrated, needs_data
 from quant.devices import find_device
 from quant.errors import CalibrationError, QuantWarning
 from quant.families.table import family_name
+from quant.layers.checking import check_model
 from quant.pipelines.running import run_prompts
 from quant.pipelines.settings import GenerationSettings
 from quant.pipelines.source import Source, components_of, open_source
@@ -53,7 +53,7 @@ class Prepared:
         pipe = self.source.load_pipeline(dtype)
         models = {name: getattr(pipe, name) for name in self.components}
         for name, module in models.items():
-            check_model(module, name, self.recipe)
+            check_model(module, name)
             check_finite_model(module, name)
         pipe.to(where)
         return pipe, models

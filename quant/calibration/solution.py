@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import safe_open
 
 from quant.algorithms.base import Rounded
+from quant.algorithms.stages import compress, compresses
+from quant.algorithms.table import needs_of
 from quant.formats.grid import Grid
 from quant.formats.layer import LayerForm
 from quant.formats.tensors import LowRank
@@ -16,29 +20,63 @@ from quant.recipe_parts import Group
 
 
 @dataclass(frozen=True)
+class KeptWeight:
+    """A solved weight that lies in a file, so that memory stays bounded.
+
+    Attributes:
+        path, name: the file in safetensors, and the tensor in it.
+        grid: where the tensor is codes, the grid they are on.
+        factor: float32 [K], what the values of codes are multiplied by: smoothing is undone.
+    """
+
+    path: Path
+    name: str
+    grid: Grid | None = None
+    factor: torch.Tensor | None = None
+
+    def read(self) -> torch.Tensor:
+        """The weight [N, K]."""
+        with safe_open(self.path, framework="pt") as file:
+            tensor: torch.Tensor = file.get_tensor(self.name)
+        values = tensor if self.grid is None else self.grid.values(tensor)
+        return values if self.factor is None else values * self.factor
+
+
+@dataclass(frozen=True)
 class Solution:
-    """One layer's, small enough to be kept for every layer at once; the weight is made when it is asked for.
+    """One layer's, small enough to be kept for every layer at once.
 
     Attributes:
         input_scale: float32 [1] where the scheme's input is static.
         pre_quant_scale: float32 [K] where smoothing helps.
         notes: figures for the report, such as the smoothing strength.
-        make: given the original weight, gives what is packed instead of it, on the CPU: compensated, pruned, or on
-            scales of its own. None where the original is packed.
+        weight: [N, K] on the CPU, what is packed instead of the original: compensated, pruned, or on scales of its own;
+            None where the original is packed, or what its group makes of it without any data.
         grid: scales of the weight, where an algorithm chose them; of the weight divided by `pre_quant_scale`.
-        low_rank: a branch beside the weight.
+        low_rank: a branch to be added to what the weight gives.
     """
 
     input_scale: torch.Tensor | None = None
     pre_quant_scale: torch.Tensor | None = None
     notes: Mapping[str, Any] = field(default_factory=dict)
-    make: Callable[[torch.Tensor], Rounded] | None = None
+    weight: torch.Tensor | KeptWeight | None = None
     grid: Grid | None = None
     low_rank: LowRank | None = None
 
-    def rounded(self, original: torch.Tensor) -> Rounded:
-        """The weight that is packed and the scales that were chosen for it, on the CPU."""
-        return Rounded(original.cpu(), self.grid) if self.make is None else self.make(original)
+    def rounded(self, original: torch.Tensor, group: Group) -> Rounded:
+        """The weight that is packed and the scales that were chosen for it, on the CPU.
+
+        Args:
+            original: [N, K], on any device.
+            group: of the layer. What needs no data is done here, when the layer is written: no model may be loaded.
+        """
+        if isinstance(self.weight, KeptWeight):
+            return Rounded(self.weight.read(), self.grid)
+        if self.weight is not None:
+            return Rounded(self.weight, self.grid)
+        if compresses(group) and not needs_of(group).hessian:
+            return compress(original.cpu(), group, None)
+        return Rounded(original.cpu(), self.grid)
 
     def form(self, group: Group) -> LayerForm:
         """What the layer is stored as."""

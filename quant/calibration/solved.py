@@ -10,17 +10,16 @@ from typing import Any
 import torch
 from torch import nn
 
-from quant.calibration.component import Made, component_config
+from quant.calibration.component import component_config, pack_layer
 from quant.calibration.journal import Journal
 from quant.calibration.kept_solutions import KeptSolutions
 from quant.calibration.layer_plan import LayerPlan, Planned, layer_plan, planned
 from quant.calibration.provenance import calibration_record, layer_records, provenance
 from quant.calibration.solution import Solution
 from quant.calibration.solving import Forward, needs_data, solve
-from quant.checkpoint.shards import TensorPlan
 from quant.formats.layer import LayerForm
-from quant.formats.table import format_of
 from quant.formats.tensors import tensor_layout
+from quant.layers.checking import check_weight
 from quant.layers.linear import QuantLinear
 from quant.pipelines.settings import GenerationSettings
 from quant.recipe import Recipe
@@ -56,15 +55,10 @@ class Solved:
 
     def layer(self, component: str, layer: Planned) -> tuple[QuantLinear, float]:
         """A quantized layer as it runs, on its model's device, and its relative weight error."""
-        module, solution = self.models[component].get_submodule(layer.name), self.solutions[component][layer.name]
-        weight = layer.layer_kind.matrix(self._weight(component, layer).detach())
-        form = self.form(component, layer)
-        errors: dict[str, float] = {}
-        plan = TensorPlan(weight.dtype, tuple(weight.shape), lambda: weight)
-        made = Made(layer.name, form, plan, solution, errors)
-        small = made.small()
-        tensors = {format_of(form).main: made.main(small), **small}
-        return layer.layer_kind.filled(module, form, tensors, weight.device), errors[layer.name]
+        module, kind = self.models[component].get_submodule(layer.name), layer.layer_kind
+        weight = kind.matrix(self._weight(component, layer).detach())
+        tensors, error = pack_layer(weight, layer, self.solutions[component][layer.name])
+        return kind.filled(module, self.form(component, layer), tensors, weight.device), error
 
     def stored_bytes(self, component: str, layer: Planned) -> int:
         """What a quantized layer's weight and all that belongs to it take, without its bias."""
@@ -118,7 +112,11 @@ def solve_models(
     """Plans every layer, runs `forward` where the recipe needs statistics, and finds all scales.
 
     Raises:
-        QuantError: as `layer_plan` and `solve`.
+        QuantError: as `layer_plan`, `check_weight` and `solve`.
     """
     plans = {name: layer_plan(model, recipe, name) for name, model in models.items()}
+    for name, plan in plans.items():
+        for layer in planned(plan):
+            weight = layer.layer_kind.weight(models[name].get_submodule(layer.name))
+            check_weight(weight, f"{name}.{layer.name}")
     return Solved(recipe, models, plans, solve(models, plans, recipe, forward, journal, kept), prompts, settings)

@@ -3,33 +3,30 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 import torch
 from torch import nn
 
-from quant.algorithms.base import Needs, Rounded, Smoothing, Statistics
+from quant.algorithms.base import Smoothing, Statistics
 from quant.algorithms.hessian import in_unit
 from quant.algorithms.stages import compress, compresses, round_smoothed
 from quant.algorithms.table import algorithm_of, needs_of, options_of
 from quant.calibration.journal import Journal
 from quant.calibration.kept_solutions import KeptSolutions
-from quant.calibration.layer_plan import LayerPlan, Planned, planned
+from quant.calibration.layer_plan import LayerPlan, Planned
+from quant.calibration.passes import Member, input_groups, passes
 from quant.calibration.solution import Solution
 from quant.calibration.statistics import collect
 from quant.errors import CalibrationError
 from quant.formats.eight_bit import scale_from_amax, storage_dtype
 from quant.recipe import Recipe
-from quant.recipe_parts import Group
 from quant.text import first_line
 
 #: Runs all calibration prompts once; given a few words on which pass it is.
 Forward = Callable[[str], object]
-
-_Member = tuple[str, Planned]
 
 
 def needs_data(recipe: Recipe) -> bool:
@@ -66,131 +63,48 @@ def solve(
     Raises:
         CalibrationError: the recipe needs data and there is none, or the data shows no usable range.
     """
-    groups = _input_groups(plans)
-    needs = {leader: _need(members) for leader, members in groups.items()}
-    if any(needs.values()) and forward is None:
+    inputs = input_groups(plans)
+    if forward is None and any(each.needs for each in inputs):
         raise CalibrationError(
             f"{recipe.name}: needs calibration data; give --prompts FILE (prompts= or forward_loop= in Python)"
         )
-    widths = {leader: members[0][1].shape[1] for leader, members in groups.items()}
-    passes = windows(needs, widths, recipe.calibration.hessian_gb)
-    holder = nn.ModuleDict(dict(models))
-    numbers = {leader: number for number, leader in enumerate(groups)}
-    found: dict[str, list[Solution]] = {}
-    for part, leaders in enumerate(passes):
-        for leader in leaders:
-            earlier = None if kept is None else kept.load(numbers[leader], _recipe_groups(groups[leader]))
+    holder, how = nn.ModuleDict(dict(models)), recipe.calibration
+    parts = passes(inputs, how.hessian_gb)
+    solutions: dict[str, dict[str, Solution]] = {component: {} for component in models}
+    found: dict[int, list[Solution]] = {}
+    for part, members in enumerate(parts):
+        for each in members:
+            earlier = None if kept is None else kept.load(each.number, each.groups)
             if earlier is not None:
-                found[leader] = earlier
-        wanted = {leader: needs[leader] for leader in leaders if leader not in found}
+                found[each.number] = earlier
+        left = [each for each in members if each.number not in found]
+        wanted = {each.name: each.needs for each in left if each.needs}
         statistics: dict[str, Statistics] = {}
-        if any(wanted.values()):
-            assert forward is not None
-            run = partial(forward, f"pass {part + 1} of {len(passes)}, " if len(passes) > 1 else "")
+        if wanted and forward is not None:
             if journal is not None:
                 journal.begin(str(part))
-            how = recipe.calibration
             statistics = collect(
                 holder,
                 wanted,
-                run,
+                partial(forward, f"pass {part + 1} of {len(parts)}, " if len(parts) > 1 else ""),
                 rows=how.rows,
                 seed=how.seed,
                 journal=journal,
                 timestep_weights=how.timestep_weights,
             )
-        for leader in wanted:
+        for each in left:
             # What was gathered goes as it is used.
-            solved = _solve_named(models, groups[leader], statistics.pop(leader, None))
-            if kept is not None and needs[leader]:
-                solved = kept.store(numbers[leader], solved, _recipe_groups(groups[leader]))
-            found[leader] = solved
-    solutions: dict[str, dict[str, Solution]] = {component: {} for component in models}
-    for leader, members in groups.items():
-        for (component, layer), solution in zip(members, found[leader], strict=True):
-            solutions[component][layer.name] = _finished(solution, layer.group)
+            solved = _solve_named(models, each.members, statistics.pop(each.name, None))
+            if kept is not None and each.needs:
+                solved = kept.store(each.number, solved, each.groups)
+            found[each.number] = solved
+    for each in inputs:
+        for (component, layer), solution in zip(each.members, found[each.number], strict=True):
+            solutions[component][layer.name] = solution
     return solutions
 
 
-def _finished(solution: Solution, group: Group) -> Solution:
-    """With the weight of a group that needs no data: made when it is written, for no model may be loaded at all."""
-    if compresses(group) and not needs_of(group).hessian:
-        return replace(solution, make=partial(_compressed, group))
-    return solution
-
-
-def _recipe_groups(members: list[_Member]) -> list[Group]:
-    return [layer.group for _, layer in members]
-
-
-def windows(needs: Mapping[str, Needs], widths: Mapping[str, int], hessian_gb: float) -> list[list[str]]:
-    """Inputs in the order of the model, cut where the Hessians [K, K] of a part would take more than `hessian_gb`.
-
-    Each part is one pass over the calibration data.
-
-    Args:
-        needs: by input.
-        widths: K of each.
-        hessian_gb: 10^9 bytes; an input that takes more has a pass of its own.
-    """
-    parts: list[list[str]] = [[]]
-    used = 0.0
-    for name, need in needs.items():
-        size = widths[name] ** 2 * _HESSIAN_BYTES / 1e9 if need.hessian else 0.0
-        if parts[-1] and size and used + size > hessian_gb:
-            parts.append([])
-            used = 0.0
-        parts[-1].append(name)
-        used += size
-    return parts
-
-
-def kept_bytes(plans: Mapping[str, list[LayerPlan]], recipe: Recipe) -> int:
-    """What statistics and solutions take on disk at most while a run goes on, to within small vectors.
-
-    Statistics of a pass are written anew while those before are still there; of solutions, codes are what counts.
-    """
-    groups = _input_groups(plans)
-    needs = {leader: _need(members) for leader, members in groups.items()}
-    widths = {leader: members[0][1].shape[1] for leader, members in groups.items()}
-
-    def gathered(leader: str) -> int:
-        need, k = needs[leader], widths[leader]
-        return 8 * k * k * bool(need.hessian) + 4 * k * (recipe.calibration.rows * bool(need.rows) + 2)
-
-    passes = windows(needs, widths, recipe.calibration.hessian_gb)
-    largest = max((sum(gathered(leader) for leader in leaders if needs[leader]) for leaders in passes), default=0)
-    codes = sum(
-        layer.shape[0] * layer.shape[1] * (1 if layer.group.scheme.weights is not None else 4)
-        for leader, members in groups.items()
-        for _, layer in members
-        if needs[leader].hessian
-    )
-    return 2 * largest + codes
-
-
-#: Of an element of a Hessian: float64, and one more while it is solved.
-_HESSIAN_BYTES = 16
-
-
-def _input_groups(plans: Mapping[str, list[LayerPlan]]) -> dict[str, list[_Member]]:
-    """Quantized layers by the input they read; keyed by the first of them, "component.layer"."""
-    by_input: dict[str, list[_Member]] = {}
-    for component, plan in plans.items():
-        for layer in planned(plan):
-            by_input.setdefault(f"{component}.{layer.input_group}", []).append((component, layer))
-    return {f"{members[0][0]}.{members[0][1].name}": members for members in by_input.values()}
-
-
-def _need(members: list[_Member]) -> Needs:
-    needs = [needs_of(layer.group) for _, layer in members]
-    merged = needs[0]
-    for need in needs[1:]:
-        merged |= need
-    return merged
-
-
-def _solve_named(models: Mapping[str, nn.Module], members: list[_Member], seen: Statistics | None) -> list[Solution]:
+def _solve_named(models: Mapping[str, nn.Module], members: Sequence[Member], seen: Statistics | None) -> list[Solution]:
     """As `_solve_group`. Raises CalibrationError, which names the layers, where an algorithm cannot do it."""
     try:
         solutions = _solve_group(models, members, seen)
@@ -216,7 +130,7 @@ def _reach(seen: Statistics | None) -> str:
     return "an unknown value" if known is None else f"{known.max().item():.3g}"
 
 
-def _solve_group(models: Mapping[str, nn.Module], members: list[_Member], seen: Statistics | None) -> list[Solution]:
+def _solve_group(models: Mapping[str, nn.Module], members: Sequence[Member], seen: Statistics | None) -> list[Solution]:
     """Solutions for layers that read one input, in order."""
     smoothing = _smoothing(models, members, seen)
     factor = smoothing.pre_quant_scale if smoothing is not None else None
@@ -246,7 +160,7 @@ def _solve_group(models: Mapping[str, nn.Module], members: list[_Member], seen: 
             assert hessian is not None
             weight = _weight(models[component], layer)
             made = compress(weight, layer.group, hessian.to(weight.device)).cpu()
-            solutions.append(Solution(scale, None, made.notes, _made(made), made.grid, made.branch))
+            solutions.append(Solution(scale, None, made.notes, made.weight, made.grid, made.branch))
             continue
         rounded = None
         if _smooths(layer) and hessian is not None:
@@ -255,25 +169,17 @@ def _solve_group(models: Mapping[str, nn.Module], members: list[_Member], seen: 
             rounded = round_smoothed(weight, layer.group, hessian.to(at), None if smoothed is None else smoothed.to(at))
         if rounded is not None:
             made = rounded.cpu()
-            solutions.append(Solution(scale, smoothed, notes, _made(made), made.grid))
+            solutions.append(Solution(scale, smoothed, notes, made.weight, made.grid))
         else:
             solutions.append(Solution(scale, smoothed, notes if _smooths(layer) else {}))
     return solutions
-
-
-def _made(made: Rounded) -> Callable[[torch.Tensor], Rounded]:
-    return lambda original: made
-
-
-def _compressed(group: Group, original: torch.Tensor) -> Rounded:
-    return compress(original.cpu(), group, None)
 
 
 def _smooths(layer: Planned) -> bool:
     return algorithm_of(layer.group).smooths
 
 
-def _smoothing(models: Mapping[str, nn.Module], members: list[_Member], seen: Statistics | None) -> Smoothing | None:
+def _smoothing(models: Mapping[str, nn.Module], members: Sequence[Member], seen: Statistics | None) -> Smoothing | None:
     mine = [(component, layer) for component, layer in members if _smooths(layer)]
     if not mine:
         return None
@@ -285,7 +191,7 @@ def _smoothing(models: Mapping[str, nn.Module], members: list[_Member], seen: St
     return algorithm_of(group).smooth(weights, schemes, seen, options_of(group))
 
 
-def _check_one_algorithm(members: list[_Member]) -> None:
+def _check_one_algorithm(members: Sequence[Member]) -> None:
     """Layers that read one input share its factors, so one algorithm has to find them."""
     names = {layer.name: layer.group.algorithm.name for _, layer in members if layer.group.algorithm}
     if len(set(names.values())) > 1:

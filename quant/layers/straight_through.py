@@ -7,16 +7,31 @@ when backward runs and is not kept between forward and backward.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any, Protocol
 
 import torch
 
-if TYPE_CHECKING:
-    from quant.layers.linear import QuantLinear
+
+class Packed(Protocol):
+    """What is asked of a quantized layer: its buffers, what it computes of them, and the weight that they mean."""
+
+    _buffers: dict[str, torch.Tensor | None]
+
+    def multiply(
+        self,
+        x: torch.Tensor,
+        bias: torch.Tensor | None,
+        residual: torch.Tensor | None,
+        out_dtype: torch.dtype,
+        dtype: torch.dtype,
+    ) -> torch.Tensor: ...
+
+    def dequantized(self, tensors: Mapping[str, torch.Tensor]) -> torch.Tensor: ...
 
 
 def straight_through(
-    layer: QuantLinear,
+    layer: Packed,
     x: torch.Tensor,
     bias: torch.Tensor | None,
     branch: torch.Tensor | None,
@@ -36,7 +51,7 @@ class _StraightThrough(torch.autograd.Function):
         x: torch.Tensor,
         bias: torch.Tensor | None,
         branch: torch.Tensor | None,
-        layer: QuantLinear,
+        layer: Packed,
         out_dtype: torch.dtype,
         dtype: torch.dtype,
     ) -> torch.Tensor:

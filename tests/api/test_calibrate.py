@@ -21,7 +21,7 @@ from quant.checkpoint.manifest import verify_files, write_manifest
 from quant.formats.layer import LayerForm
 from quant.formats.scheme import SCHEMES
 from quant.formats.tensors import unpack_linear
-from tests.api.conftest import RECIPES
+from tests.tiny_checkpoints import RECIPES
 from tests.tiny_pipeline import LINEARS, PROMPTS, SETTINGS, pipeline
 
 

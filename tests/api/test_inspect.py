@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 import quant
-from tests.api.conftest import RECIPES
+from tests.tiny_checkpoints import RECIPES
 from tests.tiny_pipeline import LINEARS, WIDTH
 
 

@@ -16,8 +16,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import quant
 import quant.diffusers
 from quant.layers.replace import quantized_layers
-from tests.api.conftest import RECIPES
 from tests.api.editing import WEIGHTS, configured, edited, put_all
+from tests.tiny_checkpoints import RECIPES
 from tests.tiny_pipeline import FFN, LINEARS, TEXT, WIDTH
 
 

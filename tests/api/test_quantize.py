@@ -15,7 +15,7 @@ from torch import nn
 import quant
 from quant.layers.linear import QuantLinear
 from quant.layers.replace import quantized_layers
-from tests.api.conftest import RECIPES
+from tests.tiny_checkpoints import RECIPES
 from tests.tiny_pipeline import LINEARS, PROMPTS, SETTINGS
 
 

@@ -15,9 +15,9 @@ import quant
 import quant.diffusers
 from quant.calibration.layer_plan import Planned, layer_plan
 from quant.recipe_files import find_recipe, shipped_recipes
-from tests.api.conftest import RECIPES
 from tests.api.editing import WEIGHTS
 from tests.api.test_load import inputs
+from tests.tiny_checkpoints import RECIPES
 from tests.tiny_pipeline import PROMPTS, SETTINGS, save_pipeline
 
 OTHERS = sorted({name.partition("/")[2] for name in shipped_recipes()} - set(RECIPES))

@@ -9,7 +9,7 @@ import torch
 
 from quant.algorithms.stages import compress, round_smoothed
 from quant.calibration.kept_solutions import KeptSolutions
-from quant.calibration.solution import Solution
+from quant.calibration.solution import KeptWeight, Solution
 from quant.errors import CalibrationError
 from quant.formats.tensors import pack_linear
 from tests.algorithms.test_stages import group
@@ -45,15 +45,17 @@ def test_a_layer_comes_back_as_the_same_bytes(
 ) -> None:
     of = group(**fields)
     made = compress(weight, of, hessian)
-    solution = Solution(notes=made.notes, make=lambda original: made, grid=made.grid, low_rank=made.branch)
+    solution = Solution(notes=made.notes, weight=made.weight, grid=made.grid, low_rank=made.branch)
     kept = KeptSolutions(tmp_path / "kept", "key")
     for found in (kept.store(3, [solution], [of]), KeptSolutions(tmp_path / "kept", "key").load(3, [of])):
         assert found is not None
         (back,) = found
-        assert back.notes == made.notes and back.make is not None
-        assert torch.equal(back.rounded(weight).weight, made.weight)
+        assert back.notes == made.notes and isinstance(back.weight, KeptWeight)
+        assert torch.equal(back.rounded(weight, of).weight, made.weight)
         one = pack_linear(made.weight, solution.form(of), grid=solution.grid, **solution.around(torch.bfloat16))
-        other = pack_linear(back.rounded(weight).weight, back.form(of), grid=back.grid, **back.around(torch.bfloat16))
+        other = pack_linear(
+            back.rounded(weight, of).weight, back.form(of), grid=back.grid, **back.around(torch.bfloat16)
+        )
         assert one.keys() == other.keys()
         assert all(torch.equal(one[name].float(), other[name].float()) for name in one)
 
@@ -65,14 +67,14 @@ def test_a_smoothed_layer_comes_back_as_the_same_codes(
     factor = torch.rand(K, generator=torch.Generator().manual_seed(2)) + 0.1
     made = round_smoothed(weight, of, hessian, factor)
     assert made is not None
-    solution = Solution(pre_quant_scale=factor, make=lambda original: made, grid=made.grid)
+    solution = Solution(pre_quant_scale=factor, weight=made.weight, grid=made.grid)
     plain = Solution(input_scale=torch.tensor([0.5]), notes={"alpha": 0.3})
     back, other = KeptSolutions(tmp_path / "kept", "key").store(0, [solution, plain], [of, of])
-    assert back.make is not None
+    assert isinstance(back.weight, KeptWeight)
     one = pack_linear(made.weight, solution.form(of), grid=solution.grid, **solution.around(torch.float32))
-    two = pack_linear(back.rounded(weight).weight, back.form(of), grid=back.grid, **back.around(torch.float32))
+    two = pack_linear(back.rounded(weight, of).weight, back.form(of), grid=back.grid, **back.around(torch.float32))
     assert all(torch.equal(one[name], two[name]) for name in one)
-    assert other.make is None and other.grid is None and other.notes == {"alpha": 0.3}
+    assert other.weight is None and other.grid is None and other.notes == {"alpha": 0.3}
     assert other.input_scale is not None and other.input_scale.item() == 0.5
 
 

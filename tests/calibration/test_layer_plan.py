@@ -9,7 +9,7 @@ from quant.calibration.layer_plan import Kept, LayerPlan, Planned, layer_plan
 from quant.errors import RecipeError
 from quant.recipe import Recipe
 from tests.calibration.plans import reason_of
-from tests.families.conftest import ModelMaker
+from tests.tiny_models import ModelMaker
 
 MODELS = (
     "WanTransformer3DModel",

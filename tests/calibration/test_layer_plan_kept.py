@@ -15,7 +15,7 @@ from quant.calibration.layer_plan import Kept, LayerPlan, layer_plan
 from quant.errors import RecipeError
 from quant.recipe import Recipe
 from tests.calibration.plans import reason_of
-from tests.families.conftest import ModelMaker
+from tests.tiny_models import ModelMaker
 
 
 def _recipe(edge: float = 0.0) -> Recipe:

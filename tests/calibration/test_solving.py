@@ -5,32 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from torch import nn
 
 import quant
-from quant.algorithms.base import Needs
-from quant.calibration.solving import windows
-
-HESSIAN = Needs(hessian=True)
-
-
-@given(st.lists(st.integers(1, 4000), min_size=1, max_size=12), st.floats(0.001, 1.0))
-def test_a_pass_holds_what_fits_or_one_input(widths: list[int], budget: float) -> None:
-    sizes = {str(i): width for i, width in enumerate(widths)}
-    parts = windows(dict.fromkeys(sizes, HESSIAN), sizes, budget)
-    assert [name for part in parts for name in part] == list(sizes)
-    for part, after in zip(parts, [*parts[1:], []], strict=True):
-        used = sum(sizes[name] ** 2 * 16 / 1e9 for name in part)
-        assert len(part) == 1 or used <= budget * (1 + 1e-9)
-        assert not after or used + sizes[after[0]] ** 2 * 16 / 1e9 > budget * (1 - 1e-9)
-
-
-def test_inputs_without_a_hessian_need_no_pass_of_their_own() -> None:
-    needs = {"a": HESSIAN, "b": Needs(amax=True), "c": HESSIAN, "d": Needs()}
-    assert windows(needs, dict.fromkeys(needs, 1000), 0.016) == [["a", "b"], ["c", "d"]]
-    assert windows({"a": Needs(), "b": Needs(amax=True)}, {"a": 10**6, "b": 10**6}, 0.001) == [["a", "b"]]
 
 
 def test_several_passes_find_what_one_finds() -> None:

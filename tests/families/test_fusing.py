@@ -25,11 +25,11 @@ from quant.families.fusing import fuse
 from quant.families.table import FAMILIES
 from quant.layers.fused.wan_block import FusedWanTransformerBlock, FusedWanVACETransformerBlock
 from quant.layers.replace import quantized_layers
-from tests.api.conftest import RECIPES
 from tests.api.editing import WEIGHTS
 from tests.api.test_load import inputs
 from tests.layers.fused.mistakes import MISTAKES
 from tests.layers.fused.wan_blocks import relative_error
+from tests.tiny_checkpoints import RECIPES
 from tests.tiny_pipeline import BLOCKS, LINEARS, transformer
 
 PARTS = 7

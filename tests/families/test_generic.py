@@ -4,7 +4,7 @@ import pytest
 from torch import nn
 
 from quant.families.generic import generic_family
-from tests.families.conftest import ModelMaker
+from tests.tiny_models import ModelMaker
 
 
 class Inner(nn.Module):

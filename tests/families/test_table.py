@@ -8,7 +8,7 @@ from torch import nn
 
 from quant.families.table import DENOISERS, FAMILIES, family_name, family_of
 from quant.families.wan import WAN
-from tests.families.conftest import ModelMaker
+from tests.tiny_models import ModelMaker
 
 
 @pytest.mark.parametrize("class_name", ["WanTransformer3DModel", "WanVACETransformer3DModel"])

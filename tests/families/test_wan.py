@@ -10,7 +10,7 @@ from torch import nn
 from quant.calibration.layer_plan import Kept, layer_plan, planned
 from quant.families.wan import WAN
 from quant.recipe import Recipe
-from tests.families.conftest import ModelMaker
+from tests.tiny_models import ModelMaker
 
 RECIPE = Recipe.from_dict({"version": 1, "groups": [{"targets": ["Linear"], "scheme": "W8A8"}]})
 BLOCK_LINEARS = {

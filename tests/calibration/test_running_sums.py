@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from quant.calibration.statistics import RowSample
+from quant.calibration.running_sums import RowSample
 
 
 def _sampled(chunks: list[int], size: int, seed: int) -> list[int]:

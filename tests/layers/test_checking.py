@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 import quant
-from quant.calibration.checking import check_copyable, check_model
+from quant.layers.checking import check_copyable, check_model
 from quant.recipe import Recipe
 from tests import tiny_pipeline
 
@@ -73,7 +73,6 @@ REFUSED: dict[str, Callable[[], nn.Module]] = {
     r"m\.1\.weight: is complex64, which no checkpoint holds": lambda: _model(
         nn.Parameter(torch.ones(8, 8, dtype=torch.complex64))
     ),
-    r"m\.0\.weight: is float64; .*cast the model": lambda: _model(dtype=torch.float64),
     r"m\.0\.weight: is on meta, because accelerate has offloaded": _offloaded,
     r"m\.0 is offloaded by diffusers \(enable_group_offload\)": _offloaded_in_groups,
     r"m\.0\.weight: is a UninitializedParameter": lambda: nn.Sequential(nn.LazyLinear(8)),
@@ -95,9 +94,10 @@ def test_a_layer_that_the_recipe_leaves_may_be_of_any_float() -> None:
     body = {"version": 1, "groups": [{"targets": ["Linear"], "scheme": "W8A8"}]}
     model = _model()
     model.get_submodule("0").double()
-    check_model(model, "m", Recipe.from_dict({**body, "ignore": ["0"]}, "r.yaml"))
-    with pytest.raises(quant.QuantError, match=r"m\.0\.weight: is float64; .*name the layer in the recipe's ignore$"):
-        check_model(model, "m", Recipe.from_dict(body, "r.yaml"))
+    made = quant.quantize(model, Recipe.from_dict({**body, "ignore": ["0"]}, "r.yaml"))
+    assert made.get_submodule("0").weight.dtype == torch.float64
+    with pytest.raises(quant.QuantError, match=r"0\.weight: is float64; .*name the layer in the recipe's ignore$"):
+        quant.quantize(model, Recipe.from_dict(body, "r.yaml"))
 
 
 def test_quantize_refuses_first_of_all() -> None:

@@ -8,26 +8,21 @@ from typing import Any
 import torch
 from torch import nn
 
-from quant.calibration.layer_plan import layer_plan, planned
 from quant.errors import ModelError
-from quant.layers.kinds import kind_of
-from quant.recipe import Recipe
 from quant.text import first_line
 
 _FLOATS = (torch.float32, torch.bfloat16, torch.float16)
 
 
-def check_model(model: nn.Module, where: str, recipe: Recipe | None = None) -> None:
+def check_model(model: nn.Module, where: str) -> None:
     """Refuses adapters, fused projections, offloading, and weights of other formats.
 
     Args:
         model: in memory.
         where: its name in errors.
-        recipe: what is asked of the layers that it takes is not asked of others; None takes all.
 
     Raises:
         ModelError: with the remedy.
-        RecipeError: the recipe does not fit the model.
     """
     for name, module in model.named_modules():
         place = f"{where}.{name}" if name else where
@@ -46,18 +41,14 @@ def check_model(model: nn.Module, where: str, recipe: Recipe | None = None) -> N
             )
     for name, parameter in model.named_parameters():
         _check_parameter(model, parameter, f"{where}.{name}")
-    wide = {
-        name: module
-        for name, module in model.named_modules()
-        if kind_of(module) is not None and module.weight.dtype not in _FLOATS
-    }
-    if wide and recipe is not None:
-        taken = {layer.name for layer in planned(layer_plan(model, recipe, where))}
-        wide = {name: module for name, module in wide.items() if name in taken}
-    for name, module in wide.items():
+
+
+def check_weight(weight: torch.Tensor, where: str) -> None:
+    """Raises ModelError, with the remedy, where a layer to be quantized is of a dtype that none runs on."""
+    if weight.dtype not in _FLOATS:
         raise ModelError(
-            f"{where}.{name}.weight: is {_name(module.weight.dtype)}; quantized layers run on float32, bfloat16 "
-            "and float16: cast the model, as with model.float(), or name the layer in the recipe's ignore"
+            f"{where}.weight: is {_name(weight.dtype)}; quantized layers run on float32, bfloat16 and float16: cast "
+            "the model, as with model.float(), or name the layer in the recipe's ignore"
         )
 
 

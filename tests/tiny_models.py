@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import diffusers
 import pytest
 import torch
 from torch import nn
@@ -86,6 +85,8 @@ def make_model() -> ModelMaker:
     """Makes a tiny model of a diffusers class; `device="meta"` allocates nothing."""
 
     def make(class_name: str, *, device: str = "meta", **changes: Any) -> nn.Module:
+        import diffusers  # seconds, which tests without a model do without
+
         torch.manual_seed(0)
         with torch.device(device):
             model = getattr(diffusers, class_name)(**{**_CONFIGS[class_name], **changes})
