@@ -20,7 +20,7 @@ that finds it does:
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,27 +30,23 @@ import torch
 from torch import nn
 
 from quant.api.room import check_room
-from quant.calibration.component import plan_component
+from quant.api.writing import Writing, write
 from quant.calibration.journal import Journal
 from quant.calibration.keep_budget import apply_budget
 from quant.calibration.kept_solutions import KeptSolutions
 from quant.calibration.preparing import Prepared, prepare
 from quant.calibration.provenance import run_of
 from quant.calibration.sensitivity import check_measurable
-from quant.calibration.solved import Solved, solve_models
+from quant.calibration.solved import solve_models
 from quant.calibration.solving import Forward
-from quant.checkpoint.folder import OutputFolder, check_free, holding
-from quant.checkpoint.manifest import write_manifest
+from quant.checkpoint.folder import OutputFolder, holding
+from quant.checkpoint.free import check_free
 from quant.checkpoint.sensitivity import Sensitivity
-from quant.checkpoint.shards import WEIGHTS, TensorPlan
-from quant.checkpoint.writing import write_component
 from quant.errors import CheckpointError, QuantError, QuantWarning
-from quant.json_files import read_object
-from quant.pipelines.copying import copy_files, files_to_copy, places_of
+from quant.pipelines.copying import files_to_copy, places_of
 from quant.pipelines.settings import GenerationSettings
 from quant.pipelines.skeleton import skeleton
 from quant.pipelines.snapshot import Snapshot
-from quant.pipelines.source import Source
 from quant.pipelines.weights import of_files, of_model, source_tensors
 from quant.places import check_apart
 from quant.recipe import Recipe
@@ -130,7 +126,7 @@ def calibrate(
     check_apart(out, places_of(start.source), CheckpointError)
     snapshot = Snapshot.of(start.source)
     copied = files_to_copy(start.source, start.components) if full else {}
-    how = _Writing(dtype, copied, max_shard_bytes, progress)
+    how = Writing(dtype, copied, max_shard_bytes, progress)
     with holding(out, force=force) as folder:
         parts = {name: start.source.component_folder(name) for name in start.components}
         skeletons = {name: skeleton(part, source_tensors(part)) for name, part in parts.items()}
@@ -170,16 +166,6 @@ def _kept(folder: OutputFolder, snapshot: Snapshot) -> Iterator[None]:
         raise type(error)(f"{error}; {goes_on}") from error
 
 
-@dataclass(frozen=True)
-class _Writing:
-    """How a checkpoint is written; see `calibrate`. `copied` are files of the original, by their path in it."""
-
-    dtype: torch.dtype
-    copied: Mapping[str, Path]
-    max_shard_bytes: int
-    progress: bool
-
-
 def _calibrated(
     folder: OutputFolder,
     start: Prepared,
@@ -187,7 +173,7 @@ def _calibrated(
     device: str | None,
     key: str,
     snapshot: Snapshot,
-    how: _Writing,
+    how: Writing,
 ) -> Calibrated:
     """Does the work of `calibrate`."""
     source, texts = start.source, start.prompts
@@ -210,55 +196,8 @@ def _calibrated(
         solved, found = apply_budget(solved, pipe, source.name, texts, how.progress)
     snapshot.check()
     with folder.new() as work:
-        layers = _write(work, source, solved, tensors, how)
+        layers = write(work, source, solved, tensors, how)
         if found is not None:
             (work / SENSITIVITY).write_text(found.to_json(), encoding="utf-8")
         snapshot.check()
     return Calibrated(folder.out, solved.recipe, layers, len(texts or ()))
-
-
-_Tensors = Mapping[str, Mapping[str, TensorPlan]]
-
-
-def _write(
-    work: Path, source: Source, solved: Solved, tensors: _Tensors, how: _Writing
-) -> dict[str, list[dict[str, Any]]]:
-    """Writes everything of a checkpoint into the empty folder `work`; returns the record of every layer."""
-    records: dict[str, list[dict[str, Any]]] = {}
-    hashes: dict[str, str] = {}
-    for name in solved.models:
-        place = name if source.is_pipeline else ""
-        errors: dict[str, float] = {}
-        with _bar(f"scales of {name}", len(tensors[name]), how) as step:
-            plans = plan_component(tensors[name], solved.plans[name], solved.solutions[name], errors, step)
-        config = read_object(source.component_folder(name) / "config.json")
-        quantization = solved.config(name, how.dtype)
-        with _bar(f"writing {name}", len(plans), how) as step:
-            written = write_component(
-                work / place, config, quantization, plans, stem=WEIGHTS, max_bytes=how.max_shard_bytes, on_tensor=step
-            )
-        hashes.update({(Path(place) / file).as_posix(): digest for file, digest in written.items()})
-        records[place] = solved.records(name, errors)
-    copy_files(how.copied, work)
-    (work / "recipe.yaml").write_text(_yaml(solved.recipe), encoding="utf-8")
-    write_manifest(work, {**solved.provenance(source.name), "layers": records}, hashes)
-    return records
-
-
-@contextmanager
-def _bar(what: str, total: int, how: _Writing) -> Iterator[Callable[[str], None]]:
-    """A bar on stderr, moved on by one with each call."""
-    from tqdm import tqdm
-
-    with tqdm(total=total, desc=what, unit="tensor", disable=not how.progress) as bar:
-
-        def step(_: str) -> None:
-            bar.update()
-
-        yield step
-
-
-def _yaml(recipe: Recipe) -> str:
-    import yaml
-
-    return yaml.safe_dump(recipe.to_dict(), sort_keys=False, width=110)

@@ -33,7 +33,8 @@ from quant.checkpoint.config import (
     stored_layers,
 )
 from quant.checkpoint.digests import check_config
-from quant.checkpoint.reader import headers, verify_component
+from quant.checkpoint.reader import headers
+from quant.checkpoint.verifying import verify_component
 from quant.errors import CheckpointError
 from quant.families.fusing import block_module, fuse, wants_fusing
 from quant.formats.tensors import fault, reads_as

@@ -13,15 +13,9 @@ import torch
 from quant.api.explain import kernels_of_layer
 from quant.checkpoint.config import CONFIG_KEY, ignored_layers, sparse_layers, stored_layers
 from quant.checkpoint.digests import check_config
-from quant.checkpoint.reader import (
-    StoredTensor,
-    component_folders,
-    find_manifest,
-    read_config,
-    read_tensor,
-    stored_tensors,
-)
+from quant.checkpoint.reader import StoredTensor, component_folders, read_config, read_tensor, stored_tensors
 from quant.checkpoint.shards import DTYPE_NAMES
+from quant.checkpoint.verifying import find_manifest
 from quant.errors import CheckpointError
 from quant.formats.layer import LayerForm
 from quant.formats.table import format_of

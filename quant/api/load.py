@@ -16,16 +16,9 @@ from torch import nn
 from quant.api.record import Record, attach
 from quant.checkpoint.config import CONFIG_KEY, stored_dtype, stored_layers
 from quant.checkpoint.digests import check_config
-from quant.checkpoint.reader import (
-    StoredTensor,
-    component_folders,
-    find_manifest,
-    read_config,
-    read_tensors,
-    stored_tensors,
-    verify,
-)
+from quant.checkpoint.reader import StoredTensor, component_folders, read_config, read_tensors, stored_tensors
 from quant.checkpoint.shards import DTYPES, WEIGHTS, write_index
+from quant.checkpoint.verifying import find_manifest, verify
 from quant.devices import find_device
 from quant.errors import CheckpointError, ModelError
 from quant.families.fusing import block_module, fuse, wants_fusing, with_fusing

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from quant.checkpoint import folder
-from quant.checkpoint.folder import check_free, holding, new_folder
+from quant.checkpoint.folder import holding, new_folder
+from quant.checkpoint.free import check_free
 from quant.checkpoint.manifest import write_manifest
 from quant.errors import CheckpointError, QuantWarning
 from quant.places import CARD_MARK, sync

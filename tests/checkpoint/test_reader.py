@@ -12,15 +12,8 @@ from safetensors.torch import save_file
 
 from quant.checkpoint.config import CONFIG_KEY
 from quant.checkpoint.manifest import FILE_NAME, write_manifest
-from quant.checkpoint.reader import (
-    component_folders,
-    find_manifest,
-    read_config,
-    read_tensors,
-    stored_tensors,
-    verify,
-    weight_files,
-)
+from quant.checkpoint.reader import component_folders, read_config, read_tensors, stored_tensors, weight_files
+from quant.checkpoint.verifying import find_manifest, verify
 from quant.errors import CheckpointError
 from tests.attacks.attack import CANARY, PICKLE
 from tests.checkpoint.tiny import LAYERS, write_tiny

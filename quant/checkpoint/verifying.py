@@ -1,0 +1,104 @@
+"""The manifest that speaks of a checkpoint or of one of its components, and whether its files are as it lists them."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from quant.checkpoint.manifest import FILE_NAME, read_manifest, verify_files
+from quant.checkpoint.reader import weight_files
+from quant.errors import CheckpointError
+
+
+@dataclass(frozen=True)
+class FoundManifest:
+    """A manifest, the folder it is in, and the name it has for the component it was asked for."""
+
+    root: Path
+    body: dict[str, Any]
+    component: str
+
+    @property
+    def layers(self) -> list[dict[str, Any]]:
+        """The record of each of the component's layers."""
+        found: list[dict[str, Any]] = self.body.get("layers", {}).get(self.component, [])
+        return found
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """What made the checkpoint: everything but files and layers."""
+        return {key: value for key, value in self.body.items() if key not in ("files", "layers", "format_version")}
+
+
+def find_manifest(folder: Path) -> FoundManifest | None:
+    """The manifest of a checkpoint or of one of its components, whose parent may hold it; None where none speaks of it.
+
+    Raises:
+        CheckpointError: it is damaged or of an unknown version, or lists other weights than those that are there.
+    """
+    # Not the place that a link leads to, which may be beside no manifest.
+    folder = Path(os.path.abspath(folder))  # noqa: PTH100
+    body = read_manifest(folder)
+    if body is not None:
+        found = FoundManifest(folder, body, "")
+    else:
+        body = read_manifest(folder.parent)
+        known = body is not None and (
+            folder.name in body.get("layers", {}) or any(name.startswith(f"{folder.name}/") for name in body["files"])
+        )
+        if body is None or not known:
+            return None
+        found = FoundManifest(folder.parent, body, folder.name)
+    alone = found.component or (folder / "config.json").is_file()
+    for component in [found.component] if alone else sorted(found.body.get("layers", {})):
+        _check_listed(found, component)
+    return found
+
+
+def verify(folder: Path) -> FoundManifest | None:
+    """Checks every file of a checkpoint against its manifest, and returns that; None where there is none.
+
+    Raises:
+        CheckpointError: names the first file that is missing, truncated, damaged, or unknown to the manifest.
+    """
+    found = find_manifest(folder)
+    if found is not None:
+        verify_files(found.root, found.body)
+    return found
+
+
+def verify_component(folder: Path) -> None:
+    """Checks a component's files against the manifest, and of the rest of its checkpoint what is there.
+
+    Other quantized components are left to their own loading: diffusers loads a pipeline's parts one by one.
+
+    Raises:
+        CheckpointError: as `verify`.
+    """
+    found = find_manifest(folder)
+    if found is None:
+        return
+    mine, others = found.component, set(found.body.get("layers", {})) - {found.component}
+    files = {}
+    for name, entry in found.body["files"].items():
+        part = name.partition("/")[0]
+        if part not in others and (mine in ("", part) or (found.root / name).is_file()):
+            files[name] = entry
+    verify_files(found.root, {"files": files})
+
+
+def _check_listed(found: FoundManifest, component: str) -> None:
+    """Refuses weights that the manifest does not know: a loader may take them for those that were checked."""
+    folder = found.root / component
+    place = f"{component}/" if component else ""
+    listed = {name.removeprefix(place) for name in found.body["files"] if name.startswith(place)}
+    manifest = found.root / FILE_NAME
+    stale = next((path for path in weight_files(folder) if path.name not in listed), None)
+    if stale is not None:
+        raise CheckpointError(f"{stale}: is not in {manifest}, so it is of another checkpoint; remove it")
+    if not any(name.endswith(".safetensors") and "/" not in name for name in listed):
+        raise CheckpointError(f"{manifest}: lists no weights of {folder}, so nothing vouches for them")
+    if "config.json" not in listed:
+        raise CheckpointError(f"{manifest}: lists no {folder / 'config.json'}, so nothing vouches for it")
