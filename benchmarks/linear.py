@@ -21,7 +21,7 @@ from torch import nn
 from quant.formats.layer import LayerForm
 from quant.formats.scheme import SCHEMES
 from quant.formats.tensors import pack_linear
-from quant.layers.linear import QuantLinear
+from quant.layers.linear_kind import LinearKind
 
 RESULTS = Path(__file__).parent / "results"
 #: (M, N, K): rows, output and input features; the middle one is a Wan 1.3B projection at 512 text tokens.
@@ -64,7 +64,7 @@ def measure(m: int, n: int, k: int, device: str, rounds: int) -> dict[str, Any]:
         form = LayerForm(SCHEMES[name])
         static = torch.tensor([0.01]) if form.scheme.has_static_input else None
         tensors = pack_linear(linear.weight.detach().cpu(), form, input_scale=static)
-        layer = QuantLinear.from_tensors(linear, form, tensors, torch.device(device))
+        layer = LinearKind().filled(linear, form, tensors, torch.device(device))
         candidates[name] = lambda layer=layer: layer(x)  # type: ignore[misc]
     with torch.no_grad():
         medians = compare(candidates, device, rounds)

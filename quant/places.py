@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import stat
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -202,3 +203,31 @@ def _identities(path: Path) -> Iterator[tuple[int, int]]:
         found = _identity(each)
         if found is not None:
             yield found
+
+
+def make_parents(folder: Path) -> list[Path]:
+    """Makes a folder and those above it; returns those that were not there, the outermost first. Raises OSError."""
+    missing = [path for path in (folder, *folder.parents) if not path.is_dir()]
+    folder.mkdir(parents=True, exist_ok=True)
+    return missing[::-1]
+
+
+def remove_tree(path: Path) -> None:
+    """Removes a folder, if it is there. Raises OSError where one remains."""
+    if path.is_dir():
+        shutil.rmtree(path)
+
+
+def empty(folder: Path) -> None:
+    """Removes all that a folder holds. Raises OSError where something remains."""
+    for path in folder.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+
+
+def sync_tree(root: Path) -> None:
+    """As `sync`, of a folder and all that it holds."""
+    for path in [*root.rglob("*"), root]:
+        sync(path)

@@ -26,7 +26,6 @@ from __future__ import annotations
 import errno
 import json
 import os
-import shutil
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -38,7 +37,7 @@ from quant.checkpoint.free import check_free
 from quant.errors import CheckpointError, QuantWarning
 from quant.json_files import read_object
 from quant.locks import locked
-from quant.places import check_folder_place, reason, sync
+from quant.places import check_folder_place, empty, make_parents, reason, remove_tree, sync, sync_tree
 
 #: What rename(2) says where something stands in the way.
 _IN_THE_WAY = (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR, errno.EISDIR)
@@ -100,7 +99,7 @@ class OutputFolder:
         dropped = self.keeps_work
         try:
             self.journal.unlink(missing_ok=True)
-            _remove(self.solved)
+            remove_tree(self.solved)
             unfinished = note.with_name(f"{note.name}.tmp")
             unfinished.write_text(json.dumps(dict(run)), encoding="utf-8")
             unfinished.replace(note)
@@ -119,7 +118,7 @@ class OutputFolder:
         """
         try:
             yield self._new
-            _sync_tree(self._new)
+            sync_tree(self._new)
             self._put_into_place()
         except OSError as error:
             name = error.filename if isinstance(error.filename, str) else str(self.place)
@@ -177,7 +176,7 @@ class OutputFolder:
                     )
                 self._old.rename(self.place)
             self._new.mkdir(parents=True, exist_ok=True)
-            _empty(self._new)
+            empty(self._new)
         except OSError as error:
             raise CheckpointError(f"{self.out}: cannot be written: {reason(error)}") from None
 
@@ -187,12 +186,12 @@ class OutputFolder:
             if self.is_finished or not (self.keeps_work or self._old.exists()):
                 self._remove_hidden()
             else:
-                _empty(self._new)
+                empty(self._new)
 
     def _remove_hidden(self) -> None:
         """Removes what this program puts there, and nothing else."""
         for path in (self._new, self._old, self.solved):
-            _remove(path)
+            remove_tree(path)
         for path in (self.journal, self.hidden / "run.json"):
             path.unlink(missing_ok=True)
             path.with_name(f"{path.name}.tmp").unlink(missing_ok=True)
@@ -208,7 +207,10 @@ def holding(out: Path, *, force: bool) -> Iterator[OutputFolder]:
         CheckpointError: as `check_free`; another process holds it; or the disk refuses.
     """
     place = check_folder_place(out, CheckpointError)
-    made = _make_parents(out, place.parent)
+    try:
+        made = make_parents(place.parent)
+    except OSError as error:
+        raise CheckpointError(f"{out}: cannot be written: {reason(error)}") from None
     folder = OutputFolder(out, place, place.with_name(f".{place.name}.quant"), force)
     try:
         with locked(place.with_name(f".{place.name}.lock"), str(out), CheckpointError):
@@ -236,32 +238,3 @@ def new_folder(out: Path, *, force: bool) -> Iterator[Path]:
     """
     with holding(out, force=force) as folder, folder.new() as work:
         yield work
-
-
-def _make_parents(out: Path, folder: Path) -> list[Path]:
-    """Makes a folder and those above it; returns those that were not there, the outermost first."""
-    missing = [path for path in (folder, *folder.parents) if not path.is_dir()]
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise CheckpointError(f"{out}: cannot be written: {reason(error)}") from None
-    return missing[::-1]
-
-
-def _remove(path: Path) -> None:
-    """Removes a folder, if it is there. Raises OSError where one remains."""
-    if path.is_dir():
-        shutil.rmtree(path)
-
-
-def _empty(folder: Path) -> None:
-    for path in folder.iterdir():
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        else:
-            path.unlink()
-
-
-def _sync_tree(root: Path) -> None:
-    for path in [*root.rglob("*"), root]:
-        sync(path)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import Any, Unpack
 
 import torch
@@ -80,26 +79,6 @@ class QuantLinear(nn.Module):
         self._floating = {name for name, (of_dtype, _) in stored.items() if of_dtype is None}
         values = torch.empty(out_features, dtype=dtype, device=device) if bias else None
         self.bias = None if values is None else nn.Parameter(values, requires_grad=False)
-
-    @classmethod
-    def from_tensors(
-        cls, linear: nn.Linear, form: LayerForm, tensors: Mapping[str, torch.Tensor], device: torch.device
-    ) -> QuantLinear:
-        """Replaces `linear`, with tensors from `quant.formats.tensors.pack_linear` and a copy of its bias.
-
-        Smoothing and the branch are those of the tensors.
-        """
-        rank = len(tensors["low_rank_down"]) if "low_rank_down" in tensors else 0
-        form = replace(form, smoothed="pre_quant_scale" in tensors, rank=rank)
-        made = cls(
-            linear.in_features,
-            linear.out_features,
-            form,
-            bias=linear.bias is not None,
-            dtype=linear.weight.dtype,
-            device="meta",
-        )
-        return made.train(linear.training).fill(tensors, linear.bias, device)
 
     def fill(self, tensors: Mapping[str, torch.Tensor], bias: torch.Tensor | None, device: torch.device) -> QuantLinear:
         """Puts copies of the tensors of a checkpoint and of a bias into an empty layer, on `device`. Returns self."""

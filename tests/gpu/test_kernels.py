@@ -27,6 +27,7 @@ from quant.kernels.ops.scaled_mm import reference as scaled_mm_reference
 from quant.kernels.runtime import cupy_launch
 from quant.layers.linear import QuantLinear
 from tests.kernels.matmul_cases import FILLS, FP8, INT8, RAGGED, allowed, operands, scales
+from tests.layers.quantized import quantized
 
 DEVICE = torch.device("cuda")
 RECORDED = Path(__file__).parents[1] / "golden" / "recorded.safetensors"
@@ -229,7 +230,7 @@ def _layer(scheme: str, linear: nn.Linear) -> QuantLinear:
     form = LayerForm(SCHEMES[scheme])
     static = torch.tensor([0.02]) if form.scheme.has_static_input else None
     tensors = pack_linear(linear.weight.detach(), form, input_scale=static)
-    return QuantLinear.from_tensors(linear, form, tensors, torch.device("cpu"))
+    return quantized(linear, form, tensors)
 
 
 @pytest.mark.parametrize("name", INT8_NAMES)

@@ -15,6 +15,7 @@ from quant.layers.linear import QuantLinear
 from tests.gpu.packed import DEVICE, PACKED, SPARSE, forms, names
 from tests.kernels.matmul_cases import FP8
 from tests.kernels.weight_cases import weight_24
+from tests.layers.quantized import quantized
 
 CPU = torch.device("cpu")
 FORMS = [
@@ -35,7 +36,7 @@ def layer_of(form: LayerForm, device: torch.device, n: int = 96, k: int = 256) -
     if form.sparse:
         generator = torch.Generator().manual_seed(1)
         linear.weight = nn.Parameter(weight_24(n, k, torch.bfloat16, generator) / 640)
-    return QuantLinear.from_tensors(linear, form, pack_linear(linear.weight.detach(), form), device)
+    return quantized(linear, form, pack_linear(linear.weight.detach(), form), device)
 
 
 def bits(x: torch.Tensor) -> torch.Tensor:

@@ -14,6 +14,7 @@ from quant.formats.layer import LayerForm
 from quant.formats.scheme import SCHEMES, Scheme
 from quant.formats.tensors import LowRank, pack_linear, tensor_layout, unpack_linear
 from quant.layers.linear import QuantLinear
+from tests.layers.quantized import quantized
 
 N, K = 40, 256
 ODD = Scheme.parse({"weights": {"num_bits": 4, "type": "int", "strategy": "channel", "symmetric": False}})
@@ -41,7 +42,7 @@ def build(form: LayerForm, dtype: torch.dtype = torch.float32) -> tuple[QuantLin
     if form.rank:
         beside["low_rank"] = LowRank(0.1 * torch.randn(N, form.rank).to(dtype), torch.randn(form.rank, K).to(dtype))
     tensors = pack_linear(weight, form, **beside)
-    return QuantLinear.from_tensors(linear, form, tensors, torch.device("cpu")), tensors
+    return quantized(linear, form, tensors), tensors
 
 
 def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:

@@ -12,6 +12,7 @@ from quant.formats.scheme import SCHEMES
 from quant.formats.tensors import pack_linear, tensor_layout
 from quant.kernels.numerics import encode
 from quant.layers.linear import QuantLinear
+from tests.layers.quantized import quantized
 
 W8A8 = LayerForm(SCHEMES["W8A8"])
 EIGHT_BIT = ("FP8_DYNAMIC", "FP8", "W8A8")
@@ -26,7 +27,7 @@ def build(name: str, smoothed: bool, bias: bool) -> tuple[nn.Linear, QuantLinear
         input_scale=torch.tensor([0.02]) if form.scheme.has_static_input else None,
         pre_quant_scale=torch.rand(77) + 0.5 if smoothed else None,
     )
-    return linear, QuantLinear.from_tensors(linear, form, tensors, torch.device("cpu")), tensors
+    return linear, quantized(linear, form, tensors), tensors
 
 
 @pytest.mark.parametrize("name", EIGHT_BIT)
@@ -80,7 +81,7 @@ def test_layers_given_one_factor_hold_a_copy_each() -> None:
     for _ in range(2):
         linear = nn.Linear(77, 33)
         tensors = pack_linear(linear.weight.detach(), W8A8, pre_quant_scale=factor)
-        layers.append(QuantLinear.from_tensors(linear, W8A8, tensors, torch.device("cpu")))
+        layers.append(quantized(linear, W8A8, tensors))
     pointers = {layer.pre_quant_scale.data_ptr() for layer in layers if layer.pre_quant_scale is not None}
     assert len(pointers) == 2
 

@@ -19,6 +19,7 @@ from quant.formats.tensors import pack_linear
 from quant.kernels.layouts import aligned_rows
 from quant.layers.linear import QuantLinear
 from quant.layers.replace import prepack
+from tests.layers.quantized import quantized
 
 EIGHT_BIT = ("FP8_DYNAMIC", "FP8", "W8A8")
 
@@ -54,7 +55,7 @@ def layers(name: str = "W8A8", k: int = 77, *, smoothed: bool = True) -> tuple[Q
         input_scale=torch.tensor([0.02]) if form.scheme.has_static_input else None,
         pre_quant_scale=torch.rand(k) + 0.5 if smoothed else None,
     )
-    plain, packed = (kind.from_tensors(linear, form, tensors, torch.device("cpu")) for kind in (QuantLinear, OnGpu))
+    plain, packed = (quantized(linear, form, tensors, cls=kind) for kind in (QuantLinear, OnGpu))
     assert isinstance(packed, OnGpu)
     return plain, packed
 

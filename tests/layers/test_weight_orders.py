@@ -21,6 +21,7 @@ from quant.kernels.weight_orders import LAYOUTS
 from quant.layers.fused.linear import FusedLinear
 from quant.layers.linear import QuantLinear
 from quant.layers.replace import prepack
+from tests.layers.quantized import quantized
 
 N = 40
 ODD = Scheme.parse({"weights": {"num_bits": 4, "type": "int", "strategy": "channel", "symmetric": False}})
@@ -78,7 +79,7 @@ def build(form: LayerForm, dtype: torch.dtype = torch.bfloat16) -> QuantLinear:
         beside["pre_quant_scale"] = torch.rand(k) + 0.5
     if form.rank:
         beside["low_rank"] = LowRank(0.1 * torch.randn(N, form.rank).to(dtype), torch.randn(form.rank, k).to(dtype))
-    return QuantLinear.from_tensors(linear, form, pack_linear(weight, form, **beside), torch.device("cpu"))
+    return quantized(linear, form, pack_linear(weight, form, **beside))
 
 
 def both(form: LayerForm, layout: str, want: Want, dtype: torch.dtype = torch.bfloat16) -> tuple[QuantLinear, ...]:

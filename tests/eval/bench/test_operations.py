@@ -11,7 +11,7 @@ from quant.eval.bench.operations import attention, codes_of, elementwise, matmul
 from quant.formats.layer import LayerForm
 from quant.formats.scheme import SCHEMES, Scheme
 from quant.formats.tensors import pack_linear
-from quant.layers.linear import QuantLinear
+from tests.layers.quantized import quantized
 
 BY_ROW = Scheme.parse({"weights": {"num_bits": 4, "type": "int", "strategy": "channel", "symmetric": False}})
 FORMS = {name: LayerForm(scheme) for name, scheme in SCHEMES.items() if scheme.weights is not None}
@@ -95,7 +95,7 @@ def test_a_weight_is_as_large_as_the_tensors_that_a_layer_keeps(form: LayerForm)
         form,
         input_scale=torch.tensor([0.1]) if form.scheme.has_static_input else None,
     )
-    layer = QuantLinear.from_tensors(linear, form, tensors, torch.device("cpu"))
+    layer = quantized(linear, form, tensors)
     kept = sum(buffer.nbytes for name, buffer in layer.named_buffers() if name != "input_scale")
     inputs = 2 * 384 if codes_of(form) is None else 384 + 4 * (3 if form is BLOCK else 1)
     assert matmul("layer", 1, 64, 384, form).nbytes == kept + inputs + 2 * (64 + 64)

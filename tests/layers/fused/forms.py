@@ -12,6 +12,7 @@ from quant.formats.layer import LayerForm
 from quant.formats.scheme import SCHEMES, Scheme
 from quant.formats.tensors import LowRank, pack_linear
 from quant.layers.linear import QuantLinear
+from tests.layers.quantized import quantized
 
 EIGHT_BIT = ("FP8_DYNAMIC", "FP8", "W8A8")
 #: One scale a row, so that it fits any K; the zero points of eight rows are one word of a file.
@@ -44,7 +45,7 @@ def packed(
         pre_quant_scale=factor,
         low_rank=branch,
     )
-    return QuantLinear.from_tensors(linear, form, tensors, torch.device("cpu"))
+    return quantized(linear, form, tensors)
 
 
 def made(label: str, n: int, k: int, *, smoothed: bool = False, dtype: torch.dtype = torch.float32) -> QuantLinear:
