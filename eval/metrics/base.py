@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, TypeVar, cast
 
-from quant.eval.metrics.frames import Frames
+from quant.eval.frames import Frames
 from quant.eval.metrics.intervals import Estimate, mean_estimate, paired_ratio
 
 T = TypeVar("T")

@@ -15,9 +15,9 @@ from quant.errors import QuantError
 from quant.eval.networks import i3d
 from quant.eval.networks.extraction import POPULATION, SAMPLE, Device, Extractor
 from quant.eval.networks.frames import squash, squash_by_corners
-from quant.eval.networks.packages import networks
 from quant.eval.networks.torchscript import torchscript
 from quant.eval.networks.video_transformers import video_transformer
+from quant.eval.weights.packages import networks
 
 __all__ = ["Extractor", "extractor"]
 

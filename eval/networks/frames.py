@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from quant.eval.metrics.frames import Frames
+from quant.eval.frames import Frames
 
 
 def as_tensor(video: Frames, device: str | torch.device = "cpu") -> Tensor:

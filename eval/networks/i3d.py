@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from quant.errors import QuantError
-from quant.eval.networks import fetching
+from quant.eval.weights import fetching
 
 SIZE = 224
 # The last pooling wants two time steps, and each of those stands for eight frames.

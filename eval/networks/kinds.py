@@ -96,7 +96,7 @@ class _Lpips(NetworkKind):
         import torch
 
         from quant.eval.networks import lpips
-        from quant.eval.networks.packages import networks
+        from quant.eval.weights.packages import networks
 
         network = lpips.load(spec, device)  # type: ignore[arg-type]
         if shape is not None:

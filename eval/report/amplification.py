@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from quant.eval.metrics.frames import Frames
+from quant.eval.frames import Frames
 
 
 def to_bytes(video: Frames) -> npt.NDArray[np.uint8]:

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from quant.eval.report.amplification import to_bytes
-from quant.eval.runs.video_files import read_words, to_frames, write_preview
+from quant.eval.videos.video_files import read_words, to_frames, write_preview
 
 
 def stored_frames(path: Path) -> npt.NDArray[np.float32]:

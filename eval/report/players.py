@@ -14,12 +14,12 @@ import numpy as np
 import numpy.typing as npt
 
 from quant.errors import QuantError
+from quant.eval.drawing.markup import Piece, note, swatch
 from quant.eval.metrics.table import leading
 from quant.eval.report.amplification import amplification
 from quant.eval.report.differences import difference_video, stored_frames
-from quant.eval.report.markup import Piece, note, swatch
-from quant.eval.report.recorded import Recorded, by_worst_candidate, sample_score
-from quant.eval.report.words import figure
+from quant.eval.results.recorded import Recorded, by_worst_candidate, sample_score
+from quant.eval.results.words import figure
 
 
 @dataclass(frozen=True)

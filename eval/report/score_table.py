@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from quant.eval.drawing.markup import Piece, chip, escape, note, swatch
 from quant.eval.metrics.base import Display
 from quant.eval.metrics.table import SET_DISTANCES, metrics, ordered
-from quant.eval.report.markup import Piece, chip, escape, note, swatch
-from quant.eval.report.overall import levels
-from quant.eval.report.recorded import Recorded, stored_share
-from quant.eval.report.words import (
+from quant.eval.results.overall import levels
+from quant.eval.results.recorded import Recorded, stored_share
+from quant.eval.results.words import (
     GROUPS,
     also_identical,
     interval,

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 
+from quant.eval.drawing.markup import Piece, escape, note, swatch, table
 from quant.eval.metrics.table import leading, ordered
-from quant.eval.report.markup import Piece, escape, note, swatch, table
-from quant.eval.report.recorded import Recorded, by_worst_candidate, sample_score
-from quant.eval.report.words import figure
+from quant.eval.results.recorded import Recorded, by_worst_candidate, sample_score
+from quant.eval.results.words import figure
 
 
 def worst_prompts(recorded: Recorded, count: int = 10) -> Piece:

@@ -7,8 +7,8 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from quant.errors import QuantError
-from quant.eval.runs.folder import RunFolder
 from quant.eval.runs.ranks import Ranks
+from quant.eval.storage.folder import RunFolder
 from quant.locks import locked
 
 

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import torch
 from scipy.ndimage import gaussian_filter
 
-from quant.eval.metrics.frames import Frames
+from quant.eval.frames import Frames
 from quant.eval.metrics.frechet import frechet_distance
 from quant.eval.metrics.psnr import paired_psnr
 from quant.eval.metrics.ssim import paired_ssim

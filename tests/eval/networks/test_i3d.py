@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from quant.errors import QuantError
-from quant.eval.metrics.frames import Frames
+from quant.eval.frames import Frames
 from quant.eval.networks import i3d
 from quant.eval.networks.features import extractor
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from quant.errors import QuantError
-from quant.eval.metrics.frames import Frames
+from quant.eval.frames import Frames
 from quant.eval.networks import lpips
 from quant.eval.networks.frames import as_tensor, squash
 

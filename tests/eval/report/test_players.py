@@ -14,7 +14,7 @@ import pytest
 
 from quant.eval.report.differences import difference_video, stored_frames
 from quant.eval.report.players import players, selection
-from quant.eval.report.recorded import read
+from quant.eval.results.recorded import read
 from tests.eval.report.small_run import FPS, PROMPTS, SHAPE, fingerprint, sample_id, write_run, write_video
 
 

@@ -1,0 +1,98 @@
+"""Runs VBench on a model's videos, as a program of its own.
+
+Z. Huang et al., "VBench: comprehensive benchmark suite for video generative models", CVPR 2024; version 0.1.5 of
+github.com/Vchitect/VBench. It runs on CUDA only, and downloads its networks when it first needs them.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable, Collection, Sequence
+from pathlib import Path
+from typing import Any
+
+from quant.errors import QuantError
+from quant.eval.metrics.vbench_results import parse_results
+
+#: VBench in an environment that uv makes for it; its old requirements need an old Python.
+COMMAND = ("uvx", "--python", "3.10", "--from", "vbench==0.1.5", "vbench")
+#: What VBench rates of any video, and looks at no prompt for.
+DIMENSIONS = (
+    "subject_consistency",
+    "background_consistency",
+    "motion_smoothness",
+    "dynamic_degree",
+    "aesthetic_quality",
+    "imaging_quality",
+)
+#: VBench hands its arguments to a shell within double quotes, where these mean something.
+_SHELL = '"$`\\!\n'
+
+#: Runs a program: its exit status, and what it printed.
+Execute = Callable[[Sequence[str]], tuple[int, str]]
+
+
+def execute(command: Sequence[str]) -> tuple[int, str]:
+    """Runs a program to its end; its exit status, and its output with its errors."""
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
+    return done.returncode, done.stdout.decode(errors="replace")
+
+
+def run_vbench(
+    videos: Path,
+    samples: Collection[str],
+    *,
+    dimensions: Sequence[str] = DIMENSIONS,
+    command: Sequence[str] = COMMAND,
+    execute: Execute = execute,
+    progress: Callable[[str, int, int], None] = lambda what, done, total: None,
+) -> dict[str, dict[str, Any]]:
+    """VBench's scores of one model's videos in its mode "custom_input", as `parse_results` returns them.
+
+    VBench rates every .mp4 of a folder, so it gets one with links to the samples alone and not to their previews.
+
+    Args:
+        videos: a folder with ID.mp4 for each sample.
+        samples: their ids.
+        dimensions: of `DIMENSIONS`; VBench is started once for each, also where one is named twice.
+        command: how VBench is started, up to "evaluate".
+        execute: runs it; tests give another.
+        progress: told of every dimension that is done.
+
+    Raises:
+        QuantError: no program, no video, an unknown dimension, or VBench failed or wrote something else.
+    """
+    dimensions = list(dict.fromkeys(dimensions))
+    unknown = [each for each in dimensions if each not in DIMENSIONS]
+    if unknown or not dimensions:
+        raise QuantError(f"VBench's dimensions {unknown}: choose from {', '.join(DIMENSIONS)}")
+    if shutil.which(command[0]) is None:
+        raise QuantError(f"{command[0]}: not found; VBench needs an environment of its own, which uv makes: install uv")
+    missing = [sample for sample in samples if not (videos / f"{sample}.mp4").is_file()]
+    if missing or not samples:
+        raise QuantError(f"{videos}: {len(missing)} of {len(samples)} videos are not there; generate them first")
+    found: dict[str, dict[str, Any]] = {}
+    with tempfile.TemporaryDirectory(prefix="vbench-") as made:
+        if any(each in made for each in _SHELL):
+            raise QuantError(f"{made}: VBench cannot use this folder's name; set TMPDIR to a plainer one")
+        folder = Path(made) / "videos"
+        folder.mkdir()
+        for sample in samples:
+            (folder / f"{sample}.mp4").symlink_to((videos / f"{sample}.mp4").resolve())
+        for index, dimension in enumerate(dimensions):
+            out = Path(made) / dimension
+            asked = {"videos_path": folder, "dimension": dimension, "output_path": out, "mode": "custom_input"}
+            options = [part for name, value in asked.items() for part in (f"--{name}", str(value))]
+            status, said = execute([*command, "evaluate", *options])
+            files = sorted(out.glob("*_eval_results.json"))
+            if status != 0 or len(files) != 1:  # VBench exits with 0 also where the program that it starts fails
+                last = [line.strip() for line in said[-2000:].splitlines() if line.strip()][-3:]
+                raise QuantError(f"VBench wrote no {dimension} of {videos}; it said last: {' | '.join(last)}")
+            scores = parse_results(files[0], samples)
+            if list(scores) != [dimension]:
+                raise QuantError(f"{files[0]}: holds {', '.join(scores)}, not {dimension}; use VBench 0.1.5")
+            found |= scores
+            progress(f"VBench {dimension}", index + 1, len(dimensions))
+    return found
