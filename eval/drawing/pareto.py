@@ -7,8 +7,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from quant.eval.drawing.axes import BOTTOM, HEIGHT, TOP, Scale, around, frame, horizontal, vertical
-from quant.eval.drawing.labels import LETTER, labels, shortened
+from quant.eval.drawing.axes import (
+    BOTTOM,
+    HEIGHT,
+    LETTER,
+    TOP,
+    Scale,
+    around,
+    frame,
+    horizontal,
+    labels,
+    shortened,
+    vertical,
+)
 from quant.eval.drawing.markup import Piece, colour, escape, mark, note
 from quant.eval.metrics.base import Display
 from quant.eval.metrics.table import display, leading

@@ -1,12 +1,17 @@
-"""A picture of what each layer's quantization does to the prediction: layers by blocks, and by denoising step."""
+"""What each layer's quantization does to the prediction, as heat maps: layers by blocks, and by denoising step."""
 
+from __future__ import annotations
+
+import json
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
 
 import quant
+from quant.errors import QuantError
+from quant.eval.drawing.markup import Piece, escape, note, swatch
+from quant.eval.results.recorded import Recorded
 from quant.text import printable
 
 _CELL_W, _CELL_H, _LEFT, _TOP, _GAP = 46, 20, 190, 56, 46
@@ -19,6 +24,36 @@ PAPER = "<rect width='100%' height='100%' fill='white'/>"
 #: Stands in every picture.
 CAPTION = "Change of the prediction when one part alone is quantized"
 _FONT = "font-family='system-ui, sans-serif' font-size='11'"
+
+
+def heat_maps(recorded: Recorded) -> Piece:
+    """One picture for each candidate whose configuration names a sensitivity; says so where none does.
+
+    Raises:
+        QuantError: a recorded sensitivity is of a version that is not read here.
+    """
+    parts = []
+    for model in recorded.candidates:
+        body = model.get("sensitivity")
+        if body is None:
+            continue
+        try:
+            found = quant.Sensitivity.from_json(json.dumps(body))
+        except (ValueError, TypeError, KeyError) as error:
+            raise QuantError(
+                f"{recorded.folder}: the sensitivity of {model['name']!r} cannot be read: {error}"
+            ) from None
+        parts.append(
+            f'<figure class="card chart heat" data-plot="heat">'
+            f"<figcaption>{swatch(recorded.place(model))}<b>{escape(model['name'])}</b>"
+            f"<small>The stronger the colour, the more the prediction changes.</small></figcaption>"
+            f'<div class="scroll" tabindex="0" role="region" aria-label="Sensitivity of layers">'
+            f"{sensitivity_svg(found, themed=True)}</div></figure>"
+        )
+    if not parts:
+        told = "No sensitivity was recorded; name one under <code>sensitivity</code> in the run’s configuration."
+        return Piece(note(told))
+    return Piece("".join(parts))
 
 
 def sensitivity_svg(found: quant.Sensitivity, *, themed: bool = False) -> str:

@@ -1,11 +1,13 @@
-"""Runs VBench on a model's videos, as a program of its own.
+"""VBench's scores of a model's videos, by its own program and read from the files that it writes.
 
 Z. Huang et al., "VBench: comprehensive benchmark suite for video generative models", CVPR 2024; version 0.1.5 of
-github.com/Vchitect/VBench. It runs on CUDA only, and downloads its networks when it first needs them.
+github.com/Vchitect/VBench. It pins old packages, so it is no dependency and runs in an environment of its own. It runs
+on CUDA only, and downloads its networks when it first needs them.
 """
 
 from __future__ import annotations
 
+import math
 import shutil
 import subprocess
 import tempfile
@@ -14,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from quant.errors import QuantError
-from quant.eval.metrics.vbench_results import parse_results
+from quant.json_files import read_value
 
 #: VBench in an environment that uv makes for it; its old requirements need an old Python.
 COMMAND = ("uvx", "--python", "3.10", "--from", "vbench==0.1.5", "vbench")
@@ -27,6 +29,8 @@ DIMENSIONS = (
     "aesthetic_quality",
     "imaging_quality",
 )
+#: Dimensions whose single videos VBench rates from 0 to 100 while their mean is from 0 to 1.
+_PERCENT = ("imaging_quality",)
 #: VBench hands its arguments to a shell within double quotes, where these mean something.
 _SHELL = '"$`\\!\n'
 
@@ -96,3 +100,49 @@ def run_vbench(
             found |= scores
             progress(f"VBench {dimension}", index + 1, len(dimensions))
     return found
+
+
+def parse_results(file: Path, samples: Collection[str]) -> dict[str, dict[str, Any]]:
+    """The scores of one of VBench's results files.
+
+    Args:
+        file: as VBench wrote it.
+        samples: the ids of the videos that were given to it, each called ID.mp4; every dimension must have them all.
+
+    Returns:
+        {dimension: {"score": over all videos, "videos": {sample id: its own}}}, both in VBench's 0 to 1; a yes or no
+        of a video ("dynamic_degree") is 1 or 0.
+
+    Raises:
+        QuantError: no such file, or another content.
+    """
+    try:
+        body = read_value(file, QuantError, missing="No such file")
+    except QuantError as error:
+        reason = str(error).removeprefix(f"{file}: ")
+        raise QuantError(f"{file}: cannot be read as VBench's results ({reason}); run VBench again") from None
+    if not isinstance(body, dict) or not body:
+        raise QuantError(f"{file}: no object with a dimension in it; run VBench again")
+    return {str(name): _dimension(file, str(name), found, samples) for name, found in body.items()}
+
+
+def _dimension(file: Path, name: str, found: object, samples: Collection[str]) -> dict[str, Any]:
+    where = f"{file}: {name}"
+    if not isinstance(found, list) or len(found) != 2 or not isinstance(found[1], list):
+        raise QuantError(f"{where}: not a score and a list of videos, as VBench 0.1.5 writes; use that version")
+    videos: dict[str, float] = {}
+    for each in found[1]:
+        if not isinstance(each, dict) or not isinstance(each.get("video_path"), str):
+            raise QuantError(f"{where}: an entry without a video_path; use VBench 0.1.5")
+        path = Path(each["video_path"])
+        rated = _number(f"{where}: {path.name}", each.get("video_results"))
+        videos[path.stem] = rated / 100 if name in _PERCENT else rated
+    if set(videos) != set(samples) or len(found[1]) != len(videos):
+        raise QuantError(f"{where}: {len(found[1])} videos that are not the {len(samples)} given; run VBench again")
+    return {"score": _number(where, found[0]), "videos": videos}
+
+
+def _number(where: str, value: object) -> float:
+    if not isinstance(value, (bool, int, float)) or not math.isfinite(value):
+        raise QuantError(f"{where}: {value!r} is no finite number; run VBench again")
+    return float(value)

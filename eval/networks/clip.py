@@ -17,7 +17,7 @@ from PIL import Image
 
 from quant.errors import QuantError
 from quant.eval.frames import Frames
-from quant.eval.networks.frames import check_video
+from quant.eval.networks.extraction import check_video
 from quant.eval.networks.pretrained import load_config, load_model, load_tokenizer, read_preprocessor
 from quant.eval.weights import cache
 

@@ -15,8 +15,16 @@ import torch
 from torch import Tensor
 
 from quant.errors import QuantError
-from quant.eval.networks.extraction import SAMPLE, Device, Extractor
-from quant.eval.networks.frames import centre_crop, frame_indices, normalize, shortest_edge, stretch
+from quant.eval.networks.extraction import (
+    SAMPLE,
+    Device,
+    Extractor,
+    centre_crop,
+    frame_indices,
+    normalize,
+    shortest_edge,
+    stretch,
+)
 from quant.eval.networks.pretrained import load_config, load_model, read_preprocessor
 from quant.eval.weights import cache
 

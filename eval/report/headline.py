@@ -8,8 +8,7 @@ from typing import Any
 from quant.eval.drawing.markup import Piece, chip, escape, swatch
 from quant.eval.metrics.table import display, leading
 from quant.eval.results import speedup
-from quant.eval.results.overall import Overall, levels, overall
-from quant.eval.results.recorded import Recorded, stored_share
+from quant.eval.results.recorded import Overall, Recorded, levels, overall, stored_share
 from quant.eval.results.words import also_identical, interval, level_text, mean, number, share, size
 
 

@@ -13,8 +13,7 @@ from quant.eval.locations import short_place
 from quant.eval.metrics.table import ordered, set_title
 from quant.eval.report.card_files import base_license, loading_code, sources
 from quant.eval.results import speedup
-from quant.eval.results.overall import levels
-from quant.eval.results.recorded import Recorded, stored_share
+from quant.eval.results.recorded import Recorded, levels, stored_share
 from quant.eval.results.words import (
     also_identical,
     duration,

@@ -1,4 +1,4 @@
-"""A run's results as the report reads them."""
+"""A run's results as their readers ask for them."""
 
 from __future__ import annotations
 
@@ -6,10 +6,18 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from quant.eval.metrics.table import display, leading
 from quant.eval.results.schema import read_results
+
+
+class Overall(NamedTuple):
+    """A verdict, the keys of the metrics that have it, and how many metrics were judged."""
+
+    verdict: str
+    metrics: tuple[str, ...]
+    judged: int
 
 
 @dataclass(frozen=True)
@@ -102,3 +110,18 @@ def by_worst_candidate(recorded: Recorded) -> list[tuple[float, Mapping[str, Any
             figure, number = min(scored)
             found.append((figure, sample, recorded.candidates[number]))
     return sorted(found, key=lambda entry: entry[0])
+
+
+def overall(model: Mapping[str, Any], level: float) -> Overall | None:
+    """The verdict at a level; None without any. One that fails decides, else one that has too few samples."""
+    found = [entry for entry in model["verdicts"] if entry["level"] == level]
+    for verdict in ("fail", "not enough samples", "pass"):
+        metrics = tuple(entry["metric"] for entry in found if entry["verdict"] == verdict)
+        if metrics:
+            return Overall(verdict, metrics, len(found))
+    return None
+
+
+def levels(recorded: Recorded) -> list[float]:
+    """The levels that were judged, the coarsest first."""
+    return sorted({entry["level"] for model in recorded.candidates for entry in model["verdicts"]}, reverse=True)

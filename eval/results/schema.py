@@ -7,9 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from quant.errors import QuantError
-from quant.eval.runs.assembling import KIND, READABLE
 from quant.json_files import read_object, text_of
 from quant.text import cut, shown
+
+FORMAT_VERSION = 3
+#: Those of version 2 have no "failed".
+READABLE = (2, 3)
+KIND = "quant evaluation"
 
 
 def validate(results: Mapping[str, Any], source: str) -> None:

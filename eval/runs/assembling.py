@@ -20,11 +20,6 @@ from quant.eval.storage.files import read_array
 from quant.eval.storage.folder import RunFolder
 from quant.eval.storage.journal import Record
 
-FORMAT_VERSION = 3
-#: Those of version 2 have no "failed".
-READABLE = (2, 3)
-KIND = "quant evaluation"
-
 
 def model_results(
     run: RunFolder,

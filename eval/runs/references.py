@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from quant.eval.inputs.clips import Clip
 from quant.eval.runs.networks import Networks
-from quant.eval.runs.ranks import Ranks
+from quant.eval.runs.processes import Ranks
 from quant.eval.storage.files import file_sha256, read_array, write_array
 from quant.eval.storage.folder import REFERENCED, RunFolder
 from quant.eval.storage.journal import Record

@@ -23,9 +23,8 @@ from quant.eval.inputs.config import ORIGINAL, EvaluationConfig
 from quant.eval.inputs.models import FailedModelError, Loader, Model, find_models, load_pipeline
 from quant.eval.inputs.samples import make_samples, prompts_of
 from quant.eval.progress import Progress, silent
-from quant.eval.results.schema import validate
-from quant.eval.runs.assembling import FORMAT_VERSION, KIND, model_results, without_infinity
-from quant.eval.runs.claims import claimed
+from quant.eval.results.schema import FORMAT_VERSION, KIND, validate
+from quant.eval.runs.assembling import model_results, without_infinity
 from quant.eval.runs.conditions import conditions_of, key_of, machine
 from quant.eval.runs.earlier import begun, grown
 from quant.eval.runs.networks import Networks, load_networks
@@ -37,7 +36,7 @@ from quant.eval.runs.preflight import (
     expected_shape,
     read_sensitivities,
 )
-from quant.eval.runs.ranks import Ranks, ranks
+from quant.eval.runs.processes import Ranks, claimed, ranks
 from quant.eval.runs.references import keep_references
 from quant.eval.runs.requests import (
     Request,

@@ -18,9 +18,8 @@ from torch import Tensor
 
 from quant.errors import QuantError
 from quant.eval.weights import cache, numpy_pickle
-from quant.eval.weights.archives import read_member, refuse_other_bytes
 from quant.eval.weights.conversion import CONVERTERS
-from quant.eval.weights.packages import Package, clips, networks
+from quant.eval.weights.packages import Package, clips, networks, read_member, refuse_other_bytes
 
 NETWORKS: tuple[str, ...] = tuple(networks())
 CLIPS = "clips"  # fetched where it is named

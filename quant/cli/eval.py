@@ -122,8 +122,8 @@ def resume(folder: Path, quiet: bool) -> None:
 def compare(first: Path, second: Path) -> None:
     """Compare the candidates of two runs of the same original, on the samples that both have."""
     from quant.cli.tables import aligned
-    from quant.eval.results.compare import comparison
     from quant.eval.results.schema import read_results
+    from quant.eval.results.summary import comparison
 
     rows, note = comparison(read_results(first), read_results(second), str(first), str(second))
     click.echo("\n".join(aligned(rows, figures=range(3, 8))))

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from quant.eval.results.recorded import read, sample_score, stored_share
+from quant.eval.results.recorded import overall, read, sample_score, stored_share
 from quant.eval.results.schema import validate
 from tests.eval.report.small_run import recorded
 
@@ -39,3 +39,15 @@ def test_only_a_psnr_is_infinite_where_none_is_recorded() -> None:
     inf = float("inf")
     assert found == {"psnr": inf, "temporal_psnr": inf, "ssim": None, "lpips_alex": 0.25, "clip_frame": None}
     assert sample_score(model, "b", "psnr") is None
+
+
+def model(*verdicts: str) -> dict[str, Any]:
+    pairs = zip(("psnr", "ssim", "lpips_alex"), verdicts, strict=False)
+    return {"verdicts": [{"metric": key, "level": 0.01, "verdict": verdict} for key, verdict in pairs]}
+
+
+def test_the_worst_verdict_of_all_metrics_decides() -> None:
+    assert overall(model("pass", "pass", "pass"), 0.01) == ("pass", ("psnr", "ssim", "lpips_alex"), 3)
+    assert overall(model("pass", "not enough samples", "pass"), 0.01) == ("not enough samples", ("ssim",), 3)
+    assert overall(model("fail", "not enough samples", "fail"), 0.01) == ("fail", ("psnr", "lpips_alex"), 3)
+    assert overall(model("pass"), 0.001) is None

@@ -13,8 +13,8 @@ from safetensors.torch import load_file, save_file
 
 from quant.errors import QuantError
 from quant.eval.inputs.models import Model, load_pipeline
-from quant.eval.results.compare import comparison
 from quant.eval.results.schema import read_results
+from quant.eval.results.summary import comparison
 from quant.eval.runs.running import run_evaluation
 from tests.eval.runs.conftest import tiny
 

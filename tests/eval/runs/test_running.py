@@ -18,7 +18,7 @@ from quant.eval.inputs.models import Model, load_pipeline
 from quant.eval.metrics.frechet import frechet_distance
 from quant.eval.metrics.kernel_distance import polynomial_mmd
 from quant.eval.metrics.psnr import paired_psnr
-from quant.eval.networks.features import extractor
+from quant.eval.networks.kinds import extractor
 from quant.eval.results.schema import read_results
 from quant.eval.runs.running import resume, run_evaluation
 from quant.eval.videos.video_files import read_words, to_frames, write_bytes

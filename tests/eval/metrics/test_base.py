@@ -4,11 +4,11 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from quant.eval.metrics.feature_sets import checked
+from quant.eval.metrics.base import check_features
 
 
 def test_features_come_back_in_float64() -> None:
-    one, other = checked(np.ones((2, 3), dtype=np.float32), np.zeros((4, 3), dtype=np.float16))
+    one, other = check_features(np.ones((2, 3), dtype=np.float32), np.zeros((4, 3), dtype=np.float16))
     assert one.dtype == other.dtype == np.dtype(np.float64)
     assert (one.shape, other.shape) == ((2, 3), (4, 3))
 
@@ -27,4 +27,4 @@ def test_what_is_no_set_is_refused(
     first: npt.NDArray[np.float64], second: npt.NDArray[np.float64], message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
-        checked(first, second)
+        check_features(first, second)

@@ -10,9 +10,8 @@ from torch import Tensor
 from quant.errors import QuantError
 from quant.eval.frames import Frames
 from quant.eval.networks import i3d
-from quant.eval.networks.extraction import POPULATION, SAMPLE, Extractor
-from quant.eval.networks.features import extractor
-from quant.eval.networks.frames import squash, squash_by_corners
+from quant.eval.networks.extraction import POPULATION, SAMPLE, Extractor, squash, squash_by_corners
+from quant.eval.networks.kinds import extractor
 from quant.eval.weights.packages import networks
 
 KEYS = {"resize", "range", "frames", "covariance", "feature", "weights_sha256", "source"}

@@ -11,8 +11,7 @@ from typing import Literal
 import pytest
 
 from quant.errors import QuantError
-from quant.eval.weights.archives import read_member
-from quant.eval.weights.packages import Member, Package
+from quant.eval.weights.packages import Member, Package, read_member
 
 PAYLOAD = b"weights" * 100
 

@@ -5,8 +5,7 @@ import re
 from hypothesis import given
 from hypothesis import strategies as st
 
-from quant.eval.drawing.axes import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, horizontal
-from quant.eval.drawing.labels import LETTER, labels
+from quant.eval.drawing.axes import BOTTOM, HEIGHT, LEFT, LETTER, RIGHT, TOP, WIDTH, horizontal, labels
 
 X = horizontal(0, 1)
 Box = tuple[float, float, float, float]

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch import Tensor
 
-from quant.eval.networks.frames import (
+from quant.eval.networks.extraction import (
     as_tensor,
     centre_crop,
     frame_indices,

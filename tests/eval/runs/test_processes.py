@@ -7,14 +7,14 @@ import sys
 import pytest
 
 from quant.errors import QuantError
-from quant.eval.runs.ranks import Ranks, ranks
+from quant.eval.runs.processes import Ranks, ranks
 from tests.eval.runs.conftest import free_port
 
 #: Two processes that agree first, and then do not.
 TWO = """
 import os, sys
 from quant.errors import QuantError
-from quant.eval.runs.ranks import ranks
+from quant.eval.runs.processes import ranks
 rank = os.fork() and 1
 os.environ |= {"RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_RANK": str(rank)}
 os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": sys.argv[1]}
