@@ -19,10 +19,10 @@ from benchmarks.quality.expected import EXPECTED, expected
 from benchmarks.quality.table import goals, quality
 from quant import Sensitivity
 from quant.api.explain import explain
-from quant.eval.report.sensitivity import sensitivity_svg
-from quant.eval.report.summary import summary
-from quant.eval.report.table import as_markdown
-from quant.eval.runs.schema import read_results
+from quant.eval.drawing.sensitivity import sensitivity_svg
+from quant.eval.results.schema import read_results
+from quant.eval.results.summary import summary
+from quant.eval.tables import as_markdown
 from quant.formats.layer import LayerForm
 from quant.formats.scheme import SCHEMES, UNQUANTIZED
 from quant.kernels.prepacking import MANY_ROWS

@@ -12,12 +12,12 @@ from typing import Any
 
 import quant
 from quant.errors import QuantError
+from quant.eval.inputs.config import EvaluationConfig, SpeedSettings
+from quant.eval.progress import Progress, silent
 from quant.eval.report.notebook import render
-from quant.eval.runs.config import EvaluationConfig, SpeedSettings
-from quant.eval.runs.files import write_json
-from quant.eval.runs.progress import Progress, silent
+from quant.eval.results.schema import read_results
 from quant.eval.runs.running import run_evaluation
-from quant.eval.runs.schema import read_results
+from quant.eval.storage.files import write_json
 from quant.json_files import read_object
 from quant.locks import locked
 from quant.places import check_apart, check_folder_place, is_as_listed, is_card

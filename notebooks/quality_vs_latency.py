@@ -16,17 +16,16 @@
 # %%
 from IPython.display import display
 
+from quant.eval.drawing.markup import side_by_side, styles
+from quant.eval.drawing.pareto import pareto
+from quant.eval.drawing.sensitivity import heat_maps
+from quant.eval.drawing.step_error import step_errors
 from quant.eval.report.headline import headline
-from quant.eval.report.heat_map import heat_maps
-from quant.eval.report.markup import side_by_side, styles
-from quant.eval.report.pareto import pareto
 from quant.eval.report.players import players
 from quant.eval.report.provenance import measured_and_estimated, networks, provenance, truncated_prompts
-from quant.eval.report.recorded import read
-from quant.eval.report.score_table import score_table
+from quant.eval.report.score_table import score_table, worst_prompts
 from quant.eval.report.speed_table import speed_table
-from quant.eval.report.step_error import step_errors
-from quant.eval.report.worst import worst_prompts
+from quant.eval.results.recorded import read
 
 # %% tags=["parameters"]
 run = "run"  # the folder of `quant eval run`

@@ -80,8 +80,9 @@ def test_the_wheel_works_in_a_new_environment(wheel: Path, tmp_path: Path) -> No
         "assert 'env' in quant.__file__, quant.__file__\n"
         "read = lambda room, name: resources.files(room).joinpath(name).read_text()\n"
         "assert 'pareto(recorded' in read('quant.eval.report', 'quality_vs_latency.jupytext')\n"
-        "assert all(read('quant.eval.report', name) for name in ('report.html', 'report.css', 'players.js'))\n"
-        "assert 'format_version' in read('quant.eval.runs', 'schema.json')\n"
+        "assert all(read('quant.eval.report', name) for name in ('report.html', 'players.js'))\n"
+        "assert read('quant.eval.drawing', 'report.css')\n"
+        "assert 'format_version' in read('quant.eval.results', 'schema.json')\n"
         "print(len(shipped_recipes()))"
     )
     ran = subprocess.run(

@@ -77,4 +77,4 @@ def test_descriptions_need_no_torch(name: str) -> None:
 def test_every_module_imports_and_no_file_is_loaded_under_two_names() -> None:
     loaded = json.loads(run(TWO_NAMES).splitlines()[-1])
     assert loaded["twice"] == []
-    assert {"quant.kernels.ops", "quant.eval.runs.results", "quant.checkpoint.shards"} <= set(loaded["modules"])
+    assert {"quant.kernels.ops", "quant.eval.runs.assembling", "quant.checkpoint.shards"} <= set(loaded["modules"])

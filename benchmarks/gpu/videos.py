@@ -20,9 +20,9 @@ import quant
 from benchmarks.gpu.bench import write_json
 from benchmarks.psnr import summarize
 from quant.eval.demo import read_lines, shapes_example
-from quant.eval.generation import generate, initial_latents
 from quant.eval.metrics.psnr import paired_psnr
-from quant.eval.report.table import decibels
+from quant.eval.tables import decibels
+from quant.eval.videos.generation import generate, initial_latents
 from quant.kernels.runtime import availability
 
 #: INT8 and FP8 as the recipes without data have them: nothing is calibrated, so nothing beyond diffusers is needed.

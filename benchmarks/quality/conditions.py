@@ -16,8 +16,8 @@ import torch
 
 import quant
 from quant.eval.demo import shapes_example
-from quant.eval.generation import InitialLatents, generate, initial_latents
-from quant.eval.metrics.frames import Frames
+from quant.eval.frames import Frames
+from quant.eval.videos.generation import InitialLatents, generate, initial_latents
 from quant.prompts import read_prompts
 
 BATCH = 8

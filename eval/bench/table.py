@@ -10,7 +10,7 @@ from quant.eval.bench.operations import KINDS, Operation
 from quant.eval.bench.prediction import BF16, Prediction
 from quant.eval.bench.roofline import by_kind
 from quant.eval.bench.sizes import Model
-from quant.eval.report.table import Table, as_text
+from quant.eval.tables import Table, as_text
 
 PREDICTED = "Prediction (roofline model, nothing was measured)"
 MEASURED = "Measured"

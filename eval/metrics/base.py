@@ -9,7 +9,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, TypeVar, cast
 
-from quant.eval.metrics.frames import Frames
+import numpy as np
+import numpy.typing as npt
+
+from quant.eval.frames import Frames
 from quant.eval.metrics.intervals import Estimate, mean_estimate, paired_ratio
 
 T = TypeVar("T")
@@ -188,3 +191,20 @@ class SetDistance:
             ddof: what the covariance's divisor is less than N, by the extractor's convention.
         """
         raise NotImplementedError
+
+
+def check_features(
+    a: npt.NDArray[np.floating], b: npt.NDArray[np.floating]
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Features [Na, D] and [Nb, D] in float64, as every distance of sets takes them.
+
+    Raises ValueError for other shapes, fewer than two vectors and values that are not finite.
+    """
+    one, other = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
+    if one.ndim != 2 or other.ndim != 2 or one.shape[1] != other.shape[1] or not one.shape[1]:
+        raise ValueError(f"features of shape {one.shape} and {other.shape} cannot be compared")
+    if min(len(one), len(other)) < 2:
+        raise ValueError("a set of one video cannot be compared: two or more are needed")
+    if not (np.isfinite(one).all() and np.isfinite(other).all()):
+        raise ValueError("the features hold values that are not finite")
+    return one, other

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from quant.eval.metrics import base
-from quant.eval.metrics.feature_sets import checked
+from quant.eval.metrics.base import check_features
 
 Features = npt.NDArray[np.floating]
 _Array = npt.NDArray[np.float64]
@@ -32,7 +32,7 @@ def frechet_distance(a: Features, b: Features, *, ddof: int = 1) -> float:
     fewer samples than dimensions, where a matrix square root is not. All in float64. `ddof` 1 divides by N - 1.
     Raises ValueError for other shapes, fewer than two vectors and values that are not finite.
     """
-    one, other = checked(a, b)
+    one, other = check_features(a, b)
     shift = one.mean(axis=0) - other.mean(axis=0)
     left, right = _root(one, ddof), _root(other, ddof)
     spread = np.sum(left**2) + np.sum(right**2)
@@ -67,7 +67,7 @@ def fvd(a: Features, b: Features, *, paired: bool, repeats: int = 100, seed: int
     so it is done where the halves have more than that. Raises ValueError as `frechet_distance` does and for pairs of
     sets of different lengths.
     """
-    one, other = checked(a, b)
+    one, other = check_features(a, b)
     if paired and len(one) != len(other):
         raise ValueError(f"{len(one)} and {len(other)} feature vectors are no pairs")
     n, dimension = min(len(one), len(other)), one.shape[1]

@@ -10,8 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from quant.eval.metrics.base import SetDistance
-from quant.eval.metrics.feature_sets import checked
+from quant.eval.metrics.base import SetDistance, check_features
 
 
 def polynomial_mmd(a: npt.NDArray[np.floating], b: npt.NDArray[np.floating], *, paired: bool = False) -> float:
@@ -21,7 +20,7 @@ def polynomial_mmd(a: npt.NDArray[np.floating], b: npt.NDArray[np.floating], *, 
     estimate far below 0; it is left out, as a vector's product with itself is (Gretton et al. 2012, equation 4).
     Raises ValueError for other shapes, fewer than two vectors and values that are not finite.
     """
-    one, other = checked(a, b)
+    one, other = check_features(a, b)
     if paired and len(one) != len(other):
         raise ValueError(f"{len(one)} and {len(other)} feature vectors are no pairs")
     across = _kernel(one, other)

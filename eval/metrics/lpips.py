@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from quant.eval.frames import Frames, check_pair
 from quant.eval.metrics.base import Paired, Video
-from quant.eval.metrics.frames import Frames, check_pair
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from quant.eval.frames import Frames, check_pair
 from quant.eval.metrics.base import Paired, Video
-from quant.eval.metrics.frames import Frames, check_pair
 
 RMS_WORDS = "the root mean square error in units of the range for PSNR (1% is 40 dB, 0.1% is 60 dB)"
 

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from quant.eval.frames import Frames, check_pair
 from quant.eval.metrics.base import Paired, Video
-from quant.eval.metrics.frames import Frames, check_pair
 
 #: Pixels on each side of the window's middle: 3.5 σ, rounded.
 RADIUS = 5

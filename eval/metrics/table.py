@@ -7,12 +7,12 @@ from collections.abc import Iterable
 from quant.eval.metrics.base import Display, Kind, Metric, SetDistance
 from quant.eval.metrics.clip import CLIP_FRAME, CLIP_PROMPT
 from quant.eval.metrics.frechet import FVD
+from quant.eval.metrics.judged import JUDGED
 from quant.eval.metrics.kernel_distance import KERNEL_DISTANCE
 from quant.eval.metrics.lpips import LPIPS_ALEX, LPIPS_VGG
 from quant.eval.metrics.psnr import PSNR
 from quant.eval.metrics.ssim import SSIM
 from quant.eval.metrics.temporal import TEMPORAL_PSNR
-from quant.eval.shapes.metric import JUDGED
 
 #: Paired metrics come first: they are what a set distance can hide. By the first of all, samples are put in order.
 METRICS: tuple[Metric, ...] = (

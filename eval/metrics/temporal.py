@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from quant.eval.frames import Frames, check_pair
 from quant.eval.metrics.base import Paired, Video
-from quant.eval.metrics.frames import Frames, check_pair
 from quant.eval.metrics.psnr import RMS_WORDS, paired_psnr, root_mean_square
 
 

@@ -16,10 +16,10 @@ import torch
 from PIL import Image
 
 from quant.errors import QuantError
-from quant.eval.metrics.frames import Frames
-from quant.eval.networks import cache
-from quant.eval.networks.frames import check_video
+from quant.eval.frames import Frames
+from quant.eval.networks.extraction import check_video
 from quant.eval.networks.pretrained import load_config, load_model, load_tokenizer, read_preprocessor
+from quant.eval.weights import cache
 
 _BATCH = 16
 _FILTERS = {2: "bilinear", 3: "bicubic"}

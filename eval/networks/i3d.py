@@ -8,14 +8,17 @@ batch norm with epsilon 1e-3, without a scale.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from quant.errors import QuantError
-from quant.eval.networks import fetching
+from quant.eval.networks.extraction import POPULATION, SAMPLE, Device, Extractor, squash, squash_by_corners
+from quant.eval.weights import fetching
+from quant.eval.weights.packages import networks
 
 SIZE = 224
 # The last pooling wants two time steps, and each of those stands for eight frames.
@@ -34,6 +37,33 @@ _MIXED = {
     "4f": (256, 160, 320, 32, 128, 128),
     "5b": (256, 160, 320, 32, 128, 128),
     "5c": (384, 192, 384, 48, 128, 128),
+}
+
+
+@dataclass(frozen=True)
+class _Convention:
+    """How videos go into the I3D: by a function of frames and size, in words, and whose convention it is."""
+
+    resize: Callable[[Tensor, int], Tensor]
+    says: str
+    covariance: str
+    source: str
+
+
+#: By the name of the extractor.
+CONVENTIONS = {
+    "i3d": _Convention(
+        squash,
+        "each frame squashed to 224x224, bilinear by pixel centres, no antialiasing",
+        POPULATION,
+        "StyleGAN-V (Skorokhodov et al. 2022, arXiv 2112.14683)",
+    ),
+    "i3d-google": _Convention(
+        squash_by_corners,
+        "each frame squashed to 224x224, bilinear by corners as TensorFlow 1's resize_bilinear, no antialiasing",
+        SAMPLE,
+        "google-research/frechet_video_distance (Unterthiner et al. 2018, arXiv 1812.01717)",
+    ),
 }
 
 
@@ -130,6 +160,27 @@ def load(device: str | torch.device = "cpu") -> I3D:
     model = I3D()
     model.load_state_dict(fetching.weights("i3d"))
     return model.eval().requires_grad_(False).to(device)
+
+
+def extractor(name: str, device: Device = "cpu") -> Extractor:
+    """The extractor of that name in `CONVENTIONS`. Raises QuantError where the network is not in the cache."""
+    convention = CONVENTIONS[name]
+    model = load(device)
+
+    def embed(frames: Tensor) -> Tensor:
+        video = convention.resize(frames, SIZE) * 2 - 1
+        return model(video.permute(1, 0, 2, 3)[None])[0]  # type: ignore[no-any-return]  # modules are untyped
+
+    conventions = {
+        "resize": convention.says,
+        "range": "-1..1, from frames that are not rounded to 8 bits",
+        "frames": f"all of the video, {MINIMUM_FRAMES} or more",
+        "covariance": convention.covariance,
+        "feature": "the 400 logits of Kinetics-400, before the softmax",
+        "weights_sha256": networks()["i3d"].tensors_sha256,
+        "source": convention.source,
+    }
+    return Extractor(name, 400, conventions, device, embed)
 
 
 def _max_pool(x: Tensor, kernel: Triple, stride: Triple) -> Tensor:

@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from quant.errors import QuantError
 from quant.eval.locations import place, short_place
+
+if TYPE_CHECKING:
+    from quant.eval.networks.extraction import Device, Extractor
 
 #: [F, H, W] of the videos; None where it is not known yet.
 Shape = tuple[int, int, int] | None
@@ -96,7 +100,7 @@ class _Lpips(NetworkKind):
         import torch
 
         from quant.eval.networks import lpips
-        from quant.eval.networks.packages import networks
+        from quant.eval.weights.packages import networks
 
         network = lpips.load(spec, device)  # type: ignore[arg-type]
         if shape is not None:
@@ -130,12 +134,33 @@ class _Extractor(NetworkKind):
     def load(self, spec: str, shape: Shape, device: str) -> Loaded:
         import numpy as np
 
-        from quant.eval.networks.features import extractor
-
         network = extractor(spec, device=device)
         if shape is not None:
             network(np.zeros((*shape, 3), dtype=np.float32))  # refuses videos that are too short or small
         return Loaded(f"fvd:{network.name}", network, network.conventions)
+
+
+def extractor(spec: str, *, device: Device = "cpu") -> Extractor:
+    """The extractor that `spec` names, its network loaded.
+
+    "i3d": StyleGAN-V's convention of the Fréchet video distance. "i3d-google": the first implementation's, which
+    resizes as TensorFlow 1 did. "torchscript:FILE", "videomae:FOLDER_OR_HUB_ID", "vjepa:FOLDER_OR_HUB_ID".
+    Raises QuantError for another spec and where a network cannot be loaded.
+    """
+    from quant.eval.networks import i3d
+    from quant.eval.networks.torchscript import torchscript
+    from quant.eval.networks.video_transformers import video_transformer
+
+    kind, colon, where = spec.partition(":")
+    if spec in i3d.CONVENTIONS:
+        return i3d.extractor(spec, device)
+    if colon and where:
+        if kind == "torchscript":
+            return torchscript(where, device)
+        if kind in ("videomae", "vjepa"):
+            return video_transformer(kind, where, device)
+    known = f"{', '.join(i3d.CONVENTIONS)}, torchscript:FILE, videomae:FOLDER_OR_HUB_ID and vjepa:FOLDER_OR_HUB_ID"
+    raise QuantError(f"there is no feature extractor {spec!r}; there are {known}")
 
 
 class _Clip(NetworkKind):

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from quant.errors import QuantError
-from quant.eval.networks import fetching
+from quant.eval.weights import fetching
 
 Name = Literal["alex", "vgg"]
 

@@ -11,8 +11,7 @@ import torch
 from torch import Tensor
 
 from quant.errors import QuantError
-from quant.eval.networks.extraction import POPULATION, SAMPLE, Device, Extractor
-from quant.eval.networks.frames import squash
+from quant.eval.networks.extraction import POPULATION, SAMPLE, Device, Extractor, squash
 
 SIZE = 224
 # The switches of StyleGAN-V's detectors. With them the file does its own resizing and scaling, from 0..255.

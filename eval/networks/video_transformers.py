@@ -15,10 +15,18 @@ import torch
 from torch import Tensor
 
 from quant.errors import QuantError
-from quant.eval.networks import cache
-from quant.eval.networks.extraction import SAMPLE, Device, Extractor
-from quant.eval.networks.frames import centre_crop, frame_indices, normalize, shortest_edge, stretch
+from quant.eval.networks.extraction import (
+    SAMPLE,
+    Device,
+    Extractor,
+    centre_crop,
+    frame_indices,
+    normalize,
+    shortest_edge,
+    stretch,
+)
 from quant.eval.networks.pretrained import load_config, load_model, read_preprocessor
+from quant.eval.weights import cache
 
 _FILES = ("video_preprocessor_config.json", "preprocessor_config.json")
 _BILINEAR = 2  # as PIL numbers its filters

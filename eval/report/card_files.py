@@ -8,9 +8,9 @@ import keyword
 from pathlib import Path
 
 from quant.errors import QuantError
-from quant.eval.runs.config import ORIGINAL
-from quant.eval.runs.files import write_text
-from quant.eval.runs.folder import RunFolder
+from quant.eval.inputs.config import ORIGINAL
+from quant.eval.storage.files import write_text
+from quant.eval.storage.folder import RunFolder
 from quant.fields import load_yaml
 from quant.json_files import read_object
 from quant.locks import locked

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from quant.eval.drawing.markup import Piece, chip, escape, swatch
 from quant.eval.metrics.table import display, leading
-from quant.eval.report import speedup
-from quant.eval.report.markup import Piece, chip, escape, swatch
-from quant.eval.report.overall import Overall, levels, overall
-from quant.eval.report.recorded import Recorded, stored_share
-from quant.eval.report.words import also_identical, interval, level_text, mean, number, share, size
+from quant.eval.results import speedup
+from quant.eval.results.recorded import Overall, Recorded, levels, overall, stored_share
+from quant.eval.results.words import also_identical, interval, level_text, mean, number, share, size
 
 
 def headline(recorded: Recorded) -> Piece:

@@ -11,12 +11,10 @@ import quant
 from quant.errors import QuantError
 from quant.eval.locations import short_place
 from quant.eval.metrics.table import ordered, set_title
-from quant.eval.report import speedup
 from quant.eval.report.card_files import base_license, loading_code, sources
-from quant.eval.report.overall import levels
-from quant.eval.report.recorded import Recorded, stored_share
-from quant.eval.report.table import Table, as_markdown, code, plain
-from quant.eval.report.words import (
+from quant.eval.results import speedup
+from quant.eval.results.recorded import Recorded, levels, stored_share
+from quant.eval.results.words import (
     also_identical,
     duration,
     interval,
@@ -26,6 +24,7 @@ from quant.eval.report.words import (
     share,
     size,
 )
+from quant.eval.tables import Table, as_markdown, code, plain
 from quant.places import CARD_MARK
 
 

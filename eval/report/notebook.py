@@ -16,8 +16,8 @@ from typing import Any
 
 from quant.errors import QuantError
 from quant.eval.report.players import script
-from quant.eval.report.recorded import read
-from quant.eval.runs.files import write_text
+from quant.eval.results.recorded import read
+from quant.eval.storage.files import write_text
 from quant.text import printable
 
 #: A link to notebooks/quality_vs_latency.py: not a module, so nothing imports it and runs its cells.

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import base64
+import math
+import statistics
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -14,12 +17,12 @@ import numpy as np
 import numpy.typing as npt
 
 from quant.errors import QuantError
+from quant.eval.drawing.markup import Piece, note, swatch
+from quant.eval.frames import Frames
 from quant.eval.metrics.table import leading
-from quant.eval.report.amplification import amplification
-from quant.eval.report.differences import difference_video, stored_frames
-from quant.eval.report.markup import Piece, note, swatch
-from quant.eval.report.recorded import Recorded, by_worst_candidate, sample_score
-from quant.eval.report.words import figure
+from quant.eval.results.recorded import Recorded, by_worst_candidate, sample_score
+from quant.eval.results.words import figure
+from quant.eval.videos.video_files import read_words, to_frames, write_preview
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,44 @@ def selection(recorded: Recorded) -> list[Shown]:
     for why, place in (("worst", 0), ("median", (len(order) - 1) // 2), ("best", len(order) - 1)):
         named.setdefault(place, []).append(why)
     return [Shown(" and ".join(why), order[place][1]) for place, why in named.items()]
+
+
+def stored_frames(path: Path) -> npt.NDArray[np.float32]:
+    """The frames that metrics were taken from, [F, H, W, 3] in 0..1.
+
+    Raises:
+        QuantError: no such file, or one that cannot be decoded.
+    """
+    return to_frames(read_words(path))
+
+
+def difference_video(
+    original: npt.NDArray[np.float32], candidate: npt.NDArray[np.float32], factor: int, fps: float
+) -> bytes:
+    """|candidate - original| times `factor`, clipped to 0..1, as an MP4 that browsers play.
+
+    Both are [F, H, W, 3]. Lossy: for looking at, never for measuring.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "difference.mp4"
+        write_preview(path, to_bytes(np.abs(candidate - original) * factor), fps=fps)
+        return path.read_bytes()
+
+
+def to_bytes(video: Frames) -> npt.NDArray[np.uint8]:
+    """Values in 0..1 as 0..255, rounded to the nearest; what lies outside is clipped."""
+    return np.rint(np.clip(video, 0, 1) * 255).astype(np.uint8)
+
+
+def amplification(differences: Sequence[Frames]) -> int:
+    """The power of two, 1..256, that makes a typical one of `differences` [N, F, H, W, 3] (>= 0) visible.
+
+    One factor for all of them, so brightness can be compared. Typical: of each video the value that 1% of its
+    own exceed, of those the median. It comes to lie between a half and 1; what exceeds 1 is clipped.
+    """
+    high = [float(np.quantile(video, 0.99)) for videos in differences for video in videos]
+    typical = statistics.median(high) if high else 0.0
+    return 256 if typical == 0 else int(min(256, max(1, 2 ** math.floor(math.log2(1 / typical)))))
 
 
 Stored = Mapping[tuple[str, str], npt.NDArray[np.float32] | str]

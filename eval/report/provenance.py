@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from quant.eval.drawing.markup import Piece, definitions, escape, note, swatch, table
+from quant.eval.drawing.step_error import curves
 from quant.eval.metrics.table import ordered, set_title
-from quant.eval.report.markup import Piece, definitions, escape, note, swatch, table
-from quant.eval.report.recorded import Recorded
-from quant.eval.report.step_error import curves
-from quant.eval.report.words import number, short
+from quant.eval.results.recorded import Recorded
+from quant.eval.results.words import number, short
 
 
 def measured_and_estimated(recorded: Recorded) -> Piece:

@@ -1,18 +1,19 @@
-"""Every metric of every model with its interval and verdicts: paired ones first, distances of sets last."""
+"""Every metric of every model with its interval and verdicts, and the prompts that suffered most."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
+from quant.eval.drawing.markup import Piece, chip, escape, note, swatch, table
 from quant.eval.metrics.base import Display
-from quant.eval.metrics.table import SET_DISTANCES, metrics, ordered
-from quant.eval.report.markup import Piece, chip, escape, note, swatch
-from quant.eval.report.overall import levels
-from quant.eval.report.recorded import Recorded, stored_share
-from quant.eval.report.words import (
+from quant.eval.metrics.table import SET_DISTANCES, leading, metrics, ordered
+from quant.eval.results.recorded import Recorded, by_worst_candidate, levels, sample_score, stored_share
+from quant.eval.results.words import (
     GROUPS,
     also_identical,
+    figure,
     interval,
     level_text,
     mean,
@@ -63,6 +64,33 @@ def distance(found: Mapping[str, Any] | float | None) -> str:
     beyond = found.get("extrapolated")
     more = "" if beyond is None else f"{beyond:.3g} extrapolated to many samples"
     return f"{raw}{_interval(interval(found, 2))}{_small(more)}"
+
+
+def worst_prompts(recorded: Recorded, count: int = 10) -> Piece:
+    """The `count` worst samples by the leading metric, each by the candidate worst at it, with its other metrics."""
+    lead = leading()
+    found = by_worst_candidate(recorded)
+    if not found:
+        return Piece(note(f"No {lead.title} was taken, so prompts cannot be ordered by it."))
+    taken = {key for _, sample, model in found for key in model["scores"].get(sample["id"], {})}
+    metrics = [shown for shown in ordered(taken) if shown.key != lead.key and not shown.answers]
+    truncated = set(recorded.body.get("truncated_prompts") or ())
+    rows = []
+    for value, sample, model in found[:count]:
+        cut = " <small>cut off by CLIP’s tokenizer</small>" if sample["id"] in truncated else ""
+        cells = [figure(sample_score(model, sample["id"], shown.key), shown) for shown in metrics]
+        worst = "every candidate" if math.isinf(value) else f"{swatch(recorded.place(model))}{escape(model['name'])}"
+        rows.append(
+            (
+                f'<span class="prompt">{escape(sample["prompt"])}{cut}</span>',
+                worst,
+                str(sample["seed"]),
+                figure(value, lead),
+                *cells,
+            )
+        )
+    head = ("prompt", "worst candidate", "seed", escape(lead.title), *(escape(shown.title) for shown in metrics))
+    return Piece(table(head, rows, words=2, label="Worst prompts"))
 
 
 def _metric_row(recorded: Recorded, shown: Display) -> str:

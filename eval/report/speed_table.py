@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from quant.eval.report import speedup
-from quant.eval.report.markup import Piece, definitions, escape, note, swatch, table
-from quant.eval.report.recorded import Recorded
-from quant.eval.report.words import REFERENCE, duration, size
+from quant.eval.drawing.markup import Piece, definitions, escape, note, swatch, table
+from quant.eval.results import speedup
+from quant.eval.results.recorded import Recorded
+from quant.eval.results.words import REFERENCE, duration, size
 
 #: What stands under the head of the column of times.
 _MEDIAN = {"measured": "median", REFERENCE: "not a kernel’s time, median"}

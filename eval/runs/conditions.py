@@ -10,10 +10,10 @@ from typing import Any
 import quant
 from quant.devices import find_device
 from quant.errors import QuantError
+from quant.eval.inputs.config import EvaluationConfig
+from quant.eval.inputs.models import Model
 from quant.eval.locations import short_place
-from quant.eval.runs.config import EvaluationConfig
-from quant.eval.runs.files import hash_of
-from quant.eval.runs.models import Model
+from quant.eval.storage.files import hash_of
 
 _PACKAGES = ("torch", "diffusers", "quant-video")
 

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from quant.errors import QuantError
-from quant.eval.runs.folder import RunFolder
-from quant.eval.runs.models import Model, find_candidate, find_models
-from quant.eval.runs.progress import Progress
+from quant.eval.inputs.models import Model, find_candidate, find_models
+from quant.eval.progress import Progress
+from quant.eval.results.schema import read_results
 from quant.eval.runs.requests import Request, check_models, read_request
-from quant.eval.runs.schema import read_results
+from quant.eval.storage.folder import RunFolder
 
 Entries = Mapping[str, Mapping[str, Any]]
 

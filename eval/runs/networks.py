@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from quant.errors import QuantError
+from quant.eval.inputs.config import EvaluationConfig
 from quant.eval.locations import short_place
 from quant.eval.networks.kinds import KINDS, Default, Shape
-from quant.eval.runs.config import EvaluationConfig
-from quant.eval.runs.files import hash_of
+from quant.eval.storage.files import hash_of
 
 #: Raised when a score is computed in another way: old scores then do not count.
 SCORING_VERSION = 1

@@ -11,10 +11,10 @@ from typing import Any
 
 import quant
 from quant.errors import QuantError
-from quant.eval.runs.config import EvaluationConfig
-from quant.eval.runs.folder import RunFolder
-from quant.eval.runs.generating import complete
-from quant.eval.runs.models import Model, pipeline_class
+from quant.eval.inputs.config import EvaluationConfig
+from quant.eval.inputs.models import Model, pipeline_class
+from quant.eval.storage.folder import RunFolder
+from quant.eval.videos.generating import complete
 from quant.regular_files import read_text
 from quant.text import cut
 

@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from quant.eval.runs.clips import Clip
-from quant.eval.runs.files import file_sha256, read_array, write_array
-from quant.eval.runs.folder import REFERENCED, RunFolder
-from quant.eval.runs.journal import Record
+from quant.eval.inputs.clips import Clip
 from quant.eval.runs.networks import Networks
-from quant.eval.runs.ranks import Ranks
-from quant.eval.runs.video_files import read_video
+from quant.eval.runs.processes import Ranks
+from quant.eval.storage.files import file_sha256, read_array, write_array
+from quant.eval.storage.folder import REFERENCED, RunFolder
+from quant.eval.storage.journal import Record
+from quant.eval.videos.video_files import read_video
 
 Records = Mapping[tuple[str, str], list[Record]]
 #: Stands in the place of a model's fingerprint.

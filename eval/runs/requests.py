@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from quant.errors import QuantError
-from quant.eval.runs.config import EvaluationConfig, from_dict
-from quant.eval.runs.files import write_json, write_text
-from quant.eval.runs.fingerprints import OLD_DIGITS
-from quant.eval.runs.folder import RunFolder
-from quant.eval.runs.inputs import Sample
-from quant.eval.runs.models import Model
+from quant.eval.inputs.config import EvaluationConfig, from_dict
+from quant.eval.inputs.models import Model
+from quant.eval.inputs.samples import Sample
+from quant.eval.storage.files import write_json, write_text
+from quant.eval.storage.fingerprints import OLD_DIGITS
+from quant.eval.storage.folder import RunFolder
 from quant.json_files import read_object
 from quant.text import cut, first_line, shown
 

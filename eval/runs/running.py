@@ -18,16 +18,15 @@ import numpy.typing as npt
 
 import quant
 from quant.errors import QuantError
-from quant.eval.runs.claims import claimed
-from quant.eval.runs.clips import Clip, read_clips
+from quant.eval.inputs.clips import Clip, read_clips
+from quant.eval.inputs.config import ORIGINAL, EvaluationConfig
+from quant.eval.inputs.models import FailedModelError, Loader, Model, find_models, load_pipeline
+from quant.eval.inputs.samples import make_samples, prompts_of
+from quant.eval.progress import Progress, silent
+from quant.eval.results.schema import FORMAT_VERSION, KIND, validate
+from quant.eval.runs.assembling import model_results, without_infinity
 from quant.eval.runs.conditions import conditions_of, key_of, machine
-from quant.eval.runs.config import ORIGINAL, EvaluationConfig
 from quant.eval.runs.earlier import begun, grown
-from quant.eval.runs.files import remove_unfinished, write_json
-from quant.eval.runs.folder import RunFolder
-from quant.eval.runs.generating import find_made, make_videos, write_viewable
-from quant.eval.runs.inputs import make_samples, prompts_of
-from quant.eval.runs.models import FailedModelError, Loader, Model, find_models, load_pipeline
 from quant.eval.runs.networks import Networks, load_networks
 from quant.eval.runs.preflight import (
     check_packages,
@@ -37,8 +36,7 @@ from quant.eval.runs.preflight import (
     expected_shape,
     read_sensitivities,
 )
-from quant.eval.runs.progress import Progress, silent
-from quant.eval.runs.ranks import Ranks, ranks
+from quant.eval.runs.processes import Ranks, claimed, ranks
 from quant.eval.runs.references import keep_references
 from quant.eval.runs.requests import (
     Request,
@@ -48,10 +46,11 @@ from quant.eval.runs.requests import (
     read_request,
     write_request,
 )
-from quant.eval.runs.results import FORMAT_VERSION, KIND, model_results, without_infinity
-from quant.eval.runs.schema import validate
 from quant.eval.runs.scoring import find_scores, score_videos
 from quant.eval.runs.timing import last_timed, recipes_of, timed
+from quant.eval.storage.files import remove_unfinished, write_json
+from quant.eval.storage.folder import RunFolder
+from quant.eval.videos.generating import find_made, make_videos, write_viewable
 
 
 def run_evaluation(

@@ -11,20 +11,20 @@ from typing import Any
 
 import numpy as np
 
+from quant.eval.frames import Frames
+from quant.eval.inputs.config import ORIGINAL
+from quant.eval.inputs.models import FailedModelError, Model
+from quant.eval.inputs.samples import Sample
 from quant.eval.metrics import table
 from quant.eval.metrics.base import Metric, Score, Video
-from quant.eval.metrics.frames import Frames
 from quant.eval.metrics.psnr import paired_psnr
-from quant.eval.runs.config import ORIGINAL
-from quant.eval.runs.files import file_sha256, write_array
-from quant.eval.runs.folder import SCORED, RunFolder
-from quant.eval.runs.generating import find_made
-from quant.eval.runs.inputs import Sample
-from quant.eval.runs.journal import Record
-from quant.eval.runs.models import FailedModelError, Model
+from quant.eval.progress import Progress
 from quant.eval.runs.networks import Networks
-from quant.eval.runs.progress import Progress
-from quant.eval.runs.video_files import read_words, to_frames
+from quant.eval.storage.files import file_sha256, write_array
+from quant.eval.storage.folder import SCORED, RunFolder
+from quant.eval.storage.journal import Record
+from quant.eval.videos.generating import find_made
+from quant.eval.videos.video_files import read_words, to_frames
 from quant.text import shown
 
 

@@ -11,15 +11,15 @@ from torch import nn
 
 import quant
 from quant.errors import QuantError
-from quant.eval.generation import initial_latents
-from quant.eval.runs.config import ORIGINAL, ROUNDS, SpeedSettings
-from quant.eval.runs.files import file_sha256, hash_of, write_json
-from quant.eval.runs.folder import TIMED, RunFolder
-from quant.eval.runs.generating import complete_call
-from quant.eval.runs.inputs import Sample
-from quant.eval.runs.models import Loader, Model
-from quant.eval.runs.progress import Progress
-from quant.eval.runs.results import without_infinity
+from quant.eval.inputs.config import ORIGINAL, ROUNDS, SpeedSettings
+from quant.eval.inputs.models import Loader, Model
+from quant.eval.inputs.samples import Sample
+from quant.eval.progress import Progress
+from quant.eval.runs.assembling import without_infinity
+from quant.eval.storage.files import file_sha256, hash_of, write_json
+from quant.eval.storage.folder import TIMED, RunFolder
+from quant.eval.videos.generating import complete_call
+from quant.eval.videos.generation import initial_latents
 from quant.json_files import read_object
 from quant.regular_files import read_text
 from quant.text import first_line

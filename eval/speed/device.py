@@ -1,7 +1,8 @@
-"""The device that times are measured on: its name, and a GPU's clocks and power before and after."""
+"""The device that times are measured on: its name, its memory, and a GPU's clocks and power before and after."""
 
 from __future__ import annotations
 
+import gc
 import platform
 import shutil
 import subprocess
@@ -12,6 +13,13 @@ from typing import Any
 import torch
 
 CPU_LABEL = "reference arithmetic on a CPU: not a kernel's time"
+#: What the figure of memory is, for the results.
+MEMORY = (
+    "the most that torch's allocator held on the device during one call, weights included, with no other pipeline "
+    "there; the CUDA context and memory that is reserved but not used are left out"
+)
+#: Why there is none without a GPU.
+NO_MEMORY = "not measured: torch keeps no count of memory on a CPU"
 #: What is asked of nvidia-smi, and how it is called in the results.
 _CLOCKS = {"clocks.sm": "sm_mhz", "clocks.max.sm": "max_sm_mhz", "clocks.mem": "memory_mhz"}
 _POWER = {"power.draw": "draw", "power.limit": "limit"}
@@ -77,6 +85,32 @@ def describe(device: torch.device, name: str, before: Reading | None, after: Rea
                 for when, reading in (("before", before), ("after", after))
             }
     return found
+
+
+def peak_memory(load: Callable[[], Any], run: Callable[[Any], object]) -> int:
+    """Bytes on the current CUDA device at most, while one pipeline makes a video.
+
+    What was there before the pipeline was loaded is taken off; what only loading needed is not counted.
+
+    Args:
+        load: makes the pipeline.
+        run: calls it.
+    """
+    release()
+    before = torch.cuda.memory_allocated()
+    pipeline = load()
+    torch.cuda.synchronize()
+    torch.cuda.reset_peak_memory_stats()
+    run(pipeline)
+    torch.cuda.synchronize()
+    return int(torch.cuda.max_memory_allocated() - before)
+
+
+def release() -> None:
+    """Gives memory of what is no longer used back, so that a pipeline that ran out of it leaves room for others."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 def _number(text: str) -> float | None:

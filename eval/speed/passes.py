@@ -9,7 +9,7 @@ import torch
 
 from quant.eval.bench.timing import first_line
 from quant.eval.speed import device as devices
-from quant.eval.speed import memory, shares
+from quant.eval.speed import shares
 from quant.eval.speed.stages import Clock, cuda_clock, host_clock
 from quant.model_paths import DENOISERS
 
@@ -25,7 +25,7 @@ class Tools(NamedTuple):
     Attributes:
         clock: marks the borders of stages.
         compile: makes a pipeline's denoisers quick, in place.
-        peak_memory: bytes at most, see `memory.peak_memory`; None where that cannot be measured.
+        peak_memory: bytes at most, see `device.peak_memory`; None where that cannot be measured.
         kernels: see `shares.step_shares`.
         read: clocks and power now.
     """
@@ -43,7 +43,7 @@ def tools_for(device: torch.device) -> Tools:
     return Tools(
         clock=cuda_clock() if cuda else host_clock(),
         compile=compile_denoisers,
-        peak_memory=memory.peak_memory if cuda else None,
+        peak_memory=devices.peak_memory if cuda else None,
         kernels=lambda *call: shares.step_shares(*call, cuda=cuda),
         read=devices.read_gpu,
     )
@@ -63,7 +63,7 @@ def attempted(run: Callable[[], T]) -> T:
         return run()
     except Exception as error:
         error.__traceback__ = None  # its frames hold the tensors of the call
-        memory.release()
+        devices.release()
         raise
 
 

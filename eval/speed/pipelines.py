@@ -16,7 +16,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from quant.eval.bench.timing import Run, interleave
 from quant.eval.speed import device as devices
-from quant.eval.speed import memory, shares
+from quant.eval.speed import shares
 from quant.eval.speed.passes import Progress, Tools, attempted, reason_of, told, tools_for
 from quant.eval.speed.stages import STAGES, CallTimes, run_call, time_call
 from quant.eval.speed.statistics import summary
@@ -85,7 +85,7 @@ def time_pipelines(
             "first_call_s": "the first call end to end, with compilation and whatever else happens once",
             "compile_s": "the first call less the median of the later ones; null where nothing is compiled",
             "step": "a denoising step with its guidance; a call's first one begins where text encoding ends",
-            "peak_memory_bytes": memory.WHY_NOT if used.peak_memory is None else memory.WHAT,
+            "peak_memory_bytes": devices.NO_MEMORY if used.peak_memory is None else devices.MEMORY,
             "kernels": shares.ON_GPU if device.type == "cuda" else shares.ON_CPU,
         },
         "models": {each: found.to_dict(compiled) for each, found in timing.found.items()},
@@ -214,7 +214,7 @@ class _Timing:
         if reason is not None:
             self.found[name].failed = when + reason
             self._pipelines.pop(name, None)
-            memory.release()
+            devices.release()
 
     def _note(self, name: str, what: str, reason: str | None) -> None:
         if reason is not None:

@@ -53,8 +53,8 @@ def demo(
     """
     from quant.cli.progress import StepBars
     from quant.eval.demo import PAGE, read_lines, run_demo, shapes_example
-    from quant.eval.report.summary import notes, summary
-    from quant.eval.report.table import as_text
+    from quant.eval.results.summary import notes, summary
+    from quant.eval.tables import as_text
 
     if model is None or prompts is None or calibration is None:
         example = shapes_example()

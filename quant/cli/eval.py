@@ -21,7 +21,7 @@ from quant.eval.networks.kinds import KINDS
 from quant.text import printable
 
 if TYPE_CHECKING:
-    from quant.eval.runs.config import EvaluationConfig
+    from quant.eval.inputs.config import EvaluationConfig
 
 
 def _network_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -122,8 +122,8 @@ def resume(folder: Path, quiet: bool) -> None:
 def compare(first: Path, second: Path) -> None:
     """Compare the candidates of two runs of the same original, on the samples that both have."""
     from quant.cli.tables import aligned
-    from quant.eval.runs.compare import comparison
-    from quant.eval.runs.schema import read_results
+    from quant.eval.results.schema import read_results
+    from quant.eval.results.summary import comparison
 
     rows, note = comparison(read_results(first), read_results(second), str(first), str(second))
     click.echo("\n".join(aligned(rows, figures=range(3, 8))))
@@ -134,7 +134,7 @@ def compare(first: Path, second: Path) -> None:
 
 def _config(model: str, candidates: tuple[str, ...], options: Mapping[str, Any]) -> tuple[EvaluationConfig, str | None]:
     """The configuration, and the text of its file where there is one."""
-    from quant.eval.runs.config import from_dict, named, read_config, read_text
+    from quant.eval.inputs.config import from_dict, named, read_config, read_text
 
     generation = ("height", "width", "num_frames", "num_inference_steps", "guidance_scale")
     settings = given_settings({name: options[name] for name in generation}).given()
@@ -178,9 +178,9 @@ def _finish(folder: Path) -> None:
     """
     if os.environ.get("RANK", "0") != "0":
         return
-    from quant.eval.report.summary import notes, summary
-    from quant.eval.report.table import as_text
-    from quant.eval.runs.schema import read_results
+    from quant.eval.results.schema import read_results
+    from quant.eval.results.summary import notes, summary
+    from quant.eval.tables import as_text
 
     results = read_results(folder)
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None

@@ -31,7 +31,7 @@ def fetch(names: tuple[str, ...], only_list: bool) -> None:
     quant eval fetch i3d
     quant eval fetch --list
     """
-    from quant.eval.networks import fetching
+    from quant.eval.weights import fetching
 
     if not only_list:
         fetching.fetch(names or None, progress=click.echo)

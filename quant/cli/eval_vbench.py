@@ -21,9 +21,9 @@ def vbench(folder: Path, dimensions: tuple[str, ...]) -> None:
     """
     from quant.cli.progress import StepBars
     from quant.cli.tables import aligned
-    from quant.eval.runs.files import write_json
-    from quant.eval.runs.schema import read_results
-    from quant.eval.vbench.running import DIMENSIONS, run_vbench
+    from quant.eval.metrics.vbench import DIMENSIONS, run_vbench
+    from quant.eval.results.schema import read_results
+    from quant.eval.storage.files import write_json
 
     results = read_results(folder)
     samples = [sample["id"] for sample in results["samples"]]

@@ -57,7 +57,7 @@ def _card(
     _refuse(unfit, "not with --model-card")
     from quant.eval.report.card_files import write_card
     from quant.eval.report.model_card import model_card
-    from quant.eval.report.recorded import read
+    from quant.eval.results.recorded import read
     from quant.places import CARD_MARK
 
     text = model_card(read(run), checkpoint, candidate)

@@ -94,7 +94,7 @@ def sensitivity(
     """
     import quant
     from quant.errors import QuantError
-    from quant.eval.report.sensitivity import sensitivity_svg
+    from quant.eval.drawing.sensitivity import sensitivity_svg
     from quant.places import check_apart, file_to_write
 
     picture = out.with_suffix(".svg")
@@ -143,7 +143,7 @@ def _is_measured(path: Path) -> bool:
 
 
 def _is_drawn(path: Path) -> bool:
-    from quant.eval.report.sensitivity import CAPTION
+    from quant.eval.drawing.sensitivity import CAPTION
 
     try:
         return CAPTION in path.read_text(encoding="utf-8")
@@ -154,7 +154,7 @@ def _is_drawn(path: Path) -> bool:
 def _table(found: Sensitivity) -> list[str]:
     """The most sensitive, with the steps at which they are so."""
     from quant.cli.tables import aligned
-    from quant.eval.report.sensitivity import percent
+    from quant.eval.drawing.sensitivity import percent
 
     head = (f"{found.units[0].component}" if found.units else "", "scheme", "error")
     steps = tuple(f"step {step + 1}" for step in found.steps)

@@ -13,7 +13,7 @@ from click.testing import CliRunner
 
 import quant
 from quant.cli import main
-from quant.eval.runs.schema import read_results
+from quant.eval.results.schema import read_results
 from tests.tiny_pipeline import save_pipeline
 
 
@@ -69,7 +69,7 @@ def test_vbench_rates_every_model(models: Path, tmp_path: Path, monkeypatch: pyt
         asked.append((videos.name, len(samples), options["dimensions"]))
         return {"dynamic_degree": {"score": 0.25 * len(asked), "videos": dict.fromkeys(samples, 0.5)}}
 
-    monkeypatch.setattr("quant.eval.vbench.running.run_vbench", play)
+    monkeypatch.setattr("quant.eval.metrics.vbench.run_vbench", play)
     rated = CliRunner().invoke(main, ["eval", "vbench", str(folder), "--dimension", "dynamic_degree"])
     assert rated.exit_code == 0, rated.output
     assert asked == [("original", 2, ("dynamic_degree",)), ("fp8", 2, ("dynamic_degree",))]

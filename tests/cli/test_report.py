@@ -55,7 +55,7 @@ def test_options_that_do_not_fit_are_refused(
 
 
 def test_a_model_card_is_written_with_the_candidate_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("quant.eval.report.recorded.read", lambda run: f"results of {run}")
+    monkeypatch.setattr("quant.eval.results.recorded.read", lambda run: f"results of {run}")
     monkeypatch.setattr("quant.eval.report.model_card.model_card", lambda *given: f"a card: {given}")
     arguments = ["--model-card", str(tmp_path), "--run", "run", "--candidate", "w8a8"]
     ran = CliRunner().invoke(report, arguments)

@@ -11,7 +11,7 @@ import quant
 from quant.cli import main
 from quant.errors import QuantError
 from quant.eval.demo import RECIPES, _claim, read_lines, run_demo, shapes_example
-from quant.eval.runs.schema import read_results
+from quant.eval.results.schema import read_results
 from tests.tiny_pipeline import save_pipeline
 
 

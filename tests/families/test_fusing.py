@@ -18,9 +18,9 @@ from torch import nn
 
 import quant
 import quant.diffusers
-from quant.eval.generation import generate, initial_latents
-from quant.eval.metrics.frames import Frames
+from quant.eval.frames import Frames
 from quant.eval.metrics.psnr import paired_psnr
+from quant.eval.videos.generation import generate, initial_latents
 from quant.families.fusing import fuse
 from quant.families.table import FAMILIES
 from quant.layers.fused.wan_block import FusedWanTransformerBlock, FusedWanVACETransformerBlock

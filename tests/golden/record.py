@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 
 import quant
 from quant.eval.demo import shapes_example
-from quant.eval.generation import generate, initial_latents
+from quant.eval.videos.generation import generate, initial_latents
 
 FILE = Path(__file__).parent / "recorded.safetensors"
 PROMPT, STEPS = "a large red circle moves slowly left over a white background", 6

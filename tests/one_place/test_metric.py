@@ -11,12 +11,12 @@ import pytest
 import quant
 from quant.eval.metrics import table
 from quant.eval.metrics.base import Own, Video
-from quant.eval.report.recorded import read
 from quant.eval.report.score_table import score_table
-from quant.eval.report.summary import summary
+from quant.eval.results.recorded import read
+from quant.eval.results.schema import read_results
+from quant.eval.results.summary import summary
 from quant.eval.runs.running import run_evaluation
-from quant.eval.runs.schema import read_results
-from quant.eval.runs.video_files import read_words, to_frames
+from quant.eval.videos.video_files import read_words, to_frames
 from tests.eval.runs.conftest import tiny
 from tests.tiny_pipeline import save_pipeline
 

@@ -14,12 +14,13 @@ import numpy.typing as npt
 import torch
 from scipy.ndimage import gaussian_filter
 
-from quant.eval.metrics.frames import Frames
+from quant.eval.frames import Frames
 from quant.eval.metrics.frechet import frechet_distance
 from quant.eval.metrics.psnr import paired_psnr
 from quant.eval.metrics.ssim import paired_ssim
 from quant.eval.metrics.verdicts import LEVELS, loss_of, verdict
-from quant.eval.networks.features import Extractor, extractor
+from quant.eval.networks.extraction import Extractor
+from quant.eval.networks.kinds import extractor
 from quant.eval.shapes.draw import draw
 from quant.eval.shapes.vocabulary import ShapeClip, all_clips
 

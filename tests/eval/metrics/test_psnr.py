@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from quant.eval.metrics.frames import Frames
+from quant.eval.frames import Frames
 from quant.eval.metrics.psnr import paired_psnr
 
 SHAPE = (2, 3, 4, 5, 3)

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from quant.eval.metrics.frames import Frames
+from quant.eval.frames import Frames
 from quant.eval.metrics.psnr import paired_psnr
 from quant.eval.metrics.temporal import paired_temporal_psnr
 

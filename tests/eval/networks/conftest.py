@@ -9,8 +9,8 @@ import av
 import numpy as np
 import pytest
 
-from quant.eval.metrics.frames import Frames
-from quant.eval.networks import cache, fetching
+from quant.eval.frames import Frames
+from quant.eval.weights import cache, fetching
 from tests.conftest import CACHE
 
 

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from quant.errors import QuantError
-from quant.eval.metrics.frames import Frames
+from quant.eval.frames import Frames
 from quant.eval.networks import i3d
-from quant.eval.networks.features import extractor
+from quant.eval.networks.kinds import extractor
 
 # The first and last three logits that tf-hub's deepmind/i3d-kinetics-400/1 printed for 15 black frames
 # (zhanganny/cal_FVD).

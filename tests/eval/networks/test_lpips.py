@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from quant.errors import QuantError
-from quant.eval.metrics.frames import Frames
+from quant.eval.frames import Frames
 from quant.eval.networks import lpips
-from quant.eval.networks.frames import as_tensor, squash
+from quant.eval.networks.extraction import as_tensor, squash
 
 NAMES: tuple[lpips.Name, ...] = ("alex", "vgg")
 

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from quant.errors import QuantError
-from quant.eval.networks.features import extractor
+from quant.eval.networks.kinds import extractor
 
 
 class Plain(nn.Module):

@@ -13,7 +13,7 @@ import torch
 import transformers
 
 from quant.errors import QuantError
-from quant.eval.networks.features import extractor
+from quant.eval.networks.kinds import extractor
 from quant.eval.networks.video_transformers import Preprocessing, read_preprocessing
 
 NETWORKS = Path(__file__).parents[3] / "examples" / "shapes" / "metric_networks"

@@ -15,7 +15,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from quant.eval.report.markup import Piece, styles
+from quant.eval.drawing.markup import Piece, styles
 
 
 def words(html: str) -> str:

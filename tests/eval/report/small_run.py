@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 import quant
-from quant.eval.report.recorded import Recorded
+from quant.eval.results.recorded import Recorded
 
 #: Frames, height, width.
 SHAPE = (6, 24, 32)

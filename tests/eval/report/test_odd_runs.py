@@ -10,18 +10,17 @@ from typing import Any
 
 import pytest
 
+from quant.eval.drawing.markup import Piece
+from quant.eval.drawing.pareto import pareto
+from quant.eval.drawing.sensitivity import heat_maps
+from quant.eval.drawing.step_error import step_errors
 from quant.eval.report.headline import headline
-from quant.eval.report.heat_map import heat_maps
-from quant.eval.report.markup import Piece
-from quant.eval.report.pareto import pareto
 from quant.eval.report.players import players
 from quant.eval.report.provenance import measured_and_estimated, networks, provenance, truncated_prompts
-from quant.eval.report.recorded import Recorded
-from quant.eval.report.score_table import score_table
+from quant.eval.report.score_table import score_table, worst_prompts
 from quant.eval.report.speed_table import speed_table
-from quant.eval.report.step_error import step_errors
-from quant.eval.report.summary import summary
-from quant.eval.report.worst import worst_prompts
+from quant.eval.results.recorded import Recorded
+from quant.eval.results.summary import summary
 from tests.eval.report.pages import browsed, page, words
 from tests.eval.report.small_run import PROMPTS, recorded
 

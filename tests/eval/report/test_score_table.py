@@ -7,13 +7,12 @@ from typing import Any
 
 import pytest
 
+from quant.eval.drawing.markup import chip, mark
 from quant.eval.metrics.table import display, ordered
 from quant.eval.report.headline import headline
-from quant.eval.report.markup import chip, mark
-from quant.eval.report.recorded import Recorded, by_worst_candidate, sample_score
-from quant.eval.report.score_table import distance, score_table
-from quant.eval.report.words import duration, figure, interval, level_text, share, size
-from quant.eval.report.worst import worst_prompts
+from quant.eval.report.score_table import distance, score_table, worst_prompts
+from quant.eval.results.recorded import Recorded, by_worst_candidate, sample_score
+from quant.eval.results.words import duration, figure, interval, level_text, share, size
 from tests.eval.report import small_run
 from tests.eval.report.pages import browsed, page, words
 from tests.eval.report.small_run import PROMPTS, sample_id

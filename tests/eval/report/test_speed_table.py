@@ -2,8 +2,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from quant.eval.report import speedup
 from quant.eval.report.speed_table import speed_table
+from quant.eval.results import speedup
 from tests.eval.report.pages import rows, words
 from tests.eval.report.small_run import recorded, speed
 

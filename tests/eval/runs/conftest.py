@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import quant
-from quant.eval.runs.config import EvaluationConfig, from_dict
+from quant.eval.inputs.config import EvaluationConfig, from_dict
 from tests.tiny_pipeline import save_pipeline
 
 

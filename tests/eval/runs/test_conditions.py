@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from quant.errors import QuantError
+from quant.eval.inputs.models import find_models
 from quant.eval.runs.conditions import conditions_of, key_of
-from quant.eval.runs.models import find_models
 from tests.eval.runs.conftest import tiny
 
 

@@ -12,10 +12,10 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from quant.errors import QuantError
-from quant.eval.runs.compare import comparison
-from quant.eval.runs.models import Model, load_pipeline
+from quant.eval.inputs.models import Model, load_pipeline
+from quant.eval.results.schema import read_results
+from quant.eval.results.summary import comparison
 from quant.eval.runs.running import run_evaluation
-from quant.eval.runs.schema import read_results
 from tests.eval.runs.conftest import tiny
 
 WEIGHTS = Path("transformer") / "diffusion_pytorch_model.safetensors"

@@ -14,14 +14,14 @@ import pytest
 import yaml
 
 from quant.errors import QuantError
+from quant.eval.inputs.models import Model, load_pipeline
 from quant.eval.metrics.frechet import frechet_distance
 from quant.eval.metrics.kernel_distance import polynomial_mmd
 from quant.eval.metrics.psnr import paired_psnr
-from quant.eval.networks.features import extractor
-from quant.eval.runs.models import Model, load_pipeline
+from quant.eval.networks.kinds import extractor
+from quant.eval.results.schema import read_results
 from quant.eval.runs.running import resume, run_evaluation
-from quant.eval.runs.schema import read_results
-from quant.eval.runs.video_files import read_words, to_frames, write_bytes
+from quant.eval.videos.video_files import read_words, to_frames, write_bytes
 from quant.locks import locked
 from tests.eval.runs.conftest import free_port, tiny
 
@@ -137,7 +137,7 @@ import os, sys, traceback
 from pathlib import Path
 import torch, diffusers
 torch.set_num_threads(1)
-from quant.eval.runs.config import read_config
+from quant.eval.inputs.config import read_config
 from quant.eval.runs.running import run_evaluation
 for world in (2, 3):
     children = []

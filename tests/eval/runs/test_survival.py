@@ -24,9 +24,9 @@ from pathlib import Path
 import torch, diffusers, transformers, av, jsonschema
 from diffusers import WanPipeline
 import quant.diffusers
-from quant.eval.runs.config import read_config
+from quant.eval.inputs.config import read_config
 from quant.eval.runs.running import run_evaluation
-import quant.eval.runs.networks, quant.eval.runs.video_files, quant.eval.shapes.judge
+import quant.eval.runs.networks, quant.eval.videos.video_files, quant.eval.shapes.judge
 from quant.eval.metrics import frechet, intervals, kernel_distance, ssim, temporal, verdicts
 torch.set_num_threads(1)
 print("ready", flush=True)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from quant.eval.runs.models import find_models, load_pipeline
+from quant.eval.inputs.models import find_models, load_pipeline
 from quant.eval.runs.timing import pipeline_loaders
 from quant.layers.linear import QuantLinear
 from tests.eval.runs.conftest import tiny

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from quant.eval.speed.device import CPU_LABEL, ask, describe, label_of, name_of, parse_reading, read_gpu
+from quant.eval.speed.device import CPU_LABEL, ask, describe, label_of, name_of, parse_reading, peak_memory, read_gpu
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda", 0)
 
@@ -58,3 +58,32 @@ def test_commands_that_are_absent_or_fail_say_nothing() -> None:
     assert ask(["false"]) is None
     assert ask(["sleep", "30"], timeout=0.05) is None
     assert ask(["echo", "12"]) == "12\n"
+
+
+def test_what_was_there_and_what_only_loading_needs_are_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    held, peak = 100, 100
+
+    def hold(size: int) -> None:
+        nonlocal held, peak
+        held += size
+        peak = max(peak, held)
+
+    def reset() -> None:
+        nonlocal peak
+        peak = held
+
+    def load() -> str:
+        hold(5000)
+        hold(-4000)
+        return "pipeline"
+
+    def run(pipeline: str) -> None:
+        assert pipeline == "pipeline"
+        hold(300)
+        hold(-300)
+
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda: held)
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda: peak)
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", reset)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
+    assert peak_memory(load, run) == 1000 + 300

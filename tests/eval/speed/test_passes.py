@@ -9,14 +9,14 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from quant.eval.speed import memory
+from quant.eval.speed import device as devices
 from quant.eval.speed.passes import attempted, compile_denoisers, reason_of, told, tools_for
 
 
 def test_memory_of_a_failed_call_is_given_back_before_others_run(monkeypatch: pytest.MonkeyPatch) -> None:
     held: list[weakref.ref[torch.Tensor]] = []
     seen: list[bool] = []
-    monkeypatch.setattr(memory, "release", lambda: seen.append(gc.collect() >= 0 and held[0]() is None))
+    monkeypatch.setattr(devices, "release", lambda: seen.append(gc.collect() >= 0 and held[0]() is None))
 
     def fails() -> None:
         tensor = torch.ones(3)
@@ -45,7 +45,7 @@ def test_only_denoisers_are_compiled() -> None:
 
 def test_memory_is_measured_on_gpus_only() -> None:
     assert tools_for(torch.device("cpu")).peak_memory is None
-    assert tools_for(torch.device("cuda", 0)).peak_memory is memory.peak_memory
+    assert tools_for(torch.device("cuda", 0)).peak_memory is devices.peak_memory
 
 
 def test_each_is_told_when_it_is_done() -> None:

@@ -11,16 +11,16 @@ import torch
 
 import quant
 from quant.checkpoint.kept_files import keep, kept
+from quant.eval.drawing.pareto import pareto
+from quant.eval.inputs.config import from_dict, read_config
+from quant.eval.inputs.samples import Sample
 from quant.eval.report.headline import headline
-from quant.eval.report.pareto import pareto
-from quant.eval.report.recorded import read as read_recorded
 from quant.eval.report.score_table import score_table
 from quant.eval.report.speed_table import speed_table
-from quant.eval.report.summary import notes, summary
-from quant.eval.runs import journal
-from quant.eval.runs.config import from_dict, read_config
-from quant.eval.runs.inputs import Sample
+from quant.eval.results.recorded import read as read_recorded
+from quant.eval.results.summary import notes, summary
 from quant.eval.runs.requests import Request, read_request
+from quant.eval.storage import journal
 from tests.eval.report import small_run
 from tests.fuzz.target import Target
 

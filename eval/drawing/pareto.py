@@ -1,0 +1,242 @@
+"""Quality against speed, or against size where nothing was timed: one point a model, with intervals."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from quant.eval.drawing.axes import (
+    BOTTOM,
+    HEIGHT,
+    LETTER,
+    TOP,
+    Scale,
+    around,
+    frame,
+    horizontal,
+    labels,
+    shortened,
+    vertical,
+)
+from quant.eval.drawing.markup import Piece, colour, escape, mark, note
+from quant.eval.metrics.base import Display
+from quant.eval.metrics.table import display, leading
+from quant.eval.results import speedup
+from quant.eval.results.recorded import Recorded
+from quant.eval.results.words import figure, interval, size
+
+_TITLES = {"step": "one denoising step", "end_to_end": "a whole video"}
+
+
+@dataclass(frozen=True)
+class Point:
+    """One model in the plot.
+
+    Attributes:
+        name, place: of the model, and its number.
+        x: speedup, or the share of the original's bytes.
+        y, low, high: the mean of the metric and its interval; y infinite where all videos are identical.
+        memory: bytes that the area stands for; None where they are not known.
+        estimated: x was predicted, not taken.
+    """
+
+    name: str
+    place: int
+    x: float
+    y: float
+    low: float | None
+    high: float | None
+    memory: int | None
+    estimated: bool = False
+
+
+def pareto(recorded: Recorded, key: str | None = None, stage: str = "step") -> Piece:
+    """Mean `key` (the leading metric) of each candidate against its speedup of `stage` ("step" or "end_to_end").
+
+    A time of reference arithmetic is labelled so; an estimate is hollow. Without any time x is what is stored.
+    """
+    shown = leading() if key is None else display(key)
+    key = shown.key
+    found = points(recorded, key, stage)
+    if not found:
+        taken = any(_height(model["summary"].get(key)) is not None for model in recorded.candidates)
+        why = "neither a time nor a size of a candidate is known" if taken else f"no {shown.title} was taken"
+        return Piece(note(f"Nothing to plot: {why}."))
+    by_size = not any(_timed(recorded, model, stage) for model in recorded.candidates)
+    finite = [value for p in found for value in (p.y, p.low, p.high) if value is not None and math.isfinite(value)]
+    y = vertical(*around(finite or [1.0], least=1.0 if shown.unit else 1e-3))
+    x = horizontal(*_x_range([point.x for point in found], by_size))
+    inner = [_reference_line(x)] if x.low <= 1 <= x.high else []
+    joining = _frontier(found, x, y, shown, by_size)
+    inner.append(joining)
+    largest = max(p.memory or 0 for p in found)
+    inner += [_point(point, x, y, largest, shown) for point in found]
+    inner.append(labels([_label(point) for point in found], [_at(point, x, y) for point in found], x))
+    arrow = "higher is closer" if shown.higher else "lower is closer"
+    svg = frame(
+        x,
+        y,
+        x_title=_x_title(recorded, stage, by_size, found),
+        y_title=f"{shown.title}{f' ({shown.unit.strip()})' if shown.unit else ''}, {arrow}",
+        x_text=(lambda v: f"{v:.0%}") if by_size else (lambda v: f"{v:g}×"),
+        y_text=lambda v: f"{v:g}",
+        inner="".join(inner),
+        label=f"{shown.title} of {len({p.name for p in found})} candidates against "
+        + ("their size" if by_size else "their speed"),
+    )
+    told = _legend(recorded, found, by_size=by_size, joined=bool(joining))
+    return Piece(f'<figure class="card chart" data-plot="pareto-{key}">{svg}{told}</figure>')
+
+
+def points(recorded: Recorded, key: str, stage: str) -> list[Point]:
+    """What is plotted, measured before estimated. Candidates without the metric, or without an x, are left out."""
+    by_size = not any(_timed(recorded, model, stage) for model in recorded.candidates)
+    found = []
+    for model in recorded.candidates:
+        summary = model["summary"].get(key)
+        y = _height(summary)
+        if summary is None or y is None:
+            continue
+        rest = (y, summary.get("low"), summary.get("high"), _memory(recorded, model))
+        place = recorded.place(model)
+        if by_size:
+            stored, whole = model["stored_bytes"], recorded.original["stored_bytes"]
+            if stored is not None and whole:
+                found.append(Point(model["name"], place, stored / whole, *rest))
+            continue
+        if (taken := speedup.measured(recorded, model, stage)) is not None:
+            found.append(Point(model["name"], place, taken, *rest))
+        if stage == "step" and (predicted := speedup.estimated(recorded, model)) is not None:
+            found.append(Point(model["name"], place, predicted, *rest, estimated=True))
+    return sorted(found, key=lambda point: point.estimated)
+
+
+def frontier(found: Sequence[Point], shown: Display, by_size: bool) -> list[Point]:
+    """Those that no other of them beats in both ways, from left to right."""
+
+    def gain(point: Point) -> tuple[float, float]:
+        return (-point.x if by_size else point.x), (point.y if shown.higher else -point.y)
+
+    best = [
+        point
+        for point in found
+        if not any(
+            gain(other) != gain(point) and all(a >= b for a, b in zip(gain(other), gain(point), strict=True))
+            for other in found
+        )
+    ]
+    return sorted(best, key=lambda point: point.x)
+
+
+def _timed(recorded: Recorded, model: Mapping[str, Any], stage: str) -> bool:
+    taken = speedup.measured(recorded, model, stage) is not None
+    return taken or (stage == "step" and speedup.estimated(recorded, model) is not None)
+
+
+def _height(summary: Mapping[str, Any] | None) -> float | None:
+    if summary is None:
+        return None
+    if summary.get("value") is not None:
+        return float(summary["value"])
+    return math.inf if summary.get("identical") else None
+
+
+def _by_peak(recorded: Recorded) -> bool:
+    """Does the area stand for peak memory? So it does where every candidate has one; else for what is stored."""
+    return all(speedup.memory(recorded, model) for model in recorded.candidates)
+
+
+def _memory(recorded: Recorded, model: Mapping[str, Any]) -> int | None:
+    stored: int | None = model["stored_bytes"]
+    return speedup.memory(recorded, model) if _by_peak(recorded) else stored
+
+
+def _x_range(values: Sequence[float], by_size: bool) -> tuple[float, float]:
+    """Always with the original, at 1."""
+    low, high = around([*values, 1.0], margin=0.16, least=0.1)
+    return (max(low, 0.0), high) if by_size else (max(low, 0.01), high)
+
+
+def _x_title(recorded: Recorded, stage: str, by_size: bool, found: Sequence[Point]) -> str:
+    if by_size:
+        return "stored bytes, as a share of the original’s\nnothing was timed"
+    speed = recorded.speed
+    if speed is None or all(point.estimated for point in found):
+        return f"speedup of {_TITLES[stage]}\nestimated, not measured"
+    if speedup.is_reference(speed):
+        return f"speedup of {_TITLES[stage]}\nreference arithmetic on a CPU: not a kernel’s time"
+    return f"speedup of {_TITLES[stage]}\nmeasured on {speed['device']['name']}"
+
+
+def _reference_line(x: Scale) -> str:
+    """Where the original is, with its name on the side that has room."""
+    at, name = x(1), "the original"
+    left = at + 5 + LETTER * len(name) > x.end
+    css, place = ("tick end", at - 5) if left else ("tick", at + 5)
+    return (
+        f'<line class="original" x1="{at:.1f}" x2="{at:.1f}" y1="{TOP}" y2="{HEIGHT - BOTTOM}"/>'
+        f'<text class="{css}" x="{place:.1f}" y="{HEIGHT - BOTTOM - 8}">{name}</text>'
+    )
+
+
+def _radius(memory: int | None, largest: int) -> float:
+    """Area in proportion to memory, but never too small to be seen."""
+    return max(4.0, 11 * math.sqrt(memory / largest)) if memory else 7.0
+
+
+def _at(point: Point, x: Scale, y: Scale) -> tuple[float, float]:
+    return x(point.x), TOP + 14 if math.isinf(point.y) else y(point.y)
+
+
+def _point(point: Point, x: Scale, y: Scale, largest: int, shown: Display) -> str:
+    across, up = _at(point, x, y)
+    bar = ""
+    if point.low is not None and point.high is not None and math.isfinite(point.y):
+        low, high = y(point.low), y(point.high)
+        bar = (
+            f'<path class="interval" d="M{across:.1f} {low:.1f}V{high:.1f}'
+            f'M{across - 4:.1f} {low:.1f}h8M{across - 4:.1f} {high:.1f}h8"/>'
+        )
+    told = interval({"low": point.low, "high": point.high}, shown.digits)
+    words = (
+        f"{point.name}: {figure(point.y, shown)}{f' ({told})' if told else ''}, x {point.x:.3g}, {size(point.memory)}"
+    )
+    css = "mark hollow" if point.estimated else "mark"
+    drawn = mark(point.place, across, up, _radius(point.memory, largest), css)
+    return (
+        f'<g class="c{colour(point.place)}" data-model="{escape(point.name)}">{bar}{drawn}'
+        f"<title>{escape(words)}{', estimated' if point.estimated else ''}</title></g>"
+    )
+
+
+def _frontier(found: Sequence[Point], x: Scale, y: Scale, shown: Display, by_size: bool) -> str:
+    """A line through the undominated of those that were measured; estimates are of another machine."""
+    best = frontier([point for point in found if not point.estimated], shown, by_size)
+    if len(best) < 2:
+        return ""
+    path = " ".join(f"{a:.1f},{b:.1f}" for a, b in (_at(point, x, y) for point in best))
+    return f'<polyline class="frontier" points="{path}"/>'
+
+
+def _label(point: Point) -> str:
+    text = shortened(point.name) + (", estimated" if point.estimated else "")
+    return text + (", identical" if math.isinf(point.y) else "")
+
+
+def _legend(recorded: Recorded, found: Sequence[Point], *, by_size: bool, joined: bool) -> str:
+    area = "peak memory" if _by_peak(recorded) else "stored bytes"
+    parts = [f"Bars: 95% intervals over samples. Area: {area}."]
+    if joined:
+        parts.append("Dashes join those that no other candidate beats in both ways.")
+    if any(point.estimated for point in found) and recorded.estimated is not None:
+        parts.append(
+            f"Hollow: estimated for {escape(recorded.estimated['gpu'])}, {escape(recorded.estimated['what'])}."
+        )
+    if by_size:
+        parts.append("Further left is smaller.")
+    shown = {point.name for point in found}
+    if lacking := [model["name"] for model in recorded.candidates if model["name"] not in shown]:
+        parts.append(f"Not shown, for want of a figure: {escape(', '.join(lacking))}.")
+    return f"<figcaption>{' '.join(parts)}</figcaption>"

@@ -1,0 +1,1 @@
+"""What an evaluation starts from: its configuration, models, prompts with seeds, and real clips."""

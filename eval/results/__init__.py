@@ -1,0 +1,1 @@
+"""The results of a run as their readers need them: read and checked, judged, and put into words and tables."""

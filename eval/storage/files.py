@@ -1,0 +1,127 @@
+"""Files that are whole or absent, and hashes of them and of folders."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import secrets
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from quant.errors import QuantError
+from quant.eval.storage.fingerprints import SETTLED
+from quant.places import reason, sync
+from quant.regular_files import open_regular, read_whole
+
+__all__ = [
+    "file_sha256",
+    "hash_of",
+    "read_array",
+    "remove_unfinished",
+    "whole_file",
+    "write_array",
+    "write_json",
+    "write_text",
+]
+
+#: What an unfinished file is called; nothing reads one, and a resumed run removes them.
+UNFINISHED = ".part"
+_HASHED: dict[tuple[str | int, ...], str] = {}
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Gives a name beside `path` to write to; the file becomes `path` once the disk has all of it.
+
+    Raises:
+        QuantError: the disk refuses, or is full. Nothing is left then.
+    """
+    # Of its own: two writers of one file, as of a cache that runs share, do not write into each other's.
+    unfinished = path.with_name(f".{path.name}.{secrets.token_hex(4)}{UNFINISHED}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield unfinished
+        sync(unfinished)
+        unfinished.replace(path)
+        sync(path.parent)
+    except OSError as error:
+        raise QuantError(f"{path}: cannot be written: {reason(error)}") from None
+    finally:
+        with suppress(OSError):
+            unfinished.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a text file in one step. Bytes of a path that are no text are written as escapes, as JSON has them."""
+    with whole_file(path) as unfinished:
+        unfinished.write_text(text, encoding="utf-8", errors="backslashreplace")
+
+
+def write_array(path: Path, array: npt.NDArray[np.float32]) -> str:
+    """Writes an array in one step, and returns the SHA-256 of the file."""
+    buffer = io.BytesIO()
+    np.save(buffer, array, allow_pickle=False)
+    with whole_file(path) as unfinished:
+        unfinished.write_bytes(buffer.getvalue())
+    return hashlib.sha256(buffer.getvalue()).hexdigest()
+
+
+def read_array(path: Path, sha256: str) -> npt.NDArray[np.float32]:
+    """What `write_array` wrote.
+
+    Raises:
+        QuantError: the file is not the one of that SHA-256.
+    """
+    try:
+        data = read_whole(path)
+    except OSError as error:
+        raise QuantError(f"{path}: cannot be read: {error.strerror}") from None
+    if hashlib.sha256(data).hexdigest() != sha256:
+        raise QuantError(f"{path}: is not what the run wrote; `quant eval resume` makes it again")
+    found: npt.NDArray[np.float32] = np.load(io.BytesIO(data), allow_pickle=False)
+    return found
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes JSON in one step; NaN and infinity are a ValueError."""
+    write_text(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Deletes what killed writers left below `folder`."""
+    for path in folder.rglob(f".*{UNFINISHED}"):
+        path.unlink(missing_ok=True)
+
+
+def file_sha256(path: Path) -> str | None:
+    """The SHA-256 of a file; None where there is none. Raises QuantError where it cannot be read.
+
+    A run asks often for the hashes of its videos, so this process remembers those of files that have settled.
+    """
+    try:
+        with open_regular(path) as file:
+            there = os.fstat(file.fileno())
+            key = (str(path), there.st_dev, there.st_ino, there.st_size, there.st_mtime_ns, there.st_ctime_ns)
+            if key in _HASHED:
+                return _HASHED[key]
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+        if time.time_ns() - max(there.st_mtime_ns, there.st_ctime_ns) > SETTLED:
+            _HASHED[key] = found
+        return found
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise QuantError(f"{path}: cannot be read: {error.strerror}") from None
+
+
+def hash_of(value: Any) -> str:
+    """The SHA-256 of a JSON value, whatever the order of its keys."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, allow_nan=False).encode()).hexdigest()

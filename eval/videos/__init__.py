@@ -1,0 +1,1 @@
+"""How a pipeline makes videos, and how they lie on disk."""

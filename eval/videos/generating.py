@@ -1,0 +1,213 @@
+"""Makes the videos that are missing, one at a time, each from its own noise.
+
+One video a call: what a video looks like then depends neither on how many processes there are, nor on which videos a
+killed run had made. A video counts once its files are whole and its record is in the journal, in this order.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+import quant
+from quant.errors import QuantError
+from quant.eval.inputs.models import FailedModelError, Model
+from quant.eval.inputs.samples import Sample
+from quant.eval.progress import Progress
+from quant.eval.storage.files import file_sha256, write_array
+from quant.eval.storage.folder import GENERATED, VIEWABLE, RunFolder
+from quant.eval.storage.journal import Record
+from quant.eval.videos.generation import generate, initial_latents
+from quant.eval.videos.video_files import read_words, to_bytes, to_words, write_bytes, write_preview, write_words
+from quant.text import first_line, shown
+
+#: Entries of the latents that are kept of every step: all of them would be larger than the videos.
+PROBED = 64
+
+
+def find_made(run: RunFolder, model: Model, samples: Sequence[Sample]) -> dict[str, Record]:
+    """By id, the records of those `samples` whose frames and steps are on disk as they were recorded, byte for byte."""
+    records = run.records(GENERATED)
+    found = {}
+    for sample in samples:
+        known = records.get((model.fingerprint, sample.id))
+        if known is None:
+            continue
+        files = (run.frames(model.fingerprint, sample.id), run.steps(model.fingerprint, sample.id))
+        there = tuple(file_sha256(file) for file in files)
+        fitting = [record for record in known if (record["frames_sha256"], record["steps_sha256"]) == there]
+        if fitting:
+            found[sample.id] = fitting[-1]
+    return found
+
+
+def make_videos(
+    run: RunFolder,
+    model: Model,
+    samples: Sequence[Sample],
+    load: Callable[[], Any],
+    settings: quant.GenerationSettings,
+    *,
+    fps: float,
+    progress: Progress,
+) -> None:
+    """Makes `samples` with `model` and records each. The pipeline is loaded only where there is any.
+
+    Raises:
+        FailedModelError: the pipeline cannot be loaded or called, its files changed meanwhile, settings that it would
+            round, or a video that is not finite.
+        QuantError: the disk refuses.
+    """
+    if not samples:
+        return
+    with failing(model, "cannot be loaded"):
+        pipeline = load()
+        call = complete_call(pipeline, settings)
+    total = len(samples) * call["num_inference_steps"]
+    done = 0
+
+    def tick(step: int, steps: int) -> None:
+        nonlocal done
+        done += 1
+        progress(model.name, min(done, total), total)
+
+    for sample in samples:
+        _make_video(run, model, sample, pipeline, call, fps, tick)
+
+
+@contextmanager
+def failing(model: Model, what: str) -> Iterator[None]:
+    """Turns what other libraries raise of a model, out of memory too, into one line with its name."""
+    try:
+        yield
+    except FailedModelError:
+        raise
+    except QuantError as error:
+        raise FailedModelError(model.name, str(error)) from None
+    except Exception as error:  # of many kinds, by pipeline
+        kind, said = type(error).__name__, first_line(error)
+        raise FailedModelError(model.name, f"{what}: {kind}" + (f": {said}" if said != kind else "")) from None
+
+
+def write_viewable(run: RunFolder, model: Model, samples: Sequence[Sample], *, fps: float) -> None:
+    """Writes the 8-bit files that are missing or changed, from the 16-bit ones: of a candidate with a new name, too."""
+    made, records = find_made(run, model, samples), run.records(VIEWABLE)
+    for sample in samples:
+        there = [file_sha256(path) for path in (run.video(model.name, sample.id), run.preview(model.name, sample.id))]
+        frames = made[sample.id]["frames_sha256"]
+        known = records.get((model.fingerprint, sample.id), [])
+        if not any(
+            (record["candidate"], record["frames_sha256"], record["video_sha256"], record["preview_sha256"])
+            == (model.name, frames, *there)
+            for record in known
+        ):
+            words = read_words(run.frames(model.fingerprint, sample.id))
+            _write_viewable(run, model, sample, words, frames, fps)
+
+
+def complete_call(pipeline: Any, settings: quant.GenerationSettings) -> dict[str, Any]:
+    """The pipeline's keyword arguments, with its own defaults for size, frames and steps that are not given."""
+    call = settings.for_pipeline(pipeline)
+    return call | {
+        name: complete(type(pipeline), call, name) for name in ("height", "width", "num_frames", "num_inference_steps")
+    }
+
+
+def complete(kind: type, given: Mapping[str, Any], name: str) -> int:
+    """A whole number that a pipeline of the class `kind` is called with: as given, else its own default.
+
+    Raises:
+        QuantError: it has none.
+    """
+    value = given.get(name, quant.GenerationSettings.default(kind, name))
+    if not isinstance(value, int):
+        raise QuantError(f"{kind.__name__} has no default {name}: give it in 'settings'")
+    return value
+
+
+def _make_video(
+    run: RunFolder,
+    model: Model,
+    sample: Sample,
+    pipeline: Any,
+    call: Mapping[str, Any],
+    fps: float,
+    tick: Callable[[int, int], None],
+) -> None:
+    with failing(model, f"made no video for {shown(sample.prompt)}"):
+        latents = initial_latents(pipeline, call, [sample.seed])
+        watched = _Watched(pipeline)
+        begin = time.perf_counter()
+        made = generate(watched, [sample.prompt], latents, call, batch=1, on_step=tick)
+        seconds = time.perf_counter() - begin
+        words = to_words(made[0])
+    model.check_unchanged()  # weights are read from their files as they are needed
+    frames, steps = run.frames(model.fingerprint, sample.id), run.steps(model.fingerprint, sample.id)
+    write_words(frames, words, fps=fps)
+    frames_sha256 = file_sha256(frames)
+    _write_viewable(run, model, sample, words, frames_sha256, fps)
+    steps.unlink(missing_ok=True)
+    steps_sha256 = write_array(steps, np.stack(watched.probes)) if watched.probes else None
+    run.append(
+        GENERATED,
+        {
+            "candidate": model.name,
+            "model": model.fingerprint,
+            "sample": sample.id,
+            "prompt": sample.prompt,
+            "seed": sample.seed,
+            "latents_sha256": latents.sha256,
+            "frames": str(frames.relative_to(run.path)),
+            "frames_sha256": frames_sha256,
+            "steps_sha256": steps_sha256,
+            "shape": list(words.shape[:3]),
+            "seconds": seconds,
+        },
+    )
+
+
+def _write_viewable(
+    run: RunFolder, model: Model, sample: Sample, words: npt.NDArray[np.uint16], frames_sha256: str | None, fps: float
+) -> None:
+    bytes_, video, preview = to_bytes(words), run.video(model.name, sample.id), run.preview(model.name, sample.id)
+    write_bytes(video, bytes_, fps=fps)
+    write_preview(preview, bytes_, fps=fps)
+    run.append(
+        VIEWABLE,
+        {
+            "candidate": model.name,
+            "model": model.fingerprint,
+            "sample": sample.id,
+            "frames_sha256": frames_sha256,
+            "video_sha256": file_sha256(video),
+            "preview_sha256": file_sha256(preview),
+        },
+    )
+
+
+class _Watched:
+    """A pipeline that notes, after every step, the same few entries of the latents."""
+
+    def __init__(self, pipeline: Any) -> None:
+        self._pipeline = pipeline
+        self.probes: list[npt.NDArray[np.float32]] = []
+
+    def __call__(self, *, callback_on_step_end: Callable[..., dict[str, Any]], **call: Any) -> Any:
+        def watch(pipeline: Any, step: int, timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
+            if "latents" in tensors:
+                self.probes.append(_probe(tensors["latents"]))
+            return callback_on_step_end(pipeline, step, timestep, tensors)
+
+        return self._pipeline(callback_on_step_end=watch, **call)
+
+
+def _probe(latents: Any) -> npt.NDArray[np.float32]:
+    """`PROBED` entries of a tensor, the same ones for every tensor of its size."""
+    flat = latents.detach().flatten()
+    places = np.random.default_rng(0).integers(0, flat.numel(), PROBED)
+    return flat[places.tolist()].float().cpu().numpy()  # type: ignore[no-any-return]

@@ -1,0 +1,102 @@
+"""Videos to compare: fixed seeds, initial latents made once, raw frames."""
+
+import hashlib
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+import quant
+from quant.errors import QuantError
+from quant.eval.frames import Frames
+
+
+@dataclass(frozen=True)
+class InitialLatents:
+    """The noise each video starts from. `values` is float32, [N, ...] with one entry a seed."""
+
+    seeds: tuple[int, ...]
+    values: Tensor
+
+    @property
+    def sha256(self) -> str:
+        """A hash of the shape and the values: two runs that share it started from the same noise."""
+        array = self.values.to(torch.float32).contiguous().numpy().astype("<f4")
+        return hashlib.sha256(repr(array.shape).encode() + array.tobytes()).hexdigest()
+
+
+def initial_latents(pipeline: Any, call: Mapping[str, Any], seeds: Sequence[int]) -> InitialLatents:
+    """The noise `pipeline` itself would draw with a generator of each seed, whatever the batches will be.
+
+    `call` holds the keyword arguments of the pipeline; a size it does not name is the pipeline's default.
+    """
+    size = {name: _argument(pipeline, call, name) for name in ("height", "width", "num_frames")}
+    quant.GenerationSettings(**size).for_pipeline(pipeline)  # refuses what the pipeline would round
+    values = pipeline.prepare_latents(
+        batch_size=len(seeds),
+        num_channels_latents=pipeline.transformer.config.in_channels,
+        **size,
+        dtype=torch.float32,
+        device=torch.device("cpu"),
+        generator=[torch.Generator().manual_seed(seed) for seed in seeds],
+    )
+    return InitialLatents(tuple(seeds), values)
+
+
+def generate(
+    pipeline: Any,
+    prompts: Sequence[str],
+    latents: InitialLatents,
+    call: Mapping[str, Any],
+    *,
+    batch: int = 8,
+    on_step: Callable[[int, int], None] = lambda done, total: None,
+) -> Frames:
+    """The videos of `prompts` [N, F, H, W, 3] in 0..1, made `batch` at a time, each from its own initial latents.
+
+    `on_step(done, total)` is called after every denoising step. Raises QuantError where a video holds values
+    that are not finite.
+    """
+    if len(prompts) != len(latents.seeds):
+        raise ValueError(f"{len(prompts)} prompts need as many initial latents, not {len(latents.seeds)}")
+    starts = range(0, len(prompts), batch)
+    total = len(starts) * _argument(pipeline, call, "num_inference_steps")
+    frames: list[Frames] = []
+    done = itertools.count(1)
+
+    def step_end(pipe: Any, step: int, timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
+        on_step(next(done), total)
+        return {}
+
+    for start in starts:
+        output = pipeline(
+            prompt=list(prompts[start : start + batch]),
+            latents=latents.values[start : start + batch].clone(),
+            output_type="np",
+            callback_on_step_end=step_end,
+            **call,
+        )
+        frames.append(np.asarray(output.frames, dtype=np.float32))
+    _refuse_broken(frames, prompts)
+    return np.concatenate(frames)
+
+
+def _argument(pipeline: Any, call: Mapping[str, Any], name: str) -> int:
+    """The value `pipeline` will use for the argument `name` when it is called with `call`."""
+    value = call.get(name)
+    if value is None:
+        value = quant.GenerationSettings.default(type(pipeline), name)
+    if not isinstance(value, int):
+        raise QuantError(f"{type(pipeline).__name__} has no default {name}: give --{name.replace('num_', '')}")
+    return value
+
+
+def _refuse_broken(batches: Sequence[Frames], prompts: Sequence[str]) -> None:
+    videos = [video for frames in batches for video in frames]
+    for prompt, video in zip(prompts, videos, strict=True):
+        if not np.isfinite(video).all():
+            raise QuantError(f"the video for {prompt!r} holds values that are not finite")
