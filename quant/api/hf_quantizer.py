@@ -13,7 +13,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -24,15 +23,11 @@ from diffusers.quantizers.quantization_config import QuantizationConfigMixin
 from torch import nn
 
 from quant.checkpoint.config import (
-    COMPRESSED_TENSORS,
     CONFIG_KEY,
-    METHODS,
-    OURS,
-    check_method,
     stored_dtype,
-    stored_layers,
 )
 from quant.checkpoint.digests import check_config
+from quant.checkpoint.exports.table import export_of, quant_methods, stored_layers
 from quant.checkpoint.reader import headers
 from quant.checkpoint.verifying import verify_component
 from quant.errors import CheckpointError
@@ -45,20 +40,20 @@ from quant.layers.refusing import refuse_changes
 from quant.layers.replace import insert_empty_layers, prepack
 
 
-class Method(StrEnum):
+class Method(str):
     """`quant_method`, as diffusers wants it: with a `.value`."""
 
-    OURS = OURS
-    COMPRESSED_TENSORS = COMPRESSED_TENSORS
+    @property
+    def value(self) -> str:
+        return str(self)
 
 
 class QuantizationConfig(QuantizationConfigMixin):  # type: ignore[misc]  # diffusers ships no types
     """A quantization_config of our checkpoints, unchanged from the file."""
 
     def __init__(self, **fields: Any) -> None:
-        check_method(fields, CONFIG_KEY)
         self.fields = fields
-        self.quant_method = Method(fields["quant_method"])
+        self.quant_method = Method(export_of(fields, CONFIG_KEY).name)
 
     def to_dict(self) -> dict[str, Any]:
         return dict(self.fields)
@@ -202,7 +197,7 @@ def _layer_of(model: nn.Module, name: str) -> tuple[nn.Module, str]:
 
 def register() -> None:
     """Teaches diffusers' `from_pretrained` our checkpoints. A method diffusers knows itself stays diffusers' own."""
-    for method in METHODS:
+    for method in quant_methods():
         auto.AUTO_QUANTIZER_MAPPING.setdefault(method, Quantizer)
         auto.AUTO_QUANTIZATION_CONFIG_MAPPING.setdefault(method, QuantizationConfig)
 

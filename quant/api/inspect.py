@@ -11,8 +11,9 @@ from typing import Any
 import torch
 
 from quant.api.explain import kernels_of_layer
-from quant.checkpoint.config import CONFIG_KEY, ignored_layers, sparse_layers, stored_layers
+from quant.checkpoint.config import CONFIG_KEY
 from quant.checkpoint.digests import check_config
+from quant.checkpoint.exports.table import export_of, stored_layers
 from quant.checkpoint.reader import StoredTensor, component_folders, read_config, read_tensor, stored_tensors
 from quant.checkpoint.shards import DTYPE_NAMES
 from quant.checkpoint.verifying import find_manifest
@@ -139,13 +140,13 @@ def inspect(folder: str | Path) -> Inspection:
 
 def _component(name: str, path: Path, records: Sequence[Mapping[str, Any]]) -> Component:
     config, where = read_config(path)[CONFIG_KEY], str(path / "config.json")
-    tensors = stored_tensors(path)
+    tensors, export = stored_tensors(path), export_of(config, where)
     signed = [layer for layer, _, leaf in (key.rpartition(".") for key in tensors) if leaf.startswith(_SIGNS)]
-    sparse = [layer for layer in sparse_layers(config, where) if f"{layer}.weight" in tensors]
+    sparse = [layer for layer in export.sparse(config, where) if f"{layer}.weight" in tensors]
     check_config(path, {tensor.file for tensor in tensors.values()})
     forms = stored_layers(config, dict.fromkeys([*signed, *sparse]), where)
     known = {record["name"]: record for record in records}
-    kept = [layer for layer in ignored_layers(config, where) if f"{layer}.weight" in tensors]
+    kept = [layer for layer in export.kept(config, where) if f"{layer}.weight" in tensors]
     layers = tuple(
         _layer(layer, path, tensors, forms.get(layer), known.get(layer, {}))
         for layer in dict.fromkeys([*known, *forms, *kept])

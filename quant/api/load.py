@@ -14,8 +14,9 @@ import torch
 from torch import nn
 
 from quant.api.record import Record, attach
-from quant.checkpoint.config import CONFIG_KEY, stored_dtype, stored_layers
+from quant.checkpoint.config import CONFIG_KEY, stored_dtype
 from quant.checkpoint.digests import check_config
+from quant.checkpoint.exports.table import stored_layers
 from quant.checkpoint.reader import StoredTensor, component_folders, read_config, read_tensors, stored_tensors
 from quant.checkpoint.shards import DTYPES, WEIGHTS, write_index
 from quant.checkpoint.verifying import find_manifest, verify

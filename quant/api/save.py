@@ -10,7 +10,8 @@ import torch
 from torch import nn
 
 from quant.api.record import record_of
-from quant.checkpoint.config import CONFIG_KEY, stored_layers
+from quant.checkpoint.config import CONFIG_KEY
+from quant.checkpoint.exports.table import stored_layers
 from quant.checkpoint.folder import new_folder
 from quant.checkpoint.manifest import write_manifest
 from quant.checkpoint.shards import WEIGHTS

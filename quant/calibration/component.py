@@ -12,7 +12,7 @@ import torch
 from quant.algorithms.base import Rounded
 from quant.calibration.layer_plan import Kept, LayerPlan, Planned, planned
 from quant.calibration.solution import Solution
-from quant.checkpoint.config import build_config
+from quant.checkpoint.exports.table import build_config
 from quant.checkpoint.shards import TensorPlan
 from quant.errors import ModelError
 from quant.formats.base import Tensors

@@ -1,130 +1,17 @@
-"""`quantization_config` of a component's config.json: written in compressed-tensors' schema, read back to schemes.
-
-A checkpoint claims `compressed-tensors` only where that library reads the same weights. A smoothed layer's input has
-to be multiplied by its `pre_quant_scale`, which no stock reader does, so such a checkpoint claims `quant`.
-"""
+"""`quantization_config` of a component's config.json: what every one of them says, whoever reads it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-from quant.errors import CheckpointError, RecipeError
-from quant.formats.layer import SPARSITY, LayerForm
-from quant.formats.scheme import SCHEMES, UNQUANTIZED, Scheme, TensorFormat
-from quant.formats.table import file_formats, unrunnable
-from quant.patterns import check_pattern, matches
+from quant.errors import CheckpointError
 from quant.text import shown
 
 FORMAT_VERSION = 1
-COMPRESSED_TENSORS = "compressed-tensors"
-OURS = "quant"
-METHODS = (COMPRESSED_TENSORS, OURS)
 CONFIG_KEY = "quantization_config"
 #: Names of the dtypes that everything not packed may have.
 DTYPES = ("bfloat16", "float16", "float32", "float64")
-
-
-def build_config(
-    layers: Mapping[str, LayerForm],
-    kept: Iterable[str],
-    dtype: str,
-    recipe: Mapping[str, str],
-    *,
-    standard: bool = True,
-) -> dict[str, Any]:
-    """The quantization_config of a component.
-
-    Args:
-        layers: quantized layers by name.
-        kept: names of the Linears that are not quantized.
-        dtype: torch dtype name of tensors that are not packed, such as "bfloat16".
-        recipe: `name` and `sha256` of the recipe.
-        standard: are all layers what other readers take them for?
-    """
-    by_scheme: dict[Scheme, list[str]] = {}
-    for name, layer in layers.items():
-        if layer.scheme.weights is not None:
-            by_scheme.setdefault(layer.scheme, []).append(name)
-    only_sparse = [name for name, layer in layers.items() if layer.scheme.weights is None]
-    # One scheme: the class and its exceptions, as everyone writes it. Several: exact names, because readers
-    # differ in which of two matching groups wins.
-    single = len(by_scheme) == 1
-    config: dict[str, Any] = {
-        "quant_method": COMPRESSED_TENSORS if standard and all(each.is_plain for each in layers.values()) else OURS,
-        "format": next(iter(by_scheme)).format if single else "mixed-precision" if by_scheme else "dense",
-        "quantization_status": "compressed",
-        "config_groups": {
-            f"group_{i}": {"targets": ["Linear"] if single else names, **scheme.to_dict()}
-            for i, (scheme, names) in enumerate(by_scheme.items())
-        },
-        # A layer that is only sparse is dense to everyone else.
-        "ignore": [*kept, *only_sparse],
-        "format_version": FORMAT_VERSION,
-        "dtype": dtype,
-        "recipe": dict(recipe),
-    }
-    sparse = [name for name, layer in layers.items() if layer.sparse]
-    if sparse:
-        config["sparsity_config"] = {"format": "dense", "sparsity_structure": SPARSITY, "targets": sparse}
-    smoothed = [name for name, layer in layers.items() if layer.smoothed]
-    if smoothed:
-        config["smoothed"] = smoothed
-    ranks = {name: layer.rank for name, layer in layers.items() if layer.rank}
-    if ranks:
-        config["low_rank"] = ranks
-    return config
-
-
-def stored_layers(config: Mapping[str, Any], linears: Iterable[str], where: str) -> dict[str, LayerForm]:
-    """Which of a model's Linears are stored quantized, and how.
-
-    Args:
-        config: a quantization_config.
-        linears: names of all Linears of the model.
-        where: the file, for errors.
-
-    Raises:
-        CheckpointError: another method, an unknown version, a scheme this release does not run, or a layer that
-            the model has not.
-    """
-    check_method(config, where)
-    names = list(linears)
-    schemes = [
-        (
-            _patterns(group, "targets", f"{where}: config_groups.{key}."),
-            _scheme(group, key, where, config.get("format")),
-        )
-        for key, group in _groups(config, where)
-    ]
-    smoothed = set(_patterns(config, "smoothed", f"{where}: "))
-    sparse = set(sparse_layers(config, where))
-    ranks = _ranks(config, where)
-    ignore = ignored_layers(config, where)
-    stored_dtype(config, where)
-    if config.get("transform_config"):
-        raise CheckpointError(f"{where}: transform_config: weights that were rotated are not read here")
-    stored = {}
-    for name in names:
-        ignored = _any_matches(ignore, name, where)
-        found = (s for targets, s in schemes if _any_matches(targets, name, where))
-        scheme = None if ignored else next(found, None)
-        if scheme is None and name in sparse:
-            scheme = SCHEMES[UNQUANTIZED]
-        if scheme is not None:
-            stored[name] = LayerForm(scheme, name in smoothed, name in sparse, ranks.get(name, 0))
-    for what, listed in (("smoothed", smoothed), ("sparse", sparse), ("low_rank", set(ranks))):
-        absent = sorted(listed - set(stored))
-        if absent:
-            name = shown(absent[0])
-            raise CheckpointError(f"{where}: {name} is listed as {what} but is no quantized layer of the model")
-    for name, form in stored.items():
-        reason = unrunnable(form)
-        if reason is not None:
-            raise CheckpointError(f"{where}: '{name}': {reason}")
-    if not stored:
-        raise CheckpointError(f"{where}: its groups match no layer of this model; is it another model's?")
-    return stored
 
 
 def quantization_of(config: Mapping[str, Any], where: str) -> Mapping[str, Any] | None:
@@ -133,26 +20,6 @@ def quantization_of(config: Mapping[str, Any], where: str) -> Mapping[str, Any] 
     if found is not None and not isinstance(found, Mapping):
         raise CheckpointError(f"{where}: {CONFIG_KEY}: must be a mapping, got {shown(found)}")
     return found
-
-
-def _any_matches(patterns: Iterable[str], name: str, where: str) -> bool:
-    try:
-        return any(matches(pattern, name, ("Linear",)) for pattern in patterns)
-    except RecipeError as error:
-        raise CheckpointError(f"{where}: {error}") from None
-
-
-def check_method(config: Mapping[str, Any], where: str) -> None:
-    """Raises CheckpointError unless this release reads the config's method and version."""
-    method = config.get("quant_method")
-    if method not in METHODS:
-        raise CheckpointError(
-            f"{where}: quant_method is {shown(method)}; this library reads {' and '.join(METHODS)}. Load it with the "
-            "from_pretrained of diffusers (or transformers, where that made it) and the library of that name installed"
-        )
-    version = config.get("format_version", FORMAT_VERSION if method == COMPRESSED_TENSORS else None)
-    if type(version) is not int or version != FORMAT_VERSION:
-        raise CheckpointError(f"{where}: format_version is {shown(version)}; this release reads {FORMAT_VERSION}")
 
 
 def stored_dtype(config: Mapping[str, Any], where: str) -> str | None:
@@ -165,79 +32,3 @@ def stored_dtype(config: Mapping[str, Any], where: str) -> str | None:
     if name is not None and name not in DTYPES:
         raise CheckpointError(f"{where}: dtype must be one of {', '.join(DTYPES)}, got {shown(name)}")
     return name
-
-
-def ignored_layers(config: Mapping[str, Any], where: str) -> list[str]:
-    """Patterns of the layers that are not quantized."""
-    return _patterns(config, "ignore", f"{where}: ")
-
-
-def _groups(config: Mapping[str, Any], where: str) -> Iterable[tuple[str, Mapping[str, Any]]]:
-    groups = config.get("config_groups")
-    if not isinstance(groups, Mapping) or not (groups or sparse_layers(config, where)):
-        raise CheckpointError(f"{where}: config_groups is missing or empty")
-    for key, group in groups.items():
-        if not isinstance(group, Mapping):
-            raise CheckpointError(f"{where}: config_groups.{key}: must be a mapping, got {shown(group)}")
-        if group.get("output_activations") is not None:
-            raise CheckpointError(f"{where}: config_groups.{key}: quantized outputs are not supported")
-    return groups.items()
-
-
-def sparse_layers(config: Mapping[str, Any], where: str) -> list[str]:
-    """Names of the layers whose weights are 2:4 sparse."""
-    found = config.get("sparsity_config")
-    if found is None or found == {}:  # llm-compressor writes an empty one
-        return []
-    place = f"{where}: sparsity_config"
-    if not isinstance(found, Mapping):
-        raise CheckpointError(f"{place}: must be a mapping, got {shown(found)}")
-    for key, value in (("format", "dense"), ("sparsity_structure", SPARSITY)):
-        if found.get(key) != value:
-            raise CheckpointError(f"{place}.{key}: is {shown(found.get(key))}; this release reads '{value}'")
-    return _patterns(found, "targets", f"{place}.")
-
-
-def _ranks(config: Mapping[str, Any], where: str) -> dict[str, int]:
-    """Ranks of low-rank branches by layer."""
-    found = config.get("low_rank", {})
-    if not isinstance(found, Mapping):
-        raise CheckpointError(f"{where}: low_rank: must be a mapping of layers to ranks, got {shown(found)}")
-    for name, rank in found.items():
-        if type(rank) is not int or rank < 1:
-            raise CheckpointError(f"{where}: low_rank.{name}: must be a whole number of at least 1, got {shown(rank)}")
-    return dict(found)
-
-
-def _patterns(fields: Mapping[str, Any], key: str, where: str) -> list[str]:
-    """A list of layer patterns; null and absent mean none."""
-    value = fields.get(key)
-    if not isinstance(value, list | None):
-        raise CheckpointError(f"{where}{key}: must be a list of layers, got {shown(value)}")
-    try:
-        return [check_pattern(pattern, f"{where}{key}") for pattern in value or []]
-    except RecipeError as error:
-        raise CheckpointError(str(error)) from None
-
-
-def _scheme(group: Mapping[str, Any], key: str, where: str, general: object) -> Scheme:
-    """The scheme of a group, whose layout in the file is its own or the general one of the config."""
-    place = f"{where}: config_groups.{key}"
-    parts = {name: group.get(name) for name in ("weights", "input_activations")}
-    try:
-        # Through TensorFormat first: other writers spell out every default.
-        forms = {
-            name: TensorFormat.from_dict(part, f"{place}.{name}", of_file=True).to_dict()
-            for name, part in parts.items()
-            if isinstance(part, Mapping)
-        }
-        scheme = Scheme.parse(forms, place)
-    except RecipeError as error:
-        raise CheckpointError(str(error)) from None
-    layout = group.get("format") or general
-    if layout not in (None, "mixed-precision", *file_formats(scheme)):
-        raise CheckpointError(
-            f"{place}: stores {scheme.name} as {shown(layout)}, which is not read here; it would have to be "
-            f"'{scheme.format}'"
-        )
-    return scheme

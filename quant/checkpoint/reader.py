@@ -10,8 +10,9 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 
-from quant.checkpoint.config import METHODS, check_method, quantization_of
+from quant.checkpoint.config import quantization_of
 from quant.checkpoint.digests import check_header
+from quant.checkpoint.exports.table import export_of, quant_methods
 from quant.checkpoint.shards import WEIGHTS
 from quant.errors import CheckpointError
 from quant.json_files import read_object
@@ -50,7 +51,7 @@ def component_folders(folder: Path) -> dict[str, Path]:
         found = quantization_of(read_object(path), str(path))
         if found is not None:
             methods[path.parent.name] = found.get("quant_method")
-    ours = {name: folder / name for name, method in methods.items() if method in METHODS}
+    ours = {name: folder / name for name, method in methods.items() if method in quant_methods()}
     if ours:
         return ours
     if methods:
@@ -77,7 +78,7 @@ def read_config(component: Path) -> dict[str, Any]:
     quantization = quantization_of(body, str(path))
     if quantization is None:
         raise CheckpointError(f"{path}: has no 'quantization_config'; the component is not quantized")
-    check_method(quantization, str(path))
+    export_of(quantization, str(path))
     return body
 
 

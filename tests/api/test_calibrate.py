@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 
 import quant
 from quant.api import calibrate as calibrating
+from quant.api import writing
 from quant.checkpoint.manifest import verify_files, write_manifest
 from quant.formats.layer import LayerForm
 from quant.formats.scheme import SCHEMES
@@ -216,7 +217,7 @@ def test_a_run_that_dies_while_writing_leaves_nothing(
     def full(*args: object, **kwargs: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(calibrating, "write_manifest", full)
+    monkeypatch.setattr(writing, "write_manifest", full)
     with pytest.raises(quant.QuantError, match="out: cannot be written: No space left on device"):
         quant.calibrate(model_folder, "fp8-dynamic", tmp_path / "out", progress=False)
     assert list(tmp_path.iterdir()) == []
@@ -256,7 +257,7 @@ def test_a_model_that_changes_meanwhile_makes_no_checkpoint(
             weights.unlink()
         write_manifest(*args)
 
-    monkeypatch.setattr(calibrating, "write_manifest", meanwhile)
+    monkeypatch.setattr(writing, "write_manifest", meanwhile)
     what = "is gone" if change == "gone" else "changed"
     with pytest.raises(quant.QuantError, match=rf"{weights}: {what} while the model was calibrated, and nothing was"):
         quant.calibrate(model, "fp8-dynamic", tmp_path / "out", progress=False)

@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 
 import quant
 from quant.api import calibrate as calibrating
+from quant.api import writing
 from quant.api.room import check_room
 from quant.calibration import solving
 from quant.calibration.journal import Journal
@@ -207,7 +208,7 @@ def test_a_failure_at_the_end_keeps_what_was_solved(
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patched:
-        patched.setattr(calibrating, "write_manifest", full)
+        patched.setattr(writing, "write_manifest", full)
         with pytest.raises(quant.QuantError) as error:
             run()
     kept = "what was done is kept: the same command goes on"

@@ -11,7 +11,8 @@ from compressed_tensors.compressors import ModelCompressor
 from compressed_tensors.quantization import QuantizationConfig, apply_quantization_config
 from safetensors.torch import load_file
 
-from quant.checkpoint.config import CONFIG_KEY, stored_layers
+from quant.checkpoint.config import CONFIG_KEY
+from quant.checkpoint.exports.table import stored_layers
 from quant.formats.layer import LayerForm
 from quant.formats.scheme import SCHEMES
 from quant.formats.tensors import unpack_linear

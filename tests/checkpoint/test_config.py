@@ -10,7 +10,7 @@ from compressed_tensors.quantization import QuantizationConfig
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from quant.checkpoint.config import build_config, check_method, stored_layers
+from quant.checkpoint.exports.table import build_config, export_of, stored_layers
 from quant.errors import CheckpointError, RecipeError
 from quant.formats.layer import LayerForm
 from quant.formats.scheme import SCHEMES, Scheme
@@ -117,7 +117,7 @@ def test_nothing_may_be_ignored(ignore: object) -> None:
 )
 def test_refuses_other_methods_and_versions(changes: dict[str, Any], says: str) -> None:
     config = {**tiny_config(ALL_FP8), **changes}
-    for refuse in (lambda: check_method(config, "file"), lambda: read(config)):
+    for refuse in (lambda: export_of(config, "file"), lambda: read(config)):
         with pytest.raises(CheckpointError) as error:
             refuse()
         assert str(error.value).startswith(says)
@@ -125,10 +125,10 @@ def test_refuses_other_methods_and_versions(changes: dict[str, Any], says: str) 
 
 def test_our_own_method_always_has_a_version() -> None:
     config = tiny_config(ALL_FP8, ("blocks.0.0",))
-    check_method(config, "file")
+    export_of(config, "file")
     del config["format_version"]
     with pytest.raises(CheckpointError, match=r"^file: format_version is None; this release reads 1$"):
-        check_method(config, "file")
+        export_of(config, "file")
 
 
 @pytest.mark.parametrize(
@@ -235,7 +235,7 @@ def test_every_scheme_that_a_recipe_may_have_is_read_back_from_its_config(
 @pytest.mark.parametrize("version", [1.0, True, "1"])
 def test_a_version_of_another_type_is_refused(version: object) -> None:
     with pytest.raises(CheckpointError, match="format_version is"):
-        check_method({"quant_method": "quant", "format_version": version}, "config.json")
+        export_of({"quant_method": "quant", "format_version": version}, "config.json")
 
 
 W4A8_AS_INT8 = {

@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from quant.checkpoint.config import CONFIG_KEY, build_config
+from quant.checkpoint.config import CONFIG_KEY
+from quant.checkpoint.exports.table import build_config
 from quant.checkpoint.shards import TensorPlan, write_shards
 from quant.formats.layer import LayerForm
 from quant.formats.scheme import SCHEMES

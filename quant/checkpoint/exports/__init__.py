@@ -1,0 +1,1 @@
+"""Under which names quantized components are written, and what their config.json then says."""

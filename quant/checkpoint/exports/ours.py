@@ -1,0 +1,18 @@
+"""The name of checkpoints that only this library reads as they are meant: smoothed layers, branches, other layers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from quant.checkpoint.exports.compressed_tensors import CompressedTensors
+from quant.formats.layer import LayerForm
+
+
+class Ours(CompressedTensors):
+    """The same config with `smoothed` and `low_rank`, under a name that nobody else reads."""
+
+    name = "quant"
+    versioned = True
+
+    def takes(self, layers: Mapping[str, LayerForm], *, standard: bool) -> bool:
+        return True
