@@ -32,14 +32,17 @@ def stages(work: Folder, processes: int, short: bool) -> dict[str, Callable[[], 
     def steps(full: int) -> int:
         return 2 if short else full
 
+    def batch(full: int) -> int:
+        return 4 if short else full
+
     # Left off before its schedule ends: by then the judge sees everything right in reconstructions.
     vae = StageSettings(steps(3000), batch=4, stop=steps(2400), processes=processes)
-    transformer = TransformerSettings(steps(3000), batch=32, processes=processes)
+    transformer = TransformerSettings(steps(3000), batch=batch(32), processes=processes)
     if short:
-        transformer = replace(transformer, batch=4, compile=False, clips=16, heldout=8)
+        transformer = replace(transformer, compile=False, clips=16, heldout=8)
     # One process, whatever was asked for: these are small enough, and so were the shipped ones trained.
-    clip = StageSettings(steps(1200), batch=48, processes=1)
-    videomae = StageSettings(steps(1200), batch=32, processes=1, muon_rate=0.03)
+    clip = StageSettings(steps(1200), batch=batch(48), processes=1)
+    videomae = StageSettings(steps(1200), batch=batch(32), processes=1, muon_rate=0.03)
     return {
         "vae": lambda: train_vae(work, vae),
         "transformer": lambda: train_transformer(work, transformer),

@@ -3,17 +3,17 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
-import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import yaml
+import torch
 
 from quant.errors import QuantError
+from quant.eval.inputs.config import EvaluationConfig
 from quant.eval.inputs.models import Model, load_pipeline
 from quant.eval.metrics.frechet import frechet_distance
 from quant.eval.metrics.kernel_distance import polynomial_mmd
@@ -132,53 +132,35 @@ def test_two_processes_do_not_work_on_one_run(models: Path, tmp_path: Path) -> N
     assert not list(folder.glob(".lock*"))
 
 
-RANKS = """
-import os, sys, traceback
-from pathlib import Path
-import torch, diffusers
-torch.set_num_threads(1)
-from quant.eval.inputs.config import read_config
-from quant.eval.runs.running import run_evaluation
-for world in (2, 3):
-    children = []
-    for rank in range(world):
-        child = os.fork()
-        if child == 0:
-            port = int(sys.argv[3]) + world
-            os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(world), "LOCAL_RANK": str(rank)}
-            os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-            try:
-                run_evaluation(read_config(Path(sys.argv[1])), Path(sys.argv[2]) / str(world))
-                os._exit(0)
-            except BaseException:
-                traceback.print_exc()
-                os._exit(1)
-        children.append(child)
-    for child in children:
-        assert os.waitpid(child, 0)[1] == 0
-"""
-
-
 def test_figures_do_not_depend_on_the_number_of_processes(models: Path, tmp_path: Path) -> None:
     config = tiny(models)
-    file = tmp_path / "config.yaml"
-    file.write_text(yaml.safe_dump(config.to_dict()))
     alone = without_time(run_evaluation(config, tmp_path / "1"))
-    port = free_port()
-    ran = subprocess.run(
-        [sys.executable, "-c", RANKS, str(file), str(tmp_path), str(port)],
-        env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
-    )
-    assert ran.returncode == 0, ran.stderr
     for world in (2, 3):
+        port = str(free_port())
+        ranks = [in_a_rank(rank, world, port, config, tmp_path / str(world)) for rank in range(world)]
+        assert [os.waitpid(process, 0)[1] for process in ranks] == [0] * world
         (folder,) = (tmp_path / str(world)).iterdir()
         assert without_time(folder) == alone
         assert len(list((folder / "journal").glob("generated-*.jsonl"))) == world
     assert json.dumps(alone, allow_nan=False)
+
+
+def in_a_rank(rank: int, world: int, port: str, config: EvaluationConfig, out: Path) -> int:
+    """A process that makes its part of a run."""
+    process = os.fork()
+    if process == 0:
+        status = 1
+        try:
+            torch.set_num_threads(1)  # made anew after a fork
+            os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(world), "LOCAL_RANK": str(rank)}
+            os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+            run_evaluation(config, out)
+            status = 0
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(status)
+    return process
 
 
 VIDEOMAE = Path(__file__).parents[3] / "examples" / "shapes" / "metric_networks" / "videomae"

@@ -1,55 +1,28 @@
-"""Runs that are killed at random moments end with the results of one that was not."""
+"""Runs that are killed before each kind of change they make on the disk end with the results of one that was not.
+
+`python -m tests.chaos.eval_runs` kills at random moments.
+"""
 
 from __future__ import annotations
 
 import json
 import os
-import random
+import re
 import signal
-import subprocess
 import sys
-import time
+import traceback
+from collections.abc import Callable
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
-import yaml
+import torch
 
+from quant.eval.inputs.config import EvaluationConfig
+from quant.eval.runs.running import run_evaluation
 from tests.eval.runs.conftest import tiny
 
-KILLS = 20
-#: A process with everything imported, which makes a child for each run: importing takes longer than the runs.
-WARM = """
-import os, signal, sys, time, traceback
-from pathlib import Path
-import torch, diffusers, transformers, av, jsonschema
-from diffusers import WanPipeline
-import quant.diffusers
-from quant.eval.inputs.config import read_config
-from quant.eval.runs.running import run_evaluation
-import quant.eval.runs.networks, quant.eval.videos.video_files, quant.eval.shapes.judge
-from quant.eval.metrics import frechet, intervals, kernel_distance, ssim, temporal, verdicts
-torch.set_num_threads(1)
-print("ready", flush=True)
-for line in sys.stdin:
-    config, out, limit = line.split()
-    child = os.fork()
-    if child == 0:
-        status = 1
-        try:
-            run_evaluation(read_config(Path(config)), Path(out))
-            status = 0
-        except BaseException:
-            traceback.print_exc()
-        finally:
-            os._exit(status)
-    end = time.monotonic() + float(limit)
-    while not (done := os.waitpid(child, os.WNOHANG))[0] and time.monotonic() < end:
-        time.sleep(0.002)
-    if not done[0]:
-        os.kill(child, signal.SIGKILL)
-        done = os.waitpid(child, 0)
-    print(os.waitstatus_to_exitcode(done[1]), flush=True)
-"""
+#: What a killed run may leave, and a finished one may not.
+LEFTOVERS = ("**/*.part", "**/.lock*", "**/config.next.json")
 
 
 def results(out: Path) -> dict[str, Any]:
@@ -59,43 +32,54 @@ def results(out: Path) -> dict[str, Any]:
     return body
 
 
-def test_twenty_kills(models: Path, tmp_path: Path) -> None:
-    prompts = ["a red fox", "a blue bird", "snow", "a fox", "a bird", "red", "blue snow", "a red bird"]
-    config = tmp_path / "config.yaml"
-    config.write_text(yaml.safe_dump(tiny(models, prompts=prompts).to_dict()))
-    draw = random.Random(0)
-    with (
-        (tmp_path / "log").open("wb") as log,
-        subprocess.Popen(
-            [sys.executable, "-c", WARM],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=log,
-            text=True,
-            env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
-        ) as warm,
-    ):
-        assert warm.stdin is not None and warm.stdout is not None
-        assert warm.stdout.readline() == "ready\n", (tmp_path / "log").read_text()
-        begin = time.monotonic()
-        assert run(warm.stdin, warm.stdout, config, tmp_path / "whole", 1e9) == 0, (tmp_path / "log").read_text()
-        whole = time.monotonic() - begin
-        kills, runs = 0, 0
-        while kills < KILLS:
-            out, status = tmp_path / f"killed-{runs}", -1
-            while status != 0:
-                limit = draw.uniform(0, whole) if kills < KILLS else 1e9
-                status = run(warm.stdin, warm.stdout, config, out, limit)
-                assert status in (0, -signal.SIGKILL), (tmp_path / "log").read_text()
-                kills += status != 0
-            assert results(out) == results(tmp_path / "whole")
-            assert not list(out.rglob("*.part"))
-            runs += 1
-        warm.stdin.close()
+def test_a_run_killed_before_each_kind_of_change_ends_like_another(models: Path, tmp_path: Path) -> None:
+    prompts = ["a red fox", "a blue bird", "snow", "a fox", "a bird", "red"]
+    config = tiny(models, prompts=prompts)
+    log = tmp_path / "changes"
+    with log.open("w", buffering=1) as lines:
+        assert run(config, tmp_path / "whole", lambda kind: print(kind, file=lines)) == 0
+    kinds = log.read_text().splitlines()
+    assert len(set(kinds)) > 15, kinds
+    for number, kind in enumerate(dict.fromkeys(kinds)):
+        # Of what is done for each video, every other kind for the second that is left: so the next run finds more.
+        left = [min(1 + number % 2, kinds.count(kind))]
+
+        def kill(found: str, kind: str = kind, left: list[int] = left) -> None:
+            left[0] -= found == kind
+            if not left[0]:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        assert run(config, tmp_path / "killed", kill) == -signal.SIGKILL, kind
+    print(kinds, len(dict.fromkeys(kinds)))
+    assert run(config, tmp_path / "killed") == 0
+    assert results(tmp_path / "killed") == results(tmp_path / "whole")
+    assert not [path for pattern in LEFTOVERS for path in (tmp_path / "killed").glob(pattern)]
 
 
-def run(to: IO[str], back: IO[str], config: Path, out: Path, limit: float) -> int:
-    """The exit status of one run, killed after `limit` seconds if it takes that long."""
-    to.write(f"{config} {out} {limit}\n")
-    to.flush()
-    return int(back.readline())
+def run(config: EvaluationConfig, out: Path, changes: Callable[[str], None] = lambda kind: None) -> int:
+    """The exit status of a run in a process of its own, which calls `changes` before each change below `out`."""
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            torch.set_num_threads(1)  # made anew after a fork
+            sys.addaudithook(lambda event, given: name_change(event, given, out, changes))
+            run_evaluation(config, out)
+            status = 0
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(status)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def name_change(event: str, given: tuple[Any, ...], out: Path, changes: Callable[[str], None]) -> None:
+    """Calls `changes` with the kind of an audited change below `out`: those of different samples and models are one."""
+    writes = event == "open" and given[2] & (os.O_WRONLY | os.O_RDWR)
+    if not (writes or event in ("os.rename", "os.remove")) or not isinstance(given[0], str | os.PathLike):
+        return
+    path = Path(given[0])
+    if path.is_relative_to(out):
+        inner = path.relative_to(out).parts[1:]
+        name = re.sub(r"\.[0-9a-f]{8}\.part$", ".part", path.name).removeprefix(".")
+        changes(f"{event} {name}" if len(inner) < 2 else f"{event} {inner[0]} {name.partition('.')[2]}")
