@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
+import random
 import subprocess
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
@@ -17,12 +20,16 @@ _RUNTIME_FLAGS = ("-std=c++17", "-O2", "-g1", "-fPIC", "-Wall", "-Wextra", "-U_F
 
 # Every load and store calls a hook; the rest keeps them what the source says. Without -fno-tree-sra, a uint4 would
 # become four accesses; thread jumps would copy a barrier into two branches. DWARF 4: addr2line of binutils 2.40 names
-# the wrong file of a newer one.
+# the wrong file of a newer one. Most of the time would go into the C++ library's headers and into where variables are,
+# which nobody asks: so neither, and a kernel that calls `exp` of doubles, where NVRTC has one of floats, is an error.
 _KERNEL_FLAGS = (
     "-std=c++17",
+    "-nostdinc++",
+    "-Werror=double-promotion",
     "-O1",
     "-g1",
     "-gdwarf-4",
+    "-fno-var-tracking",
     "-fPIC",
     "-fsanitize=thread",
     "-fno-exceptions",
@@ -58,29 +65,33 @@ def shared_object(name: str, sources: Mapping[str, str], defines: Mapping[str, i
     headers = {path.name: path.read_text() for path in _headers()}
     digest = _digest(_compiler(), _KERNEL_FLAGS, macros, unit, sources, headers, _runtime_sources())
     target = _FOLDER / f"{name}-{digest}.so"
-    if target.exists():
-        return target
-    with _workplace() as place:
-        folder = Path(place)
-        for file, text in sources.items():
-            (folder / file).write_text(text)
-        (folder / "unit.cpp").write_text(unit)
-        _gpp(folder, *_KERNEL_FLAGS, *macros, f"-I{_HERE}", "-c", "unit.cpp", "-o", "unit.o")
-        _gpp(folder, "-shared", "unit.o", str(runtime()), "-Wl,-rpath,$ORIGIN", "-o", "program.so")
-        (folder / "program.so").replace(target)
+    with _made_once(target) as folder:
+        if folder is not None:
+            for file, text in sources.items():
+                (folder / file).write_text(text)
+            (folder / "unit.cpp").write_text(unit)
+            _gpp(folder, *_KERNEL_FLAGS, *macros, f"-I{_HERE}", "-c", "unit.cpp", "-o", "unit.o")
+            _gpp(folder, "-shared", "unit.o", str(runtime()), "-Wl,-rpath,$ORIGIN", "-o", target.name)
     return target
 
 
 def runtime() -> Path:
     """A shared object of the emulator itself, not instrumented; one for all kernels."""
     sources = _runtime_sources()
-    target = _FOLDER / f"runtime-{_digest(_compiler(), _RUNTIME_FLAGS, sources)}.so"
-    if not target.exists():
-        files = [str(_HERE / "runtime" / name) for name in sources if name.endswith(".cpp")]
-        with _workplace() as place:
-            flags = (*_RUNTIME_FLAGS, "-shared", "-Wl,-Bsymbolic", f"-Wl,-soname,{target.name}")
-            _gpp(Path(place), *flags, *files, "-o", "runtime.so")
-            (Path(place) / "runtime.so").replace(target)
+    digest = _digest(_compiler(), _RUNTIME_FLAGS, sources)
+    target = _FOLDER / f"runtime-{digest}.so"
+    if target.exists():
+        return target
+    objects = [_FOLDER / f"{name}-{digest}.o" for name in sources if name.endswith(".cpp")]
+    for each in random.Random(os.getpid()).sample(objects, len(objects)):  # processes that come at once share the work
+        with _made_once(each) as folder:
+            if folder is not None:
+                source = _HERE / "runtime" / each.name.removesuffix(f"-{digest}.o")
+                _gpp(folder, *_RUNTIME_FLAGS, "-c", str(source), "-o", each.name)
+    with _made_once(target) as folder:
+        if folder is not None:
+            flags = ("-shared", "-Wl,-Bsymbolic", f"-Wl,-soname,{target.name}")
+            _gpp(folder, *flags, *map(str, objects), "-o", target.name)
     return target
 
 
@@ -108,10 +119,25 @@ def _gpp(folder: Path, *arguments: str) -> None:
         raise CompileError(done.stderr)
 
 
-def _workplace() -> tempfile.TemporaryDirectory[str]:
-    """Beside the results, so that a finished file is renamed into place whoever else compiles the same."""
+@contextmanager
+def _made_once(target: Path) -> Iterator[Path | None]:
+    """A folder to make a file of this name in, which then is the target; None where another process has made it."""
+    if target.exists():
+        yield None
+        return
     _FOLDER.mkdir(parents=True, exist_ok=True)
-    return tempfile.TemporaryDirectory(dir=_FOLDER, prefix=f"compiling-{os.getpid()}-", ignore_cleanup_errors=True)
+    waited_for = _FOLDER / f"{target.name}.lock"
+    with waited_for.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if target.exists():
+            yield None
+            return
+        # Within the folder of the results, so that a finished file is renamed into place.
+        prefix = f"compiling-{os.getpid()}-"
+        with tempfile.TemporaryDirectory(dir=_FOLDER, prefix=prefix, ignore_cleanup_errors=True) as place:
+            yield Path(place)
+            (Path(place) / target.name).replace(target)
+        waited_for.unlink(missing_ok=True)  # whoever opens or waits for it from now on finds the target first
 
 
 def _digest(*inputs: object) -> str:

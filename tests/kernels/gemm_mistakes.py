@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import torch
 
 from quant.kernels.arguments import Epilogue
@@ -219,6 +221,7 @@ _SKELETON: tuple[tuple[Mutation, str, tuple[str, ...]], ...] = (
 )
 
 
+@cache
 def _skeleton(dtype: torch.dtype) -> dict[str, Check]:
     return {
         "ragged": gemm(dtype, (45, 72, 272)),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import torch
 
 from quant.kernels.arguments import Epilogue
@@ -52,6 +54,7 @@ def gemm(
     return check
 
 
+@cache
 def _checks(dtype: torch.dtype) -> dict[str, Check]:
     return {
         "ragged": gemm(dtype, (70, 136, 400)),

@@ -16,9 +16,21 @@ from tests.kernels.row_mistakes import ROW_MISTAKES
 MISTAKES = (*GEMM_MISTAKES, *HOPPER_MISTAKES, *ROW_MISTAKES, *PACKED_MISTAKES)
 
 
-@pytest.mark.parametrize("mistake", MISTAKES, ids=lambda each: f"{each.kernel}: {each.mutation.why}")
-def test_a_mistake_is_found(mistake: Mistake) -> None:
+#: Each input once, with the first mistake that it shows.
+INPUTS = {mistake.check: mistake for mistake in reversed(MISTAKES)}.values()
+
+
+def _name(mistake: Mistake) -> str:
+    return f"{mistake.kernel}: {mistake.mutation.why}"
+
+
+@pytest.mark.parametrize("mistake", INPUTS, ids=_name)
+def test_nothing_is_found_in_a_kernel_without_the_mistake(mistake: Mistake) -> None:
     assert mistake.check(None) is None
+
+
+@pytest.mark.parametrize("mistake", MISTAKES, ids=_name)
+def test_a_mistake_is_found(mistake: Mistake) -> None:
     assert found(mistake) in mistake.shown
 
 

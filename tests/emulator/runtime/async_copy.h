@@ -1,8 +1,9 @@
 // cp.async: copies into shared memory that are under way until their thread waits for them.
 #pragma once
-#include "engines.h"
 
 namespace emulator {
+
+class Timing;
 
 void cp_async_16(void* shared, const void* global, unsigned bytes);
 void cp_async_commit();

@@ -1,8 +1,9 @@
 // Clusters: blocks that run at one time and reach each other's shared memory.
 #pragma once
-#include "shadow.h"
 
 namespace emulator {
+
+struct Access;
 
 __attribute__((const)) unsigned cluster_rank();
 void cluster_sync(const char* file, int line);

@@ -2,6 +2,7 @@
 #pragma once
 #include <cstdint>
 
+#include "scheduler.h"
 #include "shadow.h"
 #include "warpgroup.h"
 

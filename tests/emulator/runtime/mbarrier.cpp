@@ -3,6 +3,7 @@
 #include <string>
 #include <unordered_map>
 
+#include "barrier.h"
 #include "cluster.h"
 #include "fault.h"
 #include "memory.h"

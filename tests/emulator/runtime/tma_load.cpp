@@ -4,9 +4,10 @@
 #include <string>
 #include <vector>
 
+#include "barrier.h"
 #include "cluster.h"
+#include "engines.h"
 #include "fault.h"
-#include "mbarrier.h"
 #include "memory.h"
 #include "scheduler.h"
 #include "statistics.h"

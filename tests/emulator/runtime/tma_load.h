@@ -1,8 +1,9 @@
 // Copies of boxes of a tensor from global to shared memory, by an engine.
 #pragma once
-#include "engines.h"
 
 namespace emulator {
+
+class Timing;
 
 void tma_load(void* shared, const void* map, unsigned long long* barrier, int x, int y);
 void tma_load_multicast(void* shared, const void* map, unsigned long long* barrier, int x, int y, unsigned ranks);

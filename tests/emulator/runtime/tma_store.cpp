@@ -5,6 +5,7 @@
 #include <string>
 #include <unordered_map>
 
+#include "engines.h"
 #include "fault.h"
 #include "memory.h"
 #include "scheduler.h"

@@ -1,8 +1,9 @@
 // Copies of boxes from shared memory into a tensor in global memory, by an engine.
 #pragma once
-#include "engines.h"
 
 namespace emulator {
+
+class Timing;
 
 void tma_store(const void* map, const void* shared, int x, int y);
 void tma_store_commit();

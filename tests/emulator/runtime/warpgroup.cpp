@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "fault.h"
+#include "scheduler.h"
 #include "statistics.h"
 
 namespace emulator {

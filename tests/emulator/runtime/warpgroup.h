@@ -1,10 +1,9 @@
 // Warpgroups: 128 threads that begin at a multiple of 128, for instructions that all of them execute together.
 #pragma once
-#include <cstdint>
-
-#include "scheduler.h"
 
 namespace emulator {
+
+struct Place;
 
 constexpr int kWarpgroup = 128;
 

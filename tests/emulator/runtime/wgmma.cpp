@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "engines.h"
 #include "fault.h"
 #include "lent_registers.h"
 #include "memory.h"

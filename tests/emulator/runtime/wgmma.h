@@ -1,9 +1,10 @@
 // wgmma: matrix instructions of a warpgroup, whose right operand lies in shared memory and whose sums come late.
 #pragma once
-#include "engines.h"
 #include "kinds.h"
 
 namespace emulator {
+
+class Timing;
 
 unsigned shared_address(const void* shared);
 

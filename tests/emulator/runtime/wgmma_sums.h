@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "scheduler.h"
 #include "warpgroup.h"
 #include "wgmma_operands.h"
 
