@@ -42,7 +42,9 @@ def test_columns_of_a_larger_tensor() -> None:
 def test_a_cpu_multiplies_codes_by_what_is_fast_on_it(fast: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(int_mm, "has_fast_int8", lambda: fast)
     a, b = (torch.randint(-127, 128, (rows, 2000), dtype=torch.int8) for rows in (33, 16))
-    with patch.object(int_mm, "by_floats", wraps=int_mm.by_floats) as floats:
-        with patch.object(torch, "_int_mm", wraps=torch._int_mm) as int8:
-            assert torch.equal(int_mm.product(a, b), accumulate(a, b))
+    with (
+        patch.object(int_mm, "by_floats", wraps=int_mm.by_floats) as floats,
+        patch.object(torch, "_int_mm", wraps=torch._int_mm) as int8,
+    ):
+        assert torch.equal(int_mm.product(a, b), accumulate(a, b))
     assert (floats.call_count, int8.call_count) == ((0, 1) if fast else (1, 0))
