@@ -12,7 +12,7 @@ from quant.kernels.limits import Limits as Limits
 
 
 def implementations() -> tuple[Implementation, ...]:
-    """Of every op, the best first; each ends with its reference, which accepts everything."""
+    """Those of every op, the best first; each ends with its reference, which accepts everything."""
     return tuple(each for op in ops.OPS for each in op.implementations())
 
 

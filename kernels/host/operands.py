@@ -48,7 +48,7 @@ class Operands:
         self.aligned = True
 
     def address(self, x: torch.Tensor | None) -> int | None:
-        """Of the first element; None for an absent tensor."""
+        """Address of the first element; None for an absent tensor."""
         return None if x is None else self.pointer(x)
 
     def pointer(self, x: torch.Tensor) -> int:

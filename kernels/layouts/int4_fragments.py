@@ -30,7 +30,7 @@ _EIGHTS = 0x88888888 - 2**32
 
 
 def shape(n: int, k: int) -> tuple[int, ...]:
-    """Of the codes of a weight [n, k]."""
+    """Shape of the codes of a weight [n, k]."""
     return slabs_of(k), blocks_of(n), LANES, WORDS
 
 

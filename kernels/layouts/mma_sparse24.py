@@ -26,7 +26,7 @@ _META = {1: torch.int32, 2: torch.int16}
 
 
 def shapes(n: int, k: int, itemsize: int = 1) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Of values and metadata of a weight [n, k], whatever bytes an element has."""
+    """Shapes of values and metadata of a weight [n, k], whatever bytes an element has."""
     lanes = (slabs_of(k), blocks_of(n), LANES)
     return (*lanes, VALUES), lanes
 

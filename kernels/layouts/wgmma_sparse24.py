@@ -41,7 +41,7 @@ def values_width(k: int, itemsize: int) -> int:
 
 
 def shapes(n: int, k: int, itemsize: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Of values with elements of so many bytes, and of metadata, of a weight [n, k]."""
+    """Shapes of values with elements of `itemsize` bytes, and of metadata, of a weight [n, k]."""
     return (n, values_width(k, itemsize)), (steps_of(k, itemsize), blocks_of(n), THREADS, WORDS)
 
 

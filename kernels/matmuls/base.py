@@ -46,7 +46,7 @@ class Tile(Protocol):
 
     @property
     def threads(self) -> int:
-        """Of a block."""
+        """Threads of a block."""
 
     @property
     def sums(self) -> int:
@@ -144,7 +144,7 @@ class Kernel(ABC):
 
     @abstractmethod
     def threads(self, build: Build) -> int:
-        """Of a block of a build."""
+        """Threads of a block of a build."""
 
     @abstractmethod
     def shared_bytes(self, build: Build) -> int:
@@ -152,7 +152,7 @@ class Kernel(ABC):
 
     @abstractmethod
     def max_registers(self, build: Build) -> int:
-        """Of a thread of a build: what its occupancy was planned with."""
+        """Registers of a thread of a build, with which its occupancy was planned."""
 
 
 class Matmul(Kernel, Generic[T]):

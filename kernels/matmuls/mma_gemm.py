@@ -36,12 +36,12 @@ class MmaTile(NamedTuple):
 
     @property
     def threads(self) -> int:
-        """Of a block."""
+        """Threads of a block."""
         return self.m // self.warp_m * (self.n // self.warp_n) * 32
 
     @property
     def shared_bytes(self) -> int:
-        """Of a block: the stages, over which the epilogue later lays 16 staged rows of each warp."""
+        """Shared memory of a block: its stages, over which the epilogue later lays 16 staged rows of each warp."""
         staging = self.threads // 32 * 16 * self.warp_n * 4
         return max(self.stages * (self.m + self.n) * self.k, staging)
 

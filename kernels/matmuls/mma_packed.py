@@ -40,7 +40,7 @@ class PackedTile(NamedTuple):
 
     @property
     def threads(self) -> int:
-        """Of a block."""
+        """Threads of a block."""
         return self.n // self.warp_n * (self.m // self.warp_m) * self.warps_k * 32
 
     @property
@@ -107,7 +107,7 @@ class MmaPacked(Packed[PackedTile]):
         return [tile for tile in TILES if tile.sums <= most and self.bytes_of(tile) <= shared]
 
     def stage_bytes(self, tile: PackedTile) -> int:
-        """Of a step: tokens, weight, metadata."""
+        """Bytes of a step: tokens, weight, metadata."""
         weight = tile.n // 16 * (self.weight_bytes + self.metadata_bytes)
         return tile.slabs * (tile.m * SLAB * self.in_bytes + weight)
 

@@ -70,7 +70,7 @@ class PlannedGroups(NamedTuple):
 
 
 def groups(operands: Operands, dtype: torch.dtype, weight: Weight, k: int, step_k: int) -> PlannedGroups:
-    """Of a weight with `k` columns, for a kernel that takes `step_k` of them at a time. Its tensors are held.
+    """Scales of a weight with `k` columns, for a kernel that takes `step_k` of them at a time. Its tensors are held.
 
     Args:
         operands: hold them.
@@ -147,7 +147,7 @@ class Packed(Matmul[T]):
     @property
     @abstractmethod
     def metadata_bytes(self) -> int:
-        """Of 16 rows x 64 columns of a 2:4 weight; else 0."""
+        """Bytes of metadata for 16 rows x 64 columns of a 2:4 weight; else 0."""
 
     @property
     def sparse(self) -> bool:
@@ -161,12 +161,12 @@ class Packed(Matmul[T]):
 
     @property
     def in_bytes(self) -> int:
-        """Of an element of the other operand."""
+        """Bytes of an element of the other operand."""
         return self.dtypes[0].itemsize
 
     @property
     def weight_bytes(self) -> int:
-        """Of 16 rows x 64 columns of the weight, without metadata."""
+        """Bytes of 16 rows x 64 columns of the weight, without metadata."""
         return 512 * self.in_bytes if self.sparse else 512
 
     @property

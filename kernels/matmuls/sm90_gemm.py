@@ -48,12 +48,12 @@ class HopperTile(NamedTuple):
 
     @property
     def threads(self) -> int:
-        """Of a block."""
+        """Threads of a block."""
         return 128 * (1 + self.groups)
 
     @property
     def shared_bytes(self) -> int:
-        """Of a block: stages, staging, barriers."""
+        """Shared memory of a block: stages, staging, barriers."""
         return self.stages * ((self.m + self.n) * _K + _BARRIERS) + 2 * self.groups * _BOX
 
     @property

@@ -49,7 +49,7 @@ class HopperPackedTile(NamedTuple):
 
     @property
     def threads(self) -> int:
-        """Of a block."""
+        """Threads of a block."""
         return 128 * (1 + self.groups)
 
     @property
@@ -130,7 +130,7 @@ class Sm90Packed(Packed[HopperPackedTile]):
         return [tile for tile in TILES if tile.sums <= most and self.bytes_of(tile) <= shared]
 
     def step_bytes(self, tile: HopperPackedTile) -> int:
-        """Of the weight in a step, metadata included."""
+        """Bytes of the weight in a step, metadata included."""
         return tile.n // 16 * (self.weight_bytes + self.metadata_bytes) * 2 // self.in_bytes
 
     def bytes_of(self, tile: HopperPackedTile) -> int:

@@ -51,7 +51,7 @@ def check_room(
 
 
 def _stored_bytes(model: nn.Module, layers: list[LayerPlan], dtype: torch.dtype) -> int:
-    """Of a component's tensors in the checkpoint, without factors and branches."""
+    """What a component's tensors take in the checkpoint, without factors and branches."""
     quantized = {f"{layer.name}.weight": layer for layer in planned(layers)}
     total = 0
     for key, tensor in model.state_dict().items():

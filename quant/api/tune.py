@@ -102,7 +102,7 @@ def tune(
 
 
 def _old_entries(path: Path, gpu: str) -> tuple[tile_tables.Entry, ...]:
-    """Of the table in `path`, to which new ones are added. Raises KernelChoiceError if it is another GPU's."""
+    """The entries of the table in `path`, to which new ones are added. Raises KernelChoiceError: another GPU's."""
     if not path.is_file():
         return ()
     before = tile_tables.read(path)

@@ -12,7 +12,7 @@ from quant.pipelines.source import Source
 
 
 class _Stamp(NamedTuple):
-    """Of a file: what changes whenever it is written or another takes its place."""
+    """What changes of a file whenever it is written or another takes its place."""
 
     size: int
     mtime_ns: int
