@@ -102,12 +102,12 @@ class MmaGemm(Gemm[MmaTile]):
         read = warps * (tile.warp_m + tile.warp_n) * tile.k + (tile.m + tile.n) * tile.k
         longer, shorter = sorted((multiply, read / _SHARED_BYTES_A_CLOCK), reverse=True)
         registers = tile.threads * (tile.sums + _REGISTERS_BESIDE_SUMS)
-        beside = min(
+        together = min(
             architecture.shared_bytes_per_sm // (tile.shared_bytes + 1024), architecture.registers_per_sm // registers
         )
         rounds = -(-blocks // multiprocessors)
         steps = rounds * -(-k // tile.k) * (longer + shorter * _NOT_OVERLAPPED)
-        return steps + -(-rounds // max(beside, 1)) * _FILL
+        return steps + -(-rounds // max(together, 1)) * _FILL
 
     def plan(
         self, a: torch.Tensor, weight: torch.Tensor, epilogue: Epilogue, tile: MmaTile, *, multiprocessors: int = 0
@@ -146,7 +146,7 @@ class MmaGemm(Gemm[MmaTile]):
         )
 
     def max_registers(self, build: Build) -> int:
-        """For the blocks that are to lie beside each other on a multiprocessor: `RESIDENT` of mma_gemm.cuh."""
+        """For the blocks that are to share a multiprocessor: `RESIDENT` of mma_gemm.cuh."""
         tile = self.tile_of(build)
         if tile.sums * self.sums_kept(by_block=dict(build.defines)["BLOCK_SCALES"] > 0) > 64:
             return 255

@@ -129,13 +129,13 @@ class MmaPacked(Packed[PackedTile]):
         load = (min(tile.m, m) * step_k * self.in_bytes + weight) / _L2_BYTES_A_CLOCK
         longest, *others = sorted((multiply, read / _SHARED_BYTES_A_CLOCK, load), reverse=True)
         registers = tile.threads * (tile.sums * self.sums_kept() + _REGISTERS_BESIDE_SUMS)
-        beside = min(
+        together = min(
             architecture.shared_bytes_per_sm // (self.bytes_of(tile) + 1024),
             architecture.registers_per_sm // registers,
         )
         rounds = -(-blocks // multiprocessors)
         steps = rounds * -(-k // step_k) * (longest + sum(others) * _NOT_OVERLAPPED)
-        return steps + -(-rounds // max(beside, 1)) * _FILL
+        return steps + -(-rounds // max(together, 1)) * _FILL
 
     def plan(
         self, a: torch.Tensor, weight: Weight, epilogue: Epilogue, tile: PackedTile, *, multiprocessors: int = 0
@@ -168,7 +168,7 @@ class MmaPacked(Packed[PackedTile]):
         return Multiplied(Launch(build, grid, (tile.threads, 1), self.bytes_of(tile), arguments), out, operands.held)
 
     def max_registers(self, build: Build) -> int:
-        """For the blocks that are to lie beside each other on a multiprocessor: `RESIDENT` of mma_swap_ab.cuh."""
+        """For the blocks that are to share a multiprocessor: `RESIDENT` of mma_swap_ab.cuh."""
         tile = self.tile_of(build)
         if tile.sums * self.sums_kept() > 32:
             return 255

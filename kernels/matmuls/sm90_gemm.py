@@ -63,7 +63,7 @@ class HopperTile(NamedTuple):
 
     @property
     def resident(self) -> int:
-        """Blocks beside each other on a multiprocessor: two narrow ones, whose steps wait more than they work."""
+        """Blocks that share a multiprocessor: two narrow ones, whose steps wait more than they work."""
         return 2 if self.groups == 1 and self.n <= 64 else 1
 
     def __str__(self) -> str:
@@ -132,11 +132,11 @@ class Sm90Gemm(Gemm[HopperTile]):
         """
         clusters = -(-m // (tile.m * tile.cluster)) * -(-n // tile.n)
         rounds = -(-clusters // max(multiprocessors * tile.resident // tile.cluster, 1))
-        beside = min(tile.resident, -(-clusters * tile.cluster // multiprocessors))
+        together = min(tile.resident, -(-clusters * tile.cluster // multiprocessors))
         # wgmma multiplies twice as fast as the mma.sync that the architecture's figure is about.
         multiply = tile.m * tile.n * _K / (2 * architecture.products_per_clock)
         load = (min(tile.m, m) + tile.n / tile.cluster) * _K / _L2_BYTES_A_CLOCK
-        step = max(beside * multiply, beside * load, _SHORTEST_STEP)
+        step = max(together * multiply, together * load, _SHORTEST_STEP)
         return rounds * (-(-k // _K) * step + _FILL + _FINISH * tile.n)
 
     def plan(

@@ -59,7 +59,7 @@ class HopperPackedTile(NamedTuple):
 
     @property
     def resident(self) -> int:
-        """Blocks beside each other on a multiprocessor: two narrow ones, whose steps wait more than they work."""
+        """Blocks that share a multiprocessor: two narrow ones, whose steps wait more than they work."""
         return 2 if self.groups == 1 and self.m <= 64 else 1
 
     def clusters(self, multiprocessors: int) -> int:
@@ -145,13 +145,13 @@ class Sm90Packed(Packed[HopperPackedTile]):
         """
         clusters = -(-n // (tile.n * tile.cluster)) * -(-m // tile.m)
         rounds = -(-clusters // tile.clusters(multiprocessors))
-        beside = min(tile.resident, -(-clusters * tile.cluster // multiprocessors))
+        together = min(tile.resident, -(-clusters * tile.cluster // multiprocessors))
         columns = self.step_k
         # wgmma multiplies twice as fast as the mma.sync that the architecture's figure is about.
         multiply = tile.m * tile.n * columns / (2 * architecture.products_per_clock * self.rate)
         read = (tile.n // 64 * tile.m * _K + self.step_bytes(tile)) / _SHARED_BYTES_A_CLOCK
         load = (min(tile.m, m) * _K / tile.cluster + self.step_bytes(tile)) / _L2_BYTES_A_CLOCK
-        step = max(beside * multiply, beside * read, beside * load, _SHORTEST_STEP)
+        step = max(together * multiply, together * read, together * load, _SHORTEST_STEP)
         return rounds * (-(-k // columns) * step + _FILL + _FINISH * tile.m)
 
     def plan(

@@ -195,8 +195,8 @@ def _check_one_algorithm(members: Sequence[Member]) -> None:
     """Layers that read one input share its factors, so one algorithm has to find them."""
     names = {layer.name: layer.group.algorithm.name for _, layer in members if layer.group.algorithm}
     if len(set(names.values())) > 1:
-        said = ", ".join(f"'{layer}' by {name}" for layer, name in names.items())
-        raise CalibrationError(f"layers that read one input must be smoothed by one algorithm: {said}")
+        named = ", ".join(f"'{layer}' by {name}" for layer, name in names.items())
+        raise CalibrationError(f"layers that read one input must be smoothed by one algorithm: {named}")
 
 
 def _weight(model: nn.Module, layer: Planned) -> torch.Tensor:

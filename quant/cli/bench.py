@@ -68,14 +68,14 @@ def block(name: str, recipe: str, tokens: int | None, batch: int, gpu: str | Non
     device = torch.device("cuda", torch.cuda.current_device())
     title = torch.cuda.get_device_name(device)
     found = measure(model, chosen, device, title, batch=batch)
-    beside = predict_for_device(model, chosen, title, batch=batch)
-    if not isinstance(beside, str):
-        beside = _noted(beside, chosen)
+    predicted = predict_for_device(model, chosen, title, batch=batch)
+    if not isinstance(predicted, str):
+        predicted = _noted(predicted, chosen)
     if as_json:
-        extra = {"no_prediction": beside} if isinstance(beside, str) else {"prediction": beside.to_dict()}
+        extra = {"no_prediction": predicted} if isinstance(predicted, str) else {"prediction": predicted.to_dict()}
         click.echo(json.dumps({**found.to_dict(), **extra}, indent=1))
         return
-    click.echo(measured_text(found, beside))
+    click.echo(measured_text(found, predicted))
 
 
 def _noted(prediction: Prediction, recipe: Recipe) -> Prediction:

@@ -105,11 +105,11 @@ def _notes() -> Iterator[None]:
     with warnings.catch_warnings():
         others = warnings.showwarning
 
-        def show(said: Warning | str, category: type[Warning], *rest: Any) -> None:
+        def show(shown: Warning | str, category: type[Warning], *rest: Any) -> None:
             if issubclass(category, QuantWarning):
-                click.echo(f"note: {message(str(said))}", err=True)
+                click.echo(f"note: {message(str(shown))}", err=True)
             else:
-                others(said, category, *rest)
+                others(shown, category, *rest)
 
         warnings.showwarning = show  # type: ignore[assignment]
         yield

@@ -97,8 +97,8 @@ def run_prompts(
                     raise
                 if isinstance(error.__cause__, KeyboardInterrupt):  # so wrapped by Python 3.11 while a class is made
                     raise error.__cause__ from None
-                said_of = f"{type(pipe).__name__} fails on {shown(prompt)}"
-                raise CalibrationError(f"{said_of}: {memory_lacking(error) or cut(first_line(error), 500)}") from error
+                what = f"{type(pipe).__name__} fails on {shown(prompt)}"
+                raise CalibrationError(f"{what}: {memory_lacking(error) or cut(first_line(error), 500)}") from error
             if not reports_steps:
                 bar.update()
             on_prompt(i + 1)

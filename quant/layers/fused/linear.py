@@ -79,8 +79,8 @@ class FusedLinear(Part, QuantLinear):
         """
         dtype = autocast_dtype(x)
         out_dtype = out_dtype or (dtype if residual is None else residual.dtype)
-        beside = (*(norm or ()), *(modulation or ()), self.bias, residual, gate)
-        if gradient_wanted(x, *beside):
+        others = (*(norm or ()), *(modulation or ()), self.bias, residual, gate)
+        if gradient_wanted(x, *others):
             if out_scale is not None or x.dtype == self.codes:
                 raise ValueError("codes carry no gradient: ask for floats and give floats, or run under no_grad()")
             y = _normed(x, norm, modulation) if self.codes is None else _prepared(x, norm, modulation)
