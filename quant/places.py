@@ -15,6 +15,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from quant.errors import QuantError
+from quant.kernels.runtime.cubins import CACHE_VARIABLE as CACHE_VARIABLE
+from quant.kernels.runtime.cubins import cache_dir
+from quant.kernels.runtime.errors import KernelError
 from quant.locks import locked
 from quant.text import first_line, shown
 
@@ -153,19 +156,42 @@ def file_to_write(out: Path, error: type[QuantError] = QuantError) -> Iterator[C
 
     def write(text: str) -> None:
         try:
-            with unfinished.open("w", encoding="utf-8") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            unfinished.replace(place)
-            sync(place.parent)
+            with replaced(place, unfinished):
+                unfinished.write_text(text, encoding="utf-8")
         except (OSError, ValueError) as cause:  # of text with half a character, which no encoding has
-            with suppress(OSError):
-                unfinished.unlink(missing_ok=True)
             raise error(f"{out}: cannot be written: {reason(cause)}") from None
 
     with locked(place.with_name(f".{place.name}.lock"), str(out), error):
         yield write
+
+
+@contextmanager
+def replaced(path: Path, unfinished: Path) -> Iterator[None]:
+    """Within it `unfinished` is written, a name in the same folder; it becomes `path` once the disk has all of it.
+
+    Raises:
+        OSError: the disk refuses. `path` is as it was, and nothing of `unfinished` is left, whatever is raised.
+    """
+    try:
+        yield
+        sync(unfinished)
+        unfinished.replace(path)
+        sync(path.parent)
+    finally:
+        with suppress(OSError):
+            unfinished.unlink(missing_ok=True)
+
+
+def cache_folder(what: str) -> Path:
+    """The user's folder of what takes long to make or to fetch, where compiled kernels lie.
+
+    Raises:
+        QuantError: there is no home folder to keep `what` in, and the environment names none.
+    """
+    try:
+        return cache_dir()
+    except KernelError:
+        raise QuantError(f"no home folder to keep {what} in: set {CACHE_VARIABLE}") from None
 
 
 def sync(path: Path) -> None:
