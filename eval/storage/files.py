@@ -74,9 +74,19 @@ def read_array(path: Path, sha256: str) -> npt.NDArray[np.float32]:
     except OSError as error:
         raise QuantError(f"{path}: cannot be read: {error.strerror}") from None
     if hashlib.sha256(data).hexdigest() != sha256:
-        raise QuantError(f"{path}: is not what the run wrote; `quant eval resume` makes it again")
+        raise _changed(path)
     found: npt.NDArray[np.float32] = np.load(io.BytesIO(data), allow_pickle=False)
     return found
+
+
+def check_written(path: Path, sha256: str) -> None:
+    """Raises QuantError where a file is not the one of that SHA-256."""
+    if file_sha256(path) != sha256:
+        raise _changed(path)
+
+
+def _changed(path: Path) -> QuantError:
+    return QuantError(f"{path}: is not what the run wrote; `quant eval resume` makes it again")
 
 
 def write_json(path: Path, value: Any) -> None:
