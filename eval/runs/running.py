@@ -5,7 +5,6 @@ Everything is on disk before the next thing begins, so a run may be killed at an
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -35,6 +34,7 @@ from quant.eval.runs.requests import (
 )
 from quant.eval.runs.scoring import score_videos
 from quant.eval.runs.timing import last_timed, timed
+from quant.eval.speed.device import release
 from quant.eval.storage.files import remove_unfinished, write_json
 from quant.eval.storage.folder import RunFolder
 from quant.eval.storage.journal import Record
@@ -191,18 +191,9 @@ def _each(
                 if model.name == ORIGINAL:
                     raise
                 found[model.name] = error.why
-                _release()
+                release()  # the pipeline that failed, which the exception held
 
     these.together(every)
     for other in these.gather(found):
         found = {**other, **found}
     return {model.name: found[model.name] for model in models if model.name in found}
-
-
-def _release() -> None:
-    """Gives back the memory of a pipeline that failed, which the exception held."""
-    import torch
-
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()

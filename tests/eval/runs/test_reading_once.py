@@ -42,11 +42,11 @@ def test_videos_are_hashed_once_when_written_and_once_for_each_reading(
 
 
 def test_a_video_that_changes_before_it_is_scored_is_said_and_made_again(models: Path, tmp_path: Path) -> None:
-    def load(model: Model, *given: Any) -> Any:
+    def load(model: Model, *given: Any, **named: Any) -> Any:
         if model.name == "fp8":  # the original's videos are made by then
             (path,) = tmp_path.glob("*/frames/*/*.mkv")
             path.write_bytes(path.read_bytes()[:-1])
-        return load_pipeline(model, *given)
+        return load_pipeline(model, *given, **named)
 
     with pytest.raises(QuantError, match=r"\.mkv: is not what the run wrote; `quant eval resume` makes it again"):
         run_evaluation(tiny(models, samples=1), tmp_path, load=load)

@@ -137,7 +137,7 @@ import os, sys, traceback
 from pathlib import Path
 import torch, diffusers
 torch.set_num_threads(1)
-from quant.eval.inputs.config import read_config
+from quant.eval.inputs.parsing import read_config
 from quant.eval.runs.running import run_evaluation
 for world in (2, 3):
     children = []

@@ -24,7 +24,7 @@ from pathlib import Path
 import torch, diffusers, transformers, av, jsonschema
 from diffusers import WanPipeline
 import quant.diffusers
-from quant.eval.inputs.config import read_config
+from quant.eval.inputs.parsing import read_config
 from quant.eval.runs.running import run_evaluation
 import quant.eval.runs.networks, quant.eval.videos.video_files, quant.eval.shapes.judge
 from quant.eval.metrics import frechet, intervals, kernel_distance, ssim, temporal, verdicts
