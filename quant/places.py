@@ -15,9 +15,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from quant.errors import QuantError
-from quant.kernels.runtime.cubins import CACHE_VARIABLE as CACHE_VARIABLE
-from quant.kernels.runtime.cubins import cache_dir
-from quant.kernels.runtime.errors import KernelError
 from quant.locks import locked
 from quant.text import first_line, shown
 
@@ -180,18 +177,6 @@ def replaced(path: Path, unfinished: Path) -> Iterator[None]:
     finally:
         with suppress(OSError):
             unfinished.unlink(missing_ok=True)
-
-
-def cache_folder(what: str) -> Path:
-    """The user's folder of what takes long to make or to fetch, where compiled kernels lie.
-
-    Raises:
-        QuantError: there is no home folder to keep `what` in, and the environment names none.
-    """
-    try:
-        return cache_dir()
-    except KernelError:
-        raise QuantError(f"no home folder to keep {what} in: set {CACHE_VARIABLE}") from None
 
 
 def sync(path: Path) -> None:
