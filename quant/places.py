@@ -153,19 +153,30 @@ def file_to_write(out: Path, error: type[QuantError] = QuantError) -> Iterator[C
 
     def write(text: str) -> None:
         try:
-            with unfinished.open("w", encoding="utf-8") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            unfinished.replace(place)
-            sync(place.parent)
+            with replaced(place, unfinished):
+                unfinished.write_text(text, encoding="utf-8")
         except (OSError, ValueError) as cause:  # of text with half a character, which no encoding has
-            with suppress(OSError):
-                unfinished.unlink(missing_ok=True)
             raise error(f"{out}: cannot be written: {reason(cause)}") from None
 
     with locked(place.with_name(f".{place.name}.lock"), str(out), error):
         yield write
+
+
+@contextmanager
+def replaced(path: Path, unfinished: Path) -> Iterator[None]:
+    """Within it `unfinished` is written, a name in the same folder; it becomes `path` once the disk has all of it.
+
+    Raises:
+        OSError: the disk refuses. `path` is as it was, and nothing of `unfinished` is left, whatever is raised.
+    """
+    try:
+        yield
+        sync(unfinished)
+        unfinished.replace(path)
+        sync(path.parent)
+    finally:
+        with suppress(OSError):
+            unfinished.unlink(missing_ok=True)
 
 
 def sync(path: Path) -> None:

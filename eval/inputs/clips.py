@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 from quant.data_sets import rows
 from quant.errors import QuantError
+from quant.eval.inputs.config import EvaluationConfig
 
 COLUMNS = ("video", "path")
 SUFFIXES = (".avi", ".gif", ".mkv", ".mov", ".mp4", ".webm")
@@ -25,6 +26,11 @@ class Clip(NamedTuple):
     def id(self) -> str:
         """16 hex digits of the content: neither names nor the order of clips decide what is known of one."""
         return hashlib.sha256(self.data).hexdigest()[:16]
+
+
+def clips_of(config: EvaluationConfig) -> Iterable[Clip]:
+    """The real clips that a configuration names, read as they are asked for; none where it names none."""
+    return () if config.references is None else read_clips(config.references, config.reference_samples)
 
 
 def read_clips(source: str, limit: int | None = None) -> Iterator[Clip]:

@@ -7,14 +7,20 @@ import json
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import quant
 from quant.errors import QuantError
+from quant.eval.inputs.clips import clips_of
 from quant.eval.inputs.config import EvaluationConfig
 from quant.eval.inputs.models import Model, pipeline_class
+from quant.eval.runs.networks import Networks, load_networks
+from quant.eval.runs.processes import Ranks
+from quant.eval.runs.references import keep_references
+from quant.eval.runs.requests import Request, write_request
+from quant.eval.runs.timing import recipes_of
 from quant.eval.storage.folder import RunFolder
-from quant.eval.videos.generating import complete
+from quant.eval.videos.generating import Made, complete, find_made
 from quant.regular_files import read_text
 from quant.text import cut
 
@@ -23,6 +29,58 @@ Shape = tuple[int, int, int]
 #: Bytes that a pixel takes on disk where nothing is measured yet: 16-bit frames without loss of noisy colours take
 #: nearly their own 6, the 8-bit video without loss up to 2, features and preview little.
 _PIXEL = 8
+
+
+class Prepared(NamedTuple):
+    """What is known before the first video: measured sensitivities by candidate's name, and the videos that are there.
+
+    `made` are records by the model's fingerprint and the sample's id.
+    """
+
+    sensitivities: dict[str, Any]
+    made: dict[str, Made]
+
+
+def prepare(
+    run: RunFolder,
+    request: Request,
+    models: Sequence[Model],
+    settings: quant.GenerationSettings,
+    device: str,
+    these: Ranks,
+) -> Prepared:
+    """Raises what would otherwise be raised after hours, when all videos are made.
+
+    Networks are loaded, see a video of the size to come, and are let go; features of real clips are taken. These are
+    the first that a run keeps, so the request is written down before: a folder without one is of no run.
+    """
+    config, samples = request.config, request.samples
+    shape = _expected_shape(models[0], settings)
+
+    def check() -> tuple[Prepared, Networks | None]:
+        sensitivities = _sensitivities(config, models)
+        if config.speed is not None and config.speed.gpu is not None:
+            recipes_of([model for model in models[1:] if not model.gone])
+        made: dict[str, Made] = {}
+        missing = 0
+        for model in models:
+            if model.fingerprint not in made:
+                made[model.fingerprint] = find_made(run, model, samples)
+            lacking = len(samples) - len(made[model.fingerprint])
+            _check_there(run, model, lacking)
+            missing += lacking
+        if not missing:
+            return Prepared(sensitivities, made), None
+        if these.first:
+            _check_space(run, shape, missing)
+        next(iter(clips_of(config)), None)  # it is known before anything is written that there are any
+        return Prepared(sensitivities, made), load_networks(config, models[0].folder, shape, device)
+
+    prepared, networks = these.together(check)
+    these.alone(lambda: write_request(run, request))
+    if networks is not None:
+        keep_references(run, clips_of(config), shape[0], networks, these)
+    return prepared
 
 
 def check_packages() -> None:
@@ -43,7 +101,7 @@ def check_places(out: Path, config: EvaluationConfig, models: Sequence[Model]) -
             raise QuantError(f"{out}: lies in {folder}, which is read as '{name}': choose another --out")
 
 
-def expected_shape(original: Model, settings: quant.GenerationSettings) -> Shape:
+def _expected_shape(original: Model, settings: quant.GenerationSettings) -> Shape:
     """Frames, height and width of the videos, without loading the pipeline.
 
     Raises:
@@ -54,7 +112,7 @@ def expected_shape(original: Model, settings: quant.GenerationSettings) -> Shape
     return frames, height, width
 
 
-def check_space(run: RunFolder, shape: Shape, missing: int) -> None:
+def _check_space(run: RunFolder, shape: Shape, missing: int) -> None:
     """Raises QuantError where the disk has no room for `missing` videos, by those that are there or else by pixels."""
     frames, height, width = shape
     there = [path.stat().st_size for path in run.path.glob("frames/*/*.mkv")]
@@ -67,7 +125,7 @@ def check_space(run: RunFolder, shape: Shape, missing: int) -> None:
         )
 
 
-def check_there(run: RunFolder, model: Model, missing: int) -> None:
+def _check_there(run: RunFolder, model: Model, missing: int) -> None:
     """Raises QuantError where videos are missing of a candidate that only the run's results know."""
     if model.gone and missing:
         raise QuantError(
@@ -77,7 +135,7 @@ def check_there(run: RunFolder, model: Model, missing: int) -> None:
         )
 
 
-def read_sensitivities(config: EvaluationConfig, models: Sequence[Model]) -> dict[str, Any]:
+def _sensitivities(config: EvaluationConfig, models: Sequence[Model]) -> dict[str, Any]:
     """Measured sensitivities by candidate's name; of a candidate that the run has, what is recorded will do.
 
     Raises:

@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from quant.errors import QuantError
-from quant.eval.inputs.config import EvaluationConfig, from_dict
+from quant.eval.inputs.config import EvaluationConfig
 from quant.eval.inputs.models import Model
+from quant.eval.inputs.parsing import from_dict
 from quant.eval.inputs.samples import Sample
 from quant.eval.storage.files import write_json, write_text
 from quant.eval.storage.fingerprints import OLD_DIGITS

@@ -5,37 +5,24 @@ Everything is on disk before the next thing begins, so a run may be killed at an
 
 from __future__ import annotations
 
-import gc
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-import numpy.typing as npt
 
 import quant
 from quant.errors import QuantError
-from quant.eval.inputs.clips import Clip, read_clips
+from quant.eval.inputs.clips import clips_of
 from quant.eval.inputs.config import ORIGINAL, EvaluationConfig
 from quant.eval.inputs.models import FailedModelError, Loader, Model, find_models, load_pipeline
 from quant.eval.inputs.samples import make_samples, prompts_of
 from quant.eval.progress import Progress, silent
-from quant.eval.results.schema import FORMAT_VERSION, KIND, validate
-from quant.eval.runs.assembling import model_results, without_infinity
+from quant.eval.results.schema import validate
+from quant.eval.runs.assembling import Found, assemble
 from quant.eval.runs.conditions import conditions_of, key_of, machine
 from quant.eval.runs.earlier import begun, grown
-from quant.eval.runs.networks import Networks, load_networks
-from quant.eval.runs.preflight import (
-    check_packages,
-    check_places,
-    check_space,
-    check_there,
-    expected_shape,
-    read_sensitivities,
-)
+from quant.eval.runs.networks import load_networks
+from quant.eval.runs.preflight import check_packages, check_places, prepare
 from quant.eval.runs.processes import Ranks, claimed, ranks
 from quant.eval.runs.references import keep_references
 from quant.eval.runs.requests import (
@@ -44,13 +31,14 @@ from quant.eval.runs.requests import (
     check_models,
     finish_request,
     read_request,
-    write_request,
 )
-from quant.eval.runs.scoring import find_scores, score_videos
-from quant.eval.runs.timing import last_timed, recipes_of, timed
+from quant.eval.runs.scoring import score_videos
+from quant.eval.runs.timing import last_timed, timed
+from quant.eval.speed.device import release
 from quant.eval.storage.files import remove_unfinished, write_json
 from quant.eval.storage.folder import RunFolder
-from quant.eval.videos.generating import find_made, make_videos, write_viewable
+from quant.eval.storage.journal import Record
+from quant.eval.videos.generating import make_videos, write_viewable
 
 
 def run_evaluation(
@@ -132,30 +120,31 @@ def _work(
     }
     waiting = [model for model in models if model.name not in failed]
     these.alone(lambda: remove_unfinished(folder))
-    sensitivities = _check(run, request, waiting, settings, device, these)
+    sensitivities, made = prepare(run, request, waiting, settings, device, these)
     mine = these.share(samples)
 
     def make(model: Model) -> None:
-        made = find_made(run, model, mine)
-        missing = [sample for sample in mine if sample.id not in made]
+        known = made.setdefault(model.fingerprint, {})
+        there = [sample for sample in mine if sample.id in known]
         loader = partial(load, model, before["dtype"], device)
-        make_videos(run, model, missing, loader, settings, fps=config.frame_rate, progress=progress)
-        write_viewable(run, model, mine, fps=config.frame_rate)
+        make_videos(run, model, mine, known, loader, settings, fps=config.frame_rate, progress=progress)
+        write_viewable(run, model, there, known, fps=config.frame_rate)
 
     failed = _each(models, make, these, failed)
-
-    def load_for_frames() -> tuple[int, Networks]:
-        first = next(iter(find_made(run, models[0], samples[:1]).values()))
-        frames, height, width = first["shape"]
-        return frames, load_networks(config, models[0].folder, (frames, height, width), device)
-
-    frames, networks = these.together(load_for_frames)
+    made = _of_all(made, these)
+    originals = made[models[0].fingerprint]
+    frames, height, width = originals[samples[0].id]["shape"]
+    shape = (frames, height, width)
+    networks = these.together(lambda: load_networks(config, models[0].folder, shape, device))
+    scored: dict[str, dict[str, Record]] = {}
 
     def score(model: Model) -> None:
-        score_videos(run, model, models[0], mine, networks, progress=progress)
+        ours = made[model.fingerprint]
+        scored[model.name] = score_videos(run, model, mine, networks, ours, originals, progress=progress)
 
     failed = _each(models, score, these, failed)
-    references = keep_references(run, _clips(config), frames, networks, these)
+    scored = _of_all(scored, these)
+    references = keep_references(run, clips_of(config), frames, networks, these)
 
     def finish() -> None:
         good = [model for model in models if model.name not in failed and not model.gone]
@@ -163,12 +152,22 @@ def _work(
             speed = last_timed(run)
         else:
             speed = timed(run, config.speed, good, samples, settings, before, load, progress)
-        results = _assemble(run, request, models, networks, references, sensitivities, speed, failed)
+        found = Found(made, scored, networks, references, sensitivities, speed, failed)
+        results = assemble(run, request, models, found)
         validate(results, str(run.results))
         write_json(run.results, results)
         finish_request(run, request)
 
     these.alone(finish)
+
+
+def _of_all(mine: Mapping[str, dict[str, Record]], these: Ranks) -> dict[str, dict[str, Record]]:
+    """The records of all processes, by the key of a model and the sample's id: none looks for those of another."""
+    found: dict[str, dict[str, Record]] = {}
+    for part in these.gather(dict(mine)):
+        for key, records in part.items():
+            found.setdefault(key, {}).update(records)
+    return found
 
 
 def _each(
@@ -192,102 +191,9 @@ def _each(
                 if model.name == ORIGINAL:
                     raise
                 found[model.name] = error.why
-                _release()
+                release()  # the pipeline that failed, which the exception held
 
     these.together(every)
     for other in these.gather(found):
         found = {**other, **found}
     return {model.name: found[model.name] for model in models if model.name in found}
-
-
-def _release() -> None:
-    """Gives back the memory of a pipeline that failed, which the exception held."""
-    import torch
-
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
-
-
-def _check(
-    run: RunFolder,
-    request: Request,
-    models: Sequence[Model],
-    settings: quant.GenerationSettings,
-    device: str,
-    these: Ranks,
-) -> dict[str, Any]:
-    """Raises what would otherwise be raised after hours, when all videos are made; returns the sensitivities.
-
-    Networks are loaded, see a video of the size to come, and are let go; features of real clips are taken. These are
-    the first that a run keeps, so the request is written down before: a folder without one is of no run.
-    """
-    config, samples = request.config, request.samples
-
-    def check() -> tuple[dict[str, Any], Networks | None]:
-        sensitivities = read_sensitivities(config, models)
-        if config.speed is not None and config.speed.gpu is not None:
-            recipes_of([model for model in models[1:] if not model.gone])
-        missing = 0
-        for model in models:
-            lacking = len(samples) - len(find_made(run, model, samples))
-            check_there(run, model, lacking)
-            missing += lacking
-        if not missing:
-            return sensitivities, None
-        if these.first:
-            check_space(run, shape, missing)
-        next(iter(_clips(config)), None)  # it is known before anything is written that there are any
-        return sensitivities, load_networks(config, models[0].folder, shape, device)
-
-    shape = expected_shape(models[0], settings)
-    sensitivities, networks = these.together(check)
-    these.alone(lambda: write_request(run, request))
-    if networks is not None:
-        keep_references(run, _clips(config), shape[0], networks, these)
-    return sensitivities
-
-
-def _clips(config: EvaluationConfig) -> Iterable[Clip]:
-    return read_clips(config.references, config.reference_samples) if config.references else ()
-
-
-def _assemble(
-    run: RunFolder,
-    request: Request,
-    models: Sequence[Model],
-    networks: Networks,
-    references: Mapping[str, npt.NDArray[np.float32]],
-    sensitivities: Mapping[str, Any],
-    speed: Mapping[str, Any] | None,
-    failed: Mapping[str, str],
-) -> dict[str, Any]:
-    samples, good = request.samples, [model for model in models if model.name not in failed]
-    made = {model.name: find_made(run, model, samples) for model in good}
-    scored = {
-        model.name: find_scores(run, model, samples, networks, made[model.name], made[ORIGINAL]) for model in good
-    }
-    return {
-        "format_version": FORMAT_VERSION,
-        "kind": KIND,
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "key": key_of(request.conditions),
-        "conditions": request.conditions,
-        "provenance": {**request.provenance, "fps": request.config.frame_rate},
-        "networks": [dict(each) for each in networks.described],
-        "missing": [dict(each) for each in networks.missing],
-        "samples": [
-            {
-                "id": sample.id,
-                "prompt": sample.prompt,
-                "seed": sample.seed,
-                "latents_sha256": made[ORIGINAL][sample.id]["latents_sha256"],
-            }
-            for sample in samples
-        ],
-        "truncated_prompts": [sample.id for sample in samples if scored[ORIGINAL][sample.id]["truncated"]],
-        "models": model_results(
-            run, models, samples, made, scored, networks.extractors, references, sensitivities, failed
-        ),
-        "speed": without_infinity(speed),
-    }

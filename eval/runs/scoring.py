@@ -6,7 +6,7 @@ A video's features for set metrics are on disk before the record that it was sco
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -23,35 +23,42 @@ from quant.eval.runs.networks import Networks
 from quant.eval.storage.files import file_sha256, write_array
 from quant.eval.storage.folder import SCORED, RunFolder
 from quant.eval.storage.journal import Record
-from quant.eval.videos.generating import find_made
-from quant.eval.videos.video_files import read_words, to_frames
+from quant.eval.videos.generating import Made, stored_words
+from quant.eval.videos.video_files import to_frames
 from quant.text import shown
 
 
 def score_videos(
-    run: RunFolder, model: Model, original: Model, samples: Sequence[Sample], networks: Networks, *, progress: Progress
-) -> None:
-    """Scores those of `samples` that are not scored with these networks yet, and records each.
-
-    Raises:
-        FailedModelError: the original and the candidate did not start from the same noise, or their shapes differ.
-    """
-    made, reference = find_made(run, model, samples), find_made(run, original, samples)
-    done = find_scores(run, model, samples, networks, made, reference)
-    waiting = [sample for sample in samples if sample.id not in done]
-    for count, sample in enumerate(waiting, start=1):
-        record = _score(run, model, sample, networks, made[sample.id], reference[sample.id])
-        run.append(SCORED, record)
-        progress(f"{model.name}, scores", count, len(waiting))
-
-
-def find_scores(
     run: RunFolder,
     model: Model,
     samples: Sequence[Sample],
     networks: Networks,
-    made: Mapping[str, Record],
-    reference: Mapping[str, Record],
+    made: Made,
+    reference: Made,
+    *,
+    progress: Progress,
+) -> dict[str, Record]:
+    """By id, the scores of `samples`; those that are not scored with these networks yet are, and recorded.
+
+    Args:
+        made, reference: the videos of the model and of the original.
+
+    Raises:
+        FailedModelError: the original and the candidate did not start from the same noise, or their shapes differ.
+        QuantError: a video is not the one that was made.
+    """
+    scored = _find_scores(run, model, samples, networks, made, reference)
+    waiting = [sample for sample in samples if sample.id not in scored]
+    for count, sample in enumerate(waiting, start=1):
+        record = _score(run, model, sample, networks, made[sample.id], reference[sample.id])
+        run.append(SCORED, record)
+        scored[sample.id] = record
+        progress(f"{model.name}, scores", count, len(waiting))
+    return scored
+
+
+def _find_scores(
+    run: RunFolder, model: Model, samples: Sequence[Sample], networks: Networks, made: Made, reference: Made
 ) -> dict[str, Record]:
     """By id, the scores of the frames that are there now with these networks, and whose features are there unchanged.
 
@@ -111,7 +118,7 @@ def _score(run: RunFolder, model: Model, sample: Sample, networks: Networks, mad
 
 def _frames(run: RunFolder, record: Record) -> Frames:
     """The stored frames [F, H, W, 3] of a record, in 0..1."""
-    return to_frames(read_words(run.path / record["frames"]))
+    return to_frames(stored_words(run, record))
 
 
 def _scores(video: Video, networks: Networks) -> dict[str, Score]:

@@ -9,7 +9,7 @@ import os
 import secrets
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,23 +17,13 @@ import numpy as np
 import numpy.typing as npt
 
 from quant.errors import QuantError
-from quant.eval.storage.fingerprints import SETTLED
-from quant.places import reason, sync
+from quant.places import reason, replaced
 from quant.regular_files import open_regular, read_whole
 
-__all__ = [
-    "file_sha256",
-    "hash_of",
-    "read_array",
-    "remove_unfinished",
-    "whole_file",
-    "write_array",
-    "write_json",
-    "write_text",
-]
-
-#: What an unfinished file is called; nothing reads one, and a resumed run removes them.
-UNFINISHED = ".part"
+#: How the name of an unfinished file ends; nothing reads one, and a resumed run removes them.
+_UNFINISHED = ".part"
+#: A file that changed within this many nanoseconds may change again without new times: its hash is not remembered.
+SETTLED = 2_000_000_000
 _HASHED: dict[tuple[str | int, ...], str] = {}
 
 
@@ -44,19 +34,18 @@ def whole_file(path: Path) -> Iterator[Path]:
     Raises:
         QuantError: the disk refuses, or is full. Nothing is left then.
     """
-    # Of its own: two writers of one file, as of a cache that runs share, do not write into each other's.
-    unfinished = path.with_name(f".{path.name}.{secrets.token_hex(4)}{UNFINISHED}")
+    unfinished = unfinished_name(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        yield unfinished
-        sync(unfinished)
-        unfinished.replace(path)
-        sync(path.parent)
+        with replaced(path, unfinished):
+            yield unfinished
     except OSError as error:
         raise QuantError(f"{path}: cannot be written: {reason(error)}") from None
-    finally:
-        with suppress(OSError):
-            unfinished.unlink(missing_ok=True)
+
+
+def unfinished_name(path: Path) -> Path:
+    """A hidden name beside `path`, another each time: two writers of one file do not write into each other's."""
+    return path.with_name(f".{path.name}.{secrets.token_hex(4)}{_UNFINISHED}")
 
 
 def write_text(path: Path, text: str) -> None:
@@ -85,9 +74,19 @@ def read_array(path: Path, sha256: str) -> npt.NDArray[np.float32]:
     except OSError as error:
         raise QuantError(f"{path}: cannot be read: {error.strerror}") from None
     if hashlib.sha256(data).hexdigest() != sha256:
-        raise QuantError(f"{path}: is not what the run wrote; `quant eval resume` makes it again")
+        raise _changed(path)
     found: npt.NDArray[np.float32] = np.load(io.BytesIO(data), allow_pickle=False)
     return found
+
+
+def check_written(path: Path, sha256: str) -> None:
+    """Raises QuantError where a file is not the one of that SHA-256."""
+    if file_sha256(path) != sha256:
+        raise _changed(path)
+
+
+def _changed(path: Path) -> QuantError:
+    return QuantError(f"{path}: is not what the run wrote; `quant eval resume` makes it again")
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -97,7 +96,7 @@ def write_json(path: Path, value: Any) -> None:
 
 def remove_unfinished(folder: Path) -> None:
     """Deletes what killed writers left below `folder`."""
-    for path in folder.rglob(f".*{UNFINISHED}"):
+    for path in folder.rglob(f".*{_UNFINISHED}"):
         path.unlink(missing_ok=True)
 
 

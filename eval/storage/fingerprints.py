@@ -15,18 +15,16 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
+from quant.cache import cache_folder
 from quant.errors import QuantError
 from quant.eval.progress import Progress, silent
-from quant.eval.weights.cache import folder as cache_folder
-from quant.eval.weights.cache import write as write_cache
+from quant.eval.storage.files import SETTLED, write_text
 
 #: Hex digits of a fingerprint. Those of 16 are of earlier versions, which read only the ends of each file.
 DIGITS = 32
 OLD_DIGITS = 16
 #: What `quant report --model-card` writes, and no video depends on; the manifest has hashes of what is read here.
 _WORDS = ("README.md", "quant_manifest.json")
-#: A file that changed within this many nanoseconds may change again without new times: its hash is not remembered.
-SETTLED = 2_000_000_000
 _BLOCK = 1 << 24
 _LARGE = 1024
 
@@ -129,7 +127,7 @@ def _blocks(path: Path) -> Iterator[bytes]:
 
 
 def _cache() -> Path:
-    return cache_folder() / "sha256.jsonl"
+    return cache_folder("hashes") / "sha256.jsonl"
 
 
 def _known() -> dict[State, str]:
@@ -162,4 +160,4 @@ def _keep(state: State, sha256: str) -> None:
     with suppress(OSError, QuantError):
         kept = {known: of for known, of in _known().items() if known.path != state.path}  # it had these states before
         lines = [json.dumps([*known, of]) for known, of in {**kept, state: sha256}.items()]
-        write_cache(_cache(), ("\n".join(lines) + "\n").encode())
+        write_text(_cache(), "\n".join(lines) + "\n")

@@ -19,19 +19,21 @@ from quant.errors import QuantError
 from quant.eval.inputs.models import FailedModelError, Model
 from quant.eval.inputs.samples import Sample
 from quant.eval.progress import Progress
-from quant.eval.storage.files import file_sha256, write_array
+from quant.eval.storage.files import check_written, file_sha256, write_array
 from quant.eval.storage.folder import GENERATED, VIEWABLE, RunFolder
 from quant.eval.storage.journal import Record
 from quant.eval.videos.generation import generate, initial_latents
-from quant.eval.videos.video_files import read_words, to_bytes, to_words, write_bytes, write_preview, write_words
+from quant.eval.videos.video_files import Words, read_words, to_bytes, to_words, write_bytes, write_preview, write_words
 from quant.text import first_line, shown
 
+#: The records of videos that lie there as they were recorded, by the sample's id.
+Made = dict[str, Record]
 #: Entries of the latents that are kept of every step: all of them would be larger than the videos.
 PROBED = 64
 
 
-def find_made(run: RunFolder, model: Model, samples: Sequence[Sample]) -> dict[str, Record]:
-    """By id, the records of those `samples` whose frames and steps are on disk as they were recorded, byte for byte."""
+def find_made(run: RunFolder, model: Model, samples: Sequence[Sample]) -> Made:
+    """The records of those `samples` whose frames and steps are on disk as they were recorded, byte for byte."""
     records = run.records(GENERATED)
     found = {}
     for sample in samples:
@@ -50,25 +52,29 @@ def make_videos(
     run: RunFolder,
     model: Model,
     samples: Sequence[Sample],
+    made: Made,
     load: Callable[[], Any],
     settings: quant.GenerationSettings,
     *,
     fps: float,
     progress: Progress,
 ) -> None:
-    """Makes `samples` with `model` and records each. The pipeline is loaded only where there is any.
+    """Makes those of `samples` that are not in `made`, and puts the record of each there once it is on disk.
+
+    The pipeline is loaded only where a video is missing.
 
     Raises:
         FailedModelError: the pipeline cannot be loaded or called, its files changed meanwhile, settings that it would
             round, or a video that is not finite.
         QuantError: the disk refuses.
     """
-    if not samples:
+    missing = [sample for sample in samples if sample.id not in made]
+    if not missing:
         return
     with failing(model, "cannot be loaded"):
         pipeline = load()
         call = complete_call(pipeline, settings)
-    total = len(samples) * call["num_inference_steps"]
+    total = len(missing) * call["num_inference_steps"]
     done = 0
 
     def tick(step: int, steps: int) -> None:
@@ -76,8 +82,8 @@ def make_videos(
         done += 1
         progress(model.name, min(done, total), total)
 
-    for sample in samples:
-        _make_video(run, model, sample, pipeline, call, fps, tick)
+    for sample in missing:
+        made[sample.id] = _make_video(run, model, sample, pipeline, call, fps, tick)
 
 
 @contextmanager
@@ -94,9 +100,9 @@ def failing(model: Model, what: str) -> Iterator[None]:
         raise FailedModelError(model.name, f"{what}: {kind}" + (f": {said}" if said != kind else "")) from None
 
 
-def write_viewable(run: RunFolder, model: Model, samples: Sequence[Sample], *, fps: float) -> None:
+def write_viewable(run: RunFolder, model: Model, samples: Sequence[Sample], made: Made, *, fps: float) -> None:
     """Writes the 8-bit files that are missing or changed, from the 16-bit ones: of a candidate with a new name, too."""
-    made, records = find_made(run, model, samples), run.records(VIEWABLE)
+    records = run.records(VIEWABLE)
     for sample in samples:
         there = [file_sha256(path) for path in (run.video(model.name, sample.id), run.preview(model.name, sample.id))]
         frames = made[sample.id]["frames_sha256"]
@@ -106,8 +112,14 @@ def write_viewable(run: RunFolder, model: Model, samples: Sequence[Sample], *, f
             == (model.name, frames, *there)
             for record in known
         ):
-            words = read_words(run.frames(model.fingerprint, sample.id))
-            _write_viewable(run, model, sample, words, frames, fps)
+            _write_viewable(run, model, sample, stored_words(run, made[sample.id]), frames, fps)
+
+
+def stored_words(run: RunFolder, record: Record) -> Words:
+    """The 16-bit frames [F, H, W, 3] of a record. Raises QuantError where the file is not the one that was recorded."""
+    path = run.path / record["frames"]
+    check_written(path, record["frames_sha256"])
+    return read_words(path)
 
 
 def complete_call(pipeline: Any, settings: quant.GenerationSettings) -> dict[str, Any]:
@@ -138,7 +150,7 @@ def _make_video(
     call: Mapping[str, Any],
     fps: float,
     tick: Callable[[int, int], None],
-) -> None:
+) -> Record:
     with failing(model, f"made no video for {shown(sample.prompt)}"):
         latents = initial_latents(pipeline, call, [sample.seed])
         watched = _Watched(pipeline)
@@ -153,26 +165,25 @@ def _make_video(
     _write_viewable(run, model, sample, words, frames_sha256, fps)
     steps.unlink(missing_ok=True)
     steps_sha256 = write_array(steps, np.stack(watched.probes)) if watched.probes else None
-    run.append(
-        GENERATED,
-        {
-            "candidate": model.name,
-            "model": model.fingerprint,
-            "sample": sample.id,
-            "prompt": sample.prompt,
-            "seed": sample.seed,
-            "latents_sha256": latents.sha256,
-            "frames": str(frames.relative_to(run.path)),
-            "frames_sha256": frames_sha256,
-            "steps_sha256": steps_sha256,
-            "shape": list(words.shape[:3]),
-            "seconds": seconds,
-        },
-    )
+    record = {
+        "candidate": model.name,
+        "model": model.fingerprint,
+        "sample": sample.id,
+        "prompt": sample.prompt,
+        "seed": sample.seed,
+        "latents_sha256": latents.sha256,
+        "frames": str(frames.relative_to(run.path)),
+        "frames_sha256": frames_sha256,
+        "steps_sha256": steps_sha256,
+        "shape": list(words.shape[:3]),
+        "seconds": seconds,
+    }
+    run.append(GENERATED, record)
+    return record
 
 
 def _write_viewable(
-    run: RunFolder, model: Model, sample: Sample, words: npt.NDArray[np.uint16], frames_sha256: str | None, fps: float
+    run: RunFolder, model: Model, sample: Sample, words: Words, frames_sha256: str | None, fps: float
 ) -> None:
     bytes_, video, preview = to_bytes(words), run.video(model.name, sample.id), run.preview(model.name, sample.id)
     write_bytes(video, bytes_, fps=fps)

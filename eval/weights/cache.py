@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -13,23 +11,16 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
+from quant.cache import cache_folder
 from quant.errors import QuantError
-
-VARIABLE = "QUANT_CACHE_DIR"
-_UNFINISHED = ".part"
+from quant.eval.storage import files
+from quant.eval.storage.files import unfinished_name
+from quant.places import replaced
 
 
 def folder() -> Path:
-    """Where compiled kernels lie too: `$QUANT_CACHE_DIR`, else `$XDG_CACHE_HOME/quant`, else ~/.cache/quant.
-
-    Raises QuantError where none of them can be told.
-    """
-    if chosen := os.environ.get(VARIABLE):
-        return Path(chosen)
-    try:
-        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "quant"
-    except RuntimeError as error:
-        raise QuantError(f"no home folder to keep networks in: set {VARIABLE}") from error
+    """Where compiled kernels lie too. Raises QuantError where there is no home folder and none is named."""
+    return cache_folder("networks")
 
 
 def network_path(name: str) -> Path:
@@ -55,23 +46,15 @@ def tensors_sha256(tensors: Mapping[str, Tensor]) -> str:
 def write(path: Path, data: bytes) -> None:
     """Writes `data` to `path`: under another name first, so that a reader sees the whole file or none."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=_UNFINISHED)
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(data)
-        # mkstemp makes files for their owner alone; a cache may be shared.
-        Path(name).chmod(0o644)
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+    unfinished = unfinished_name(path)
+    with replaced(path, unfinished):
+        unfinished.write_bytes(data)
 
 
 def remove_unfinished() -> None:
-    """Deletes what killed writers left, which is as large as what they wrote. For who alone may write."""
+    """Deletes what killed writers left, which is as large as what they wrote. For the one process that may write."""
     for room in (folder() / "networks", clips_folder()):
-        for path in room.glob(f".*{_UNFINISHED}"):
-            path.unlink(missing_ok=True)
+        files.remove_unfinished(room)
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:

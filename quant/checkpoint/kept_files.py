@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -14,7 +13,7 @@ from safetensors.torch import save_file
 
 from quant.devices import memory_lacking
 from quant.errors import CalibrationError
-from quant.places import reason, sync
+from quant.places import reason, replaced
 
 Tensors = dict[str, torch.Tensor]
 _SHA256 = "sha256"
@@ -34,12 +33,9 @@ def keep(path: Path, tensors: Tensors, notes: Mapping[str, str]) -> None:
     unfinished = path.with_name(f"{path.name}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        save_file(tensors, unfinished, metadata={**notes, _SHA256: _digest(tensors, notes)})
-        sync(unfinished)
-        unfinished.replace(path)
+        with replaced(path, unfinished):
+            save_file(tensors, unfinished, metadata={**notes, _SHA256: _digest(tensors, notes)})
     except (OSError, SafetensorError) as error:
-        with suppress(OSError):
-            unfinished.unlink(missing_ok=True)
         raise CalibrationError(
             f"{path}: cannot be written, and holds what a stopped run needs: {reason(error)}"
         ) from None

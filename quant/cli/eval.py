@@ -134,7 +134,7 @@ def compare(first: Path, second: Path) -> None:
 
 def _config(model: str, candidates: tuple[str, ...], options: Mapping[str, Any]) -> tuple[EvaluationConfig, str | None]:
     """The configuration, and the text of its file where there is one."""
-    from quant.eval.inputs.config import from_dict, named, read_config, read_text
+    from quant.eval.inputs.parsing import from_dict, named, read_config, read_text
 
     generation = ("height", "width", "num_frames", "num_inference_steps", "guidance_scale")
     settings = given_settings({name: options[name] for name in generation}).given()

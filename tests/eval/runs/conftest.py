@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 import quant
-from quant.eval.inputs.config import EvaluationConfig, from_dict
+from quant.eval.inputs.config import EvaluationConfig
+from quant.eval.inputs.parsing import from_dict
 from tests.tiny_pipeline import save_pipeline
 
 

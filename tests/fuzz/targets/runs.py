@@ -12,7 +12,7 @@ import torch
 import quant
 from quant.checkpoint.kept_files import keep, kept
 from quant.eval.drawing.pareto import pareto
-from quant.eval.inputs.config import from_dict, read_config
+from quant.eval.inputs.parsing import from_dict, read_config
 from quant.eval.inputs.samples import Sample
 from quant.eval.report.headline import headline
 from quant.eval.report.score_table import score_table

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from quant.errors import QuantError
-from quant.eval.inputs.config import EvaluationConfig, SpeedSettings, from_dict, read_config
+from quant.eval.inputs.config import EvaluationConfig, SpeedSettings
+from quant.eval.inputs.parsing import from_dict, read_config
 from quant.eval.locations import short_place
 
 GOOD = "model: ./wan\ncandidates: {w8a8: ./wan-w8a8}\nprompts: prompts.txt\n"
