@@ -18,9 +18,9 @@ from quant.eval.report.notebook import render
 from quant.eval.results.schema import read_results
 from quant.eval.runs.running import run_evaluation
 from quant.eval.storage.files import write_json
-from quant.json_files import read_object
-from quant.locks import locked
-from quant.places import check_apart, check_folder_place, is_as_listed, is_card
+from quant.files.json_files import read_object
+from quant.files.locks import locked
+from quant.files.places import check_apart, check_folder_place, is_as_listed, is_card
 from quant.prompts import read_prompts
 from quant.text import shown
 

@@ -6,8 +6,8 @@ import itertools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from quant.data_sets import rows
 from quant.errors import CalibrationError, QuantError
+from quant.files.data_sets import rows
 from quant.text import cut, shown
 
 COLUMNS = ("prompt", "caption", "text")

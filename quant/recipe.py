@@ -13,10 +13,10 @@ from typing import Any
 
 from quant.errors import RecipeError
 from quant.fields import is_number, load_yaml, mapping, strings, typed
+from quant.files.places import is_file, is_plain_name
+from quant.files.regular_files import read_text
 from quant.patterns import check_pattern
-from quant.places import is_file, is_plain_name
 from quant.recipe_parts import Calibration, Group, KeepBudget, read_calibration, read_group, read_keep_budget
-from quant.regular_files import read_text
 from quant.text import cut, first_line, shown
 
 VERSION = 1

@@ -8,9 +8,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from quant.data_sets import rows
 from quant.errors import QuantError
 from quant.eval.inputs.config import EvaluationConfig
+from quant.files.data_sets import rows
 
 COLUMNS = ("video", "path")
 SUFFIXES = (".avi", ".gif", ".mkv", ".mov", ".mp4", ".webm")

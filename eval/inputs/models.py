@@ -14,8 +14,8 @@ from quant.errors import QuantError
 from quant.eval.inputs.config import ORIGINAL, EvaluationConfig
 from quant.eval.progress import Progress, silent
 from quant.eval.storage.fingerprints import States, fingerprint, read_model, states
-from quant.json_files import read_object
-from quant.model_paths import DENOISERS, no_folder
+from quant.files.json_files import read_object
+from quant.files.model_paths import DENOISERS, no_folder
 from quant.text import first_line, shown
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import quant
-from quant import regular_files
 from quant.errors import QuantError
 from quant.eval.bench.gpus import gpus
 from quant.eval.inputs.config import ORIGINAL, VERSION, EvaluationConfig, SpeedSettings
@@ -14,6 +13,7 @@ from quant.eval.inputs.samples import MAX_SEED
 from quant.eval.locations import place
 from quant.eval.networks.kinds import KINDS
 from quant.fields import load_yaml
+from quant.files import regular_files
 from quant.text import first_line
 
 DTYPES = ("float32", "bfloat16", "float16")

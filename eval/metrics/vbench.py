@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from quant.errors import QuantError
-from quant.json_files import read_value
+from quant.files.json_files import read_value
 
 #: VBench in an environment that uv makes for it; its old requirements need an old Python.
 COMMAND = ("uvx", "--python", "3.10", "--from", "vbench==0.1.5", "vbench")

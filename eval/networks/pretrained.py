@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from quant.errors import QuantError
-from quant.json_files import read_value
+from quant.files.json_files import read_value
 from quant.text import first_line
 
 #: What a picture is scaled by, from 0..255 to 0..1; networks here are given 0..1.

@@ -12,9 +12,9 @@ from quant.eval.inputs.config import ORIGINAL
 from quant.eval.storage.files import write_text
 from quant.eval.storage.folder import RunFolder
 from quant.fields import load_yaml
-from quant.json_files import read_object
-from quant.locks import locked
-from quant.regular_files import read_text
+from quant.files.json_files import read_object
+from quant.files.locks import locked
+from quant.files.regular_files import read_text
 from quant.text import shown
 
 CARD = "README.md"

@@ -25,7 +25,7 @@ from quant.eval.results.words import (
     size,
 )
 from quant.eval.tables import Table, as_markdown, code, plain
-from quant.places import CARD_MARK
+from quant.files.places import CARD_MARK
 
 
 def model_card(recorded: Recorded, checkpoint: Path, candidate: str | None = None) -> str:

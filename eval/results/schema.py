@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from quant.errors import QuantError
-from quant.json_files import read_object, text_of
+from quant.files.json_files import read_object, text_of
 from quant.text import cut, shown
 
 FORMAT_VERSION = 3

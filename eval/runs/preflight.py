@@ -21,7 +21,7 @@ from quant.eval.runs.requests import Request, write_request
 from quant.eval.runs.timing import recipes_of
 from quant.eval.storage.folder import RunFolder
 from quant.eval.videos.generating import Made, complete, find_made
-from quant.regular_files import read_text
+from quant.files.regular_files import read_text
 from quant.text import cut
 
 #: Frames, height, width.

@@ -16,7 +16,7 @@ from typing import Any, TypeVar, cast
 
 from quant.errors import QuantError
 from quant.eval.storage.folder import RunFolder
-from quant.locks import locked
+from quant.files.locks import locked
 from quant.text import first_line
 
 T = TypeVar("T")

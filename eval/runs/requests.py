@@ -21,7 +21,7 @@ from quant.eval.inputs.samples import Sample
 from quant.eval.storage.files import write_json, write_text
 from quant.eval.storage.fingerprints import OLD_DIGITS
 from quant.eval.storage.folder import RunFolder
-from quant.json_files import read_object
+from quant.files.json_files import read_object
 from quant.text import cut, first_line, shown
 
 

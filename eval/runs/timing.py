@@ -20,8 +20,8 @@ from quant.eval.storage.files import file_sha256, hash_of, write_json
 from quant.eval.storage.folder import TIMED, RunFolder
 from quant.eval.videos.generating import complete_call
 from quant.eval.videos.generation import initial_latents
-from quant.json_files import read_object
-from quant.regular_files import read_text
+from quant.files.json_files import read_object
+from quant.files.regular_files import read_text
 from quant.text import first_line
 
 #: Text tokens of the pipelines whose call has no argument for them.

@@ -11,7 +11,7 @@ from quant.eval.bench.timing import first_line
 from quant.eval.speed import device as devices
 from quant.eval.speed import shares
 from quant.eval.speed.stages import Clock, cuda_clock, host_clock
-from quant.model_paths import DENOISERS
+from quant.files.model_paths import DENOISERS
 
 T = TypeVar("T")
 

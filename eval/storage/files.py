@@ -17,8 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from quant.errors import QuantError
-from quant.places import reason, replaced
-from quant.regular_files import open_regular, read_whole
+from quant.files.places import reason, replaced
+from quant.files.regular_files import open_regular, read_whole
 
 #: How the name of an unfinished file ends; nothing reads one, and a resumed run removes them.
 _UNFINISHED = ".part"

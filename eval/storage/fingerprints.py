@@ -15,10 +15,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from quant.cache import cache_folder
 from quant.errors import QuantError
 from quant.eval.progress import Progress, silent
 from quant.eval.storage.files import SETTLED, write_text
+from quant.files.cache import cache_folder
 
 #: Hex digits of a fingerprint. Those of 16 are of earlier versions, which read only the ends of each file.
 DIGITS = 32

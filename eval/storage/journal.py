@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from quant.errors import QuantError
-from quant.json_files import parse_object
-from quant.regular_files import read_whole
+from quant.files.json_files import parse_object
+from quant.files.regular_files import read_whole
 
 Record = dict[str, Any]
 _HASH = "line_sha256"

@@ -11,11 +11,11 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from quant.cache import cache_folder
 from quant.errors import QuantError
 from quant.eval.storage import files
 from quant.eval.storage.files import unfinished_name
-from quant.places import replaced
+from quant.files.cache import cache_folder
+from quant.files.places import replaced
 
 
 def folder() -> Path:

@@ -16,11 +16,11 @@ from pathlib import Path
 from filelock import FileLock
 from torch import Tensor
 
-from quant.cache import CACHE_VARIABLE
 from quant.errors import QuantError
 from quant.eval.weights import cache, numpy_pickle
 from quant.eval.weights.conversion import CONVERTERS
 from quant.eval.weights.packages import Package, clips, networks, read_member, refuse_other_bytes
+from quant.files.cache import CACHE_VARIABLE
 
 NETWORKS: tuple[str, ...] = tuple(networks())
 CLIPS = "clips"  # fetched where it is named

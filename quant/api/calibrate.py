@@ -43,12 +43,12 @@ from quant.checkpoint.folder import OutputFolder, holding
 from quant.checkpoint.free import check_free
 from quant.checkpoint.sensitivity import Sensitivity
 from quant.errors import CheckpointError, QuantError, QuantWarning
+from quant.files.places import check_apart
 from quant.pipelines.copying import files_to_copy, places_of
 from quant.pipelines.settings import GenerationSettings
 from quant.pipelines.skeleton import skeleton
 from quant.pipelines.snapshot import Snapshot
 from quant.pipelines.weights import of_files, of_model, source_tensors
-from quant.places import check_apart
 from quant.recipe import Recipe
 from quant.recipe_parts import KeepBudget
 

@@ -19,10 +19,10 @@ from quant.calibration.solved import Solved, solve_models
 from quant.calibration.solving import Forward, needs_data
 from quant.errors import CalibrationError, ModelError, RecipeError
 from quant.families.table import DENOISERS, family_of
+from quant.files.model_paths import no_folder
 from quant.layers.carrying import carry_over
 from quant.layers.checking import check_copyable, check_model
 from quant.layers.replace import call_layers, quantized_layers
-from quant.model_paths import no_folder
 from quant.pipelines.modes import evaluating
 from quant.pipelines.running import run_prompts
 from quant.pipelines.settings import GenerationSettings

@@ -14,9 +14,9 @@ from quant.calibration.layer_plan import LayerPlan, layer_plan, planned
 from quant.calibration.passes import kept_bytes
 from quant.checkpoint.folder import OutputFolder
 from quant.errors import CheckpointError
+from quant.files.places import reason
 from quant.formats.tensors import tensor_layout
 from quant.pipelines.weights import target_dtype
-from quant.places import reason
 from quant.recipe import Recipe
 
 

@@ -12,12 +12,12 @@ import torch
 from quant.api.explain import explain
 from quant.api.inspect import inspect
 from quant.errors import KernelChoiceError
+from quant.files.places import file_to_write
 from quant.formats.layer import LayerForm
 from quant.kernels import compiled, tile_tables, tuning
 from quant.kernels.matmuls.base import Tile
 from quant.kernels.matmuls.table import matmuls
 from quant.kernels.runtime import availability, cupy_launch
-from quant.places import file_to_write
 
 
 class Size(NamedTuple):

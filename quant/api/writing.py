@@ -15,7 +15,7 @@ from quant.calibration.solved import Solved
 from quant.checkpoint.manifest import write_manifest
 from quant.checkpoint.shards import WEIGHTS, TensorPlan
 from quant.checkpoint.writing import write_component
-from quant.json_files import read_object
+from quant.files.json_files import read_object
 from quant.pipelines.copying import copy_files
 from quant.pipelines.source import Source
 from quant.recipe import Recipe

@@ -15,9 +15,9 @@ import torch
 from quant.calibration.solution import KeptWeight, Solution
 from quant.checkpoint.kept_files import keep, kept
 from quant.errors import CalibrationError
+from quant.files.json_files import text_of
 from quant.formats.grid import Grid
 from quant.formats.tensors import LowRank
-from quant.json_files import text_of
 from quant.recipe_parts import Group
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from quant.checkpoint.config import CONFIG_KEY
 from quant.errors import CheckpointError
-from quant.json_files import parse_object, read_object
+from quant.files.json_files import parse_object, read_object
 from quant.text import shown
 
 METADATA = "__metadata__"

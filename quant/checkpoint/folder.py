@@ -35,9 +35,9 @@ from pathlib import Path
 
 from quant.checkpoint.free import check_free
 from quant.errors import CheckpointError, QuantWarning
-from quant.json_files import read_object
-from quant.locks import locked
-from quant.places import check_folder_place, empty, make_parents, reason, remove_tree, sync, sync_tree
+from quant.files.json_files import read_object
+from quant.files.locks import locked
+from quant.files.places import check_folder_place, empty, make_parents, reason, remove_tree, sync, sync_tree
 
 #: What rename(2) says where something stands in the way.
 _IN_THE_WAY = (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR, errno.EISDIR)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from quant.checkpoint.manifest import FILE_NAME, read_manifest
 from quant.errors import CheckpointError
-from quant.places import check_folder_place, is_as_listed, is_card, reason
+from quant.files.places import check_folder_place, is_as_listed, is_card, reason
 from quant.text import shown
 
 

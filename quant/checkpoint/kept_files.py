@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 
 from quant.devices import memory_lacking
 from quant.errors import CalibrationError
-from quant.places import reason, replaced
+from quant.files.places import reason, replaced
 
 Tensors = dict[str, torch.Tensor]
 _SHA256 = "sha256"

@@ -9,7 +9,7 @@ from typing import Any
 from quant.checkpoint.config import FORMAT_VERSION
 from quant.errors import CheckpointError
 from quant.fields import is_number
-from quant.json_files import read_object, text_of
+from quant.files.json_files import read_object, text_of
 from quant.text import shown
 
 FILE_NAME = "quant_manifest.json"

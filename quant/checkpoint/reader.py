@@ -15,8 +15,8 @@ from quant.checkpoint.digests import check_header
 from quant.checkpoint.exports.table import export_of, quant_methods
 from quant.checkpoint.shards import WEIGHTS
 from quant.errors import CheckpointError
-from quant.json_files import read_object
-from quant.model_paths import about_config, no_folder
+from quant.files.json_files import read_object
+from quant.files.model_paths import about_config, no_folder
 from quant.text import cut, first_line, shown
 
 #: The files that loaders look for first: diffusers' own names, the index of shards before the single file.

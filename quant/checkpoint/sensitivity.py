@@ -8,7 +8,7 @@ from typing import Any
 
 from quant.errors import CalibrationError, QuantError
 from quant.fields import is_number
-from quant.json_files import parse_object, text_of
+from quant.files.json_files import parse_object, text_of
 from quant.text import cut, first_line, shown
 
 FORMAT_VERSION = 1

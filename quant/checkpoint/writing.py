@@ -10,7 +10,7 @@ from typing import Any
 from quant.checkpoint.config import CONFIG_KEY
 from quant.checkpoint.digests import config_metadata
 from quant.checkpoint.shards import TensorPlan, write_shards
-from quant.json_files import text_of
+from quant.files.json_files import text_of
 
 
 def write_component(

@@ -58,7 +58,7 @@ def _card(
     from quant.eval.report.card_files import write_card
     from quant.eval.report.model_card import model_card
     from quant.eval.results.recorded import read
-    from quant.places import CARD_MARK
+    from quant.files.places import CARD_MARK
 
     text = model_card(read(run), checkpoint, candidate)
     click.echo(f"wrote {write_card(checkpoint, text, mark=CARD_MARK, force=force)}")

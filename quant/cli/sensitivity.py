@@ -95,7 +95,7 @@ def sensitivity(
     import quant
     from quant.errors import QuantError
     from quant.eval.drawing.sensitivity import sensitivity_svg
-    from quant.places import check_apart, file_to_write
+    from quant.files.places import check_apart, file_to_write
 
     picture = out.with_suffix(".svg")
     if picture == out:

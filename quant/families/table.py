@@ -7,7 +7,7 @@ from torch import nn
 from quant.families.base import Family
 from quant.families.generic import generic_family
 from quant.families.wan import WAN
-from quant.model_paths import DENOISERS as DENOISERS
+from quant.files.model_paths import DENOISERS as DENOISERS
 
 FAMILIES: tuple[Family, ...] = (WAN,)
 

@@ -13,9 +13,9 @@ from pathlib import Path
 
 from quant.checkpoint.manifest import FILE_NAME
 from quant.errors import ModelError
+from quant.files.places import is_file, reason
 from quant.pipelines.source import Source
 from quant.pipelines.weights import PICKLES
-from quant.places import is_file, reason
 
 _SPOKEN = (".json", ".md", ".txt")
 _LICENSES = ("license", "licence", "notice", "copying")

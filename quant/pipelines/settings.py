@@ -13,7 +13,7 @@ from typing import Any
 
 from quant.errors import ModelError
 from quant.fields import MOST, is_number
-from quant.json_files import read_object
+from quant.files.json_files import read_object
 from quant.text import shown
 
 FILE_NAME = "generation.json"

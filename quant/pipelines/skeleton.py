@@ -23,7 +23,7 @@ from torch.nn.modules import module as torch_modules
 from quant.checkpoint.config import CONFIG_KEY
 from quant.devices import memory_lacking
 from quant.errors import ModelError, QuantError
-from quant.json_files import read_object
+from quant.files.json_files import read_object
 from quant.kernels.runtime.errors import KernelError
 from quant.text import first_line, shown
 

@@ -10,10 +10,10 @@ import torch
 
 from quant.errors import ModelError, RecipeError
 from quant.families.table import DENOISERS
-from quant.json_files import read_object
-from quant.model_paths import about_config, no_folder
+from quant.files.json_files import read_object
+from quant.files.model_paths import about_config, no_folder
+from quant.files.places import is_plain_name
 from quant.pipelines.skeleton import in_our_words
-from quant.places import is_plain_name
 from quant.recipe import Recipe
 from quant.text import first_line, shown
 

@@ -13,7 +13,7 @@ from quant.checkpoint.folder import holding, new_folder
 from quant.checkpoint.free import check_free
 from quant.checkpoint.manifest import write_manifest
 from quant.errors import CheckpointError, QuantWarning
-from quant.places import CARD_MARK, sync
+from quant.files.places import CARD_MARK, sync
 
 
 def killed_run(out: Path, moment: str) -> None:

@@ -14,8 +14,8 @@ from quant.errors import QuantError
 from quant.eval.report.card_files import base_license, loading_code, write_card
 from quant.eval.report.model_card import model_card
 from quant.eval.results.recorded import Recorded
-from quant.locks import locked
-from quant.places import CARD_MARK
+from quant.files.locks import locked
+from quant.files.places import CARD_MARK
 from tests.eval.report.small_run import fingerprint, results
 from tests.tiny_pipeline import save_pipeline
 

@@ -22,7 +22,7 @@ from quant.eval.networks.kinds import extractor
 from quant.eval.results.schema import read_results
 from quant.eval.runs.running import resume, run_evaluation
 from quant.eval.videos.video_files import read_words, to_frames, write_bytes
-from quant.locks import locked
+from quant.files.locks import locked
 from tests.eval.runs.conftest import free_port, tiny
 
 

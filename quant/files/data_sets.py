@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from quant.errors import QuantError
-from quant.json_files import json_rows
-from quant.places import is_file, is_folder
+from quant.files.json_files import json_rows
+from quant.files.places import is_file, is_folder
 from quant.text import cut, first_line
 
 _READERS = {".txt": "text", ".jsonl": "json", ".json": "json", ".parquet": "parquet", ".csv": "csv"}

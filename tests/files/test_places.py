@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from quant.errors import CheckpointError, QuantError
-from quant.places import check_apart, file_to_write, is_file, is_plain_name, real_place
+from quant.files.places import check_apart, file_to_write, is_file, is_plain_name, real_place
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from quant.errors import CheckpointError, QuantError
-from quant.regular_files import open_regular, read_text
+from quant.files.regular_files import open_regular, read_text
 from quant.text import cut, first_line, shown
 
 #: Levels of lists and objects within each other that no file of data needs.

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from quant.errors import CheckpointError
-from quant.locks import locked
+from quant.files.locks import locked
 
 
 def _child_that_holds(path: Path, *, forks: bool = False) -> tuple[int, int]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from quant.model_paths import about_config, no_folder
+from quant.files.model_paths import about_config, no_folder
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from quant import regular_files
-from quant.regular_files import open_regular, read_text, read_whole
+from quant.files import regular_files
+from quant.files.regular_files import open_regular, read_text, read_whole
 
 
 def test_pipes_devices_and_folders_are_not_opened(tmp_path: Path) -> None:

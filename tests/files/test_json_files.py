@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from quant.errors import CheckpointError, ModelError
-from quant.json_files import json_rows, parse_object, read_object, text_of
+from quant.files.json_files import json_rows, parse_object, read_object, text_of
 
 
 @pytest.mark.parametrize("text", [b"", b"{", b"\xff", b"[]", b"3", b"null", b"[" * 100_000, b'{"a":' * 100_000])

@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from quant.errors import QuantError
-from quant.locks import locked
+from quant.files.locks import locked
 from quant.text import first_line, shown
 
 #: In the README.md that `quant report` writes into a checkpoint: it may go when the checkpoint is replaced.
