@@ -1,4 +1,4 @@
-"""How a run tells how far it is."""
+"""How a run reports how far it is."""
 
 from __future__ import annotations
 
@@ -9,4 +9,4 @@ Progress = Callable[[str, int, int], None]
 
 
 def silent(what: str, done: int, total: int) -> None:
-    """Tells nobody."""
+    """Reports nothing."""

@@ -54,3 +54,9 @@ def first_line(error: BaseException) -> str:
     if not lines or isinstance(error, KeyError):
         return ": ".join([type(error).__name__, *lines[:1]])
     return lines[0]
+
+
+def kind_and_line(error: BaseException) -> str:
+    """The class of an exception, and what it says first."""
+    kind, line = type(error).__name__, first_line(error)
+    return line if line == kind or isinstance(error, KeyError) else f"{kind}: {line}"

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from quant.errors import QuantError
-from quant.text import MESSAGE, VALUE, cut, first_line, printable, shown
+from quant.text import MESSAGE, VALUE, cut, first_line, kind_and_line, printable, shown
 
 
 def bomb(levels: int) -> list[Any]:
@@ -65,3 +65,6 @@ def test_a_message_is_one_short_printable_line() -> None:
 def test_the_first_line_of_an_error() -> None:
     assert first_line(ValueError("\n one\ntwo")) == "one"
     assert first_line(RuntimeError()) == "RuntimeError"
+    assert kind_and_line(ValueError("\nfirst\nsecond")) == "ValueError: first"
+    assert kind_and_line(ValueError()) == "ValueError"
+    assert kind_and_line(KeyError("x")) == "KeyError: 'x'"

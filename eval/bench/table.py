@@ -39,14 +39,14 @@ def prediction_text(found: Prediction) -> str:
     )
 
 
-def measured_text(found: Measured, beside: Prediction | str) -> str:
-    """The medians, where they go by kind, and beside each what the roofline model predicts.
+def measured_text(found: Measured, predicted: Prediction | str) -> str:
+    """The medians, where they go by kind, and what the roofline model predicts of each.
 
     Args:
         found: what was measured.
-        beside: the prediction for the same block on this GPU, or why there is none.
+        predicted: the prediction for the same block on this GPU, or why there is none.
     """
-    prediction = None if isinstance(beside, str) else beside
+    prediction = None if isinstance(predicted, str) else predicted
     lines = [
         f"{MEASURED} on {found.device}",
         "",
@@ -62,9 +62,8 @@ def measured_text(found: Measured, beside: Prediction | str) -> str:
         "medians of CUDA events, in rounds of a shuffled order; L2 as the calls leave it",
         "kinds: the kernels that torch.profiler saw in one call",
     ]
-    lines.append(
-        f"no prediction: {beside}" if isinstance(beside, str) else f"predicted: roofline model for {beside.gpu.title}"
-    )
+    why_not = f"no prediction: {predicted}"
+    lines.append(why_not if prediction is None else f"predicted: roofline model for {prediction.gpu.title}")
     return "\n".join(lines)
 
 

@@ -12,6 +12,8 @@ from typing import NamedTuple
 
 import torch
 
+from quant.text import kind_and_line
+
 #: One call of what is measured.
 Run = Callable[[], object]
 #: The seconds of one call.
@@ -50,7 +52,7 @@ def interleave(runs: Mapping[str, Run], timer: Timer, *, rounds: int = 15, warm_
         try:
             call()
         except Exception as error:  # one that runs out of memory must not take the others with it
-            failed[name] = first_line(error)
+            failed[name] = kind_and_line(error)
             del seconds[name]
 
     for name, run in runs.items():
@@ -64,12 +66,6 @@ def interleave(runs: Mapping[str, Run], timer: Timer, *, rounds: int = 15, warm_
         for name in names:
             attempt(name, lambda name=name: seconds[name].append(timer(runs[name])))  # type: ignore[misc]
     return Timed(seconds, failed)
-
-
-def first_line(error: BaseException) -> str:
-    """An exception in one line."""
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
 
 
 def event_timer(run: Run) -> float:

@@ -11,8 +11,8 @@ WIDTH, HEIGHT = 540, 384
 LEFT, RIGHT, TOP, BOTTOM = 76, 24, 20, 66
 #: Room for a letter of a name, generous: a narrow screen has larger ones. A longer name is shortened.
 LETTER, _LETTERS = 8.2, 22
-#: Baselines below the point (above it where negative): of names beside it, and of names over and under it.
-_BESIDE = (5, -13, 23, -31, 41, -49, 59)
+#: Baselines below the point (above it where negative): of names left and right of it, and of names over and under it.
+_SIDEWAYS = (5, -13, 23, -31, 41, -49, 59)
 _ACROSS = (-18, 28, 46, -36, -54, 64, 82)
 #: A name farther up or down has a line to its point.
 _NEAR = 30
@@ -139,7 +139,7 @@ def _tries(across: float, up: float, wide: float, x: Scale) -> list[tuple[str, f
     """Class, x, y and box of each place to try; the nearest first."""
     centred = max(min(across - wide / 2, x.end - wide), x.start)
     found: list[tuple[int, str, float, float, float]] = []
-    for below in _BESIDE:
+    for below in _SIDEWAYS:
         found.append((abs(below), "", across + 16, up + below, across + 16))
         found.append((abs(below), "end", across - 16, up + below, across - 16 - wide))
     found += [(abs(below), "middle", centred + wide / 2, up + below, centred) for below in _ACROSS]

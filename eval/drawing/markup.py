@@ -21,7 +21,7 @@ __all__ = [
     "table",
 ]
 
-#: Marks and words beside colours: a verdict is read without seeing colour.
+#: Marks and words go with colours: a verdict is read without seeing colour.
 _VERDICTS = {
     "pass": ("pass", "✓"),
     "fail": ("fail", "✗"),
@@ -45,7 +45,7 @@ class Piece:
 
 
 def side_by_side(*pieces: Piece) -> Piece:
-    """Pieces beside each other, below each other where there is no room."""
+    """Pieces side by side, below each other where there is no room."""
     return Piece(f'<div class="charts">{"".join(piece.html for piece in pieces)}</div>')
 
 
@@ -78,7 +78,7 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]], *, words: int = 1,
 
 
 def definitions(entries: Mapping[str, str]) -> str:
-    """Terms and what is said of them; the values are HTML."""
+    """Terms and their meanings; the values are HTML."""
     inner = "".join(f"<dt>{escape(term)}</dt><dd>{text}</dd>" for term, text in entries.items())
     return f'<dl class="card">{inner}</dl>'
 
@@ -103,7 +103,7 @@ def note(text: str) -> str:
 
 
 def swatch(place: int) -> str:
-    """The mark by which plots show a model: its colour and its form."""
+    """The mark by which plots show a model: its colour and its shape."""
     return (
         f'<svg class="swatch c{colour(place)}" viewBox="-8 -8 16 16" aria-hidden="true">{mark(place, 0, 0, 5.5)}</svg>'
     )
@@ -117,13 +117,13 @@ def colour(place: int) -> int:
 def mark(place: int, x: float, y: float, r: float, css: str = "mark") -> str:
     """A circle, square, diamond or triangle in turn, of about the same area as a circle of radius `r`."""
     at = f'class="{css}"'
-    form = 0 if place == 0 else (place - 1) % 4
-    if form == 0:
+    shape = 0 if place == 0 else (place - 1) % 4
+    if shape == 0:
         return f'<circle {at} cx="{x:.1f}" cy="{y:.1f}" r="{r:.1f}"/>'
-    if form == 1:
+    if shape == 1:
         a = r * 0.89
         return f'<rect {at} x="{x - a:.1f}" y="{y - a:.1f}" width="{2 * a:.1f}" height="{2 * a:.1f}" rx="1.5"/>'
-    if form == 2:
+    if shape == 2:
         d = r * 1.25
         points = [(x, y - d), (x + d, y), (x, y + d), (x - d, y)]
     else:

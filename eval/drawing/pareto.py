@@ -86,8 +86,8 @@ def pareto(recorded: Recorded, key: str | None = None, stage: str = "step") -> P
         label=f"{shown.title} of {len({p.name for p in found})} candidates against "
         + ("their size" if by_size else "their speed"),
     )
-    told = _legend(recorded, found, by_size=by_size, joined=bool(joining))
-    return Piece(f'<figure class="card chart" data-plot="pareto-{key}">{svg}{told}</figure>')
+    legend = _legend(recorded, found, by_size=by_size, joined=bool(joining))
+    return Piece(f'<figure class="card chart" data-plot="pareto-{key}">{svg}{legend}</figure>')
 
 
 def points(recorded: Recorded, key: str, stage: str) -> list[Point]:
@@ -199,10 +199,9 @@ def _point(point: Point, x: Scale, y: Scale, largest: int, shown: Display) -> st
             f'<path class="interval" d="M{across:.1f} {low:.1f}V{high:.1f}'
             f'M{across - 4:.1f} {low:.1f}h8M{across - 4:.1f} {high:.1f}h8"/>'
         )
-    told = interval({"low": point.low, "high": point.high}, shown.digits)
-    words = (
-        f"{point.name}: {figure(point.y, shown)}{f' ({told})' if told else ''}, x {point.x:.3g}, {size(point.memory)}"
-    )
+    bounds = interval({"low": point.low, "high": point.high}, shown.digits)
+    value = figure(point.y, shown) + (f" ({bounds})" if bounds else "")
+    words = f"{point.name}: {value}, x {point.x:.3g}, {size(point.memory)}"
     css = "mark hollow" if point.estimated else "mark"
     drawn = mark(point.place, across, up, _radius(point.memory, largest), css)
     return (

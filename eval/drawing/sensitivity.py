@@ -51,8 +51,8 @@ def heat_maps(recorded: Recorded) -> Piece:
             f"{sensitivity_svg(found, themed=True)}</div></figure>"
         )
     if not parts:
-        told = "No sensitivity was recorded; name one under <code>sensitivity</code> in the run’s configuration."
-        return Piece(note(told))
+        where = "name one under <code>sensitivity</code> in the run’s configuration"
+        return Piece(note(f"No sensitivity was recorded; {where}."))
     return Piece("".join(parts))
 
 

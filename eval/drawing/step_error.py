@@ -56,7 +56,7 @@ def step_errors(recorded: Recorded) -> Piece:
 
 
 def curves(recorded: Recorded) -> list[Curve]:
-    """Of the candidates that have one, in their order."""
+    """The curves of the candidates that have one, in their order."""
 
     def curve(model: Mapping[str, Any], body: Mapping[str, Any]) -> Curve:
         return Curve(model["name"], recorded.place(model), body["steps"], body["error"], body["estimated"])

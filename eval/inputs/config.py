@@ -11,17 +11,17 @@ from quant.eval.networks.kinds import KINDS
 
 VERSION = 1
 ORIGINAL = "original"
-#: Calls of each pipeline that are timed, and frames a second of players' files, where nothing else was said.
+#: Calls of each pipeline that are timed, and frames a second of players' files, where nothing else is given.
 ROUNDS, FPS = 5, 16.0
 
 
 @dataclass(frozen=True)
 class SpeedSettings:
-    """How pipelines are timed; None where it was not said.
+    """How pipelines are timed; None where nothing is given.
 
     Attributes:
-        rounds: calls of each; `ROUNDS` where it was not said.
-        compile: whether the transformer is compiled; no where it was not said.
+        rounds: calls of each; `ROUNDS` where none are given.
+        compile: whether the transformer is compiled; no where nothing is given.
         gpu: predict a step on this GPU, too, by the roofline model of `quant bench block`.
     """
 

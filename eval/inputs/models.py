@@ -147,7 +147,7 @@ def _denoiser_sizes(folder: Path) -> dict[str, int | None]:
         try:
             with safe_open(path, framework="pt") as file:
                 values += sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118
-        except (SafetensorError, OSError, RuntimeError):  # who loads it is told
+        except (SafetensorError, OSError, RuntimeError):  # whoever loads it gets the error
             return {"stored_bytes": None, "bf16_bytes": None}
     return {"stored_bytes": stored or None, "bf16_bytes": 2 * values or None}
 

@@ -5,6 +5,7 @@ A metric is listed in `table.METRICS`, and nowhere else: scoring, results, verdi
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, TypeVar, cast
@@ -86,7 +87,7 @@ class Display:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Metric(Display):
+class Metric(Display, ABC):
     """A metric of single videos.
 
     Attributes:
@@ -105,6 +106,7 @@ class Metric(Display):
         """Is the prompt too long for it, so that only the beginning counts?"""
         return False
 
+    @abstractmethod
     def score(self, video: Video, network: Any) -> Score:
         """The score of a video; infinite where two videos are identical and the metric says so.
 
@@ -112,8 +114,8 @@ class Metric(Display):
             video: with the original's frames, where the metric is paired.
             network: of the name `network`; None where that is None.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def loss(self, candidate: Sequence[float | None], original: Sequence[float | None] | None) -> Estimate:
         """What a candidate loses, from one value a sample, as a share of the original; see `verdicts`.
 
@@ -124,7 +126,6 @@ class Metric(Display):
         Raises:
             ValueError: a value is missing that the loss needs.
         """
-        raise NotImplementedError
 
     def _known(self, values: Sequence[float | None]) -> list[float]:
         known = [value for value in values if value is not None]
@@ -139,9 +140,9 @@ class Paired(Metric):
 
     kind: ClassVar[Kind] = "paired"
 
+    @abstractmethod
     def lost(self, value: float) -> float:
         """The loss of one video, by its figure: 0 where nothing differs."""
-        raise NotImplementedError
 
     def loss(self, candidate: Sequence[float | None], original: Sequence[float | None] | None) -> Estimate:
         if self.identical:  # where nothing differs there is no figure and no loss
@@ -165,7 +166,7 @@ class Own(Metric):
 
 
 @dataclass(frozen=True, kw_only=True)
-class SetDistance:
+class SetDistance(ABC):
     """A distance of two sets of videos, of the features that an extractor finds in each.
 
     Attributes:
@@ -178,10 +179,11 @@ class SetDistance:
 
     kind: ClassVar[Kind] = "set"
 
+    @abstractmethod
     def title(self, key: str) -> str:
         """In words, with the extractor's name; `key` is that of the sets in the results, "fvd:i3d"."""
-        raise NotImplementedError
 
+    @abstractmethod
     def between(self, a: Frames, b: Frames, *, paired: bool, ddof: int) -> Mapping[str, Any] | float:
         """The distance of features [Na, D] and [Nb, D], as the results have it.
 
@@ -190,7 +192,6 @@ class SetDistance:
             paired: does row i of both come from the same prompt and noise?
             ddof: what the covariance's divisor is less than N, by the extractor's convention.
         """
-        raise NotImplementedError
 
 
 def check_features(

@@ -2,7 +2,7 @@
 
 It catches what frames looked at one by one hide: flicker, lost or added motion, changes at the wrong time. It is
 blind to an error that stays the same in all frames (a shifted colour, a wrong background): its difference is 0, so
-read it beside the PSNR of the frames. It knows of no optical flow: a displaced object counts at both its places.
+read it with the PSNR of the frames. It knows of no optical flow: a displaced object counts at both its places.
 """
 
 from __future__ import annotations

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from quant.errors import QuantError
+from quant.eval.progress import Progress, silent
 from quant.files.json_files import read_value
 
 #: VBench in an environment that uv makes for it; its old requirements need an old Python.
@@ -51,7 +52,7 @@ def run_vbench(
     dimensions: Sequence[str] = DIMENSIONS,
     command: Sequence[str] = COMMAND,
     execute: Execute = execute,
-    progress: Callable[[str, int, int], None] = lambda what, done, total: None,
+    progress: Progress = silent,
 ) -> dict[str, dict[str, Any]]:
     """VBench's scores of one model's videos in its mode "custom_input", as `parse_results` returns them.
 
@@ -63,7 +64,7 @@ def run_vbench(
         dimensions: of `DIMENSIONS`; VBench is started once for each, also where one is named twice.
         command: how VBench is started, up to "evaluate".
         execute: runs it; tests give another.
-        progress: told of every dimension that is done.
+        progress: called for every dimension that is done.
 
     Raises:
         QuantError: no program, no video, an unknown dimension, or VBench failed or wrote something else.
@@ -89,10 +90,10 @@ def run_vbench(
             out = Path(made) / dimension
             asked = {"videos_path": folder, "dimension": dimension, "output_path": out, "mode": "custom_input"}
             options = [part for name, value in asked.items() for part in (f"--{name}", str(value))]
-            status, said = execute([*command, "evaluate", *options])
+            status, output = execute([*command, "evaluate", *options])
             files = sorted(out.glob("*_eval_results.json"))
             if status != 0 or len(files) != 1:  # VBench exits with 0 also where the program that it starts fails
-                last = [line.strip() for line in said[-2000:].splitlines() if line.strip()][-3:]
+                last = [line.strip() for line in output[-2000:].splitlines() if line.strip()][-3:]
                 raise QuantError(f"VBench wrote no {dimension} of {videos}; it said last: {' | '.join(last)}")
             scores = parse_results(files[0], samples)
             if list(scores) != [dimension]:

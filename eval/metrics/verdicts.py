@@ -22,7 +22,7 @@ Verdict = Literal["pass", "fail", "not enough samples"]
 def verdict(loss: Estimate, level: float) -> Verdict:
     """Says "pass" where the whole interval of `loss` is at most `level`, "fail" where all of it is above.
 
-    Neither is said of fewer than `MIN_SAMPLES`.
+    Neither is returned for fewer than `MIN_SAMPLES`.
     """
     if loss.n < MIN_SAMPLES:
         return "not enough samples"

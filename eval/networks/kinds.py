@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,7 +41,7 @@ class Default(NamedTuple):
 
 
 @dataclass(frozen=True)
-class NetworkKind:
+class NetworkKind(ABC):
     """One kind of network.
 
     Attributes:
@@ -63,9 +64,9 @@ class NetworkKind:
         """A network as a configuration names it, with a relative path from `base` as an absolute one."""
         return spec
 
+    @abstractmethod
     def default(self, own: Path) -> Default:
         """What is taken where none is named; `own`: the folder of networks made for what the original shows, if any."""
-        raise NotImplementedError
 
     def name(self, spec: str) -> str:
         """What results call it where it is missing."""
@@ -75,13 +76,13 @@ class NetworkKind:
         """What results say was loaded; nothing of whose disk it lies on."""
         return short_place(spec)
 
+    @abstractmethod
     def load(self, spec: str, shape: Shape, device: str) -> Loaded:
         """Loads it, and lets it see a video of the shape to come, where that is known.
 
         Raises:
             QuantError: it is not there, or videos of that shape are too small or too short for it.
         """
-        raise NotImplementedError
 
 
 class _Lpips(NetworkKind):

@@ -21,7 +21,7 @@ def load_config(where: str, wanted: str) -> Any:
     """The configuration in `where`. Raises QuantError unless it is of a model of the type `wanted`."""
     import transformers
 
-    # A configuration can name a program to run; transformers asks on the terminal unless it is told.
+    # A configuration can name a program to run; transformers asks on the terminal unless it is switched off here.
     config = _loaded(where, lambda: transformers.AutoConfig.from_pretrained(where, trust_remote_code=False))
     if config.model_type != wanted:
         raise QuantError(f"{where} is a {config.model_type}, not a {wanted}")
@@ -61,7 +61,7 @@ def read_preprocessor(where: str, names: Sequence[str]) -> tuple[str, Mapping[st
             raise QuantError(f"{what} cannot be read as JSON: {error}") from None
         if not isinstance(config, dict):
             raise QuantError(f"{what} holds no JSON object")
-        config = {key: value for key, value in config.items() if value is not None}  # what was not said at all
+        config = {key: value for key, value in config.items() if value is not None}  # what the file leaves out
         factor = config.get("rescale_factor", _RESCALE)
         if not config.get("do_rescale", True) or not isinstance(factor, float) or abs(factor - _RESCALE) > 1e-6:
             raise QuantError(f"{what} wants pictures in another range than 0..1, which is not supported")

@@ -1,1 +1,1 @@
-"""What a reader sees: a table as text, and one HTML file that needs nothing beside itself."""
+"""What a reader sees of a run: one HTML file that needs no other, and the model card of a checkpoint."""

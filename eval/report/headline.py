@@ -18,7 +18,7 @@ def headline(recorded: Recorded) -> Piece:
     good = [candidate for candidate in recorded.candidates if not candidate.get("failed")]
     names = [escape(candidate["name"]) for candidate in good]
     alone = "every candidate failed" if recorded.candidates else "the run has no candidate yet"
-    said = (
+    sentence = (
         f"{_listed([title, *names])} made "
         f"{number(len(recorded.samples), 'video')} each from the same prompts, seeds and "
         "initial latents, so what differs was made by quantization."
@@ -26,7 +26,7 @@ def headline(recorded: Recorded) -> Piece:
         else f"<b>{title}</b> alone: {alone}."
     )
     cards = "".join(_card(recorded, candidate) for candidate in recorded.candidates)
-    return Piece(f'<p class="lead">{said}</p><div class="cards">{cards}</div>')
+    return Piece(f'<p class="lead">{sentence}</p><div class="cards">{cards}</div>')
 
 
 def _listed(names: list[str]) -> str:
@@ -51,7 +51,7 @@ def _card(recorded: Recorded, model: Mapping[str, Any]) -> str:
 
 
 def _judged(found: Overall) -> str:
-    """Of which metrics a verdict speaks."""
+    """The metrics that a verdict speaks of."""
     if 1 < found.judged == len(found.metrics):
         return f"all {number(found.judged, 'metric')}"
     return ", ".join(display(key).title for key in found.metrics)
@@ -62,8 +62,8 @@ def _leading(model: Mapping[str, Any]) -> str:
     summary = model["summary"].get(shown.key) or {}
     if summary.get("value") is None and not summary.get("identical"):
         return ""
-    told = ", ".join(text for text in (interval(summary, shown.digits), also_identical(summary)) if text)
-    return f"<div><dt>{shown.title}</dt><dd>{mean(summary, shown)}<small>{told}</small></dd></div>"
+    details = ", ".join(text for text in (interval(summary, shown.digits), also_identical(summary)) if text)
+    return f"<div><dt>{shown.title}</dt><dd>{mean(summary, shown)}<small>{details}</small></dd></div>"
 
 
 def _size(model: Mapping[str, Any]) -> str:

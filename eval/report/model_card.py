@@ -122,8 +122,8 @@ def _quality(recorded: Recorded, model: Mapping[str, Any]) -> list[str]:
         distance = entry.get("to_original")
         if distance is not None:
             value = f"{distance['value']:.3g}" if distance["enough"] else _few(distance)
-            told = interval(distance, 2) if distance["enough"] else ""
-            rows.append((f"{plain(set_title(key))} to the original’s videos", value, told, "", *("" for _ in judged)))
+            bounds = interval(distance, 2) if distance["enough"] else ""
+            rows.append((f"{plain(set_title(key))} to the original’s videos", value, bounds, "", *("" for _ in judged)))
     heads = ("metric", "value", "95% interval", "original", *(f"within {level_text(level)}" for level in judged))
     settings = ", ".join(f"{key} {plain(str(value))}" for key, value in recorded.body["conditions"]["settings"].items())
     about = (
@@ -171,23 +171,23 @@ def _layers(components: Any) -> str:
 
 
 def _limits(recorded: Recorded, model: Mapping[str, Any]) -> str:
-    said = [f"Measured on {number(len(recorded.samples), 'sample')} of one setting; other prompts may differ."]
+    limits = [f"Measured on {number(len(recorded.samples), 'sample')} of one setting; other prompts may differ."]
     unsure = {level_text(v["level"]) for v in model["verdicts"] if v["verdict"] == "not enough samples"}
     if unsure:
-        said.append(f"Too few samples for some verdicts within {' and '.join(sorted(unsure))}.")
+        limits.append(f"Too few samples for some verdicts within {' and '.join(sorted(unsure))}.")
     for key, entry in (model.get("sets") or {}).items():
         if entry.get("to_original") and not entry["to_original"]["enough"]:
-            said.append(f"{plain(set_title(key))}: {_few(entry['to_original'])}.")
-    said += [
+            limits.append(f"{plain(set_title(key))}: {_few(entry['to_original'])}.")
+    limits += [
         f"{plain(entry['metric'])} was not taken: {plain(entry['why'])}."
         for entry in recorded.body.get("missing") or ()
     ]
     if recorded.speed is None:
-        said.append("Speed was not measured.")
+        limits.append("Speed was not measured.")
     elif speedup.is_reference(recorded.speed):
-        said.append("Times were taken of reference arithmetic on a CPU; they say nothing of a GPU’s.")
-    said.append("Other readers of safetensors need `quant-video` where the configuration says `quant_method: quant`.")
-    return "\n".join(f"- {line}" for line in said)
+        limits.append("Times were taken of reference arithmetic on a CPU; they say nothing of a GPU’s.")
+    limits.append("Other readers of safetensors need `quant-video` where the configuration says `quant_method: quant`.")
+    return "\n".join(f"- {line}" for line in limits)
 
 
 def _few(distance: Mapping[str, Any]) -> str:

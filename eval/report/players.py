@@ -36,7 +36,7 @@ class Shown:
 def players(recorded: Recorded) -> Piece:
     """Rows of videos for the best, the median and the worst sample, by the leading metric of the worst candidate.
 
-    Videos and differences are put into the page. What is not there is said in its place.
+    Videos and differences are put into the page. Where one is missing the page says so.
     """
     chosen = selection(recorded)
     if not chosen:
@@ -49,11 +49,11 @@ def players(recorded: Recorded) -> Piece:
         f"Differences are |candidate − original| of the stored frames, times {factor} in every row and clipped; black "
         "is equal. "
     )
-    told = (
+    explanation = (
         f"{differences if pairs else ''}Videos here are compressed for browsers; metrics were taken from the frames "
         "before that. Space plays and stops, the arrow keys step."
     )
-    return Piece(f'<div class="players">{rows}</div>{note(told)}<script>{script()}</script>')
+    return Piece(f'<div class="players">{rows}</div>{note(explanation)}<script>{script()}</script>')
 
 
 def script() -> str:
@@ -163,8 +163,8 @@ def _row(recorded: Recorded, shown: Shown, frames: Stored, factor: int) -> str:
 
 def _figure(recorded: Recorded, model: Mapping[str, Any], sample: Mapping[str, Any], difference: str) -> str:
     value = sample_score(model, sample["id"], leading().key)
-    told = "" if value is None else f"<span>{figure(value, leading())}</span>"
-    caption = f"<figcaption>{swatch(recorded.place(model))}<b>{escape(model['name'])}</b>{told}</figcaption>"
+    score = "" if value is None else f"<span>{figure(value, leading())}</span>"
+    caption = f"<figcaption>{swatch(recorded.place(model))}<b>{escape(model['name'])}</b>{score}</figcaption>"
     path = recorded.folder / "videos" / model["name"] / f"{sample['id']}.preview.mp4"
     return f"<figure>{caption}{_preview(path, model['name'], sample['prompt'])}{difference}</figure>"
 

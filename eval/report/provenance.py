@@ -49,11 +49,11 @@ def networks(recorded: Recorded) -> Piece:
         return Piece(note("No metric of this run needs a network."))
     rows = []
     for entry in found:
-        told = "".join(
+        pairs = "".join(
             f"<li>{escape(key.replace('_', ' '))}: <span>{_value(value)}</span></li>"
             for key, value in (entry.get("conventions") or {}).items()
         )
-        rows.append((escape(entry["metric"]), escape(str(entry["name"])), f'<ul class="pairs">{told}</ul>'))
+        rows.append((escape(entry["metric"]), escape(str(entry["name"])), f'<ul class="pairs">{pairs}</ul>'))
     return Piece(table(("metric", "network", "conventions"), rows, words=3, label="Metric networks"))
 
 
@@ -64,9 +64,9 @@ def truncated_prompts(recorded: Recorded) -> Piece:
     if not prompts:
         return Piece(note("No prompt was cut off by a tokenizer."))
     entries = "".join(f"<li>{escape(prompt)}</li>" for prompt in prompts)
-    said = f"{number(len(prompts), 'prompt was', 'prompts were')} longer than CLIP reads"
+    longer = f"{number(len(prompts), 'prompt was', 'prompts were')} longer than CLIP reads"
     return Piece(
-        note(f"{said}; prompt consistency knows only the beginning.")
+        note(f"{longer}; prompt consistency knows only the beginning.")
         + f"<details><summary>Show {'it' if len(prompts) == 1 else 'them'}</summary><ul>{entries}</ul></details>"
     )
 
@@ -128,16 +128,15 @@ def _samples(recorded: Recorded) -> str:
 
 
 def _listed(title: str, lines: list[str]) -> str:
-    return (
-        f'<section class="card said"><h3>{title}</h3><ul>{"".join(f"<li>{line}</li>" for line in lines)}</ul></section>'
-    )
+    items = "".join(f"<li>{line}</li>" for line in lines)
+    return f'<section class="card facts"><h3>{title}</h3><ul>{items}</ul></section>'
 
 
 def _pairs(entries: Mapping[str, Any]) -> str:
     if not entries:
         return "–"
-    told = "".join(f"<li>{escape(str(key))} <span>{_value(value)}</span></li>" for key, value in entries.items())
-    return f'<ul class="pairs">{told}</ul>'
+    inner = "".join(f"<li>{escape(str(key))} <span>{_value(value)}</span></li>" for key, value in entries.items())
+    return f'<ul class="pairs">{inner}</ul>'
 
 
 def _value(value: object) -> str:

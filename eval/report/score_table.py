@@ -28,7 +28,7 @@ _DISTANCES = {"to_original": "to the original’s videos", "to_real": "to real v
 def score_table(recorded: Recorded) -> Piece:
     """Metrics are rows, models columns; six candidates fit a page of the usual width, more are scrolled to.
 
-    A distance of too few samples is said to be so before its raw value.
+    A distance of too few samples is marked as such before its raw value.
     """
     models = recorded.models
     heads = "".join(
@@ -59,8 +59,8 @@ def distance(found: Mapping[str, Any] | float | None) -> str:
         return f"{found:.3g}"
     raw = "–" if found.get("value") is None else f"{found['value']:.3g}"
     if not found.get("enough"):
-        said = f"too few samples: N={found['n']}, D={found['dimension']}"
-        return f'<span class="few">{said}</span><small>raw value {raw}, not to be compared</small>'
+        few = f"too few samples: N={found['n']}, D={found['dimension']}"
+        return f'<span class="few">{few}</span><small>raw value {raw}, not to be compared</small>'
     beyond = found.get("extrapolated")
     more = "" if beyond is None else f"{beyond:.3g} extrapolated to many samples"
     return f"{raw}{_interval(interval(found, 2))}{_small(more)}"
@@ -104,8 +104,8 @@ def _cell(model: Mapping[str, Any], shown: Display, judged: list[float]) -> str:
     if summary is None:
         return "–"
     parts = [mean(summary, shown)]
-    if told := interval(summary, shown.digits):
-        parts.append(_interval(told))
+    if bounds := interval(summary, shown.digits):
+        parts.append(_interval(bounds))
     elif summary["value"] is not None:
         parts.append(_small(f"{number(summary['n'], 'sample')}: no interval"))
     parts.append(_small(also_identical(summary)))
@@ -138,14 +138,14 @@ def _set_rows(recorded: Recorded) -> list[str]:
 
 def _explained(recorded: Recorded) -> str:
     judged = " and ".join(map(level_text, levels(recorded)))
-    said = f"Below each value: its 95% bootstrap interval over {number(len(recorded.samples), 'sample')}. "
+    below = f"Below each value: its 95% bootstrap interval over {number(len(recorded.samples), 'sample')}. "
     if not judged:
-        return said
+        return below
     # Figures that are a loss by themselves come before those that have to be turned into one.
     paired = sorted(metrics("paired"), key=lambda metric: metric.identical)
     losses = dict.fromkeys(metric.loss_words for metric in paired if metric.loss_words)
     return (
-        f"{said}Verdicts ask whether the loss against the original is at most {judged}: <b>pass</b> if the whole "
+        f"{below}Verdicts ask whether the loss against the original is at most {judged}: <b>pass</b> if the whole "
         "interval of the loss is below, <b>fail</b> if all of it is above, else <b>too few</b>: not enough samples to "
         "say. "
         f"The loss is {', '.join(losses)}, and what is lacking to the original’s own value otherwise."

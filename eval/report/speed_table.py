@@ -43,8 +43,8 @@ def _stages(recorded: Recorded, speed: Mapping[str, Any]) -> str:
     heads = ["model", "stage", f"{kind}<small>{_MEDIAN[kind]}</small>", "p90", "variation", "n"]
     if recorded.estimated is not None:
         heads.append(f"estimated<small>{escape(recorded.estimated['gpu'])}</small>")
-    told = _not_taken(recorded, speed)
-    return table(heads, rows, words=2, label="Times by stage") + (note(" ".join(told)) if told else "")
+    missing = _not_taken(recorded, speed)
+    return table(heads, rows, words=2, label="Times by stage") + (note(" ".join(missing)) if missing else "")
 
 
 def _not_taken(recorded: Recorded, speed: Mapping[str, Any]) -> list[str]:
@@ -153,10 +153,10 @@ def _device(device: Mapping[str, Any]) -> str:
 
 def _change(what: str, read: Mapping[str, Any], key: str, unit: str, limit: str = "") -> str:
     """ "SM clock 210 MHz before, 1980 MHz after, of at most 1980 MHz"; empty where nothing was read."""
-    told = [f"{read[when][key]:g} {unit} {when}" for when in ("before", "after") if _known(read, when, key)]
-    if told and _known(read, "after", limit):
-        told.append(f"of at most {read['after'][limit]:g} {unit}")
-    return f"{what} {', '.join(told)}" if told else ""
+    figures = [f"{read[when][key]:g} {unit} {when}" for when in ("before", "after") if _known(read, when, key)]
+    if figures and _known(read, "after", limit):
+        figures.append(f"of at most {read['after'][limit]:g} {unit}")
+    return f"{what} {', '.join(figures)}" if figures else ""
 
 
 def _known(read: Mapping[str, Any], when: str, key: str) -> bool:

@@ -1,4 +1,4 @@
-"""What decides how the videos of a run look, beside the candidates: runs that differ in any of it are two runs."""
+"""What decides how the videos of a run look, apart from the candidates: runs that differ in any of it are two runs."""
 
 from __future__ import annotations
 

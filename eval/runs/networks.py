@@ -49,7 +49,7 @@ def load_networks(config: EvaluationConfig, model: Path, shape: Shape, device: s
     """Loads what videos of `shape` can be scored with; without a shape, whatever can be loaded.
 
     A network that the configuration names must load; one that is only taken where it is there is noted as missing,
-    with the reason. `model` is the original's folder: networks beside it, in `metric_networks`, are made for what it
+    with the reason. `model` is the original's folder: networks next to it, in `metric_networks`, are made for what it
     shows, and serve in the place of those that know the real world.
     """
     loaded: dict[str, Any] = {}

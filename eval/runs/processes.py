@@ -17,7 +17,7 @@ from typing import Any, TypeVar, cast
 from quant.errors import QuantError
 from quant.eval.storage.folder import RunFolder
 from quant.files.locks import locked
-from quant.text import first_line
+from quant.text import kind_and_line
 
 T = TypeVar("T")
 #: One process may have slower videos than another, by hours.
@@ -75,11 +75,11 @@ class Ranks:
             value = work()
         except Exception as error:  # of any kind: the others would wait for this process
             failure = error
-        said = next((text for text in self.gather(self._line(failure)) if text), None)
+        other = next((text for text in self.gather(self._line(failure)) if text), None)
         if failure is not None:
             raise failure
-        if said is not None:
-            raise QuantError(said)
+        if other is not None:
+            raise QuantError(other)
         return cast("T", value)
 
     def alone(self, work: Callable[[], object]) -> None:
@@ -89,7 +89,7 @@ class Ranks:
     def _line(self, failure: Exception | None) -> str | None:
         if failure is None or isinstance(failure, QuantError):
             return None if failure is None else str(failure)
-        return f"process {self.rank}: {type(failure).__name__}: {first_line(failure)}"
+        return f"process {self.rank}: {kind_and_line(failure)}"
 
     def gather(self, value: T) -> list[T]:
         """The plain values of all processes, by rank, in each of them."""
@@ -102,7 +102,7 @@ class Ranks:
         return every
 
     def device(self, device: str) -> str:
-        """The device of this process: its own GPU where "cuda" was said."""
+        """The device of this process: its own GPU where "cuda" was asked for."""
         return f"cuda:{self.local}" if device == "cuda" and self.world > 1 else device
 
 

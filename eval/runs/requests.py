@@ -1,9 +1,9 @@
 """What a run is asked to do, as it lies in its folder: a run only grows, and its first request stays until it has.
 
 `config.json` is what `results.json` is of, or what a run that has none was begun with. What adds to a run is written
-beside it and takes its place when all of it is done, so a command that fails leaves the run as it was. A run grows from
-what it has finished: a request that was not is gone on with by `quant eval resume` or the same command, and any other
-command takes its place.
+to a file of its own and takes its place when all of it is done, so a command that fails leaves the run as it was. A run
+grows from what it has finished: a request that was not is gone on with by `quant eval resume` or the same command, and
+any other command takes its place.
 """
 
 from __future__ import annotations

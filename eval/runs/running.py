@@ -58,8 +58,8 @@ def run_evaluation(
     Args:
         out: the folder of runs.
         command: as typed, for the results.
-        source: the text of the configuration's file, kept beside the results.
-        progress: told of every denoising step and every score.
+        source: the text of the configuration's file, kept with the results.
+        progress: called for every denoising step and every score.
         load: makes pipelines.
 
     Raises:

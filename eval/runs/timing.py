@@ -1,4 +1,4 @@
-"""The times of a run's models, taken once, and beside them what a roofline model predicts for a named GPU."""
+"""The times of a run's models, taken once, and what a roofline model predicts for a named GPU."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def recipes_of(candidates: Sequence[Model]) -> dict[str, quant.Recipe]:
 def _estimated(
     gpu: str, pipeline: Any, models: Sequence[Model], call: Mapping[str, Any], latents: Sequence[int]
 ) -> dict[str, Any] | None:
-    """Of the original and of the candidates that hold their recipe; None where nothing can be predicted."""
+    """Predicted times of the original and of the candidates that hold their recipe; None where there are none."""
     from quant.eval.speed.estimating import estimates
 
     recipes = {ORIGINAL: None, **recipes_of(models[1:])}

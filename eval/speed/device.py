@@ -26,7 +26,7 @@ _POWER = {"power.draw": "draw", "power.limit": "limit"}
 
 #: Runs a command; its output, or None where that fails.
 Ask = Callable[[Sequence[str]], str | None]
-#: What a GPU said at one moment, by nvidia-smi's names; None for what it does not tell.
+#: What a GPU reported at one moment, by nvidia-smi's names; None for what it does not report.
 Reading = dict[str, float | None]
 
 
@@ -38,7 +38,7 @@ def name_of(device: torch.device) -> str:
 
 
 def label_of(device: torch.device, name: str) -> str:
-    """What to write beside times of this device."""
+    """What to write next to times of this device."""
     return f"measured on {name}" if device.type == "cuda" else CPU_LABEL
 
 
@@ -63,13 +63,13 @@ def read_gpu(device: torch.device, ask: Ask = ask) -> Reading | None:
     fields = [*_CLOCKS, *_POWER]
     uuid = f"GPU-{torch.cuda.get_device_properties(device).uuid}"
     command = ["nvidia-smi", f"--query-gpu={','.join(fields)}", "--format=csv,noheader,nounits", "-i", uuid]
-    said = ask(command)
-    return None if said is None else parse_reading(said, fields)
+    output = ask(command)
+    return None if output is None else parse_reading(output, fields)
 
 
-def parse_reading(said: str, fields: Sequence[str]) -> Reading | None:
+def parse_reading(output: str, fields: Sequence[str]) -> Reading | None:
     """nvidia-smi's line of values; one that is no number ("[N/A]") is None, and so is a line of another length."""
-    values = [value.strip() for value in said.strip().split(",")]
+    values = [value.strip() for value in output.strip().split(",")]
     if len(values) != len(fields):
         return None
     return {field: _number(value) for field, value in zip(fields, values, strict=True)}

@@ -97,7 +97,7 @@ def _quantized(model: Model, recipe: Recipe, gpu: Gpu, plain: float) -> float | 
 
 
 def _model(config: Mapping[str, Any], latents: Sequence[int], text_tokens: int) -> Model | None:
-    """The sizes of a Wan transformer; None for another class, and for one that attends to an image beside the text."""
+    """The sizes of a Wan transformer; None for another class, and for one that also attends to an image."""
     if config.get("_class_name") != _CLASS or config.get("added_kv_proj_dim") is not None:
         return None
     try:

@@ -7,16 +7,14 @@ from typing import Any, NamedTuple, TypeVar
 
 import torch
 
-from quant.eval.bench.timing import first_line
+from quant.eval.progress import Progress
 from quant.eval.speed import device as devices
 from quant.eval.speed import shares
 from quant.eval.speed.stages import Clock, cuda_clock, host_clock
 from quant.files.model_paths import DENOISERS
+from quant.text import kind_and_line
 
 T = TypeVar("T")
-
-#: Called with what is being done, how many of its calls are done, and of how many.
-Progress = Callable[[str, int, int], None]
 
 
 class Tools(NamedTuple):
@@ -72,12 +70,12 @@ def reason_of(run: Callable[[], object]) -> str | None:
     try:
         attempted(run)
     except Exception as error:
-        return first_line(error)
+        return kind_and_line(error)
     return None
 
 
-def told(what: str, names: Sequence[str], progress: Progress) -> Iterator[str]:
-    """The names one after the other, each told when it is done."""
+def one_by_one(what: str, names: Sequence[str], progress: Progress) -> Iterator[str]:
+    """The names one after the other; progress is called when each is done."""
     for index, name in enumerate(names):
         yield name
         progress(f"{what} {name}", index + 1, len(names))

@@ -15,9 +15,10 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from quant.eval.bench.timing import Run, interleave
+from quant.eval.progress import Progress, silent
 from quant.eval.speed import device as devices
 from quant.eval.speed import shares
-from quant.eval.speed.passes import Progress, Tools, attempted, reason_of, told, tools_for
+from quant.eval.speed.passes import Tools, attempted, one_by_one, reason_of, tools_for
 from quant.eval.speed.stages import STAGES, CallTimes, run_call, time_call
 from quant.eval.speed.statistics import summary
 
@@ -35,7 +36,7 @@ def time_pipelines(
     *,
     rounds: int = 5,
     compiled: bool = False,
-    progress: Progress = lambda what, done, total: None,
+    progress: Progress = silent,
     tools: Tools | None = None,
 ) -> dict[str, Any]:
     """Times all pipelines and returns the speed results: plain data for JSON, in seconds and bytes.
@@ -52,7 +53,7 @@ def time_pipelines(
         call: the pipelines' other keyword arguments, plain data.
         rounds: calls of each that are timed, after the first.
         compiled: run all denoisers under `torch.compile`.
-        progress: told of every call.
+        progress: called after every call.
         tools: what to measure with; None is what the device has.
 
     Raises:
@@ -141,7 +142,7 @@ class _Timing:
         def load(name: str) -> None:
             self._pipelines[name] = self._loaders[name]()
 
-        for name in told("loading", list(self._loaders), self._progress):
+        for name in one_by_one("loading", list(self._loaders), self._progress):
             self._drop(name, reason_of(partial(load, name)), "loading: ")
 
     def device(self) -> torch.device:
@@ -155,7 +156,7 @@ class _Timing:
                 tools.compile(self._pipelines[name])
             self.found[name].first = self._timed(name, 0, tools).end_to_end
 
-        for name in told("first call of", list(self._pipelines), self._progress):
+        for name in one_by_one("first call of", list(self._pipelines), self._progress):
             self._drop(name, reason_of(partial(first, name)), "first call: ")
 
     def in_rounds(self, tools: Tools, rounds: int) -> None:
@@ -181,7 +182,7 @@ class _Timing:
             found = tools.kernels(self._pipelines[name], self._prompts[0], self._latents[:1], self._call)
             self.found[name].kernels = found
 
-        for name in told("profiling", list(self._pipelines), self._progress):
+        for name in one_by_one("profiling", list(self._pipelines), self._progress):
             self._note(name, "kernels", reason_of(partial(look, name)))
 
     def weigh(self, tools: Tools, compiled: bool) -> None:
@@ -200,7 +201,7 @@ class _Timing:
         def weigh(name: str) -> None:
             self.found[name].peak = measure(partial(load, name), self._run)
 
-        for name in told("memory of", names, self._progress):
+        for name in one_by_one("memory of", names, self._progress):
             self._note(name, "peak memory", reason_of(partial(weigh, name)))
 
     def _run(self, pipeline: Any) -> None:

@@ -29,7 +29,7 @@ _HASHED: dict[tuple[str | int, ...], str] = {}
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """Gives a name beside `path` to write to; the file becomes `path` once the disk has all of it.
+    """Gives a name in the folder of `path` to write to; the file becomes `path` once the disk has all of it.
 
     Raises:
         QuantError: the disk refuses, or is full. Nothing is left then.
@@ -44,7 +44,7 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 
 def unfinished_name(path: Path) -> Path:
-    """A hidden name beside `path`, another each time: two writers of one file do not write into each other's."""
+    """A hidden name in the folder of `path`, another each time: no two writers of a file write into each other's."""
     return path.with_name(f".{path.name}.{secrets.token_hex(4)}{_UNFINISHED}")
 
 

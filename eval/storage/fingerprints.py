@@ -88,7 +88,7 @@ def read_model(folder: Path, progress: Progress = silent, what: str = "") -> tup
     """The fingerprint of a model folder, and the states of its files when they were read.
 
     Args:
-        progress: told of what is read, where it is more than a GiB; what is known from an earlier time is not read.
+        progress: called while more than a GiB is read; what is known from an earlier time is not read.
         what: is read, for progress.
 
     Raises:

@@ -24,7 +24,7 @@ from quant.eval.storage.folder import GENERATED, VIEWABLE, RunFolder
 from quant.eval.storage.journal import Record
 from quant.eval.videos.generation import generate, initial_latents
 from quant.eval.videos.video_files import Words, read_words, to_bytes, to_words, write_bytes, write_preview, write_words
-from quant.text import first_line, shown
+from quant.text import kind_and_line, shown
 
 #: The records of videos that lie there as they were recorded, by the sample's id.
 Made = dict[str, Record]
@@ -96,8 +96,7 @@ def failing(model: Model, what: str) -> Iterator[None]:
     except QuantError as error:
         raise FailedModelError(model.name, str(error)) from None
     except Exception as error:  # of many kinds, by pipeline
-        kind, said = type(error).__name__, first_line(error)
-        raise FailedModelError(model.name, f"{what}: {kind}" + (f": {said}" if said != kind else "")) from None
+        raise FailedModelError(model.name, f"{what}: {kind_and_line(error)}") from None
 
 
 def write_viewable(run: RunFolder, model: Model, samples: Sequence[Sample], made: Made, *, fps: float) -> None:

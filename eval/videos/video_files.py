@@ -77,7 +77,7 @@ def read_video(file: Path | bytes, frames: int | None = None, *, name: str = "")
     """
     import av
 
-    told = name or str(file)
+    what = name or str(file)
     found: list[Bytes] = []
     try:
         with av.open(io.BytesIO(file) if isinstance(file, bytes) else str(file), "r") as opened:
@@ -86,9 +86,9 @@ def read_video(file: Path | bytes, frames: int | None = None, *, name: str = "")
                 if len(found) == frames:
                     break
     except (av.FFmpegError, OSError, IndexError) as error:
-        raise QuantError(f"{told}: cannot be decoded: {error}") from None
+        raise QuantError(f"{what}: cannot be decoded: {error}") from None
     if not found or len(found) < (frames or 1):
-        raise QuantError(f"{told}: {len(found)} frames, {frames or 1} are needed")
+        raise QuantError(f"{what}: {len(found)} frames, {frames or 1} are needed")
     return np.stack(found)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from quant.eval.bench.timing import Timed, event_timer, first_line, interleave
+from quant.eval.bench.timing import Timed, event_timer, interleave
 
 
 def test_every_round_times_all_in_an_order_of_its_own() -> None:
@@ -49,11 +49,6 @@ def test_one_that_fails_takes_no_other_with_it(good_calls: int) -> None:
 
 def test_the_middle_of_the_rounds() -> None:
     assert Timed({"a": [3.0, 1.0, 100.0], "b": [2.0, 4.0]}, {}).medians() == {"a": 3.0, "b": 3.0}
-
-
-def test_an_error_in_one_line() -> None:
-    assert first_line(ValueError("\nfirst\nsecond")) == "ValueError: first"
-    assert first_line(ValueError()) == "ValueError"
 
 
 def test_a_device_is_kept_busy_while_the_call_is_queued(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from quant.eval.speed import device as devices
-from quant.eval.speed.passes import attempted, compile_denoisers, reason_of, told, tools_for
+from quant.eval.speed.passes import attempted, compile_denoisers, one_by_one, reason_of, tools_for
 
 
 def test_memory_of_a_failed_call_is_given_back_before_others_run(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -50,6 +50,6 @@ def test_memory_is_measured_on_gpus_only() -> None:
 
 def test_each_is_told_when_it_is_done() -> None:
     said: list[tuple[str, int, int]] = []
-    for name in told("loading", ["a", "b"], lambda *what: said.append(what)):
+    for name in one_by_one("loading", ["a", "b"], lambda *what: said.append(what)):
         assert len(said) == "ab".index(name)
     assert said == [("loading a", 1, 2), ("loading b", 2, 2)]
