@@ -2,30 +2,16 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
 
 import torch
 
-from benchmarks.gpu.entries import first_line
+from quant.eval.bench import timing
+from quant.eval.bench.timing import HEAD_START, Run, Timed, Timer
 
-#: One call of what is measured.
-Run = Callable[[], object]
-#: The seconds of one call.
-Timer = Callable[[Run], float]
+__all__ = ["FEWEST_ROUNDS", "MOST_ROUNDS", "EventTimer", "Run", "Timed", "Timer", "flush_bytes", "interleave"]
 
 FEWEST_ROUNDS, MOST_ROUNDS = 7, 25
-#: Clock cycles that the device waits before a call, about a millisecond: longer than a CPU needs to queue the call, so
-#: that gaps between its kernels are those of the device and not those of Python.
-_HEAD_START = 2_000_000
-
-
-class Timed(NamedTuple):
-    """Seconds of every call by name, and for those that raised the reason. A name is in one of both."""
-
-    seconds: dict[str, list[float]]
-    failed: dict[str, str]
 
 
 def interleave(
@@ -40,29 +26,11 @@ def interleave(
         seed: of the order, which is shuffled anew for each round.
         warm_ups: calls of each before the first round, not timed.
     """
-    seconds: dict[str, list[float]] = {name: [] for name in runs}
-    failed: dict[str, str] = {}
 
-    def attempt(name: str, call: Callable[[], object]) -> None:
-        try:
-            call()
-        except Exception as error:
-            failed[name] = first_line(error)
-            del seconds[name]
+    def enough(done: int) -> bool:
+        return done >= FEWEST_ROUNDS and left() <= 0
 
-    for name, run in runs.items():
-        for _ in range(warm_ups):
-            if name in seconds:
-                attempt(name, run)
-    order = random.Random(seed)
-    for done in range(1, MOST_ROUNDS + 1):
-        names = list(seconds)
-        order.shuffle(names)
-        for name in names:
-            attempt(name, lambda name=name: seconds[name].append(timer(runs[name])))  # type: ignore[misc]
-        if done >= FEWEST_ROUNDS and left() <= 0:
-            break
-    return Timed(seconds, failed)
+    return timing.interleave(runs, timer, rounds=MOST_ROUNDS, warm_ups=warm_ups, seed=seed, enough=enough)
 
 
 def flush_bytes(l2_bytes: int) -> int:
@@ -80,7 +48,7 @@ class EventTimer:
 
     def __call__(self, run: Run) -> float:
         begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
-        torch.cuda._sleep(_HEAD_START)  # type: ignore[no-untyped-call]
+        torch.cuda._sleep(HEAD_START)  # type: ignore[no-untyped-call]
         self._flush.zero_()
         begin.record()
         run()

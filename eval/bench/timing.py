@@ -21,7 +21,7 @@ Timer = Callable[[Run], float]
 
 #: Clock cycles that the device waits before a call, about a millisecond: longer than a CPU needs to queue a block, so
 #: that gaps between its kernels are those of the device and not those of Python.
-_HEAD_START = 2_000_000
+HEAD_START = 2_000_000
 
 
 class Timed(NamedTuple):
@@ -35,7 +35,15 @@ class Timed(NamedTuple):
         return {name: median(values) for name, values in self.seconds.items()}
 
 
-def interleave(runs: Mapping[str, Run], timer: Timer, *, rounds: int = 15, warm_ups: int = 3, seed: int = 0) -> Timed:
+def interleave(
+    runs: Mapping[str, Run],
+    timer: Timer,
+    *,
+    rounds: int = 15,
+    warm_ups: int = 3,
+    seed: int = 0,
+    enough: Callable[[int], bool] = lambda done: False,
+) -> Timed:
     """Times all of `runs` in each round: what slows a moment hits all alike, and none always follows the same other.
 
     Args:
@@ -44,6 +52,7 @@ def interleave(runs: Mapping[str, Run], timer: Timer, *, rounds: int = 15, warm_
         rounds: calls of each that are timed.
         warm_ups: calls of each before the first round, which compile it.
         seed: of the order, which is shuffled anew for each round.
+        enough: after how many rounds may it stop before `rounds`? Asked after each.
     """
     seconds: dict[str, list[float]] = {name: [] for name in runs}
     failed: dict[str, str] = {}
@@ -60,18 +69,20 @@ def interleave(runs: Mapping[str, Run], timer: Timer, *, rounds: int = 15, warm_
             if name in seconds:
                 attempt(name, run)
     order = random.Random(seed)
-    for _ in range(rounds):
+    for done in range(1, rounds + 1):
         names = list(seconds)
         order.shuffle(names)
         for name in names:
             attempt(name, lambda name=name: seconds[name].append(timer(runs[name])))  # type: ignore[misc]
+        if enough(done):
+            break
     return Timed(seconds, failed)
 
 
 def event_timer(run: Run) -> float:
     """Seconds of a call on the current CUDA device, by its events, with the device busy while the call is queued."""
     begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
-    torch.cuda._sleep(_HEAD_START)  # type: ignore[no-untyped-call]
+    torch.cuda._sleep(HEAD_START)  # type: ignore[no-untyped-call]
     begin.record()
     run()
     end.record()
