@@ -20,7 +20,8 @@ from quant.eval.runs.references import keep_references
 from quant.eval.runs.requests import Request, write_request
 from quant.eval.runs.timing import recipes_of
 from quant.eval.storage.folder import RunFolder
-from quant.eval.videos.generating import Made, complete, find_made
+from quant.eval.videos.generating import Made, find_made
+from quant.eval.videos.generation import complete
 from quant.files.regular_files import read_text
 from quant.text import cut
 

@@ -18,8 +18,7 @@ from quant.eval.progress import Progress
 from quant.eval.runs.assembling import without_infinity
 from quant.eval.storage.files import file_sha256, hash_of, write_json
 from quant.eval.storage.folder import TIMED, RunFolder
-from quant.eval.videos.generating import complete_call
-from quant.eval.videos.generation import initial_latents
+from quant.eval.videos.generation import complete_call, initial_latents
 from quant.files.json_files import read_object
 from quant.files.regular_files import read_text
 from quant.text import first_line

@@ -22,7 +22,7 @@ from quant.eval.progress import Progress
 from quant.eval.storage.files import check_written, file_sha256, write_array
 from quant.eval.storage.folder import GENERATED, VIEWABLE, RunFolder
 from quant.eval.storage.journal import Record
-from quant.eval.videos.generation import generate, initial_latents
+from quant.eval.videos.generation import complete_call, generate, initial_latents
 from quant.eval.videos.video_files import Words, read_words, to_bytes, to_words, write_bytes, write_preview, write_words
 from quant.text import kind_and_line, shown
 
@@ -119,26 +119,6 @@ def stored_words(run: RunFolder, record: Record) -> Words:
     path = run.path / record["frames"]
     check_written(path, record["frames_sha256"])
     return read_words(path)
-
-
-def complete_call(pipeline: Any, settings: quant.GenerationSettings) -> dict[str, Any]:
-    """The pipeline's keyword arguments, with its own defaults for size, frames and steps that are not given."""
-    call = settings.for_pipeline(pipeline)
-    return call | {
-        name: complete(type(pipeline), call, name) for name in ("height", "width", "num_frames", "num_inference_steps")
-    }
-
-
-def complete(kind: type, given: Mapping[str, Any], name: str) -> int:
-    """A whole number that a pipeline of the class `kind` is called with: as given, else its own default.
-
-    Raises:
-        QuantError: it has none.
-    """
-    value = given.get(name, quant.GenerationSettings.default(kind, name))
-    if not isinstance(value, int):
-        raise QuantError(f"{kind.__name__} has no default {name}: give it in 'settings'")
-    return value
 
 
 def _make_video(

@@ -29,12 +29,34 @@ class InitialLatents:
         return hashlib.sha256(repr(array.shape).encode() + array.tobytes()).hexdigest()
 
 
+def complete_call(pipeline: Any, settings: quant.GenerationSettings) -> dict[str, Any]:
+    """The pipeline's keyword arguments, with its own defaults for size, frames and steps that are not given."""
+    call = settings.for_pipeline(pipeline)
+    return call | {
+        name: complete(type(pipeline), call, name) for name in ("height", "width", "num_frames", "num_inference_steps")
+    }
+
+
+def complete(kind: type, given: Mapping[str, Any], name: str) -> int:
+    """A whole number that a pipeline of the class `kind` is called with: as given, else its own default.
+
+    Raises:
+        QuantError: it has none.
+    """
+    value = given.get(name)
+    if value is None:
+        value = quant.GenerationSettings.default(kind, name)
+    if not isinstance(value, int):
+        raise QuantError(f"{kind.__name__} has no default {name}: give it in 'settings'")
+    return value
+
+
 def initial_latents(pipeline: Any, call: Mapping[str, Any], seeds: Sequence[int]) -> InitialLatents:
     """The noise `pipeline` itself would draw with a generator of each seed, whatever the batches will be.
 
     `call` holds the keyword arguments of the pipeline; a size it does not name is the pipeline's default.
     """
-    size = {name: _argument(pipeline, call, name) for name in ("height", "width", "num_frames")}
+    size = {name: complete(type(pipeline), call, name) for name in ("height", "width", "num_frames")}
     quant.GenerationSettings(**size).for_pipeline(pipeline)  # refuses what the pipeline would round
     values = pipeline.prepare_latents(
         batch_size=len(seeds),
@@ -64,7 +86,7 @@ def generate(
     if len(prompts) != len(latents.seeds):
         raise ValueError(f"{len(prompts)} prompts need as many initial latents, not {len(latents.seeds)}")
     starts = range(0, len(prompts), batch)
-    total = len(starts) * _argument(pipeline, call, "num_inference_steps")
+    total = len(starts) * complete(type(pipeline), call, "num_inference_steps")
     frames: list[Frames] = []
     done = itertools.count(1)
 
@@ -83,16 +105,6 @@ def generate(
         frames.append(np.asarray(output.frames, dtype=np.float32))
     _refuse_broken(frames, prompts)
     return np.concatenate(frames)
-
-
-def _argument(pipeline: Any, call: Mapping[str, Any], name: str) -> int:
-    """The value `pipeline` will use for the argument `name` when it is called with `call`."""
-    value = call.get(name)
-    if value is None:
-        value = quant.GenerationSettings.default(type(pipeline), name)
-    if not isinstance(value, int):
-        raise QuantError(f"{type(pipeline).__name__} has no default {name}: give --{name.replace('num_', '')}")
-    return value
 
 
 def _refuse_broken(batches: Sequence[Frames], prompts: Sequence[str]) -> None:

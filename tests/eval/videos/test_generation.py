@@ -84,7 +84,7 @@ def test_a_pipeline_without_a_default_size_must_be_told() -> None:
         def __call__(self, prompt: list[str], height: int | None = None) -> SimpleNamespace:
             return SimpleNamespace()
 
-    with pytest.raises(QuantError, match="Bare has no default height: give --height"):
+    with pytest.raises(QuantError, match="Bare has no default height: give it in 'settings'"):
         initial_latents(Bare(), {}, [0])
 
 
