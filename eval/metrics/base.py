@@ -117,7 +117,11 @@ class Metric(Display, ABC):
 
     @abstractmethod
     def loss(self, candidate: Sequence[float | None], original: Sequence[float | None] | None) -> Estimate:
-        """What a candidate loses, from one value a sample, as a share of the original; see `verdicts`.
+        """What a candidate loses, from one value a sample, as a share of the original.
+
+        Of metrics that the original itself has, where higher is better, it is 1 - ratio. Paired metrics are a distance
+        from the original already: 1 - SSIM, LPIPS itself, and of PSNR the root mean square error in units of the
+        range, 10^(-PSNR/20) for each video (1% is 40 dB, 0.1% is 60 dB).
 
         Args:
             candidate: its values.

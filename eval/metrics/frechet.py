@@ -41,7 +41,7 @@ def frechet_distance(a: Features, b: Features, *, ddof: int = 1) -> float:
 
 
 @dataclass(frozen=True)
-class SetDistance:
+class Distance:
     """A distance of two sets: `n` vectors (of the smaller set) in `dimension` dimensions, with a 95% interval.
 
     `enough`: whether the sets are large enough for it to be read at all; `warning` says why not, or is empty.
@@ -58,7 +58,7 @@ class SetDistance:
     warning: str
 
 
-def fvd(a: Features, b: Features, *, paired: bool, repeats: int = 100, seed: int = 0, ddof: int = 1) -> SetDistance:
+def fvd(a: Features, b: Features, *, paired: bool, repeats: int = 100, seed: int = 0, ddof: int = 1) -> Distance:
     """The distance of features [Na, D] and [Nb, D] with its interval from `repeats` halves.
 
     `paired`: row i of both comes from the same prompt and noise, so halves keep pairs together. The interval is the
@@ -88,7 +88,7 @@ def fvd(a: Features, b: Features, *, paired: bool, repeats: int = 100, seed: int
             means = [halves.mean(), *(parts(share, max(repeats // 4, 1)).mean() for share in _SHARES[1:]), value]
             extrapolated = float(np.polyfit([1 / share for share in (*_SHARES, 1.0)], means, 1)[1])
     enough = n > (_ENOUGH_PAIRED if paired else _ENOUGH) * dimension
-    return SetDistance(value, low, high, n, dimension, enough, extrapolated, "" if enough else _warning(n, dimension))
+    return Distance(value, low, high, n, dimension, enough, extrapolated, "" if enough else _warning(n, dimension))
 
 
 def _warning(n: int, dimension: int) -> str:

@@ -1,4 +1,4 @@
-"""Means over samples with bootstrap intervals (Efron & Tibshirani 1993, chapters 13 and 8.3).
+"""Means over samples with bootstrap intervals (Efron & Tibshirani 1993, chapters 13 and 8.3), and what they decide.
 
 Percentile bootstrap: samples are drawn with replacement, and the interval holds the middle of the resampled means.
 With fewer than about ten samples it is too narrow: two samples cannot show how far a third would lie.
@@ -9,10 +9,16 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
+#: Losses to the original that are asked for: the accuracy gates "99%" and "99.9%" of MLPerf.
+LEVELS = (0.01, 0.001)
+#: A bootstrap of fewer samples has too narrow an interval to decide by.
+MIN_SAMPLES = 8
+Verdict = Literal["pass", "fail", "not enough samples"]
 #: Resampled values held at a time.
 _CHUNK = 1 << 20
 
@@ -72,6 +78,20 @@ def paired_ratio(
         return Estimate(ratio, None, None, count)
     low, high = _middle(means / of_original, level)
     return Estimate(ratio, min(low, ratio), max(high, ratio), count)
+
+
+def verdict(loss: Estimate, level: float) -> Verdict:
+    """Says "pass" where the whole interval of `loss` is at most `level`, "fail" where all of it is above.
+
+    Neither is returned for fewer than `MIN_SAMPLES`.
+    """
+    if loss.n < MIN_SAMPLES:
+        return "not enough samples"
+    if loss.high is not None and loss.high <= level:
+        return "pass"
+    if loss.low is not None and loss.low > level:
+        return "fail"
+    return "not enough samples"
 
 
 _Array = npt.NDArray[np.float64]

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from quant.eval.metrics.base import Display, Kind, Metric, SetDistance
 from quant.eval.metrics.clip import CLIP_FRAME, CLIP_PROMPT
 from quant.eval.metrics.frechet import FVD
+from quant.eval.metrics.intervals import Estimate
 from quant.eval.metrics.judged import JUDGED
 from quant.eval.metrics.kernel_distance import KERNEL_DISTANCE
 from quant.eval.metrics.lpips import LPIPS_ALEX, LPIPS_VGG
@@ -42,6 +43,17 @@ def leading() -> Metric:
 def find(key: str) -> Metric | None:
     """The metric of a name in the results; None where none is listed."""
     return next((metric for metric in METRICS if metric.key == key), None)
+
+
+def loss_of(key: str, candidate: Sequence[float | None], original: Sequence[float | None] | None) -> Estimate:
+    """The loss by the metric `key`, from one value a sample; `original` is the original's own values, if it has any.
+
+    Raises ValueError for a metric that is not listed, and as `Metric.loss` does.
+    """
+    metric = find(key)
+    if metric is None:
+        raise ValueError(f"there is no loss by {key!r}")
+    return metric.loss(candidate, original)
 
 
 def set_title(key: str) -> str:

@@ -7,9 +7,8 @@ from typing import Any
 
 from quant.errors import QuantError
 from quant.eval.metrics.base import Display
-from quant.eval.metrics.intervals import mean_estimate
+from quant.eval.metrics.intervals import LEVELS, mean_estimate
 from quant.eval.metrics.table import metrics, ordered
-from quant.eval.metrics.verdicts import LEVELS
 from quant.eval.results.recorded import Overall, overall, stored_share
 from quant.eval.results.words import level_text, number, share
 from quant.eval.tables import Table, decibels, megabytes

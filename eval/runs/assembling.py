@@ -20,6 +20,7 @@ from quant.eval.inputs.samples import Sample
 from quant.eval.locations import short_place
 from quant.eval.metrics import table
 from quant.eval.metrics.base import Display
+from quant.eval.metrics.intervals import LEVELS, mean_estimate, verdict
 from quant.eval.results.schema import FORMAT_VERSION, KIND
 from quant.eval.runs.conditions import key_of
 from quant.eval.runs.networks import Networks
@@ -145,29 +146,21 @@ def without_infinity(value: Any) -> Any:
 
 
 def _summary(metric: Display, values: Sequence[float | None]) -> dict[str, Any]:
-    from quant.eval.metrics.intervals import mean_estimate
-
     known = [value for value in values if value is not None]
-    found: dict[str, Any] = dict(mean_estimate(known).to_dict()) if known else _nothing()
+    found: dict[str, Any] = dict(mean_estimate(known).to_dict())
     if metric.identical:
         found["identical"] = len(values) - len(known)
     return found
 
 
-def _nothing() -> dict[str, Any]:
-    return {"value": None, "low": None, "high": None, "n": 0}
-
-
 def _verdicts(
     values: Mapping[str, Sequence[float | None]], own: Mapping[str, Sequence[float | None]]
 ) -> list[dict[str, Any]]:
-    from quant.eval.metrics.verdicts import LEVELS, loss_of, verdict
-
     found = []
     for metric, candidate in values.items():
         if table.display(metric).kind == "own" and (None in own.get(metric, [None]) or None in candidate):
             continue
-        loss = loss_of(metric, candidate, own.get(metric))
+        loss = table.loss_of(metric, candidate, own.get(metric))
         for level in LEVELS:
             found.append({"metric": metric, "level": level, "verdict": verdict(loss, level), "loss": loss.to_dict()})
     return found

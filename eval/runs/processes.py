@@ -41,13 +41,6 @@ class Ranks:
         """This process's part of `items`."""
         return list(items[self.rank :: self.world])
 
-    def wait(self) -> None:
-        """Returns when all processes have come here."""
-        if self.world > 1:
-            import torch.distributed
-
-            torch.distributed.barrier()
-
     def agree(self, value: Any) -> None:
         """Returns when all processes have given the same plain value.
 

@@ -19,8 +19,7 @@ from quant.eval.progress import Progress, silent
 from quant.eval.speed import device as devices
 from quant.eval.speed import shares
 from quant.eval.speed.passes import Tools, attempted, one_by_one, reason_of, tools_for
-from quant.eval.speed.stages import STAGES, CallTimes, run_call, time_call
-from quant.eval.speed.statistics import summary
+from quant.eval.speed.stages import STAGES, CallTimes, run_call, summary, time_call
 
 FORMAT_VERSION = 1
 #: Kernels of scaled_dot_product_attention for all pipelines: the first of them that takes an input is used. A VAE's

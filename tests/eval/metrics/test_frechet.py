@@ -105,7 +105,7 @@ def test_the_seed_decides_on_the_parts() -> None:
 
 
 def test_how_many_videos_have_an_interval_and_are_enough() -> None:
-    def few(n: int, paired: bool, dimension: int = 12) -> frechet.SetDistance:
+    def few(n: int, paired: bool, dimension: int = 12) -> frechet.Distance:
         return fvd(_normal(n, dimension, 0), _normal(n, dimension, 1), paired=paired, repeats=4)
 
     assert few(3, paired=True).low is few(3, paired=True).high is None

@@ -16,9 +16,10 @@ from scipy.ndimage import gaussian_filter
 
 from quant.eval.frames import Frames
 from quant.eval.metrics.frechet import frechet_distance
+from quant.eval.metrics.intervals import LEVELS, verdict
 from quant.eval.metrics.psnr import paired_psnr
 from quant.eval.metrics.ssim import paired_ssim
-from quant.eval.metrics.verdicts import LEVELS, loss_of, verdict
+from quant.eval.metrics.table import loss_of
 from quant.eval.networks.extraction import Extractor
 from quant.eval.networks.kinds import extractor
 from quant.eval.shapes.draw import draw

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from quant.eval.metrics import intervals
-from quant.eval.metrics.intervals import Estimate, mean_estimate, paired_ratio
+from quant.eval.metrics.intervals import LEVELS, MIN_SAMPLES, Estimate, mean_estimate, paired_ratio, verdict
 
 _VALUES = st.lists(st.floats(-1e6, 1e6), min_size=2, max_size=30)
 
@@ -105,3 +105,27 @@ def _width(estimate: Estimate) -> float:
     assert estimate.low is not None
     assert estimate.high is not None
     return estimate.high - estimate.low
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected"),
+    [
+        (0.0, 0.01, "pass"),
+        (0.0, 0.011, "not enough samples"),
+        (0.01, 0.02, "not enough samples"),
+        (0.011, 0.02, "fail"),
+        (-0.2, -0.1, "pass"),
+        (None, None, "not enough samples"),
+    ],
+)
+def test_only_the_whole_interval_decides(low: float | None, high: float | None, expected: str) -> None:
+    assert verdict(Estimate(0.01, low, high, MIN_SAMPLES), LEVELS[0]) == expected
+
+
+def test_the_gates_are_99_and_99_9_percent_of_eight_samples_or_more() -> None:
+    assert (LEVELS, MIN_SAMPLES) == ((0.01, 0.001), 8)
+
+
+def test_few_samples_decide_nothing_however_alike_they_are() -> None:
+    for low in (0.0, 0.5):
+        assert verdict(Estimate(low, low, low, MIN_SAMPLES - 1), LEVELS[0]) == "not enough samples"

@@ -28,7 +28,7 @@ with ranks() as these:
         these.together(lambda: 1 / rank)
     except (QuantError, ZeroDivisionError) as error:
         os.write(1, f"{rank} {type(error).__name__} {error}\\n".encode())
-    these.wait()
+    these.gather(None)
 if rank:
     assert os.wait()[1] == 0
 """

@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from quant.eval.speed.statistics import summary
+from quant.eval.speed.stages import summary
 
 
 @pytest.mark.parametrize("count", [2, 3, 5, 10, 11, 100])

@@ -2,32 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from quant.eval.metrics.intervals import Estimate
-from quant.eval.metrics.verdicts import LEVELS, MIN_SAMPLES, loss_of, verdict
-
-
-@pytest.mark.parametrize(
-    ("low", "high", "expected"),
-    [
-        (0.0, 0.01, "pass"),
-        (0.0, 0.011, "not enough samples"),
-        (0.01, 0.02, "not enough samples"),
-        (0.011, 0.02, "fail"),
-        (-0.2, -0.1, "pass"),
-        (None, None, "not enough samples"),
-    ],
-)
-def test_only_the_whole_interval_decides(low: float | None, high: float | None, expected: str) -> None:
-    assert verdict(Estimate(0.01, low, high, MIN_SAMPLES), LEVELS[0]) == expected
-
-
-def test_the_gates_are_99_and_99_9_percent_of_eight_samples_or_more() -> None:
-    assert (LEVELS, MIN_SAMPLES) == ((0.01, 0.001), 8)
-
-
-def test_few_samples_decide_nothing_however_alike_they_are() -> None:
-    for low in (0.0, 0.5):
-        assert verdict(Estimate(low, low, low, MIN_SAMPLES - 1), LEVELS[0]) == "not enough samples"
+from quant.eval.metrics.intervals import MIN_SAMPLES, verdict
+from quant.eval.metrics.table import loss_of
 
 
 def test_an_error_of_one_percent_is_40_db_and_identical_is_none() -> None:
