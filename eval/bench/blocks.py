@@ -113,7 +113,7 @@ class _Block:
     def norm(
         self, stream: str, norm: str | None, readers: Sequence[str], *, after: str | None = None, residual: str = ""
     ) -> None:
-        """From the output of the layer `after` to the quantized input of `readers`: residual, norm, codes.
+        """Adds what lies between the output of the layer `after` and the input of `readers`: residual, norm, codes.
 
         Args:
             stream: whose rows.

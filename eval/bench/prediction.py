@@ -93,7 +93,7 @@ def predict(model: Model, recipe: Recipe, gpu: Gpu, *, batch: int = 1) -> Predic
 
 
 def predict_for_device(model: Model, recipe: Recipe, device: str, *, batch: int = 1) -> Prediction | str:
-    """As `predict`, for a GPU by the name that CUDA gives it; where there is no prediction, the reason in words."""
+    """Predicts as `predict` for a GPU by the name that CUDA gives it; returns the reason in words where it cannot."""
     gpu = of_device(device)
     if gpu is None:
         return f"the rates of {device} are not known"

@@ -154,7 +154,7 @@ def _memory(recorded: Recorded, model: Mapping[str, Any]) -> int | None:
 
 
 def _x_range(values: Sequence[float], by_size: bool) -> tuple[float, float]:
-    """Always with the original, at 1."""
+    """The range of x, in which the original lies, at 1."""
     low, high = around([*values, 1.0], margin=0.16, least=0.1)
     return (max(low, 0.0), high) if by_size else (max(low, 0.01), high)
 
@@ -171,7 +171,7 @@ def _x_title(recorded: Recorded, stage: str, by_size: bool, found: Sequence[Poin
 
 
 def _reference_line(x: Scale) -> str:
-    """Where the original is, with its name on the side that has room."""
+    """A line where the original is, with its name on the side that has room."""
     at, name = x(1), "the original"
     left = at + 5 + LETTER * len(name) > x.end
     css, place = ("tick end", at - 5) if left else ("tick", at + 5)

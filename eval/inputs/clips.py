@@ -54,7 +54,7 @@ def read_clips(source: str, limit: int | None = None) -> Iterator[Clip]:
 
 
 def _files(source: str) -> Iterator[Clip] | None:
-    """None where it is no folder, or one without videos."""
+    """The videos of a folder by name; None where it is no folder, or one without videos."""
     folder = Path(source)
     if not folder.is_dir():
         return None

@@ -73,7 +73,7 @@ class EvaluationConfig:
         return FPS if self.fps is None else self.fps
 
     def after(self, earlier: EvaluationConfig) -> EvaluationConfig:
-        """This configuration with the candidates of an earlier one of the same run, and all that only that one says."""
+        """This one with the candidates of an earlier configuration of the same run, and all that only that one says."""
         speed = self.speed
         if speed == SpeedSettings():
             speed = earlier.speed
@@ -92,7 +92,7 @@ class EvaluationConfig:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """As the YAML file has it; `from_dict` reads it back."""
+        """The keys and values of a YAML file; `from_dict` reads them back."""
         metrics = {
             kind.key: list(self.metrics[kind.key]) if kind.several else self.metrics[kind.key][0]
             for kind in KINDS

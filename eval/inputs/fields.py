@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
 from quant.errors import QuantError
+from quant.fields import is_number
 from quant.text import cut, shown
 
 
@@ -92,7 +92,7 @@ class Fields:
         value = self.take_raw(key)
         if value is None:
             return None
-        if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < math.inf:
+        if not is_number(value) or value <= 0:
             raise self.wrong(key, "must be a number above 0", value)
         return float(value)
 

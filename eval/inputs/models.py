@@ -35,7 +35,7 @@ class FailedModelError(QuantError):
 
 @dataclass(frozen=True)
 class Model:
-    """`source` is what the configuration says, `folder` where that lies here.
+    """One model of a run. `source` is what the configuration says, `folder` where that lies here.
 
     `base` is the original where this one holds quantized components only; all others are the original's. `states` are
     of its files when the fingerprint was taken. `recorded` is the entry of the results for a candidate that the run has

@@ -185,7 +185,7 @@ class SetDistance(ABC):
 
     @abstractmethod
     def title(self, key: str) -> str:
-        """In words, with the extractor's name; `key` is that of the sets in the results, "fvd:i3d"."""
+        """Names it in words, with the extractor's name; `key` is that of the sets in the results, "fvd:i3d"."""
 
     @abstractmethod
     def between(self, a: Frames, b: Frames, *, paired: bool, ddof: int) -> Mapping[str, Any] | float:

@@ -33,7 +33,7 @@ class Estimate:
     n: int
 
     def to_dict(self) -> dict[str, float | int | None]:
-        """For JSON."""
+        """Plain data for JSON."""
         return asdict(self)
 
 
@@ -105,7 +105,7 @@ def _finite(values: Sequence[float]) -> _Array:
 
 
 def _resampled_means(arrays: tuple[_Array, ...], resamples: int, seed: int) -> list[_Array]:
-    """For each array the means of `resamples` draws with replacement; the same places are drawn from all."""
+    """The means of `resamples` draws with replacement for each array; the same places are drawn from all."""
     generator = np.random.default_rng(seed)
     count = arrays[0].size
     rows = max(1, _CHUNK // count)

@@ -118,7 +118,7 @@ def read_preprocessing(where: str) -> Preprocessing:
 
 
 def _sides(size: Any, *names: str) -> Mapping[str, int]:
-    """Old files have one number where new ones have named sides."""
+    """The named sides of a size, which old files give as one number."""
     return dict.fromkeys(names, size) if isinstance(size, int) else size
 
 

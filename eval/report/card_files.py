@@ -22,7 +22,7 @@ _MANIFEST = "quant_manifest.json"
 
 
 def sources(run: Path) -> dict[str, str]:
-    """By name, where the models of a run lie: its results only say the last parts of that.
+    """The places of a run's models by name: its results only hold the last parts of their paths.
 
     Raises:
         QuantError: the folder has no config.json.

@@ -114,7 +114,7 @@ def _executed(notebook: Any, run: Path) -> Any:
 
 
 def _homes(home: Path) -> Mapping[str, str]:
-    """Where Jupyter and IPython keep their files: nothing is read from the user's home or written there."""
+    """The variables that keep Jupyter and IPython out of the user's home: they read and write below `home` alone."""
     names = ("JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "JUPYTER_CONFIG_DIR", "IPYTHONDIR")
     folders = {name: home / name.lower() for name in names}
     for folder in folders.values():

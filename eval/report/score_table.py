@@ -166,7 +166,7 @@ def _stored(model: Mapping[str, Any]) -> str:
 
 
 def _interval(text: str) -> str:
-    """On a line of its own, in one piece."""
+    """An interval on a line of its own, in one piece."""
     return f'<small class="interval">{text}</small>' if text else ""
 
 

@@ -124,7 +124,7 @@ def _without_scores() -> dict[str, Any]:
 
 
 def values_of(records: Mapping[str, Record], samples: Sequence[Sample]) -> dict[str, list[float | None]]:
-    """By metric, one value a sample; None is an identical video's PSNR.
+    """One value a sample by metric; None is an identical video's PSNR.
 
     A metric that only some samples have (prompts that no judge knows) says nothing of all of them, and is left out.
     """

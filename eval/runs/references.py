@@ -54,7 +54,7 @@ def _path(run: RunFolder, name: str, clip: str, frames: int) -> Path:
 
 
 def _keep(run: RunFolder, clip: Clip, frames: int, networks: Networks, known: Records) -> dict[str, str]:
-    """By network's name, the SHA-256 of the clip's features, which are taken where they are not there unchanged."""
+    """The SHA-256 of a clip's features by network's name; they are taken where they are not there unchanged."""
     sample = f"{clip.id}-{frames}"
     there = {name: file_sha256(_path(run, name, clip.id, frames)) for name in networks.extractors}
     for record in known.get((_MODEL, sample), ()):

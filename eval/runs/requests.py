@@ -40,7 +40,7 @@ class Request:
     source: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """As the file has it."""
+        """The keys and values of its file."""
         return {
             "config": self.config.to_dict(),
             "samples": [[sample.prompt, sample.seed] for sample in self.samples],
@@ -51,7 +51,7 @@ class Request:
         }
 
     def after(self, earlier: Request) -> Request:
-        """This request and the earlier one of the same run: all candidates and samples of both, the earlier first.
+        """Joins this request to the earlier one of the same run: all candidates and samples of both, the earlier first.
 
         Where both say how to score or to time, this one does; what it does not speak of is as it was.
         """

@@ -38,7 +38,7 @@ def score_videos(
     *,
     progress: Progress,
 ) -> dict[str, Record]:
-    """By id, the scores of `samples`; those that are not scored with these networks yet are, and recorded.
+    """The scores of `samples` by id; those that are not scored with these networks yet are, and recorded.
 
     Args:
         made, reference: the videos of the model and of the original.
@@ -60,7 +60,7 @@ def score_videos(
 def _find_scores(
     run: RunFolder, model: Model, samples: Sequence[Sample], networks: Networks, made: Made, reference: Made
 ) -> dict[str, Record]:
-    """By id, the scores of the frames that are there now with these networks, and whose features are there unchanged.
+    """The scores, by id, of frames that are there now with these networks, and whose features are there unchanged.
 
     A candidate with the original's very weights has the original's fingerprint, but other scores: its name tells.
     """
@@ -122,7 +122,7 @@ def _frames(run: RunFolder, record: Record) -> Frames:
 
 
 def _scores(video: Video, networks: Networks) -> dict[str, Score]:
-    """By metric, the score of a video; those that compare with the original only where there is one to compare with."""
+    """The score of a video by metric; those that compare with the original only where there is one to compare with."""
     wanted = (*table.metrics("own"), *(() if video.original is None else table.metrics("paired")))
     return {
         metric.key: score if isinstance(score := metric.score(video, network), dict) else _finite(score)

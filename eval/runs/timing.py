@@ -78,7 +78,7 @@ def last_timed(run: RunFolder) -> dict[str, Any] | None:
 
 
 def pipeline_loaders(models: Sequence[Model], dtype: str, device: str, load: Loader) -> dict[str, Callable[[], Any]]:
-    """By name, what makes a model's pipeline; the original first.
+    """The functions that make the models' pipelines, by name; the original first.
 
     As long as the original's pipeline is there, candidates of components take its text encoder and VAE: all pipelines
     are on the device while they are timed, and a text encoder for each would leave no room for their denoisers.
@@ -102,7 +102,7 @@ def pipeline_loaders(models: Sequence[Model], dtype: str, device: str, load: Loa
 
 
 def recipes_of(candidates: Sequence[Model]) -> dict[str, quant.Recipe]:
-    """By name, the recipes of those candidates that hold theirs. Raises QuantError where one cannot be read."""
+    """The recipes of those candidates that hold theirs, by name. Raises QuantError where one cannot be read."""
     found = {}
     for model in candidates:
         file = model.folder / "recipe.yaml"

@@ -145,7 +145,7 @@ class _Timing:
             self._drop(name, reason_of(partial(load, name)), "loading: ")
 
     def device(self) -> torch.device:
-        """Where they run; the CPU where none could be loaded, and then the results hold every reason."""
+        """The device they run on; the CPU where none could be loaded, and then the results hold every reason."""
         # `pipeline.device` would be "cpu" for one whose parts are brought to the GPU in turn.
         return next((torch.device(each._execution_device) for each in self._pipelines.values()), torch.device("cpu"))
 

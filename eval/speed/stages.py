@@ -147,7 +147,7 @@ def _sum(spans: list[tuple[Any, Any]], clock: Clock) -> float | None:
 
 @contextmanager
 def _marked(owner: Any, name: str, clock: Clock, spans: list[tuple[Any, Any]]) -> Iterator[None]:
-    """Within it, every call of the method `name` of this one object is a span."""
+    """Notes every call of the method `name` of this one object as a span, as long as it is entered."""
     method = getattr(owner, name)
     own = vars(owner).get(name)
 

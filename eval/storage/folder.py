@@ -28,7 +28,7 @@ class RunFolder:
 
     @property
     def next_config(self) -> Path:
-        """The same of a run that more is being added to; it becomes `config` when the results of it are there."""
+        """The same for a run that is being added to; it becomes `config` once its results are there."""
         return self.path / "config.next.json"
 
     @property

@@ -88,7 +88,7 @@ def make_videos(
 
 @contextmanager
 def failing(model: Model, what: str) -> Iterator[None]:
-    """Turns what other libraries raise of a model, out of memory too, into one line with its name."""
+    """Turns whatever a model's pipeline raises, out of memory too, into one line with the model's name."""
     try:
         yield
     except FailedModelError:

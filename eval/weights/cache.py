@@ -19,17 +19,17 @@ from quant.files.places import replaced
 
 
 def folder() -> Path:
-    """Where compiled kernels lie too. Raises QuantError where there is no home folder and none is named."""
+    """The user's cache. Raises QuantError where there is no home folder and none is named."""
     return cache_folder("networks")
 
 
 def network_path(name: str) -> Path:
-    """Where the weights of the network `name` lie, fetched or not."""
+    """The file of the weights of the network `name`, fetched or not."""
     return folder() / "networks" / f"{name}.safetensors"
 
 
 def clips_folder() -> Path:
-    """Where the fetched video clips lie."""
+    """The folder of the fetched video clips."""
     return folder() / "clips"
 
 

@@ -46,7 +46,7 @@ def fetch(names: Iterable[str] | None = None, *, progress: Callable[[str], objec
 
 
 def require(name: str) -> Path:
-    """Where the fetched `name` lies. Raises QuantError with what to do where it is not there."""
+    """The place of the fetched `name`. Raises QuantError with what to do where it is not there."""
     if not all(path.is_file() for path in _files(name)):
         # No path: results quote this, and whose disk it is on is not for their readers.
         fetched = f"run `quant eval fetch {name}`, or set {CACHE_VARIABLE} to the folder that has it"
