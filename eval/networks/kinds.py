@@ -148,9 +148,8 @@ def extractor(spec: str, *, device: Device = "cpu") -> Extractor:
     resizes as TensorFlow 1 did. "torchscript:FILE", "videomae:FOLDER_OR_HUB_ID", "vjepa:FOLDER_OR_HUB_ID".
     Raises QuantError for another spec and where a network cannot be loaded.
     """
-    from quant.eval.networks import i3d
+    from quant.eval.networks import i3d, video_transformers
     from quant.eval.networks.torchscript import torchscript
-    from quant.eval.networks.video_transformers import video_transformer
 
     kind, colon, where = spec.partition(":")
     if spec in i3d.CONVENTIONS:
@@ -158,9 +157,10 @@ def extractor(spec: str, *, device: Device = "cpu") -> Extractor:
     if colon and where:
         if kind == "torchscript":
             return torchscript(where, device)
-        if kind in ("videomae", "vjepa"):
-            return video_transformer(kind, where, device)
-    known = f"{', '.join(i3d.CONVENTIONS)}, torchscript:FILE, videomae:FOLDER_OR_HUB_ID and vjepa:FOLDER_OR_HUB_ID"
+        if kind in video_transformers.LOADERS:
+            return video_transformers.video_transformer(kind, where, device)
+    folders = " and ".join(f"{name}:FOLDER_OR_HUB_ID" for name in video_transformers.LOADERS)
+    known = f"{', '.join(i3d.CONVENTIONS)}, torchscript:FILE, {folders}"
     raise QuantError(f"there is no feature extractor {spec!r}; there are {known}")
 
 

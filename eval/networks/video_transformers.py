@@ -30,6 +30,7 @@ from quant.eval.weights import cache
 
 _FILES = ("video_preprocessor_config.json", "preprocessor_config.json")
 _BILINEAR = 2  # as PIL numbers its filters
+_MEAN = "mean over the tokens of the last hidden state"
 
 
 @dataclass(frozen=True)
@@ -62,13 +63,13 @@ class Preprocessing:
 
 
 def video_transformer(kind: str, where: str, device: Device = "cpu") -> Extractor:
-    """The "videomae" or "vjepa" in the folder or under the hub id `where`, in float32.
+    """The network of a kind of `LOADERS` in the folder or under the hub id `where`, in float32.
 
     Exactly as many frames go in as the model was made for: others are resampled by `frame_indices`. Raises QuantError
     where it cannot be loaded or is of another kind; the extractor does where its preprocessing leaves frames of
     another size than the model takes.
     """
-    model, pool, count, side, feature = (_videomae if kind == "videomae" else _vjepa)(where, device)
+    model, pool, count, side, feature = LOADERS[kind](where, device)
     preprocessing = read_preprocessing(where)
 
     def embed(frames: Tensor) -> Tensor:
@@ -157,4 +158,5 @@ def _vjepa(where: str, device: Device) -> _Loaded:
     return model, pool, config.frames_per_clip, config.crop_size, f"{_MEAN} of the encoder"
 
 
-_MEAN = "mean over the tokens of the last hidden state"
+#: By the kind that a specification names.
+LOADERS: Mapping[str, Callable[[str, Device], _Loaded]] = {"videomae": _videomae, "vjepa": _vjepa}

@@ -10,8 +10,6 @@ from quant.eval.metrics.base import Display
 
 #: Where a time was taken without the kernels of a GPU.
 REFERENCE = "reference arithmetic"
-
-
 #: What the kinds of metrics are headed by.
 GROUPS = {
     "paired": "Against the original’s video of the same prompt, seed and initial latents",
