@@ -153,7 +153,7 @@ def _denoiser_sizes(folder: Path) -> dict[str, int | None]:
 
 
 def pipeline_class(folder: Path) -> Any:
-    """The class that a pipeline's folder names: the general one leaves parts that it is given out without a word.
+    """The class that a pipeline's folder names: the general one would silently leave out parts that it is given.
 
     Raises:
         QuantError: diffusers has none of that name.

@@ -5,7 +5,6 @@ A run that was killed and resumed has the results of one that was not, byte for 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -25,7 +24,7 @@ from quant.eval.results.schema import FORMAT_VERSION, KIND
 from quant.eval.runs.conditions import key_of
 from quant.eval.runs.networks import Networks
 from quant.eval.runs.requests import Request
-from quant.eval.storage.files import read_array
+from quant.eval.storage.files import read_array, without_infinity
 from quant.eval.storage.folder import RunFolder
 from quant.eval.storage.journal import Record
 from quant.eval.videos.generating import Made
@@ -134,15 +133,6 @@ def values_of(records: Mapping[str, Record], samples: Sequence[Sample]) -> dict[
         for metric in table.metrics()
         if all(metric.key in each for each in scores)
     }
-
-
-def without_infinity(value: Any) -> Any:
-    """JSON has neither infinity nor NaN: None."""
-    if isinstance(value, dict):
-        return {key: without_infinity(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [without_infinity(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _summary(metric: Display, values: Sequence[float | None]) -> dict[str, Any]:

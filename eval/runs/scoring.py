@@ -5,7 +5,6 @@ A video's features for set metrics are on disk before the record that it was sco
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,7 +19,7 @@ from quant.eval.metrics.base import Metric, Score, Video
 from quant.eval.metrics.psnr import paired_psnr
 from quant.eval.progress import Progress
 from quant.eval.runs.networks import Networks
-from quant.eval.storage.files import file_sha256, write_array
+from quant.eval.storage.files import file_sha256, without_infinity, write_array
 from quant.eval.storage.folder import SCORED, RunFolder
 from quant.eval.storage.journal import Record
 from quant.eval.videos.generating import Made, stored_words
@@ -110,9 +109,7 @@ def _score(run: RunFolder, model: Model, sample: Sample, networks: Networks, mad
         "truncated": any(
             metric.truncates(sample.prompt, network) for metric, network in _usable(table.metrics(), networks)
         ),
-        "per_frame_psnr": []
-        if first is None
-        else [_finite(value) for value in paired_psnr(first[:, None], video[:, None])],
+        "per_frame_psnr": [] if first is None else without_infinity(paired_psnr(first[:, None], video[:, None])),
     }
 
 
@@ -125,7 +122,7 @@ def _scores(video: Video, networks: Networks) -> dict[str, Score]:
     """The score of a video by metric; those that compare with the original only where there is one to compare with."""
     wanted = (*table.metrics("own"), *(() if video.original is None else table.metrics("paired")))
     return {
-        metric.key: score if isinstance(score := metric.score(video, network), dict) else _finite(score)
+        metric.key: without_infinity(metric.score(video, network))
         for metric, network in _usable(wanted, networks)
         if metric.applies(video)
     }
@@ -138,8 +135,3 @@ def _usable(metrics: Sequence[Metric], networks: Networks) -> list[tuple[Metric,
         for metric in metrics
         if metric.network is None or metric.network in networks.loaded
     ]
-
-
-def _finite(value: float | None) -> float | None:
-    """JSON has no infinity, which is the PSNR of identical frames: None."""
-    return float(value) if value is not None and math.isfinite(value) else None

@@ -15,8 +15,7 @@ from quant.eval.inputs.config import ORIGINAL, ROUNDS, SpeedSettings
 from quant.eval.inputs.models import Loader, Model
 from quant.eval.inputs.samples import Sample
 from quant.eval.progress import Progress
-from quant.eval.runs.assembling import without_infinity
-from quant.eval.storage.files import file_sha256, hash_of, write_json
+from quant.eval.storage.files import file_sha256, hash_of, without_infinity, write_json
 from quant.eval.storage.folder import TIMED, RunFolder
 from quant.eval.videos.generation import complete_call, initial_latents
 from quant.files.json_files import read_object

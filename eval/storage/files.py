@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import math
 import os
 import secrets
 import time
@@ -92,6 +93,15 @@ def _changed(path: Path) -> QuantError:
 def write_json(path: Path, value: Any) -> None:
     """Writes JSON in one step; NaN and infinity are a ValueError."""
     write_text(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def without_infinity(value: Any) -> Any:
+    """A value with None for infinity and NaN, which JSON has not."""
+    if isinstance(value, dict):
+        return {key: without_infinity(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_infinity(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def remove_unfinished(folder: Path) -> None:

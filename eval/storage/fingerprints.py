@@ -66,7 +66,7 @@ def states(folder: Path) -> dict[str, State]:
 
 
 def _files(folder: Path, above: tuple[Path, ...] = ()) -> Iterator[Path]:
-    """What is no folder and not hidden; by hand, as `rglob` enters links to folders in no Python before 3.13."""
+    """All files that are not hidden, behind links to folders too, which `rglob` enters in no Python before 3.13."""
     here = folder.resolve()
     if here in above:
         raise QuantError(f"{folder}: is a link to {here}, which it lies in; remove it")
