@@ -45,8 +45,7 @@ def demo() -> str:
         f"On {len(found['samples'])} clips from the same seeds and initial latents, on raw frames, with 95% intervals; "
         f"calibrated on {calibrated} other prompts. PSNR, SSIM and temporal PSNR are of each clip against the "
         "original's; within 1% and 0.1%: whether every metric's loss to the original is, with its interval; as asked: "
-        f"what is measured on the pixels is what the prompt says. s/step: of one clip, {found['speed']['label']}. "
-        f"{versions}."
+        f"what is measured on the pixels is what the prompt says. {versions}."
     )
 
 

@@ -81,7 +81,7 @@ def test_the_wheel_works_in_a_new_environment(wheel: Path, tmp_path: Path) -> No
         "from importlib import resources\n"
         "assert 'env' in quant.__file__, quant.__file__\n"
         "read = lambda room, name: resources.files(room).joinpath(name).read_text()\n"
-        "assert 'pareto(recorded' in read('quant.eval.report', 'quality_vs_latency.jupytext')\n"
+        "assert 'leading_plots(recorded' in read('quant.eval.report', 'quality_vs_latency.jupytext')\n"
         "assert all(read('quant.eval.report', name) for name in ('report.html', 'players.js'))\n"
         "assert read('quant.eval.drawing', 'report.css')\n"
         "assert 'format_version' in read('quant.eval.results', 'schema.json')\n"

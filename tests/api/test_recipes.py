@@ -135,12 +135,9 @@ for folder in sys.argv[2:]:
     print(folder, packed)
 """
     folders = [str(folder) for folder in made.values()]
-    ran = subprocess.run(
-        [sys.executable, "-c", code, repr({**SETTINGS, "num_inference_steps": 1}), *folders],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    settings = {**SETTINGS, "num_inference_steps": 1}
+    command = [sys.executable, "-c", code, repr(settings), *folders]
+    ran = subprocess.run(command, capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stderr[-2000:]
     assert [line.split()[0] for line in ran.stdout.splitlines()] == folders
 
