@@ -28,8 +28,8 @@ from quant.text import shown
 #: One of each kind: the closest, the smallest, the sparse one.
 RECIPES = ("w8a8-gptq", "w4a16-gptq", "sparse24-fp8")
 ALL_RECIPES = (*RECIPES, "fp8-dynamic", "w8a8", "w4a8")
-#: Prompts that recipes are calibrated on: a quarter of what they ask for, so that a demo takes minutes.
-SAMPLES = 8
+#: Prompts that recipes are calibrated on, far fewer than they ask for: on a CPU without bf16 each takes seconds.
+SAMPLES = 2
 #: Whole videos by which each model is timed: of reference arithmetic, which stands in a detail.
 ROUNDS = 1
 #: For which GPU a denoising step is estimated.

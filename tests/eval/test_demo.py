@@ -11,7 +11,7 @@ from click.testing import CliRunner
 import quant
 from quant.cli import main
 from quant.errors import QuantError
-from quant.eval.demo import ALL_RECIPES, RECIPES, _claim, read_lines, run_demo, shapes_example
+from quant.eval.demo import ALL_RECIPES, RECIPES, SAMPLES, _claim, read_lines, run_demo, shapes_example
 from quant.eval.results.schema import read_results
 from tests.tiny_pipeline import save_pipeline
 
@@ -37,7 +37,7 @@ def test_the_demo_end_to_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         folder = out / "checkpoints" / candidate["name"]
         assert candidate["stored_bytes"] == quant.inspect(folder).components[0].nbytes
         assert candidate["summary"]["psnr"]["value"] > 20
-        assert candidate["calibration_prompts"] == 3  # all there are; SAMPLES at most
+        assert candidate["calibration_prompts"] == SAMPLES
         assert results["speed"]["models"][candidate["name"]]["stages"]["step"]["median"] > 0
     page = (out / "index.html").read_text()
     assert all(recipe in page for recipe in RECIPES)

@@ -7,14 +7,11 @@ from quant.eval.demo_work import REPORT, Work, calibrating
 
 def test_every_part_moves_what_is_done_forward() -> None:
     told: list[tuple[str, int, int]] = []
-    work = Work(
-        ["a", "b"],
-        samples=2,
-        clips=3,
-        steps=4,
-        rounds=1,
-        progress=lambda *report: told.append(report),  # fmt: skip
-    )
+
+    def note(what: str, done: int, total: int) -> None:
+        told.append((what, done, total))
+
+    work = Work(["a", "b"], samples=2, clips=3, steps=4, rounds=1, progress=note)
     for recipe in ("a", "b"):
         work.begin(calibrating(recipe))
     work.evaluated("original, MiB read", 1, 2)  # says nothing: it takes no time here

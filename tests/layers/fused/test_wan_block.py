@@ -264,11 +264,11 @@ def test_it_compiles_into_one_graph() -> None:
     """One block with a layer for each op, and each way from one to the next."""
     parts = {
         label: quantized(label, smoothed=smoothed, image=True, wide=True)
-        for label, smoothed in (("W8A8", True), ("W4A16_ASYM", True), ("FP8_DYNAMIC", False), ("2:4 FP8", False))
+        for label, smoothed in (("W8A8", True), ("W4A16_ASYM", True), ("FP8", False), ("2:4 FP8_DYNAMIC", False))
     }
     block = parts["W8A8"]
-    block.attn2 = parts["W4A16_ASYM"].attn2
-    block.ffn.net[0], block.ffn.net[2] = parts["FP8_DYNAMIC"].ffn.net[0], parts["2:4 FP8"].ffn.net[2]
+    block.attn1.to_out, block.attn2 = parts["FP8"].attn1.to_out, parts["W4A16_ASYM"].attn2
+    block.ffn.net[0], block.ffn.net[2] = parts["2:4 FP8_DYNAMIC"].ffn.net[0], parts["FP8"].ffn.net[2]
     candidate = fused(block)
     assert candidate.parts["ffn.net.0.proj"] == "fused, its output leaves as codes"
     whole = torch.compile(candidate, fullgraph=True, backend="aot_eager")
