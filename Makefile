@@ -14,7 +14,7 @@ PYTHON_GPU ?= python3
 help:  ## list these verbs
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-7s %s\n", $$1, $$2}'
 
-demo: $(INSTALLED)  ## calibrate five recipes, make videos with each, open demo/index.html
+demo: $(INSTALLED)  ## calibrate three recipes, make videos with each, leave demo/index.html
 	$(BIN)/quant demo --out demo --force
 
 test: lint  ## everything CI runs: lint, then the tests

@@ -17,7 +17,7 @@
 from IPython.display import display
 
 from quant.eval.drawing.markup import side_by_side, styles
-from quant.eval.drawing.pareto import pareto
+from quant.eval.drawing.pareto import leading_plots
 from quant.eval.drawing.sensitivity import heat_maps
 from quant.eval.drawing.step_error import step_errors
 from quant.eval.report.headline import headline
@@ -35,12 +35,13 @@ recorded = read(run)
 display(styles(), headline(recorded))
 
 # %% [markdown]
-# ## Quality against speed
+# ## Quality against size and speed
 #
-# Each candidate's mean over all samples. Further up is closer to the original, further right is faster.
+# Each candidate's mean over all samples; further up is closer to the original. Speed is a GPU's, measured or estimated
+# as the plot says: seconds of a CPU's reference arithmetic are no kernel's, and stand under speed and memory.
 
 # %%
-display(side_by_side(pareto(recorded, "psnr"), pareto(recorded, "ssim")))
+display(side_by_side(*leading_plots(recorded)))
 
 # %% [markdown]
 # ## All metrics

@@ -1,4 +1,4 @@
-"""Quality against speed, or against size where nothing was timed: one point a model, with intervals."""
+"""Quality against speed, or against size where no kernel was timed: one point a model, with intervals."""
 
 from __future__ import annotations
 
@@ -52,19 +52,30 @@ class Point:
     estimated: bool = False
 
 
-def pareto(recorded: Recorded, key: str | None = None, stage: str = "step") -> Piece:
+def leading_plots(recorded: Recorded) -> list[Piece]:
+    """The two plots that say most: PSNR and SSIM against measured speed or size, or PSNR against size and estimates."""
+    timed = any(speedup.of_kernels(recorded, model, "step") is not None for model in recorded.candidates)
+    if timed or recorded.estimated is None:
+        return [pareto(recorded, "psnr"), pareto(recorded, "ssim")]
+    return [pareto(recorded, "psnr", by_size=True), pareto(recorded, "psnr")]
+
+
+def pareto(recorded: Recorded, key: str | None = None, stage: str = "step", *, by_size: bool | None = None) -> Piece:
     """Mean `key` (the leading metric) of each candidate against its speedup of `stage` ("step" or "end_to_end").
 
-    A time of reference arithmetic is labelled so; an estimate is hollow. Without any time x is what is stored.
+    An estimate is hollow. Times of reference arithmetic are no kernel's and not shown.
+
+    Args:
+        by_size: x is what is stored; None where there is no speedup.
     """
     shown = leading() if key is None else display(key)
     key = shown.key
-    found = points(recorded, key, stage)
+    by_size = _by_size(recorded, stage) if by_size is None else by_size
+    found = points(recorded, key, stage, by_size=by_size)
     if not found:
         taken = any(_height(model["summary"].get(key)) is not None for model in recorded.candidates)
         why = "neither a time nor a size of a candidate is known" if taken else f"no {shown.title} was taken"
         return Piece(note(f"Nothing to plot: {why}."))
-    by_size = not any(_timed(recorded, model, stage) for model in recorded.candidates)
     finite = [value for p in found for value in (p.y, p.low, p.high) if value is not None and math.isfinite(value)]
     y = vertical(*around(finite or [1.0], least=1.0 if shown.unit else 1e-3))
     x = horizontal(*_x_range([point.x for point in found], by_size))
@@ -87,12 +98,13 @@ def pareto(recorded: Recorded, key: str | None = None, stage: str = "step") -> P
         + ("their size" if by_size else "their speed"),
     )
     legend = _legend(recorded, found, by_size=by_size, joined=bool(joining))
-    return Piece(f'<figure class="card chart" data-plot="pareto-{key}">{svg}{legend}</figure>')
+    plot = f"pareto-{key}{'-size' if by_size else ''}"
+    return Piece(f'<figure class="card chart" data-plot="{plot}">{svg}{legend}</figure>')
 
 
-def points(recorded: Recorded, key: str, stage: str) -> list[Point]:
+def points(recorded: Recorded, key: str, stage: str, *, by_size: bool | None = None) -> list[Point]:
     """What is plotted, measured before estimated. Candidates without the metric, or without an x, are left out."""
-    by_size = not any(_timed(recorded, model, stage) for model in recorded.candidates)
+    by_size = _by_size(recorded, stage) if by_size is None else by_size
     found = []
     for model in recorded.candidates:
         summary = model["summary"].get(key)
@@ -106,7 +118,7 @@ def points(recorded: Recorded, key: str, stage: str) -> list[Point]:
             if stored is not None and whole:
                 found.append(Point(model["name"], place, stored / whole, *rest))
             continue
-        if (taken := speedup.measured(recorded, model, stage)) is not None:
+        if (taken := speedup.of_kernels(recorded, model, stage)) is not None:
             found.append(Point(model["name"], place, taken, *rest))
         if stage == "step" and (predicted := speedup.estimated(recorded, model)) is not None:
             found.append(Point(model["name"], place, predicted, *rest, estimated=True))
@@ -130,8 +142,12 @@ def frontier(found: Sequence[Point], shown: Display, by_size: bool) -> list[Poin
     return sorted(best, key=lambda point: point.x)
 
 
+def _by_size(recorded: Recorded, stage: str) -> bool:
+    return not any(_timed(recorded, model, stage) for model in recorded.candidates)
+
+
 def _timed(recorded: Recorded, model: Mapping[str, Any], stage: str) -> bool:
-    taken = speedup.measured(recorded, model, stage) is not None
+    taken = speedup.of_kernels(recorded, model, stage) is not None
     return taken or (stage == "step" and speedup.estimated(recorded, model) is not None)
 
 
@@ -161,12 +177,11 @@ def _x_range(values: Sequence[float], by_size: bool) -> tuple[float, float]:
 
 def _x_title(recorded: Recorded, stage: str, by_size: bool, found: Sequence[Point]) -> str:
     if by_size:
-        return "stored bytes, as a share of the original’s\nnothing was timed"
+        return "stored bytes, as a share of the original’s" + ("\nnothing was timed" if recorded.speed is None else "")
     speed = recorded.speed
     if speed is None or all(point.estimated for point in found):
-        return f"speedup of {_TITLES[stage]}\nestimated, not measured"
-    if speedup.is_reference(speed):
-        return f"speedup of {_TITLES[stage]}\nreference arithmetic on a CPU: not a kernel’s time"
+        gpu = "" if recorded.estimated is None else f" for {recorded.estimated['gpu']}"
+        return f"speedup of {_TITLES[stage]}\nestimated{gpu}, not measured"
     return f"speedup of {_TITLES[stage]}\nmeasured on {speed['device']['name']}"
 
 

@@ -77,10 +77,9 @@ def _size(model: Mapping[str, Any]) -> str:
 
 def _speed(recorded: Recorded, model: Mapping[str, Any]) -> list[str]:
     parts = []
-    taken = speedup.measured(recorded, model, "step")
-    if taken is not None and recorded.speed is not None:
-        kind = speedup.kind(recorded.speed)
-        parts.append(f"<div><dt>Step</dt><dd>{taken:.2f}×<small>{escape(kind)}</small></dd></div>")
+    taken = speedup.of_kernels(recorded, model, "step")
+    if taken is not None:
+        parts.append(f"<div><dt>Step</dt><dd>{taken:.2f}×<small>measured</small></dd></div>")
     predicted = speedup.estimated(recorded, model)
     if predicted is not None and recorded.estimated is not None:
         gpu = escape(recorded.estimated["gpu"])

@@ -26,6 +26,13 @@ def kind(speed: Mapping[str, Any]) -> str:
     return REFERENCE if is_reference(speed) else "measured"
 
 
+def of_kernels(recorded: Recorded, model: Mapping[str, Any], stage: str) -> float | None:
+    """As `measured`, but None where the times are of reference arithmetic: those say nothing of a kernel's."""
+    if recorded.speed is None or is_reference(recorded.speed):
+        return None
+    return measured(recorded, model, stage)
+
+
 def measured(recorded: Recorded, model: Mapping[str, Any], stage: str) -> float | None:
     """Median time of the original over the model's, of a stage; None where either was not timed."""
     ours, base = seconds(recorded, model, stage), seconds(recorded, recorded.original, stage)

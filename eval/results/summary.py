@@ -10,6 +10,7 @@ from quant.eval.metrics.base import Display
 from quant.eval.metrics.intervals import LEVELS, mean_estimate
 from quant.eval.metrics.table import metrics, ordered
 from quant.eval.results.recorded import Overall, overall, stored_share
+from quant.eval.results.speedup import is_reference
 from quant.eval.results.words import level_text, number, share
 from quant.eval.tables import Table, decibels, megabytes
 
@@ -31,9 +32,9 @@ def summary(results: Results) -> Table:
     columns = ordered(metric.key for metric in metrics() if metric.key in taken)
     headings = ["model", "scheme", *(f"within {level_text(level)}" for level in LEVELS), "stored", "of bf16"]
     headings += [shown.heading or shown.title for shown in columns]
-    if results["speed"] is not None:
-        headings.append("s/step")
-    return Table(tuple(headings), tuple(_row(model, columns, results["speed"]) for model in models), words=4)
+    column = _Step(results)
+    headings += column.heading
+    return Table(tuple(headings), tuple((*_row(model, columns), *column.cell(model)) for model in models), words=4)
 
 
 def notes(results: Results) -> list[str]:
@@ -45,9 +46,47 @@ def notes(results: Results) -> list[str]:
         f"{last} are of each video against the original's.",
         "within: all metrics' losses to the original are below that, with the interval taken into account.",
     ]
-    if results["speed"] is not None:
-        lines.append(f"s/step: one denoising step of one video, {results['speed']['label']}.")
-    return lines
+    return lines + _Step(results).notes
+
+
+class _Step:
+    """What is known of a denoising step's time: a GPU's seconds, else estimated speedups; never a CPU's seconds."""
+
+    def __init__(self, results: Results) -> None:
+        speed, self._original = results["speed"], results["models"][0]["name"]
+        self._measured = None if speed is None or is_reference(speed) else speed
+        self._estimated = None if speed is None or self._measured is not None else speed.get("estimated")
+
+    @property
+    def heading(self) -> list[str]:
+        """One or none."""
+        if self._measured is not None:
+            return ["s/step"]
+        return [] if self._estimated is None else ["est. speedup"]
+
+    @property
+    def notes(self) -> list[str]:
+        """What the column is, in a sentence."""
+        if self._measured is not None:
+            return [f"s/step: one denoising step of one video, {self._measured['label']}."]
+        if self._estimated is None:
+            return []
+        return [
+            f"est. speedup: of one denoising step, a roofline estimate for {self._estimated['gpu']}, not measured; the "
+            "times of this CPU are those of reference arithmetic and no kernel's, so they stand in the report only."
+        ]
+
+    def cell(self, model: Mapping[str, Any]) -> list[str]:
+        """One or none of a model."""
+        name = model["name"]
+        if self._measured is not None:
+            stages = self._measured["models"].get(name, {}).get("stages") or {}
+            median = (stages.get("step") or {}).get("median")
+            return ["-" if median is None else f"{median:.3f}"]
+        if self._estimated is None:
+            return []
+        base, ours = (self._estimated["models"].get(each) for each in (self._original, name))
+        return [f"{base['step_s'] / ours['step_s']:.2f}x" if base and ours else "-"]
 
 
 def comparison(first: Results, second: Results, first_name: str, second_name: str) -> tuple[list[tuple[str, ...]], str]:
@@ -78,16 +117,12 @@ def comparison(first: Results, second: Results, first_name: str, second_name: st
     return rows, f"A  {first_name}\nB  {second_name}\n{len(common)} samples are in both; identical videos have no PSNR"
 
 
-def _row(model: Mapping[str, Any], columns: Sequence[Display], speed: Mapping[str, Any] | None) -> tuple[str, ...]:
+def _row(model: Mapping[str, Any], columns: Sequence[Display]) -> tuple[str, ...]:
     stored, part = model["stored_bytes"], stored_share(model)
     verdicts = ["failed" if model.get("failed") else _verdict(overall(model, level)) for level in LEVELS]
     cells = [model["name"], model["scheme"], *verdicts]
     cells += ["-" if stored is None else megabytes(stored), "-" if part is None else share(part)]
     cells += [_cell(model["summary"].get(shown.key), shown) for shown in columns]
-    if speed is not None:
-        stages = speed["models"].get(model["name"], {}).get("stages") or {}
-        median = (stages.get("step") or {}).get("median")
-        cells.append("-" if median is None else f"{median:.3f}")
     return tuple(cells)
 
 

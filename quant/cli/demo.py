@@ -29,7 +29,13 @@ from quant.cli.options import generation_options, given_settings
     metavar="DIR",
     help="The folder to make.",
 )
-@click.option("--clips", type=click.IntRange(1), default=16, show_default=True, help="How many prompts to use.")
+@click.option(
+    "--recipes",
+    default="",
+    metavar="NAME,...|all",
+    help="Recipes to compare, of `quant recipes`; all: six of them.  [default: w8a8-gptq, w4a16-gptq, sparse24-fp8]",
+)
+@click.option("--clips", type=click.IntRange(1), default=8, show_default=True, help="How many prompts to use.")
 @click.option(
     "--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the first video; each next one adds 1."
 )
@@ -40,19 +46,20 @@ def demo(
     prompts: Path | None,
     calibration: Path | None,
     out: Path,
+    recipes: str,
     clips: int,
     seed: int,
     force: bool,
     **generation: float | None,
 ) -> None:
-    """Calibrate five recipes on a small model, and evaluate each against the original: one HTML report.
+    """Calibrate three recipes on a small model, and evaluate each against the original: one HTML report.
 
     Same prompts, seeds and initial latents for every model; runs on a CPU. The same command goes on with a demo that
     was killed. Without options it needs a clone of the repository, which holds the model and its prompts. Size,
     frames, steps and guidance are those of generation.json in the model's folder where they are not given.
     """
-    from quant.cli.progress import StepBars
-    from quant.eval.demo import PAGE, read_lines, run_demo, shapes_example
+    from quant.cli.progress import OneLine
+    from quant.eval.demo import ALL_RECIPES, PAGE, RECIPES, read_lines, run_demo, shapes_example
     from quant.eval.results.summary import notes, summary
     from quant.eval.tables import as_text
 
@@ -60,17 +67,19 @@ def demo(
         example = shapes_example()
         model, prompts = model or example.model, prompts or example.prompts
         calibration = calibration or example.calibration
-    with StepBars() as bars:
+    chosen = ALL_RECIPES if recipes == "all" else tuple(filter(None, map(str.strip, recipes.split(",")))) or RECIPES
+    with OneLine() as line:
         results = run_demo(
             model,
             out,
             calibration=calibration,
             prompts=_spread(read_lines(prompts), clips),
+            recipes=chosen,
             settings=given_settings(generation),
             seed=seed,
             force=force,
             command=shlex.join(["quant", *sys.argv[1:]]),
-            progress=bars.show,
+            progress=line.show,
         )
     click.echo("\n".join([as_text(summary(results)), "", *notes(results)]))
     click.echo(f"\nopen {(out / PAGE).resolve()}")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from diffusers import DiffusionPipeline, WanTransformer3DModel
+from diffusers import WanTransformer3DModel
 from safetensors.torch import load_file
 
 import quant
@@ -21,8 +21,10 @@ from tests.tiny_checkpoints import RECIPES
 from tests.tiny_pipeline import PROMPTS, SETTINGS, save_pipeline
 
 OTHERS = sorted({name.partition("/")[2] for name in shipped_recipes()} - set(RECIPES))
-#: Of a width that groups of 128 fit, and deep enough for 0.075 of the blocks to be one.
-DEEP = {"attention_head_dim": 64, "ffn_dim": 256, "num_layers": 8}
+#: Of a width that groups of 128 fit.
+BROAD = {"attention_head_dim": 64, "ffn_dim": 256}
+#: And deep enough for 0.075 of the blocks to be one.
+DEEP = {**BROAD, "num_layers": 8}
 #: Linears of a block that a scheme's groups of 128 fit: the second of the feed-forward, which alone is that wide.
 WIDE = ("ffn.net.2",)
 
@@ -31,12 +33,13 @@ WIDE = ("ffn.net.2",)
 def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Full pipeline folders by recipe."""
     model = save_pipeline(tmp_path_factory.mktemp("recipes") / "model")
+    broad = save_pipeline(model.parent / "broad", **BROAD)
     deep = save_pipeline(model.parent / "deep", **DEEP)
     folders = {}
     for recipe in OTHERS:
         folders[recipe] = model.parent / recipe
-        given = deep if recipe.endswith("-edges") or recipe == "mixed" else model
-        quant.calibrate(given, recipe, folders[recipe], prompts=PROMPTS, full=True, progress=False)
+        given = deep if recipe.endswith("-edges") else broad if recipe == "mixed" else model
+        quant.calibrate(given, recipe, folders[recipe], prompts=PROMPTS[:2], full=True, progress=False)
     return folders
 
 
@@ -65,15 +68,6 @@ def test_calibrated_inspected_loaded_and_saved(made: dict[str, Path], recipe: st
     assert all(torch.equal(again[key], file[key]) for key in file)
     quant.save(loaded, tmp_path / "saved")
     assert all(torch.equal(tensor, file[key]) for key, tensor in load_file(tmp_path / "saved" / WEIGHTS).items())
-
-
-@pytest.mark.parametrize("recipe", OTHERS)
-def test_it_makes_a_video(made: dict[str, Path], recipe: str) -> None:
-    pipe = DiffusionPipeline.from_pretrained(made[recipe], dtype=torch.float32)
-    pipe.set_progress_bar_config(disable=True)
-    video = pipe(PROMPTS[0], **SETTINGS, output_type="pt", generator=torch.Generator().manual_seed(0)).frames
-    assert torch.isfinite(video).all()
-    assert video.std() > 0
 
 
 def test_wan_recipes_keep_the_first_and_last_three_of_forty_blocks() -> None:
@@ -141,9 +135,9 @@ for folder in sys.argv[2:]:
     print(folder, packed)
 """
     folders = [str(folder) for folder in made.values()]
-    ran = subprocess.run(
-        [sys.executable, "-c", code, repr(SETTINGS), *folders], capture_output=True, text=True, check=False
-    )
+    settings = {**SETTINGS, "num_inference_steps": 1}
+    command = [sys.executable, "-c", code, repr(settings), *folders]
+    ran = subprocess.run(command, capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stderr[-2000:]
     assert [line.split()[0] for line in ran.stdout.splitlines()] == folders
 

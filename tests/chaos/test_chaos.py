@@ -12,7 +12,7 @@ from tests.chaos.scenarios import SCENARIOS
 def test_disturbed_runs_end_like_others(tmp_path: Path) -> None:
     scenarios = [scenario for scenario in SCENARIOS if scenario.name in ("several passes", "in place of another")]
     ways = [way for way in DISTURBANCES if not way.own_disk]
-    result = campaign(scenarios, ways, 10, 1, tmp_path)
+    result = campaign(scenarios, ways, 8, 1, tmp_path)  # each in each way once
     assert result.problems == []
-    assert result.counts["runs"] == 10
+    assert result.counts["runs"] == 8
     assert result.struck

@@ -59,6 +59,7 @@ def test_who_stops_a_run_is_told_how_it_goes_on(models: Path, tmp_path: Path, mo
 
 def test_vbench_rates_every_model(models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """VBench itself is played: what is given to it, and what is made of its scores."""
+    monkeypatch.setattr("quant.eval.report.notebook.render", lambda folder: folder / "report.html")
     ran = CliRunner().invoke(main, ["eval", "run", str(models / "c.yaml"), "--out", str(tmp_path), "--quiet"])
     assert ran.exit_code == 0, ran.output
     (folder,) = tmp_path.iterdir()

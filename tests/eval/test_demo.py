@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -10,12 +11,12 @@ from click.testing import CliRunner
 import quant
 from quant.cli import main
 from quant.errors import QuantError
-from quant.eval.demo import RECIPES, _claim, read_lines, run_demo, shapes_example
+from quant.eval.demo import ALL_RECIPES, RECIPES, SAMPLES, _claim, read_lines, run_demo, shapes_example
 from quant.eval.results.schema import read_results
 from tests.tiny_pipeline import save_pipeline
 
 
-def test_the_demo_end_to_end(tmp_path: Path) -> None:
+def test_the_demo_end_to_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = save_pipeline(tmp_path / "model")
     prompts = tmp_path / "prompts.txt"
     prompts.write_text("a red fox\na blue bird\nsnow\n")
@@ -23,7 +24,10 @@ def test_the_demo_end_to_end(tmp_path: Path) -> None:
     command = ["demo", "--model", str(model), "--prompts", str(prompts), "--calibration", str(prompts)]
     ran = CliRunner().invoke(main, [*command, "--clips", "2", "--out", str(out)])
     assert ran.exit_code == 0, ran.stderr
-    assert "reference arithmetic on a CPU: not a kernel's time" in ran.stdout
+    assert "a roofline estimate for h100-sxm, not measured" in ran.stdout and "s/step" not in ran.stdout
+    lines = [line for line in ran.stderr.splitlines() if " of all, about " in line]
+    assert [line.partition(" of ")[0] for line in lines] == [str(i) for i in range(1, 11)]  # a line a part
+    assert lines[0].startswith("1 of 10: calibrating w8a8-gptq: 0% of all, about ")
     assert f"open {out / 'index.html'}" in ran.stdout
     results = read_results(out / "results.json")
     assert {sample["prompt"] for sample in results["samples"]} == {"a red fox", "a blue bird"}
@@ -33,12 +37,12 @@ def test_the_demo_end_to_end(tmp_path: Path) -> None:
         folder = out / "checkpoints" / candidate["name"]
         assert candidate["stored_bytes"] == quant.inspect(folder).components[0].nbytes
         assert candidate["summary"]["psnr"]["value"] > 20
-        needs_data = candidate["name"] != "fp8-dynamic"
-        assert candidate["calibration_prompts"] == (3 if needs_data else None)  # all there are; SAMPLES at most
+        assert candidate["calibration_prompts"] == SAMPLES
         assert results["speed"]["models"][candidate["name"]]["stages"]["step"]["median"] > 0
     page = (out / "index.html").read_text()
     assert all(recipe in page for recipe in RECIPES)
     begun = {path: path.stat().st_mtime_ns for path in out.rglob("*.mkv")}
+    monkeypatch.setattr("quant.eval.demo.render", lambda run: run / "report.html")  # made once, as that takes long
     again = CliRunner().invoke(main, [*command, "--clips", "2", "--out", str(out)])
     assert again.exit_code == 0, again.stderr
     assert {path: path.stat().st_mtime_ns for path in out.rglob("*.mkv")} == begun
@@ -55,6 +59,24 @@ def test_the_demo_end_to_end(tmp_path: Path) -> None:
         path.unlink() if before is None else path.write_bytes(before)
     _claim(out, {}, force=True)
     assert [path.name for path in out.iterdir()] == ["demo.json"]
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"), [("", RECIPES), ("all", ALL_RECIPES), ("w8a8, fp8-dynamic", ("w8a8", "fp8-dynamic"))]
+)
+def test_which_recipes_are_compared(
+    given: str, expected: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Any] = []
+
+    def run(*_: Any, recipes: Any, **__: Any) -> None:
+        asked.append(recipes)
+        raise QuantError("enough")
+
+    monkeypatch.setattr("quant.eval.demo.run_demo", run)
+    ran = CliRunner().invoke(main, ["demo", "--recipes", given, "--out", str(tmp_path / "demo")])
+    assert (ran.exit_code, asked) == (2, [expected])
+    assert set(RECIPES) < set(ALL_RECIPES)
 
 
 def test_what_no_demo_made_is_not_replaced(tmp_path: Path) -> None:

@@ -284,25 +284,25 @@ def test_every_fused_form_that_a_family_names_exists() -> None:
 
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_videos_of_the_example(recipe: str, tmp_path: Path) -> None:
-    """examples/shapes with every recipe: two clips of six guided steps, the transformer in bf16 as on a GPU.
+    """examples/shapes with every recipe: a clip of four guided steps, the transformer in bf16 as on a GPU.
 
     A rounding that differs flips codes, and each step starts from what the last one left, so two right ways to compute
-    a quantized video are apart by about what quantization itself costs: 41 to 54 dB here, 36 to 50 dB to the original
-    for both. One gate lost in the last block leaves 16 to 21 dB. 35 dB lies well between; and to the original the fused
-    video may be twice the unfused one's error away, 6 dB, where 3 were measured.
+    a quantized video are apart by about what quantization itself costs: 38 to 50 dB here, 37 to 50 dB to the original
+    for both. One gate lost in the last block leaves 15 to 16 dB. 32 dB lies well between; and to the original the fused
+    video may be twice the unfused one's error away, 6 dB, where 4 were measured.
     """
     shapes = Path(__file__).parents[2] / "examples" / "shapes"
-    settings = quant.GenerationSettings(num_inference_steps=6)
-    calibration = (shapes / "prompts" / "calibration.txt").read_text().splitlines()[:4]
-    prompts = (shapes / "prompts" / "judged.txt").read_text().splitlines()[:2]
+    settings = quant.GenerationSettings(num_inference_steps=4)
+    calibration = (shapes / "prompts" / "calibration.txt").read_text().splitlines()[:2]
+    prompts = (shapes / "prompts" / "judged.txt").read_text().splitlines()[:1]
     pipe = DiffusionPipeline.from_pretrained(shapes / "model", dtype=torch.float32)
     pipe.set_progress_bar_config(disable=True)
     call = quant.GenerationSettings.read(shapes / "model").merged(**settings.given()).for_pipeline(pipe)
-    latents = initial_latents(pipe, call, [0, 1])
+    latents = initial_latents(pipe, call, [0])
 
     def video(model: nn.Module) -> Frames:
         pipe.transformer = model
-        return generate(pipe, prompts, latents, call, batch=2)
+        return generate(pipe, prompts, latents, call, batch=1)
 
     original = video(pipe.transformer)
     out = tmp_path / "out"
@@ -311,7 +311,7 @@ def test_videos_of_the_example(recipe: str, tmp_path: Path) -> None:
     model: Any = quant.load(out, dtype=torch.bfloat16, fused=True)
     assert all(why.startswith("fused") for block in model.blocks for why in block.parts.values())
     found = video(model)
-    assert min(paired_psnr(apart, found)) > 35
+    assert min(paired_psnr(apart, found)) > 32
     for ours, theirs in zip(paired_psnr(original, found), paired_psnr(original, apart), strict=True):
         assert ours > theirs - 6
     MISTAKES["no gate on attention"](model.blocks[-1])

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from quant.eval.drawing.axes import LEFT, RIGHT, WIDTH, Scale, round_step
-from quant.eval.drawing.pareto import Point, frontier, pareto, points
+from quant.eval.drawing.pareto import Point, frontier, leading_plots, pareto, points
 from quant.eval.metrics.table import display
 from quant.eval.results.recorded import Recorded
 from tests.eval.report.small_run import NOISE, fingerprint, speed
@@ -26,6 +26,11 @@ def recorded(timed: dict[str, Any] | None, models: list[dict[str, Any]] | None =
     return Recorded(Path("run"), {"models": models, "speed": timed, "samples": [{}]})
 
 
+def on_a_gpu() -> dict[str, Any]:
+    """The same times, of kernels."""
+    return speed() | {"device": {"name": "RTX 4090", "type": "cuda"}, "label": "measured on RTX 4090"}
+
+
 def labels(html: str) -> list[tuple[str, str, float, float]]:
     """Name, side, x and y of each."""
     found = re.findall(r'<text class="name ([a-z]*)" x="([\d.]+)" y="([\d.]+)">([^<]*)<', html)
@@ -40,24 +45,30 @@ def point_of(html: str) -> float:
 
 
 def test_speedups_are_ratios_and_estimates_stay_apart() -> None:
-    found = {(point.name, point.estimated): point.x for point in points(recorded(speed()), "psnr", "step")}
+    found = {(point.name, point.estimated): point.x for point in points(recorded(on_a_gpu()), "psnr", "step")}
     assert found == pytest.approx(
         {("w8a8", False): 1 / 1.5, ("w4a8 edges", False): 1 / 1.6, ("w8a8", True): 1.8, ("w4a8 edges", True): 1.5}
     )
-    whole = points(recorded(speed()), "psnr", "end_to_end")
+    whole = points(recorded(on_a_gpu()), "psnr", "end_to_end")
     assert not any(point.estimated for point in whole)  # only a step is estimated
 
 
-def test_times_of_a_cpu_say_that_they_are_no_kernels() -> None:
+def test_times_of_a_cpu_are_no_speed() -> None:
     html = pareto(recorded(speed())).html
-    assert "reference arithmetic on a CPU: not a kernel’s time" in html
-    assert html.count('class="mark hollow"') == 2
+    assert "estimated for H100 SXM, not measured" in html
+    assert html.count('class="mark hollow"') == 2 and 'class="mark"' not in html
+    by_size, estimated = leading_plots(recorded(speed()))
+    assert estimated.html == html
+    assert "stored bytes, as a share of the original’s" in by_size.html
+    assert "nothing was timed" not in by_size.html and "hollow" not in by_size.html
+    for timed in (None, on_a_gpu()):
+        expected = [pareto(recorded(timed), key).html for key in ("psnr", "ssim")]
+        assert [plot.html for plot in leading_plots(recorded(timed))] == expected
     assert "Hollow: estimated for H100 SXM" in html
 
 
 def test_times_of_a_gpu_name_it() -> None:
-    timed = speed() | {"device": {"name": "RTX 4090", "type": "cuda"}, "label": "measured on RTX 4090"}
-    html = pareto(recorded(timed | {"estimated": None})).html
+    html = pareto(recorded(on_a_gpu() | {"estimated": None})).html
     assert "measured on RTX 4090" in html
     assert "reference arithmetic" not in html
     assert "hollow" not in html
@@ -71,7 +82,7 @@ def test_without_times_quality_stands_against_size() -> None:
 
 
 def test_a_failed_model_is_left_out() -> None:
-    timed = speed() | {"estimated": None}
+    timed = on_a_gpu() | {"estimated": None}
     timed["models"]["w8a8"]["failed"] = "out of memory"
     assert [point.name for point in points(recorded(timed), "psnr", "step")] == ["w4a8 edges"]
 
@@ -88,7 +99,7 @@ def test_identical_videos_are_drawn_and_named() -> None:
 def test_a_size_that_is_not_known_has_an_area_of_its_own_and_no_figure() -> None:
     models = [model("original", 100), model("w8a8", 58, 50.0), model("w4a8 edges", 35, 32.0)]
     models[1]["stored_bytes"] = None
-    found = recorded(speed() | {"estimated": None}, models)
+    found = recorded(on_a_gpu() | {"estimated": None}, models)
     assert [point.memory for point in points(found, "psnr", "step")] == [None, 35]
     html = pareto(found).html
     assert "w8a8: 50.0 dB, x 0.667, –" in html
@@ -100,7 +111,7 @@ def test_a_size_that_is_not_known_has_an_area_of_its_own_and_no_figure() -> None
 
 
 def test_peak_memory_is_the_area_only_where_every_candidate_has_one() -> None:
-    timed = speed() | {"estimated": None}
+    timed = on_a_gpu() | {"estimated": None}
     timed["models"]["w8a8"]["peak_memory_bytes"] = 4_000
     assert [point.memory for point in points(recorded(timed), "psnr", "step")] == [58, 35]
     assert "Area: stored bytes." in pareto(recorded(timed)).html
@@ -137,7 +148,7 @@ def test_a_name_at_the_edge_is_moved_into_the_plot_but_not_from_its_point(stored
 @pytest.mark.parametrize(("slow", "side"), [(4.0, "tick end"), (0.25, "tick")])
 def test_the_originals_line_is_named_on_the_side_that_has_room(slow: float, side: str) -> None:
     """Where all are slower the line is at the right edge, where all are faster at the left one."""
-    timed = speed() | {"estimated": None}
+    timed = on_a_gpu() | {"estimated": None}
     for name in NOISE:
         timed["models"][name]["stages"]["step"]["median"] = 0.4 * slow
     assert re.findall('<text class="([a-z ]*)" [^>]*>the original<', pareto(recorded(timed)).html) == [side]

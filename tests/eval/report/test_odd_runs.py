@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from quant.eval.drawing.markup import Piece
-from quant.eval.drawing.pareto import pareto
+from quant.eval.drawing.pareto import pareto, points
 from quant.eval.drawing.sensitivity import heat_maps
 from quant.eval.drawing.step_error import step_errors
 from quant.eval.report.headline import headline
@@ -81,7 +81,8 @@ def test_sizes_that_no_folder_said(timed: bool) -> None:
     assert "Stored – – –" in found["scores"]
     assert "Stored" not in found["headline"]
     if timed:
-        assert ", x 0.667, –" in found["psnr"]
+        assert "estimated for H100 SXM, not measured" in found["psnr"]
+        assert [point.memory for point in points(changed(unknown), "psnr", "step")] == [None, None]
     else:
         assert found["psnr"] == "Nothing to plot: neither a time nor a size of a candidate is known."
 
@@ -116,7 +117,7 @@ def test_videos_that_are_all_identical() -> None:
 
     found = shown(changed(same))
     assert found["headline"].count("PSNR identical") == 2
-    assert "w8a8, identical" in found["psnr"]
+    assert "w8a8, estimated, identical" in found["psnr"]
     assert found["steps"] == "No curve: every latent is identical to the original’s."
     assert found["worst"].count("every candidate") == 4
 

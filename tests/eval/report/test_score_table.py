@@ -151,7 +151,7 @@ def test_identical_videos_are_counted_beside_the_mean_of_the_others() -> None:
 def test_the_headline_says_what_was_compared(recorded: Recorded) -> None:
     words = re.sub("<[^>]+>", "", headline(recorded).html)
     assert "shapes &lt;tiny&gt;, w8a8 and w4a8 edges made 4 videos each from the same prompts, seeds" in words
-    assert "0.67×reference arithmetic" in words
+    assert "0.67×" not in words  # of a CPU's reference arithmetic
     assert "1.80×estimated, H100 SXM" in words
 
 

@@ -28,7 +28,8 @@ def _results() -> dict[str, Any]:
     near = {"psnr": _estimate(41.26, 38.0, 44.0, identical=0), "clip_frame": _estimate(0.9812)}
     same = {"psnr": _estimate(None, identical=9), "clip_frame": _estimate(0.99)}
     some = {"psnr": _estimate(50.0, 49.0, 51.0, identical=2), "clip_frame": _estimate(0.99)}
-    speed = {"label": "reference arithmetic", "models": {"near": {"stages": {"step": {"median": 0.1234}}}}}
+    times = {"near": {"stages": {"step": {"median": 0.1234}}}}
+    speed = {"label": "measured on X", "device": {"type": "cuda"}, "models": times, "estimated": None}
     models = [
         original,
         _model("near", near, {0.01: ["pass", "not enough samples"], 0.001: ["fail", "pass"]}),
@@ -57,7 +58,19 @@ def test_without_times_there_is_no_column_of_them() -> None:
     assert len(notes(results)) == 2
     assert notes(results)[0].startswith("9 samples, ")
     assert notes({**results, "samples": [0]})[0].startswith("1 sample, ")
-    assert notes(_results())[-1] == "s/step: one denoising step of one video, reference arithmetic."
+    assert notes(_results())[-1] == "s/step: one denoising step of one video, measured on X."
+
+
+def test_a_cpus_times_are_no_column_and_an_estimate_for_a_gpu_is_one() -> None:
+    results = _results()
+    results["speed"] |= {"label": "reference arithmetic", "device": {"type": "cpu"}}
+    assert summary(results).headings[-1] == "CLIP frame" and len(notes(results)) == 2
+    times = {"original": {"step_s": 0.3}, "near": {"step_s": 0.2}}
+    results["speed"]["estimated"] = {"gpu": "h100-sxm", "what": "roofline", "models": times}
+    shown = summary(results)
+    assert shown.headings[-1] == "est. speedup"
+    assert [row[-1] for row in shown.rows] == ["1.00x", "1.50x", "-", "-"]
+    assert "a roofline estimate for h100-sxm, not measured" in notes(results)[-1]
 
 
 @pytest.mark.parametrize(
