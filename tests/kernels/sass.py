@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 import shutil
+import struct
 import subprocess
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -19,6 +20,11 @@ from quant.kernels.runtime.nvrtc import Resources, compile_cubin, resources
 #: The hardware gives registers to a thread in steps of 8; a block has at most 1024 threads.
 _REGISTER_STEP = 8
 _MAX_THREADS = 1024
+
+#: Of any architecture since sm_70.
+_INSTRUCTION_BYTES = 16
+#: SHF_EXECINSTR of a section of an ELF file.
+_EXECUTED = 4
 
 #: An instruction of a listing: its address, perhaps a predicate, the opcode.
 _INSTRUCTION = re.compile(r"^\s*/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+\s+)?([A-Z][\w.]*)", re.MULTILINE)
@@ -83,17 +89,43 @@ class Disassembly(NamedTuple):
         return sum(count for opcode, count in self.opcodes.items() if opcode.startswith(beginning))
 
 
-def disassemble(build: Build, arch: str, texts: Mapping[str, str] | None = None) -> Disassembly:
-    """Compiles a build and reads the machine code; `texts` as in `compile_cubin`."""
-    cubin, log = compile_cubin(build, arch, texts)
-    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
-        file.write(cubin)
+def disassemble(builds: Sequence[Build], arch: str, texts: Mapping[str, str] | None = None) -> list[Disassembly]:
+    """Compiles builds and reads their machine code; `texts` as in `compile_cubin`."""
+    compiled = [compile_cubin(build, arch, texts) for build in builds]
+    codes = [list(_instructions(each.cubin)) for each in compiled]
+    opcode = _opcodes({word for words in codes for word in words}, arch)
+    assert all(any(opcode[word] == "EXIT" for word in words) for words in codes), "a listing without an end"
+    return [
+        Disassembly(
+            Counter(opcode[word] for word in words),
+            resources(each.log),
+            tuple(_ENTRY.findall(each.log)),
+            tuple(_COMPLAINT.findall(each.log)),
+        )
+        for words, each in zip(codes, compiled, strict=True)
+    ]
+
+
+def _instructions(cubin: bytes) -> Iterator[bytes]:
+    """The instructions, of 16 bytes each, in every section of an ELF file that is executed."""
+    (table,) = struct.unpack_from("<Q", cubin, 40)
+    size, count = struct.unpack_from("<2H", cubin, 58)
+    for header in range(table, table + size * count, size):
+        flags, _, start, length = struct.unpack_from("<4Q", cubin, header + 8)
+        if flags & _EXECUTED:
+            assert length % _INSTRUCTION_BYTES == 0
+            yield from (cubin[at : at + _INSTRUCTION_BYTES] for at in range(start, start + length, _INSTRUCTION_BYTES))
+
+
+def _opcodes(instructions: Iterable[bytes], arch: str) -> dict[bytes, str]:
+    """Opcodes with their modifiers. To start the disassembler takes longer than its work: once for all."""
+    words = sorted(instructions)
+    with tempfile.NamedTemporaryFile(suffix=".bin") as file:
+        file.write(b"".join(words))
         file.flush()
-        command = [nvdisasm(), "-c", file.name]
+        command = [nvdisasm(), "--no-dataflow", "--binary", arch.replace("sm_", "SM"), file.name]
         listing = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    opcodes = Counter(_INSTRUCTION.findall(listing))
-    assert opcodes["EXIT"], f"no instructions found in the listing of {build.kernel}: {listing[:500]!r}"
-    return Disassembly(opcodes, resources(log), tuple(_ENTRY.findall(log)), tuple(_COMPLAINT.findall(log)))
+    return dict(zip(words, _INSTRUCTION.findall(listing), strict=True))
 
 
 def nvdisasm() -> str:
@@ -108,10 +140,9 @@ def nvdisasm() -> str:
     return on_path
 
 
-def violations(kernel: Kernel, build: Build, arch: str, texts: Mapping[str, str] | None = None) -> list[str]:
+def violations(kernel: Kernel, build: Build, arch: str, code: Disassembly) -> list[str]:
     """What is wrong with one build on one architecture, in words; empty where nothing is."""
     limits = architecture(arch)
-    code = disassemble(build, arch, texts)
     used, threads = code.resources, kernel.threads(build)
     shared = used.static_shared_bytes + kernel.shared_bytes(build)
     most_registers = kernel.max_registers(build)

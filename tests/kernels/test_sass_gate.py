@@ -107,11 +107,12 @@ class Tiny:
 
 
 def faults(kernel: Tiny, text: str, arch: str = "sm_80") -> list[str]:
-    return violations(kernel, BUILD, arch, {"tiny.cu": text})
+    (code,) = disassemble([BUILD], arch, {"tiny.cu": text})
+    return violations(kernel, BUILD, arch, code)
 
 
 def test_a_clean_kernel_passes_with_its_instructions_counted() -> None:
-    code = disassemble(BUILD, "sm_80", {"tiny.cu": CLEAN})
+    (code,) = disassemble([BUILD], "sm_80", {"tiny.cu": CLEAN})
     assert code.opcodes["IMMA.16832.S8.S8"] == 1
     assert code.count("RED.E.ADD") == 1  # behind a predicate
     assert code.entries == ("tiny",)
@@ -135,7 +136,8 @@ def test_each_broken_rule_is_named(kernel: Tiny, says: list[str]) -> None:
 
 
 def test_a_register_more_than_declared() -> None:
-    used = disassemble(BUILD, "sm_80", {"tiny.cu": CLEAN}).resources.registers
+    (code,) = disassemble([BUILD], "sm_80", {"tiny.cu": CLEAN})
+    used = code.resources.registers
     assert faults(Tiny(registers=used - 1), CLEAN) == [f"uses {used} registers, declares {used - 1}"]
 
 

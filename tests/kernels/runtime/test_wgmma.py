@@ -203,19 +203,20 @@ def test_whether_to_add_is_a_predicate_of_the_last_operand(name: str, n: int) ->
     assert len(lines) == 5
 
 
-@pytest.mark.parametrize(("name", "n"), CASES)
-def test_the_machine_code_has_the_instruction_once_with_its_shape(name: str, n: int) -> None:
-    build, texts = tiny(name, n)
-    code = disassemble(build, "sm_90a", texts)
-    assert {opcode: count for opcode, count in code.opcodes.items() if "GMMA" in opcode} == {
-        FORMS[name].opcode.format(n=n): 1
-    }
-    assert not code.count("HMMA")
-    assert not code.count("IMMA")
-    assert code.complaints == ()
-    assert code.resources.spill_bytes == code.resources.stack_bytes == 0
-    # Sums in registers, and nothing beside that a thread would lack.
-    assert n // 2 <= code.resources.registers <= n // 2 + 40
+@pytest.mark.parametrize("name", FORMS)
+def test_the_machine_code_has_the_instruction_once_with_its_shape(name: str) -> None:
+    builds = [tiny(name, n)[0] for n in wgmma.COLUMNS]
+    codes = disassemble(builds, "sm_90a", tiny(name, wgmma.COLUMNS[0])[1])
+    for n, code in zip(wgmma.COLUMNS, codes, strict=True):
+        assert {opcode: count for opcode, count in code.opcodes.items() if "GMMA" in opcode} == {
+            FORMS[name].opcode.format(n=n): 1
+        }
+        assert not code.count("HMMA"), n
+        assert not code.count("IMMA"), n
+        assert code.complaints == (), n
+        assert code.resources.spill_bytes == code.resources.stack_bytes == 0, n
+        # Sums in registers, and nothing beside that a thread would lack.
+        assert n // 2 <= code.resources.registers <= n // 2 + 40, n
 
 
 @pytest.mark.parametrize("name", ["wgmma_s8", "wgmma_sp_bf16", "wgmma_rs_f16"])
