@@ -3,7 +3,8 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
-# One thread a process: two test workers with two threads each fight over two cores.
+# One thread a process: two test workers with two threads each fight over two cores. Each begins with an equal part of
+# the tests, and takes half of what another has left when its own are done.
 TEST_WORKERS ?= 2
 # A Python with torch for CUDA, CuPy, cuda-bindings, NumPy, click, safetensors and pytest.
 PYTHON_GPU ?= python3
@@ -18,7 +19,7 @@ demo: $(INSTALLED)  ## calibrate five recipes, make videos with each, open demo/
 	$(BIN)/quant demo --out demo --force
 
 test: lint  ## everything CI runs: lint, then the tests
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile --durations 15 -q
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_WORKERS) --dist worksteal --durations 15 -q
 
 lint: $(INSTALLED)  ## ruff, mypy strict, and the order of the rooms
 	$(BIN)/ruff check .
