@@ -5,7 +5,7 @@ Used by the emulator's tests and by those on a GPU. The expected numbers are com
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ from quant.kernels import reference
 from quant.kernels.arguments import Epilogue, Int4Weight, Sparse24Weight
 from quant.kernels.layouts import int4_fragments, nibbles, sparse24
 from quant.kernels.matmuls import mma_packed, sm90_packed
+from quant.kernels.matmuls.base import T
 from quant.kernels.matmuls.packed import Packed, Weight
 from quant.kernels.ops.int4_mm import by_group
 from quant.kernels.weight_orders import SPARSE_MODULES
@@ -25,6 +26,23 @@ _KERNELS = (*sm90_packed.SPARSE, *mma_packed.SPARSE, *sm90_packed.INT4, *mma_pac
 KINDS: dict[str, Packed[Any]] = {kernel.name: kernel for kernel in _KERNELS}
 #: M, N, K: single rows and columns, tails in every direction; K of 2:4 weights is a multiple of 4.
 RAGGED = ((1, 1, 4), (1, 64, 128), (5, 123, 76), (33, 40, 300), (130, 136, 256), (70, 72, 144), (37, 257, 96))
+
+
+def met_by_each_kind(names: Sequence[str], tiles: Callable[[str], Sequence[T]]) -> list[tuple[str, T]]:
+    """Kernels with tiles: each tile with a 2:4 and with a 4-bit weight, of 8 and of 16 bits.
+
+    Args:
+        names: of kernels.
+        tiles: those that a kernel has. Of INT8 and FP8, which move the same bytes, every other tile is met by each,
+            where both have it.
+    """
+    found = []
+    for sparse, in_bytes in ((True, 1), (True, 2), (False, 1), (False, 2)):
+        alike = [name for name in names if (KINDS[name].sparse, KINDS[name].in_bytes) == (sparse, in_bytes)]
+        for place, tile in enumerate(dict.fromkeys(tile for name in alike for tile in tiles(name))):
+            having = [name for name in alike if tile in tiles(name)]
+            found.append((having[place % len(having)], tile))
+    return found
 
 
 @dataclass(frozen=True)

@@ -10,13 +10,12 @@ import torch
 from quant.kernels.arguments import Epilogue
 from quant.kernels.matmuls import mma_packed
 from quant.kernels.matmuls.mma_packed import TILES, PackedTile
-from quant.kernels.matmuls.packed import Packed
 from quant.kernels.matmuls.sm90_packed import Sm90Packed
 from quant.kernels.runtime.architectures import architecture
 from tests.kernels.emulated import multiply_packed
 from tests.kernels.matmul_cases import INT8
 from tests.kernels.matmuls.test_mma_gemm import OUTPUTS, views
-from tests.kernels.packed_cases import KINDS, RAGGED, Case, case
+from tests.kernels.packed_cases import KINDS, RAGGED, Case, case, met_by_each_kind
 
 SPARSE_INT8 = mma_packed.SPARSE_INT8.name
 W4A8 = mma_packed.W4A8.name
@@ -32,11 +31,7 @@ FEW = PackedTile(32, 16, 8, 32, 16, 8, 3)
 ONE = torch.ones(1, 1)
 
 
-def first_architecture(kind: Packed[Any]) -> str:
-    return kind.architectures[0]
-
-
-TILED = [(name, tile) for name in KERNELS for tile in KINDS[name].tiles(architecture(first_architecture(KINDS[name])))]
+TILED = met_by_each_kind(KERNELS, lambda name: KINDS[name].tiles(architecture(KINDS[name].architectures[0])))
 
 
 def check(one: Case, tile: PackedTile, **options: Any) -> None:
@@ -104,8 +99,10 @@ def test_int4_sums_of_one_scale_a_row_are_exact_up_to_the_largest_k() -> None:
 
 @pytest.mark.parametrize(("out_dtype", "out_scale"), OUTPUTS, ids=lambda value: str(value))
 @pytest.mark.parametrize("n", [72, 77])  # rows that begin at multiples of 16 bytes, and rows that do not
-@pytest.mark.parametrize("name", ["sm80_sparse_int8_gemm", W4A8])
-@pytest.mark.parametrize("tile", [SMALL, PackedTile(128, 64, 1, 64, 32, 1, 2)], ids=str)
+# The ending knows of a kernel whether its sums are integers, and of a tile how many channels a warp has.
+@pytest.mark.parametrize(
+    ("name", "tile"), [(SPARSE_INT8, SMALL), (W4A8, PackedTile(128, 64, 1, 64, 32, 1, 2))], ids=str
+)
 def test_every_output_bit_for_bit(
     out_dtype: torch.dtype, out_scale: torch.Tensor | None, n: int, name: str, tile: PackedTile
 ) -> None:
@@ -157,8 +154,10 @@ def test_rows_of_a_may_be_strided() -> None:
         assert ((out - one.expected).abs() <= one.allowed).all()
 
 
-@pytest.mark.parametrize("name", KERNELS)
-@pytest.mark.parametrize("tile", [SMALL, FEW, PackedTile(64, 64, 1, 64, 32, 1, 2)], ids=str)
+# Each tile with a 2:4 and with a 4-bit weight.
+@pytest.mark.parametrize(
+    ("name", "tile"), zip(KERNELS, 2 * (SMALL, FEW, PackedTile(64, 64, 1, 64, 32, 1, 2)), strict=True), ids=str
+)
 def test_every_sector_is_written_whole_by_as_many_instructions_as_it_takes(name: str, tile: PackedTile) -> None:
     m, n, k = tile.m, tile.n, 2 * tile.slabs * 64
     kind = KINDS[name]

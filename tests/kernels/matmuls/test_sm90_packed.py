@@ -13,7 +13,7 @@ from quant.kernels.matmuls.sm90_packed import HopperPackedTile, Sm90Packed
 from quant.kernels.runtime.architectures import architecture
 from tests.kernels.emulated import multiply_packed
 from tests.kernels.matmuls.test_mma_gemm import OUTPUTS, views
-from tests.kernels.packed_cases import KINDS, RAGGED, Case, case
+from tests.kernels.packed_cases import KINDS, RAGGED, Case, case, met_by_each_kind
 
 HOPPER_SPARSE_INT8 = sm90_packed.SPARSE_INT8.name
 HOPPER_W4A8 = sm90_packed.W4A8.name
@@ -22,7 +22,7 @@ HOPPER_W4A16 = sm90_packed.W4A16.name
 KERNELS = [name for name, kind in KINDS.items() if isinstance(kind, Sm90Packed)]
 PACKED = [name for name in KERNELS if not KINDS[name].sparse]
 FORMS = [(name, dtype) for name in KERNELS for dtype in KINDS[name].dtypes]
-TILED = [(name, tile) for name in KERNELS for tile in KINDS[name].tiles(architecture("sm_90a"))]
+TILED = met_by_each_kind(KERNELS, lambda name: KINDS[name].tiles(architecture("sm_90a")))
 #: Few stages, so that the ring of them is gone round several times.
 SMALL = HopperPackedTile(64, 1, 64, 2, 1)
 TWO_GROUPS = HopperPackedTile(64, 2, 64, 3, 1)
@@ -54,10 +54,17 @@ def test_ragged_sizes_under_every_timing(size: tuple[int, int, int], name: str, 
         check(one, SMALL, seed=seed, copies=copies, multiprocessors=1 + seed)
 
 
-@pytest.mark.parametrize("name", KERNELS)
-@pytest.mark.parametrize("tile", [TWO_GROUPS, WIDE, CLUSTER], ids=str)
-@pytest.mark.parametrize("size", [(1, 128, 128), (100, 300, 400), (130, 128, 1040)], ids=str)
-def test_two_warpgroups_two_blocks_and_wide_ones(size: tuple[int, int, int], tile: HopperPackedTile, name: str) -> None:
+SIZES = [(1, 128, 128), (100, 300, 400), (130, 128, 1040)]
+TILES = [TWO_GROUPS, WIDE, CLUSTER]
+
+
+# Each kernel with all sizes and all tiles; each size with each tile, with a 2:4 and with a 4-bit weight.
+@pytest.mark.parametrize(
+    ("name", "tile", "size"),
+    [(name, TILES[(i + j) % 3], SIZES[j]) for i, name in enumerate(KERNELS) for j in range(3)],
+    ids=str,
+)
+def test_two_warpgroups_two_blocks_and_wide_ones(name: str, tile: HopperPackedTile, size: tuple[int, int, int]) -> None:
     one = case(name, size)
     for seed, copies in enumerate(("late", "early", "random")):
         check(one, tile, seed=seed, copies=copies)
@@ -90,9 +97,9 @@ def test_long_sums(name: str) -> None:
     check(case(name, (20, 40, 8192), group=group, fill="positive"), SMALL)
 
 
+# The ending knows nothing of the kernel.
 @pytest.mark.parametrize(("out_dtype", "out_scale"), OUTPUTS, ids=str)
-@pytest.mark.parametrize("n", [144, 77])
-@pytest.mark.parametrize("name", [HOPPER_SPARSE_INT8, HOPPER_W4A8])
+@pytest.mark.parametrize(("n", "name"), [(144, HOPPER_SPARSE_INT8), (77, HOPPER_W4A8)])
 def test_every_output_bit_for_bit(out_dtype: torch.dtype, out_scale: torch.Tensor | None, n: int, name: str) -> None:
     def ending(generator: torch.Generator) -> Epilogue:
         return Epilogue(
