@@ -21,11 +21,11 @@ _RUNTIME_FLAGS = ("-std=c++17", "-O2", "-g1", "-fPIC", "-Wall", "-Wextra", "-U_F
 # Every load and store calls a hook; the rest keeps them what the source says. Without -fno-tree-sra, a uint4 would
 # become four accesses; thread jumps would copy a barrier into two branches. DWARF 4: addr2line of binutils 2.40 names
 # the wrong file of a newer one. Most of the time would go into the C++ library's headers and into where variables are,
-# which nobody asks: so neither, and a kernel that calls `exp` of doubles, where NVRTC has one of floats, is an error.
+# which nobody asks: so neither. What C has for doubles only, as `exp`, is an error where NVRTC has it for floats too.
 _KERNEL_FLAGS = (
     "-std=c++17",
     "-nostdinc++",
-    "-Werror=double-promotion",
+    "-Werror=float-conversion",
     "-O1",
     "-g1",
     "-gdwarf-4",

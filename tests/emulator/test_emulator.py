@@ -89,6 +89,13 @@ def test_an_error_of_the_compiler_is_told() -> None:
         compile_kernel(Build("copy", ()), "sm_80", sources={"copy.cu": COPY.replace("args.in[", "args.inn[")})
 
 
+def test_a_function_of_doubles_is_refused() -> None:
+    """NVRTC has an `exp` of floats, C only one of doubles, which rounds elsewhere."""
+    source = COPY.replace("args.in[args.first", "exp(0.5f * args.first) + args.in[args.first")
+    with pytest.raises(CompileError, match="float-conversion"):
+        compile_kernel(Build("copy", ()), "sm_80", sources={"copy.cu": source})
+
+
 @pytest.mark.parametrize(
     ("wrapper", "older", "has_it"),
     [

@@ -156,7 +156,9 @@ def test_rows_of_a_may_be_strided() -> None:
 
 # Each tile with a 2:4 and with a 4-bit weight.
 @pytest.mark.parametrize(
-    ("name", "tile"), zip(KERNELS, 2 * (SMALL, FEW, PackedTile(64, 64, 1, 64, 32, 1, 2)), strict=True), ids=str
+    ("name", "tile"),
+    list(zip(KERNELS, 2 * (SMALL, FEW, PackedTile(64, 64, 1, 64, 32, 1, 2)), strict=True)),
+    ids=str,
 )
 def test_every_sector_is_written_whole_by_as_many_instructions_as_it_takes(name: str, tile: PackedTile) -> None:
     m, n, k = tile.m, tile.n, 2 * tile.slabs * 64
