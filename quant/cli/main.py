@@ -17,7 +17,7 @@ import click
 from quant.cli.bench import bench
 from quant.cli.calibrate import calibrate
 from quant.cli.demo import demo
-from quant.cli.eval import evaluate
+from quant.cli.eval.run import evaluate
 from quant.cli.inspect import inspect
 from quant.cli.kernels import kernels
 from quant.cli.recipes import recipes

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from quant.cli.eval_fetch import fetch
+from quant.cli.eval.fetch import fetch
 from quant.errors import QuantError
 from quant.eval.weights import fetching
 

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from quant.cli.eval_fetch import fetch
-from quant.cli.eval_vbench import vbench
+from quant.cli.eval.fetch import fetch
+from quant.cli.eval.vbench import vbench
 from quant.cli.options import generation_options, given_settings
 from quant.cli.progress import StepBars, silence_loading
 from quant.errors import QuantError

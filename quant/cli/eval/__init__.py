@@ -1,0 +1,1 @@
+"""`quant eval` and its subcommands."""
