@@ -22,7 +22,7 @@ from quant.eval.drawing.axes import (
 )
 from quant.eval.drawing.markup import Piece, colour, escape, mark, note
 from quant.eval.metrics.base import Display
-from quant.eval.metrics.table import display, leading
+from quant.eval.metrics.table import display, leading, metrics
 from quant.eval.results import speedup
 from quant.eval.results.recorded import Recorded
 from quant.eval.results.words import figure, interval, size
@@ -53,11 +53,14 @@ class Point:
 
 
 def leading_plots(recorded: Recorded) -> list[Piece]:
-    """The two plots that say most: PSNR and SSIM against measured speed or size, or PSNR against size and estimates."""
+    """The two plots that say most: of the first two metrics where speed was measured or sizes are all that is known,
+    else of the first against size and against estimates.
+    """
+    first, second = (metric.key for metric in metrics("paired")[:2])
     timed = any(speedup.of_kernels(recorded, model, "step") is not None for model in recorded.candidates)
     if timed or recorded.estimated is None:
-        return [pareto(recorded, "psnr"), pareto(recorded, "ssim")]
-    return [pareto(recorded, "psnr", by_size=True), pareto(recorded, "psnr")]
+        return [pareto(recorded, first), pareto(recorded, second)]
+    return [pareto(recorded, first, by_size=True), pareto(recorded, first)]
 
 
 def pareto(recorded: Recorded, key: str | None = None, stage: str = "step", *, by_size: bool | None = None) -> Piece:
