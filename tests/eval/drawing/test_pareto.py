@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from quant.eval.drawing.axes import LEFT, RIGHT, WIDTH, Scale, round_step
-from quant.eval.drawing.pareto import Point, frontier, leading_plots, pareto, points
+from quant.eval.drawing.pareto import leading_plots, pareto
 from quant.eval.metrics.table import display
+from quant.eval.results.points import Point, frontier, points
 from quant.eval.results.recorded import Recorded
 from tests.eval.report.small_run import NOISE, fingerprint, speed
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from quant.eval.drawing.markup import Piece
-from quant.eval.drawing.pareto import pareto, points
+from quant.eval.drawing.pareto import pareto
 from quant.eval.drawing.sensitivity import heat_maps
 from quant.eval.drawing.step_error import step_errors
 from quant.eval.report.headline import headline
@@ -19,6 +19,7 @@ from quant.eval.report.players import players
 from quant.eval.report.provenance import measured_and_estimated, networks, provenance, truncated_prompts
 from quant.eval.report.score_table import score_table, worst_prompts
 from quant.eval.report.speed_table import speed_table
+from quant.eval.results.points import points
 from quant.eval.results.recorded import Recorded
 from quant.eval.results.summary import summary
 from tests.eval.report.pages import browsed, page, words
