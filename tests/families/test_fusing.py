@@ -288,7 +288,7 @@ def test_videos_of_the_example(recipe: str, tmp_path: Path) -> None:
 
     A rounding that differs flips codes, and each step starts from what the last one left, so two right ways to compute
     a quantized video are apart by about what quantization itself costs: 38 to 50 dB here, 37 to 50 dB to the original
-    for both. One gate lost in the last block leaves 15 to 16 dB. 32 dB lies well between; and to the original the fused
+    for both. One gate lost in the last block leaves 15 to 16 dB. 35 dB lies well between; and to the original the fused
     video may be twice the unfused one's error away, 6 dB, where 4 were measured.
     """
     shapes = Path(__file__).parents[2] / "examples" / "shapes"
@@ -311,7 +311,7 @@ def test_videos_of_the_example(recipe: str, tmp_path: Path) -> None:
     model: Any = quant.load(out, dtype=torch.bfloat16, fused=True)
     assert all(why.startswith("fused") for block in model.blocks for why in block.parts.values())
     found = video(model)
-    assert min(paired_psnr(apart, found)) > 32
+    assert min(paired_psnr(apart, found)) > 35
     for ours, theirs in zip(paired_psnr(original, found), paired_psnr(original, apart), strict=True):
         assert ours > theirs - 6
     MISTAKES["no gate on attention"](model.blocks[-1])
