@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import warnings
 
@@ -39,6 +40,11 @@ def find_device(name: str | torch.device | None) -> torch.device:
     except (RuntimeError, AssertionError, ImportError):  # NotImplementedError is a RuntimeError
         raise QuantError(f"{what} is not here: torch has no use of it on this machine") from None
     return found
+
+
+def usable_cores() -> int:
+    """How many of the machine's cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def memory_lacking(error: BaseException) -> str | None:

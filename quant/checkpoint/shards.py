@@ -1,7 +1,8 @@
-"""safetensors files written as a stream: the layout is planned from shapes, then one tensor at a time is in memory.
+"""safetensors files before they are written: which tensors go into which file, and where in it.
 
-The library's own writer wants all tensors of a file at once. The format is 8 bytes of header length, a JSON header
-and the raw tensors (https://github.com/huggingface/safetensors#format).
+The format is 8 bytes of header length, a JSON header and the raw tensors
+(https://github.com/huggingface/safetensors#format). The library's own writer wants all tensors of a file at once; here
+the layout is planned from dtypes and shapes, so that any number of threads can fill it, a piece at a time.
 """
 
 from __future__ import annotations
@@ -9,10 +10,9 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -40,22 +40,71 @@ DTYPE_NAMES = {
 }
 
 DTYPES = {name: dtype for dtype, name in DTYPE_NAMES.items()}
+#: Takes the next bytes of a tensor of the file, by name: tensors may come in turns, the rows of each in order.
+Put = Callable[[str, torch.Tensor], None]
+#: Bytes of a tensor that are read and worked on at once, and of rows that none is cut within: 128 share scales.
+_PIECE, ROWS = 1 << 21, 128
 
 
 @dataclass(frozen=True)
-class TensorPlan:
-    """A tensor before it exists: dtype, shape, and a function that makes it on the CPU."""
+class FileTensor:
+    """A tensor of a file before it exists."""
 
     dtype: torch.dtype
     shape: tuple[int, ...]
-    make: Callable[[], torch.Tensor]
 
     @property
     def nbytes(self) -> int:
         return math.prod(self.shape) * self.dtype.itemsize
 
 
-def plan_shards(tensors: Mapping[str, TensorPlan], max_bytes: int) -> list[list[str]]:
+@dataclass(frozen=True)
+class TensorPlan(FileTensor):
+    """A tensor before it exists, and a function that makes rows of it.
+
+    Attributes:
+        rows: makes rows start to stop of the first dimension, on any device; of a tensor without dimensions, all of it.
+    """
+
+    rows: Callable[[int, int], torch.Tensor]
+
+    def pieces(self) -> Iterator[tuple[int, int]]:
+        """First and last row + 1 of each stretch of about 2 MB, whole multiples of 128 rows."""
+        count = self.shape[0] if self.shape else 1
+        row = self.nbytes // max(count, 1)
+        step = max(_PIECE // max(row, 1) // ROWS, 1) * ROWS
+        for start in range(0, count, step):
+            yield start, min(start + step, count)
+
+    def whole(self) -> torch.Tensor:
+        """All of it."""
+        return self.rows(0, self.shape[0] if self.shape else 1)
+
+
+@dataclass(frozen=True)
+class Part:
+    """Tensors of a file that are made together, by one thread.
+
+    Attributes:
+        tensors: by name.
+        make: gives every byte of each to the function it is called with.
+    """
+
+    tensors: Mapping[str, FileTensor]
+    make: Callable[[Put], None]
+
+
+def copied(name: str, tensor: TensorPlan) -> Part:
+    """The part of one tensor that is written as it is made."""
+
+    def make(put: Put) -> None:
+        for start, stop in tensor.pieces():
+            put(name, tensor.rows(start, stop))
+
+    return Part({name: tensor}, make)
+
+
+def plan_shards(tensors: Mapping[str, FileTensor], max_bytes: int) -> list[list[str]]:
     """Names per file, in order, no file above `max_bytes` unless one tensor alone is."""
     shards: list[list[str]] = [[]]
     size = 0
@@ -68,41 +117,35 @@ def plan_shards(tensors: Mapping[str, TensorPlan], max_bytes: int) -> list[list[
     return shards
 
 
-def write_shards(
-    folder: Path,
-    tensors: Mapping[str, TensorPlan],
-    *,
-    stem: str = WEIGHTS,
-    max_bytes: int = 10 * 10**9,
-    metadata: Mapping[str, str] = MappingProxyType({}),
-    on_tensor: Callable[[str], None] = lambda name: None,
-) -> dict[str, str]:
-    """Writes tensors as one safetensors file, or several with an index as diffusers names them.
+def shard_names(count: int, stem: str) -> list[str]:
+    """File names of so many shards, as diffusers numbers them; one alone has no number."""
+    return [f"{stem}{f'-{i + 1:05d}-of-{count:05d}' if count > 1 else ''}.safetensors" for i in range(count)]
+
+
+def file_header(tensors: Mapping[str, FileTensor], metadata: Mapping[str, str]) -> tuple[bytes, dict[str, int]]:
+    """The bytes before the first tensor of a file, and where each tensor begins, from the file's start, in file order.
 
     Args:
-        folder: exists.
-        tensors: by name; each is made, written and dropped in turn.
-        stem: file name without number and extension.
-        max_bytes: largest size of a file's tensors.
-        metadata: goes into the header of every file.
-        on_tensor: called with each name after it is written.
-
-    Returns:
-        SHA-256 by file name, of the bytes as they were handed to the disk.
+        tensors: of the file.
+        metadata: of the file, besides its own digest.
     """
-    shards = plan_shards(tensors, max_bytes)
-    count = len(shards)
-    hashes: dict[str, str] = {}
-    weight_map: dict[str, str] = {}
-    for i, names in enumerate(shards):
-        number = f"-{i + 1:05d}-of-{count:05d}" if count > 1 else ""
-        file_name = f"{stem}{number}.safetensors"
-        hashes[file_name] = _write_file(folder / file_name, {n: tensors[n] for n in names}, metadata, on_tensor)
-        weight_map.update(dict.fromkeys(names, file_name))
-    if count > 1:
-        name, digest = write_index(folder, weight_map, sum(t.nbytes for t in tensors.values()), stem)
-        hashes[name] = digest
-    return hashes
+    # Wide dtypes first: then every tensor starts at a multiple of its own size.
+    ordered = dict(sorted(tensors.items(), key=lambda item: -item[1].dtype.itemsize))
+    header: dict[str, Any] = {METADATA: {"format": "pt", **metadata}}
+    places: dict[str, int] = {}
+    offset = 0
+    for name, tensor in ordered.items():
+        places[name] = offset
+        header[name] = {
+            "dtype": DTYPE_NAMES[tensor.dtype],
+            "shape": list(tensor.shape),
+            "data_offsets": [offset, offset + tensor.nbytes],
+        }
+        offset += tensor.nbytes
+    text = json.dumps(with_digest(header), separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    head = len(text).to_bytes(8, "little") + text
+    return head, {name: len(head) + place for name, place in places.items()}
 
 
 def write_index(
@@ -116,40 +159,11 @@ def write_index(
     return path.name, hashlib.sha256(text.encode()).hexdigest()
 
 
-def _write_file(
-    path: Path, tensors: Mapping[str, TensorPlan], metadata: Mapping[str, str], on_tensor: Callable[[str], None]
-) -> str:
-    # Wide dtypes first: then every tensor starts at a multiple of its own size.
-    ordered = dict(sorted(tensors.items(), key=lambda item: -item[1].dtype.itemsize))
-    header: dict[str, Any] = {METADATA: {"format": "pt", **metadata}}
-    offset = 0
-    for name, tensor in ordered.items():
-        header[name] = {
-            "dtype": DTYPE_NAMES[tensor.dtype],
-            "shape": list(tensor.shape),
-            "data_offsets": [offset, offset + tensor.nbytes],
-        }
-        offset += tensor.nbytes
-    text = json.dumps(with_digest(header), separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
-    digest = hashlib.sha256()
-    with path.open("wb") as file:
-
-        def put(data: bytes | memoryview) -> None:
-            file.write(data)
-            digest.update(data)
-
-        put(len(text).to_bytes(8, "little"))
-        put(text)
-        for name, planned in ordered.items():
-            put(_made(name, planned))  # nothing holds it while the next one is made
-            on_tensor(name)
-    return digest.hexdigest()
-
-
-def _made(name: str, planned: TensorPlan) -> memoryview:
+def raw_bytes(tensor: torch.Tensor) -> memoryview:
     """The bytes of a tensor, row by row."""
-    made = planned.make()
-    if made.dtype != planned.dtype or tuple(made.shape) != planned.shape:
-        raise AssertionError(f"{name}: planned {planned.dtype} {planned.shape}, made {made.dtype} {tuple(made.shape)}")
-    return made.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data
+    return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data
+
+
+def named(parts: Sequence[Part]) -> dict[str, FileTensor]:
+    """All tensors of some parts, in order."""
+    return {name: tensor for part in parts for name, tensor in part.tensors.items()}

@@ -1,0 +1,280 @@
+"""safetensors files filled by several threads: each takes a part, makes it piece by piece and puts it in its place.
+
+Reading, arithmetic, writing and hashing overlap, and what is in memory does not grow with the model. Only one thread
+writes into a file at a time: several are slower than one. A file's SHA-256 goes over its bytes in their order, and
+scales, which lie first, are known last; so a finished file is read back, from memory as a rule, while the next is made.
+That also compares every tensor with what was handed to the disk.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import queue
+import threading
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import MappingProxyType
+
+import torch
+
+from quant.checkpoint.shards import (
+    WEIGHTS,
+    FileTensor,
+    Part,
+    file_header,
+    named,
+    plan_shards,
+    raw_bytes,
+    shard_names,
+    write_index,
+)
+from quant.devices import usable_cores
+from quant.errors import CheckpointError
+
+#: More threads than this would be more memory, and no disk takes what they make.
+_MOST_THREADS = 8
+#: Bytes after which the disk is asked to begin, so that it does not idle until the end.
+_FLUSHED = 1 << 26
+_PIECE = 1 << 20
+#: Seconds between two looks at what is not on its way to the disk.
+_PAUSE = 0.2
+
+
+class _Stopped(Exception):
+    """Another thread failed, or the user has had enough."""
+
+
+class _File:
+    """A file that is being filled, from any thread."""
+
+    def __init__(self, path: Path, tensors: Mapping[str, FileTensor], metadata: Mapping[str, str]) -> None:
+        self.path, self._tensors = path, tensors
+        head, self._places = file_header(tensors, metadata)
+        self._done, self._sums = dict.fromkeys(tensors, 0), dict.fromkeys(tensors, 0)
+        self._left = sum(tensor.nbytes for tensor in tensors.values())
+        self._lock, self._unflushed = threading.Lock(), 0
+        self._handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        _write(self._handle, memoryview(head), 0)
+        os.ftruncate(self._handle, len(head) + self._left)
+        self._head = head
+
+    def put(self, name: str, made: torch.Tensor) -> bool:
+        """Writes the next rows of a tensor; says whether the file is full."""
+        planned = self._tensors[name]
+        data = raw_bytes(made)
+        at = self._done[name]
+        if made.dtype != planned.dtype or at + len(data) > planned.nbytes:
+            raise AssertionError(
+                f"{name}: planned {planned.dtype} {planned.shape}, made {made.dtype} {tuple(made.shape)} at byte {at}"
+            )
+        self._sums[name] = zlib.crc32(data, self._sums[name])
+        self._done[name] = at + len(data)
+        with self._lock:
+            _write(self._handle, data, self._places[name] + at)
+            self._left -= len(data)
+            self._unflushed += len(data)
+            return self._left == 0
+
+    def flush(self) -> None:
+        """Asks the disk to begin with what it has not begun with."""
+        if self._unflushed >= _FLUSHED and self._handle >= 0:
+            self._unflushed = 0
+            os.fdatasync(self._handle)
+
+    def finish(self) -> str:
+        """Closes the full file, on the disk; returns its SHA-256, of the bytes as they read back.
+
+        Raises:
+            CheckpointError: they are not those that were written.
+        """
+        digest = hashlib.sha256(self._head)
+        if os.pread(self._handle, len(self._head), 0) != self._head:
+            raise self._unsound()
+        for name, place in self._places.items():
+            total, left, at = 0, self._tensors[name].nbytes, place
+            while left:
+                data = os.pread(self._handle, min(left, _PIECE), at)
+                if not data:
+                    raise self._unsound()
+                digest.update(data)
+                total = zlib.crc32(data, total)
+                left, at = left - len(data), at + len(data)
+            if total != self._sums[name]:
+                raise self._unsound()
+        os.fsync(self._handle)
+        self.close()
+        return digest.hexdigest()
+
+    def close(self) -> None:
+        if self._handle >= 0:
+            os.close(self._handle)
+            self._handle = -1
+
+    def lacking(self) -> list[str]:
+        """Names of tensors that are not whole."""
+        return [name for name, done in self._done.items() if done < self._tensors[name].nbytes]
+
+    def _unsound(self) -> CheckpointError:
+        return CheckpointError(f"{self.path}: does not read back as it was written; is the disk sound?")
+
+
+def write_shards(
+    folder: Path,
+    parts: Sequence[Part],
+    *,
+    stem: str = WEIGHTS,
+    max_bytes: int = 10 * 10**9,
+    metadata: Mapping[str, str] = MappingProxyType({}),
+    on_file: Callable[[str, str], None] = lambda name, digest: None,
+    finished: Mapping[str, str] = MappingProxyType({}),
+) -> dict[str, str]:
+    """Writes tensors as one safetensors file, or several with an index as diffusers names them.
+
+    Args:
+        folder: exists.
+        parts: what makes the tensors, in their order; each is made once, by one of as many threads as there are cores.
+        stem: file name without number and extension.
+        max_bytes: largest size of a file's tensors.
+        metadata: goes into the header of every file.
+        on_file: called with name and SHA-256 of each file of tensors as it is finished, one at a time.
+        finished: files that are there already, whole, with their SHA-256: nothing of them is made.
+
+    Returns:
+        SHA-256 by file name.
+
+    Raises:
+        AssertionError: a part does not make what it planned.
+        CheckpointError: a file does not read back as it was written.
+        OSError: the disk refuses.
+    """
+    tensors = named(parts)
+    shards = plan_shards(tensors, max_bytes)
+    names = shard_names(len(shards), stem)
+    weight_map = {tensor: name for name, shard in zip(names, shards, strict=True) for tensor in shard}
+    hashes = dict(finished)
+    missing = {name: shard for name, shard in zip(names, shards, strict=True) if name not in finished}
+    files = {name: {each: tensors[each] for each in shard} for name, shard in missing.items()}
+    for name, digest in _filled(folder, files, parts, metadata):
+        hashes[name] = digest
+        on_file(name, digest)
+    if len(shards) > 1:
+        name, digest = write_index(folder, weight_map, sum(tensor.nbytes for tensor in tensors.values()), stem)
+        hashes[name] = digest
+    return hashes
+
+
+def _filled(
+    folder: Path, planned: Mapping[str, Mapping[str, FileTensor]], parts: Sequence[Part], metadata: Mapping[str, str]
+) -> Iterator[tuple[str, str]]:
+    """Fills files by name; gives each with its SHA-256 as it is finished, which this thread sees to."""
+    filling = _Filling(folder, planned, parts, metadata)
+    threads = [threading.Thread(target=filling.work, daemon=True) for _ in range(min(usable_cores(), _MOST_THREADS))]
+    left = set(planned)
+    with _one_thread_each():
+        try:
+            for thread in threads:
+                thread.start()
+            while left:
+                full = filling.next_full(threads)
+                yield full.path.name, full.finish()
+                left.remove(full.path.name)
+        finally:
+            filling.stop.set()
+            for thread in threads:
+                thread.join()
+            filling.close()
+
+
+class _Filling:
+    """Parts on their way into files: what the threads share."""
+
+    def __init__(
+        self,
+        folder: Path,
+        planned: Mapping[str, Mapping[str, FileTensor]],
+        parts: Sequence[Part],
+        metadata: Mapping[str, str],
+    ) -> None:
+        self.stop = threading.Event()
+        self._folder, self._planned, self._metadata = folder, planned, metadata
+        self._file_names = {tensor: name for name, tensors in planned.items() for tensor in tensors}
+        self._parts = iter([part for part in parts if any(name in self._file_names for name in part.tensors)])
+        self._lock = threading.Lock()
+        self._files: dict[str, _File] = {}
+        self._events: queue.SimpleQueue[_File | BaseException] = queue.SimpleQueue()
+        for name, tensors in planned.items():
+            if not any(tensor.nbytes for tensor in tensors.values()):  # no last byte will ever be put
+                self._events.put(self._file(name))
+
+    def work(self) -> None:
+        """Makes one part after another until there is none, or something goes wrong."""
+        try:
+            while not self.stop.is_set():
+                with self._lock:
+                    part = next(self._parts, None)
+                if part is None:
+                    return
+                part.make(self._put)
+        except _Stopped:
+            pass
+        except BaseException as error:  # of any kind: another thread raises it
+            self._events.put(error)
+
+    def next_full(self, threads: Sequence[threading.Thread]) -> _File:
+        """The next file that is full; raises what went wrong in a thread."""
+        while True:
+            working = any(thread.is_alive() for thread in threads)
+            try:
+                event = self._events.get(timeout=_PAUSE if working else 0)
+            except queue.Empty:
+                for file in list(self._files.values()):
+                    file.flush()
+                if working:
+                    continue
+                raise AssertionError(f"{self._lacking()}: planned, and not made whole") from None
+            if isinstance(event, BaseException):
+                raise event
+            return event
+
+    def close(self) -> None:
+        for file in self._files.values():
+            file.close()
+
+    def _put(self, name: str, made: torch.Tensor) -> None:
+        if self.stop.is_set():
+            raise _Stopped
+        file_name = self._file_names.get(name)
+        if file_name is None:  # the part lies in two files, and the other one was finished before
+            return
+        file = self._file(file_name)
+        if file.put(name, made):
+            self._events.put(file)
+
+    def _file(self, name: str) -> _File:
+        with self._lock:
+            if name not in self._files:
+                self._files[name] = _File(self._folder / name, self._planned[name], self._metadata)
+            return self._files[name]
+
+    def _lacking(self) -> str:
+        return next(name for file in self._files.values() for name in file.lacking())
+
+
+@contextmanager
+def _one_thread_each() -> Iterator[None]:
+    """torch's own threads would only wait for one another: there is a thread for every core."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _write(handle: int, data: memoryview, at: int) -> None:
+    while data:
+        count = os.pwrite(handle, data, at)
+        data, at = data[count:], at + count
