@@ -10,7 +10,7 @@ SPARSITY = "2:4"
 
 
 @dataclass(frozen=True)
-class LayerForm:
+class LayerFormat:
     """A layer of a checkpoint: its scheme, and what stands beside the scheme.
 
     Attributes:
