@@ -16,7 +16,7 @@ from quant.kernels.numerics import encode, scale_from_amax
 
 #: Codes of each format.
 DTYPES = {"int8": torch.int8, "fp8": torch.float8_e4m3fn}
-#: Rows that are converted at a time, so that float32 copies stay small beside the inputs.
+#: Rows that are converted at a time, so that float32 copies stay small next to the inputs.
 _CHUNK = 8192
 
 

@@ -11,7 +11,7 @@ from benchmarks.gpu.inputs import DTYPES, Inputs
 from quant.kernels import dispatch, ops
 from quant.kernels.matmuls import table
 
-#: Beside a matmul kernel's own name.
+#: Our kernel that quantizes inputs: what is allowed to run besides one matmul kernel.
 (ROWS,) = (kernel.name for kernel in table.KERNELS if kernel.op == "quantize_rows")
 
 

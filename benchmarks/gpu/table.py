@@ -18,7 +18,7 @@ _MODES = {
     "used": "As used: quantization by token, matmul, scales, bias, and GELU in `ffn up`",
 }
 _ROW_MODES = {"plain": "codes of x", "norm": "codes of LayerNorm and modulation of x"}
-#: Those that have a table; with a 2:4 weight the dense kernels of the same format stand beside.
+#: Those that have a table; with a 2:4 weight the dense kernels of the same format stand next to it.
 _TABLES = tuple(name for name in FORMATS if name != "bf16")
 
 Body = Mapping[str, Any]

@@ -1,6 +1,6 @@
 """The wrappers of wgmma, written by a program: the instruction names every register of its sums, 128 of them at most.
 
-`sources.shipped` has the texts beside the files of `kernels/cuda`, one header for each way in which the left operand
+`sources.shipped` has the texts with the files of `kernels/cuda`, one header for each way in which the left operand
 comes: a kernel is compiled with those that it includes.
 """
 

@@ -43,7 +43,7 @@ def awq_factors(channel_mean: torch.Tensor, importance: torch.Tensor, alpha: flo
 
 
 def weight_importance(weights: Sequence[torch.Tensor], group_size: int) -> torch.Tensor:
-    """[K]: how large a column is beside the largest of its group, averaged over the rows of all layers.
+    """[K]: how large a column is relative to the largest of its group, averaged over the rows of all layers.
 
     Args:
         weights: each [N_i, K], float.

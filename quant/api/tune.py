@@ -41,7 +41,7 @@ def layer_sizes(folder: str | Path, rows: Iterable[int]) -> list[Size]:
         CheckpointError: no checkpoint, or a damaged one.
     """
     layers = [layer for component in inspect(folder).components for layer in component.layers]
-    # Factors of the input and branches are computed before and beside the matmul.
+    # Factors of the input and branches are computed before the matmul and apart from it.
     found = dict.fromkeys(
         (LayerFormat(layer.layer_format.scheme, sparse=layer.layer_format.sparse), layer.shape)
         for layer in layers

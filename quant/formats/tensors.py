@@ -19,7 +19,7 @@ _ROWS = 1024  # of a weight that are in float64 at once
 
 @dataclass(frozen=True)
 class LowRank:
-    """A branch beside a quantized weight (SVDQuant, arXiv 2411.05007): the output gets up @ (down @ x) added.
+    """A branch next to a quantized weight (SVDQuant, arXiv 2411.05007): the output gets up @ (down @ x) added.
 
     Attributes:
         up: [N, R]; down: [R, K], for the layer's input as it comes, unsmoothed.
@@ -85,7 +85,7 @@ def small_tensors(
 
 
 def coded_weight(weight: torch.Tensor, layer_format: LayerFormat, small: Mapping[str, torch.Tensor]) -> torch.Tensor:
-    """The codes of a weight [N, K] beside the tensors of `small_tensors`: that which its format calls `main`.
+    """The codes of a weight [N, K] to go with the tensors of `small_tensors`: that which its format calls `main`.
 
     Of a scheme without a weight format that is the weight itself, in its dtype.
 
