@@ -18,7 +18,7 @@ import click
 import torch
 from torch import nn
 
-from quant.formats.layer import LayerForm
+from quant.formats.layer import LayerFormat
 from quant.formats.scheme import SCHEMES
 from quant.formats.tensors import pack_linear
 from quant.layers.linear_kind import LinearKind
@@ -61,10 +61,10 @@ def measure(m: int, n: int, k: int, device: str, rounds: int) -> dict[str, Any]:
     x = torch.randn(m, k, dtype=torch.bfloat16, device=device)
     candidates: dict[str, Callable[[], object]] = {"bfloat16": lambda: linear(x)}
     for name in MEASURED:
-        form = LayerForm(SCHEMES[name])
-        static = torch.tensor([0.01]) if form.scheme.has_static_input else None
-        tensors = pack_linear(linear.weight.detach().cpu(), form, input_scale=static)
-        layer = LinearKind().filled(linear, form, tensors, torch.device(device))
+        layer_format = LayerFormat(SCHEMES[name])
+        static = torch.tensor([0.01]) if layer_format.scheme.has_static_input else None
+        tensors = pack_linear(linear.weight.detach().cpu(), layer_format, input_scale=static)
+        layer = LinearKind().filled(linear, layer_format, tensors, torch.device(device))
         candidates[name] = lambda layer=layer: layer(x)  # type: ignore[misc]
     with torch.no_grad():
         medians = compare(candidates, device, rounds)

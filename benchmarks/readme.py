@@ -23,7 +23,7 @@ from quant.eval.drawing.sensitivity import sensitivity_svg
 from quant.eval.results.schema import read_results
 from quant.eval.results.summary import summary
 from quant.eval.tables import Table, as_markdown
-from quant.formats.layer import LayerForm
+from quant.formats.layer import LayerFormat
 from quant.formats.scheme import SCHEMES, UNQUANTIZED
 from quant.kernels.prepacking import MANY_ROWS
 from quant.kernels.runtime.architectures import ARCHITECTURES
@@ -81,9 +81,9 @@ def kernels() -> str:
     """Which GPU runs what by a kernel of this project, as `dispatch` has it."""
     rows = [["", *(f"{name} ({each.gpu})" for name, each in ARCHITECTURES.items())]]
     rows.append(["---"] * len(rows[0]))
-    dense = {name: LayerForm(SCHEMES[name]) for name in ("W8A8", "FP8_DYNAMIC", "W4A16", "W4A8", "W4AFP8")}
-    sparse = {name: LayerForm(SCHEMES[name], sparse=True) for name in ("W8A8", "FP8_DYNAMIC")}
-    for what, form, op, m in (
+    dense = {name: LayerFormat(SCHEMES[name]) for name in ("W8A8", "FP8_DYNAMIC", "W4A16", "W4A8", "W4AFP8")}
+    sparse = {name: LayerFormat(SCHEMES[name], sparse=True) for name in ("W8A8", "FP8_DYNAMIC")}
+    for what, layer_format, op, m in (
         ("activations to INT8", dense["W8A8"], 0, MANY_ROWS),
         ("activations to FP8", dense["FP8_DYNAMIC"], 0, MANY_ROWS),
         ("INT8 matmul", dense["W8A8"], -1, MANY_ROWS),
@@ -92,11 +92,11 @@ def kernels() -> str:
         ("the same, up to 32 tokens", dense["W4A16"], -1, 32),
         ("INT4 weights, INT8", dense["W4A8"], -1, MANY_ROWS),
         ("INT4 weights, FP8", dense["W4AFP8"], -1, MANY_ROWS),
-        ("2:4, bf16 and fp16", LayerForm(SCHEMES[UNQUANTIZED], sparse=True), -1, MANY_ROWS),
+        ("2:4, bf16 and fp16", LayerFormat(SCHEMES[UNQUANTIZED], sparse=True), -1, MANY_ROWS),
         ("2:4, INT8", sparse["W8A8"], -1, MANY_ROWS),
         ("2:4, FP8", sparse["FP8_DYNAMIC"], -1, MANY_ROWS),
     ):
-        found = (explain(form, m, 1536, 1536, arch=arch)[op].chosen for arch in ARCHITECTURES)
+        found = (explain(layer_format, m, 1536, 1536, arch=arch)[op].chosen for arch in ARCHITECTURES)
         names = [f"`{each.name}`" if each is not None and each.name != "reference" else "PyTorch" for each in found]
         rows.append([what, *names])
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)

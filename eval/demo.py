@@ -120,7 +120,7 @@ def run_demo(
         settings: of the videos and of calibration, over the model's own.
         force: replace what is in `out` where it is not this demo.
         command: as typed, for the results.
-        progress: told, after every part and every denoising step of a video, how much of all work is done.
+        progress: called after every part and every denoising step of a video, with how much of all work is done.
 
     Raises:
         QuantError: `out` holds something else, or an input cannot be used.

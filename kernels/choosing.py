@@ -1,7 +1,7 @@
-"""The choice among the implementations of an op, and what is said of it; `dispatch` is the same for all ops.
+"""The choice among the implementations of an op, and what is reported of it; `dispatch` is the same for all ops.
 
-Nothing falls back silently: the reference is an implementation like the others, listed last, and on a GPU it is said
-once for each reason why no compiled kernel runs.
+Nothing falls back silently: the reference is an implementation like the others, listed last, and on a GPU a warning
+comes once for each reason why no compiled kernel runs.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def choose(call: Call, implementations: Iterable[Implementation]) -> Implementat
 
 
 def chosen(call: Call, implementations: tuple[Implementation, ...]) -> Implementation:
-    """`choose`. On a GPU, one that is not a compiled kernel is said, once for each reason."""
+    """`choose`. On a GPU, warns of one that is not a compiled kernel, once for each reason."""
     found = choose(call, implementations)
     if call.device == "cuda" and not found.compiled:
         ours = [(each, each.refusal(call)) for each in implementations if each.compiled and each.is_about(call)]

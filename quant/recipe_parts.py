@@ -11,7 +11,7 @@ from typing import Any
 
 from quant.errors import RecipeError
 from quant.fields import MOST_SEED, check_count, is_number, mapping, strings, typed
-from quant.formats.layer import SPARSITY, LayerForm
+from quant.formats.layer import SPARSITY, LayerFormat
 from quant.formats.scheme import UNQUANTIZED, Scheme
 from quant.patterns import check_pattern
 from quant.text import shown
@@ -63,9 +63,9 @@ class Group:
     spelled: str | Mapping[str, Any] = ""
 
     @property
-    def form(self) -> LayerForm:
+    def layer_format(self) -> LayerFormat:
         """What the group's layers are stored as, before anything is known of smoothing."""
-        return LayerForm(self.scheme, sparse=self.sparsity is not None)
+        return LayerFormat(self.scheme, sparse=self.sparsity is not None)
 
     def to_dict(self) -> dict[str, Any]:
         body: dict[str, Any] = {"targets": list(self.targets), "scheme": self.spelled or self.scheme.name}
@@ -182,7 +182,7 @@ def read_group(value: object, where: str) -> Group:
     if sparsity is not None:
         from quant.formats.table import unrunnable  # here, so that recipes of dense weights need no torch
 
-        reason = unrunnable(LayerForm(scheme, sparse=True))
+        reason = unrunnable(LayerFormat(scheme, sparse=True))
         if reason is not None:
             raise RecipeError(f"{where}.sparsity: {reason}; use an 8-bit one, or none")
     misfits = fields.get("misfits", MISFITS[0])

@@ -54,17 +54,17 @@ def exact(inputs: Inputs, mode: str, rows: list[int], weight: str = "dense") -> 
     return activate(out + inputs.bias.double(), inputs.shape.activation) if mode == "used" else out
 
 
-def exact_of(inputs: Inputs, form: str, mode: str, rows: list[int], *, one_scale: bool = False) -> torch.Tensor:
+def exact_of(inputs: Inputs, format_name: str, mode: str, rows: list[int], *, one_scale: bool = False) -> torch.Tensor:
     """What a format is held to, float64 [rows, N]: bare, its own codes; else the layer with the weight that it has.
 
     Args:
         inputs: of the layer.
-        form: a key of `FORMATS`.
+        format_name: a key of `FORMATS`.
         mode: "bare" or "used".
         rows: some of those of x.
         one_scale: have x and the weight one scale each?
     """
-    x, weight = FORMATS[form].x, FORMATS[form].weight
+    x, weight = FORMATS[format_name].x, FORMATS[format_name].weight
     if mode == "used" or x == "bf16":
         return exact(inputs, mode, rows, weight)
     if weight != "int4":
@@ -85,16 +85,16 @@ def difference(out: torch.Tensor, other: torch.Tensor) -> float:
     return float((square / whole).sqrt())
 
 
-def fault(sampled: float, everywhere: float, form: str, mode: str) -> str | None:
+def fault(sampled: float, everywhere: float, format_name: str, mode: str) -> str | None:
     """What is wrong with a result, in words; None where it is right.
 
     Args:
         sampled: its relative error on the sampled rows, against float64.
         everywhere: its relative difference from torch's bf16 result with the same weight, over all rows.
-        form: a key of `FORMATS`.
+        format_name: a key of `FORMATS`.
         mode: "bare" or "used".
     """
-    x = FORMATS[form].x
+    x = FORMATS[format_name].x
     limit = BARE if mode == "bare" else USED[x]
     # Written so that nan is a fault.
     if not sampled <= limit:

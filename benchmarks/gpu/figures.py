@@ -13,9 +13,9 @@ from benchmarks.gpu.shapes import Rows, Shape
 from benchmarks.gpu.weights import bytes_of
 
 
-def matmul_bytes(shape: Shape, form: str, mode: str) -> int:
+def matmul_bytes(shape: Shape, format_name: str, mode: str) -> int:
     """The fewest bytes a call moves: x or its codes, the weight, scales, bias and the bf16 result, each once."""
-    _, x, weight = FORMATS[form]
+    _, x, weight = FORMATS[format_name]
     codes = mode == "bare" and x != "bf16"
     given = shape.m * (shape.k + 4 if codes else 2 * shape.k)
     bias = 2 * shape.n if mode == "used" else 0

@@ -24,14 +24,14 @@ class Goal(NamedTuple):
     """How many times as fast as something else the best of our kernels of a format is to be.
 
     Attributes:
-        form: of our kernels, a key of `FORMATS`.
+        format_name: of our kernels, a key of `FORMATS`.
         least: so many times as fast.
         of: format of what it is compared with.
         against: whose.
         m_at_least, m_at_most: rows of the shapes that it is about.
     """
 
-    form: str
+    format_name: str
     least: float
     of: str
     against: str
@@ -48,7 +48,7 @@ class Goal(NamedTuple):
 
 
 GOALS = (
-    *(Goal(f"2:4 {form}", 1.35, form, against, 8192) for form in ("int8", "fp8") for against in (_OURS, _LIBRARIES)),
+    *(Goal(f"2:4 {name}", 1.35, name, against, 8192) for name in ("int8", "fp8") for against in (_OURS, _LIBRARIES)),
     Goal("2:4 bf16", 1.35, "bf16", _LIBRARIES, 8192),
     Goal("w4a16", 0.95, "bf16", _BF16, 4096),
     Goal("w4a16", 3.0, "bf16", _BF16, 0, 16),
@@ -61,7 +61,7 @@ def reached(goal: Goal, shapes: Iterable[Body]) -> list[float]:
     found = []
     for shape in shapes:
         if goal.m_at_least <= shape["m"] <= goal.m_at_most:
-            ours = _fastest(shape, goal.form, _OURS)
+            ours = _fastest(shape, goal.format_name, _OURS)
             other = _fastest(shape, goal.of, goal.against)
             if ours is not None and other is not None:
                 found.append(other / ours)
@@ -81,7 +81,7 @@ def rows(shapes: Sequence[Body]) -> list[tuple[str, str, str, str, str]]:
             span = f"{min(ratios):.2f}x to {max(ratios):.2f}x, mean {mean:.2f}x"
             verdict = "met" if met == len(ratios) else "missed" if not met else f"met on {met}"
         aim = f"{goal.least:.2f}x of {goal.says}"
-        found.append((FORMATS[goal.form].label, aim, span, str(len(ratios)), verdict))
+        found.append((FORMATS[goal.format_name].label, aim, span, str(len(ratios)), verdict))
     parts = [four_bits_of_bf16(shape["n"], shape["k"]) for shape in shapes]
     if parts:
         span = f"at most {max(parts):.3f}x, counted and not measured"
@@ -90,12 +90,14 @@ def rows(shapes: Sequence[Body]) -> list[tuple[str, str, str, str, str]]:
     return found
 
 
-def _fastest(shape: Body, form: str, whose: str) -> float | None:
+def _fastest(shape: Body, format_name: str, whose: str) -> float | None:
     """Seconds of the fastest that was right; None where none was timed."""
     seconds = [
         each["seconds"]["median"]
         for each in shape["contestants"]
-        if (each["format"], each["mode"]) == (form, _MODE) and each["seconds"] is not None and _is(each["name"], whose)
+        if (each["format"], each["mode"]) == (format_name, _MODE)
+        and each["seconds"] is not None
+        and _is(each["name"], whose)
     ]
     return min(seconds, default=None)
 

@@ -16,7 +16,7 @@ from quant.kernels.numerics import encode, scale_from_amax
 
 #: Codes of each format.
 DTYPES = {"int8": torch.int8, "fp8": torch.float8_e4m3fn}
-#: Rows that are converted at a time, so that float32 copies stay small beside the inputs.
+#: Rows that are converted at a time, so that float32 copies stay small next to the inputs.
 _CHUNK = 8192
 
 
@@ -65,26 +65,26 @@ class Inputs:
     def _four_bits(self) -> Int4Weight:
         return weights.four_bits(self.weight)
 
-    def codes(self, form: str, weight: str = "dense", *, one_scale: bool = False) -> Codes:
+    def codes(self, format_name: str, weight: str = "dense", *, one_scale: bool = False) -> Codes:
         """x and a weight in codes; made once.
 
         Args:
-            form: "int8" or "fp8".
+            format_name: "int8" or "fp8".
             weight: "dense" or "2:4".
             one_scale: for x and for the weight, instead of one a row.
         """
-        return Codes(*self._codes(form, "x", one_scale), *self._codes(form, weight, one_scale))
+        return Codes(*self._codes(format_name, "x", one_scale), *self._codes(format_name, weight, one_scale))
 
     @property
     def tensorwise(self) -> Codes:
         """FP8 with one scale for x and one for the weight."""
         return self.codes("fp8", one_scale=True)
 
-    def sparse(self, form: str, layout: str) -> Sparse24Weight:
+    def sparse(self, format_name: str, layout: str) -> Sparse24Weight:
         """The 2:4 weight in the order of a kernel, in bf16 or in codes; made once."""
-        key = (form, layout)
+        key = (format_name, layout)
         if key not in self._packed:
-            dense = self.pruned if form == "bf16" else self.codes(form, "2:4").b
+            dense = self.pruned if format_name == "bf16" else self.codes(format_name, "2:4").b
             plain = Sparse24Weight(*sparse24.compress(dense), self.shape.n)
             self._packed[key] = weight_orders.packed(plain, layout, self.shape.k)
         found = self._packed[key]
@@ -100,11 +100,11 @@ class Inputs:
         assert isinstance(found, Int4Weight)
         return found
 
-    def _codes(self, form: str, of: str, one_scale: bool) -> tuple[torch.Tensor, torch.Tensor]:
-        key = (form, of, one_scale)
+    def _codes(self, format_name: str, of: str, one_scale: bool) -> tuple[torch.Tensor, torch.Tensor]:
+        key = (format_name, of, one_scale)
         if key not in self._coded:
             values = self.x if of == "x" else self.weight_of(of)
-            self._coded[key] = (by_tensor if one_scale else by_rows)(values, DTYPES[form])
+            self._coded[key] = (by_tensor if one_scale else by_rows)(values, DTYPES[format_name])
         return self._coded[key]
 
 

@@ -82,7 +82,7 @@ def int4_weight(case: Case, generator: torch.Generator) -> Int4Weight:
     """Any codes, in the plain order; scales of a float input's own dtype."""
     groups = case.k // case.group if case.group else 1
     codes = torch.randint(-8, 8, (N, case.k), dtype=torch.int8, generator=generator)
-    # Not small: what is multiplied must show beside the residual.
+    # Not small: what is multiplied must show next to the residual.
     scale = torch.rand(N, groups, generator=generator).to(torch.bfloat16 if case.dtype in CODES else case.dtype)
     zero = torch.randint(-8, 8, (N, groups), dtype=torch.int8, generator=generator) if case.asymmetric else None
     return Int4Weight(nibbles.pack(codes), scale, zero, N)

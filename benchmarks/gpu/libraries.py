@@ -23,13 +23,13 @@ from benchmarks.gpu.torch_compiled import AUTOTUNE
 def contestants(inputs: Inputs) -> list[Contestant]:
     """torchao eager, and compiled where the shape is `autotuned`; SDNQ, which compiles for itself."""
     found = []
-    for form in ("int8", "fp8"):
+    for format_name in ("int8", "fp8"):
         absent = missing("torchao")
-        found.append(Contestant("torchao", form, "used", _torchao(inputs, form, compiled=False), absent))
+        found.append(Contestant("torchao", format_name, "used", _torchao(inputs, format_name, compiled=False), absent))
         if inputs.shape.autotuned:
-            compiled = _torchao(inputs, form, compiled=True)
-            found.append(Contestant("torchao max-autotune", form, "used", compiled, absent, "max-autotune"))
-        found.append(Contestant("SDNQ", form, "used", _sdnq(inputs, form), missing("sdnq"), "sdnq"))
+            compiled = _torchao(inputs, format_name, compiled=True)
+            found.append(Contestant("torchao max-autotune", format_name, "used", compiled, absent, "max-autotune"))
+        found.append(Contestant("SDNQ", format_name, "used", _sdnq(inputs, format_name), missing("sdnq"), "sdnq"))
     return found
 
 
@@ -38,10 +38,10 @@ def missing(package: str) -> str | None:
     return None if find_spec(package) else f"the package {package} is not installed"
 
 
-def _torchao(inputs: Inputs, form: str, *, compiled: bool) -> Callable[[], Call]:
+def _torchao(inputs: Inputs, format_name: str, *, compiled: bool) -> Callable[[], Call]:
     def prepare() -> Call:
         quantization: Any = import_module("torchao.quantization")
-        if form == "int8":
+        if format_name == "int8":
             config = quantization.Int8DynamicActivationInt8WeightConfig()
         else:
             config = quantization.Float8DynamicActivationFloat8WeightConfig(granularity=quantization.PerRow())
@@ -53,14 +53,14 @@ def _torchao(inputs: Inputs, form: str, *, compiled: bool) -> Callable[[], Call]
     return prepare
 
 
-def _sdnq(inputs: Inputs, form: str) -> Callable[[], Call]:
+def _sdnq(inputs: Inputs, format_name: str) -> Callable[[], Call]:
     def prepare() -> Call:
         sdnq: Any = import_module("sdnq")
         with _own_inductor_settings():
             # One scale a row, as the other contestants have it; without skip keys, which name layers of whole models.
             model = sdnq.sdnq_post_load_quant(
                 layer(inputs),
-                weights_dtype="int8" if form == "int8" else "float8_e4m3fn",
+                weights_dtype="int8" if format_name == "int8" else "float8_e4m3fn",
                 group_size=-1,
                 use_quantized_matmul=True,
                 add_skip_keys=False,

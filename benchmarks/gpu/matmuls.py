@@ -106,25 +106,25 @@ class _Exact:
 
     def entry(self, key: Key, out: torch.Tensor) -> Entry:
         """Wrong, or ready to be timed."""
-        name, form, mode = key
+        name, format_name, mode = key
         shape = (self._inputs.shape.m, self._inputs.shape.n)
         if tuple(out.shape) != shape or out.dtype != torch.bfloat16:
             return Entry(*key, "wrong", f"gives {list(out.shape)} of {out.dtype}, not {list(shape)} of bfloat16")
         if name == BASELINE:
             self._baseline[mode] = out
-        sampled = correctness.relative_error(out[self._rows], self._sampled(form, mode, "per tensor" in name))
-        whole = self._of_torch(FORMATS[form].weight, mode)
+        sampled = correctness.relative_error(out[self._rows], self._sampled(format_name, mode, "per tensor" in name))
+        whole = self._of_torch(FORMATS[format_name].weight, mode)
         if whole is None:
             return Entry(*key, "wrong", "torch's bf16 result, to compare with, is missing", sampled)
         everywhere = correctness.difference(out, whole)
-        fault = correctness.fault(sampled, everywhere, form, mode)
+        fault = correctness.fault(sampled, everywhere, format_name, mode)
         return Entry(*key, "wrong" if fault else "timed", fault, sampled)
 
-    def _sampled(self, form: str, mode: str, one_scale: bool) -> torch.Tensor:
+    def _sampled(self, format_name: str, mode: str, one_scale: bool) -> torch.Tensor:
         """Float64 [rows, N]."""
-        key = (form, mode, one_scale)
+        key = (format_name, mode, one_scale)
         if key not in self._exact:
-            self._exact[key] = correctness.exact_of(self._inputs, form, mode, self._rows, one_scale=one_scale)
+            self._exact[key] = correctness.exact_of(self._inputs, format_name, mode, self._rows, one_scale=one_scale)
         return self._exact[key]
 
     def _of_torch(self, weight: str, mode: str) -> torch.Tensor | None:

@@ -11,7 +11,7 @@ from benchmarks.gpu.inputs import DTYPES, Inputs
 from quant.kernels import dispatch, ops
 from quant.kernels.matmuls import table
 
-#: Beside a matmul kernel's own name.
+#: Our kernel that quantizes inputs: what is allowed to run besides one matmul kernel.
 (ROWS,) = (kernel.name for kernel in table.KERNELS if kernel.op == "quantize_rows")
 
 
@@ -23,10 +23,14 @@ def contestants(inputs: Inputs, capability: tuple[int, int]) -> list[Contestant]
         capability: of the device, such as (9, 0).
     """
     found = []
-    for form, dtype in DTYPES.items():
+    for format_name, dtype in DTYPES.items():
         for kernel, refusal in kernels(dtype, inputs.shape.m, inputs.shape.n, inputs.shape.k, capability):
-            found.append(Contestant(f"quant {kernel}", form, "bare", _bare(inputs, form, kernel), refusal))
-            found.append(Contestant(f"quant {kernel}", form, "used", _used(inputs, form, kernel), refusal))
+            found.append(
+                Contestant(f"quant {kernel}", format_name, "bare", _bare(inputs, format_name, kernel), refusal)
+            )
+            found.append(
+                Contestant(f"quant {kernel}", format_name, "used", _used(inputs, format_name, kernel), refusal)
+            )
     return found
 
 
@@ -51,9 +55,9 @@ def layout_of(kernel: str) -> str:
     return layout
 
 
-def _bare(inputs: Inputs, form: str, kernel: str) -> Callable[[], Call]:
+def _bare(inputs: Inputs, format_name: str, kernel: str) -> Callable[[], Call]:
     def prepare() -> Call:
-        codes = inputs.codes(form)
+        codes = inputs.codes(format_name)
 
         def run() -> torch.Tensor:
             with dispatch.only(kernel):
@@ -64,14 +68,14 @@ def _bare(inputs: Inputs, form: str, kernel: str) -> Callable[[], Call]:
     return prepare
 
 
-def _used(inputs: Inputs, form: str, kernel: str) -> Callable[[], Call]:
+def _used(inputs: Inputs, format_name: str, kernel: str) -> Callable[[], Call]:
     def prepare() -> Call:
         x, bias, activation = inputs.x, inputs.bias, inputs.shape.activation
-        _, _, b, b_scale = inputs.codes(form)
+        _, _, b, b_scale = inputs.codes(format_name)
 
         def run() -> torch.Tensor:
             with dispatch.only(kernel, ROWS):
-                codes, scale = ops.quantize_rows(x, DTYPES[form])
+                codes, scale = ops.quantize_rows(x, DTYPES[format_name])
                 return ops.scaled_mm(
                     codes, scale, b, b_scale, bias=bias, activation=activation, out_dtype=torch.bfloat16
                 )

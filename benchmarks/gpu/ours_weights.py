@@ -21,14 +21,16 @@ OPS = {"2:4": "sparse_scaled_mm", "int4": "int4_mm"}
 def contestants(inputs: Inputs, capability: tuple[int, int]) -> list[Contestant]:
     """Every compiled kernel of each format whose weight is not dense, bare and as used; arguments as of `ours`."""
     found = []
-    for form, (_, x, weight) in FORMATS.items():
+    for format_name, (_, x, weight) in FORMATS.items():
         if weight not in OPS:
             continue
         size = (inputs.shape.m, inputs.shape.n, inputs.shape.k)
         group = GROUP if weight == "int4" else 0
         for kernel, refusal in kernels(dtype_of(x), *size, capability, op=OPS[weight], group=group):
             for mode, make in (("bare", _bare), ("used", _used)):
-                found.append(Contestant(f"quant {kernel}", form, mode, make(inputs, form, kernel), refusal))
+                found.append(
+                    Contestant(f"quant {kernel}", format_name, mode, make(inputs, format_name, kernel), refusal)
+                )
     return found
 
 
@@ -37,11 +39,11 @@ def dtype_of(x: str) -> torch.dtype:
     return DTYPES.get(x, torch.bfloat16)
 
 
-def _bare(inputs: Inputs, form: str, kernel: str) -> Callable[[], Call]:
+def _bare(inputs: Inputs, format_name: str, kernel: str) -> Callable[[], Call]:
     def prepare() -> Call:
-        x = FORMATS[form].x
+        x = FORMATS[format_name].x
         given: Given = (inputs.x, None) if x == "bf16" else inputs.codes(x)[:2]
-        multiply = _multiply(inputs, form, kernel)
+        multiply = _multiply(inputs, format_name, kernel)
 
         def run() -> torch.Tensor:
             with dispatch.only(kernel):
@@ -52,14 +54,14 @@ def _bare(inputs: Inputs, form: str, kernel: str) -> Callable[[], Call]:
     return prepare
 
 
-def _used(inputs: Inputs, form: str, kernel: str) -> Callable[[], Call]:
+def _used(inputs: Inputs, format_name: str, kernel: str) -> Callable[[], Call]:
     def prepare() -> Call:
-        x, form_of_x = inputs.x, FORMATS[form].x
-        multiply = _multiply(inputs, form, kernel)
+        x, format_of_x = inputs.x, FORMATS[format_name].x
+        multiply = _multiply(inputs, format_name, kernel)
 
         def run() -> torch.Tensor:
             with dispatch.only(kernel, ROWS):
-                given: Given = (x, None) if form_of_x == "bf16" else ops.quantize_rows(x, DTYPES[form_of_x])
+                given: Given = (x, None) if format_of_x == "bf16" else ops.quantize_rows(x, DTYPES[format_of_x])
                 return multiply(*given, inputs.bias, inputs.shape.activation)
 
         return run
@@ -68,10 +70,10 @@ def _used(inputs: Inputs, form: str, kernel: str) -> Callable[[], Call]:
 
 
 def _multiply(
-    inputs: Inputs, form: str, kernel: str
+    inputs: Inputs, format_name: str, kernel: str
 ) -> Callable[[torch.Tensor, torch.Tensor | None, torch.Tensor | None, str], torch.Tensor]:
     """The op with its weight in place: input, its scales, bias, activation."""
-    (_, x, weight), layout = FORMATS[form], layout_of(kernel)
+    (_, x, weight), layout = FORMATS[format_name], layout_of(kernel)
     if weight == "int4":
         four = inputs.int4(layout)
 

@@ -69,11 +69,11 @@ def measure(
     """One entry for each of ours, torch eager and torch.compile, by format and mode; arguments as of `matmuls`."""
     entries: dict[tuple[str, str, str], Entry] = {}
     calls: dict[tuple[str, str, str], Callable[[], Quantized]] = {}
-    for form, dtype in DTYPES.items():
+    for format_name, dtype in DTYPES.items():
         refusal = _refusal(dtype, size, capability)
         for mode in MODES:
             for name, make_call in _ways(inputs, dtype, mode).items():
-                key = (name, form, mode)
+                key = (name, format_name, mode)
                 compiles = name == "torch.compile"
                 reason = refusal if name == f"quant {ROWS}" else None
                 outcome = "refused"
@@ -133,9 +133,9 @@ def _ways(inputs: RowInputs, dtype: torch.dtype, mode: str) -> dict[str, Callabl
 
 
 def _checked(key: tuple[str, str, str], inputs: RowInputs, found: Quantized) -> Entry:
-    _, form, mode = key
+    _, format_name, mode = key
     codes, scale = found
-    if codes.dtype != DTYPES[form] or codes.shape != inputs.x.shape or tuple(scale.shape) != (len(codes), 1):
+    if codes.dtype != DTYPES[format_name] or codes.shape != inputs.x.shape or tuple(scale.shape) != (len(codes), 1):
         return Entry(*key, "wrong", f"gives {codes.dtype} {list(codes.shape)} with scales {list(scale.shape)}")
     rows = sampled_rows(len(codes))
     some = inputs._replace(x=inputs.x[rows])
@@ -143,8 +143,8 @@ def _checked(key: tuple[str, str, str], inputs: RowInputs, found: Quantized) -> 
     error = relative_error(rows_of(codes, rows).double() * scale[rows].double(), exact)
     everywhere = _everywhere(inputs, codes, scale, mode)
     for what, value in (("on sampled rows", error), ("over all rows", everywhere)):
-        if not value <= LIMITS[form]:
-            reason = f"relative error {value:.2g} {what}; right is up to {LIMITS[form]}"
+        if not value <= LIMITS[format_name]:
+            reason = f"relative error {value:.2g} {what}; right is up to {LIMITS[format_name]}"
             return Entry(*key, "wrong", reason, error)
     return Entry(*key, "timed", None, error)
 

@@ -18,8 +18,8 @@ _MODES = {
     "used": "As used: quantization by token, matmul, scales, bias, and GELU in `ffn up`",
 }
 _ROW_MODES = {"plain": "codes of x", "norm": "codes of LayerNorm and modulation of x"}
-#: Those that have a table; with a 2:4 weight the dense kernels of the same format stand beside.
-_TABLES = tuple(form for form in FORMATS if form != "bf16")
+#: Those that have a table; with a 2:4 weight the dense kernels of the same format stand next to it.
+_TABLES = tuple(name for name in FORMATS if name != "bf16")
 
 Body = Mapping[str, Any]
 
@@ -45,9 +45,9 @@ def of_gpu(body: Body) -> str:
     parts = [f"### {body['facts']['device']['name']}", _conditions(body), _steps(body["steps"]), _ceilings(body)]
     parts += _goals(body["shapes"])
     reasons: dict[str, str] = {}
-    for form in _TABLES:
+    for format_name in _TABLES:
         for mode, title in _MODES.items():
-            parts += _matmuls(body["shapes"], form, mode, f"{FORMATS[form].label}. {title}.", reasons)
+            parts += _matmuls(body["shapes"], format_name, mode, f"{FORMATS[format_name].label}. {title}.", reasons)
     parts += _rows(body["rows"], reasons)
     if reasons:
         parts.append("Not timed:\n\n" + "\n".join(f"- ({mark}) {reason}" for reason, mark in reasons.items()))
@@ -78,9 +78,9 @@ def _steps(steps: Iterable[Body]) -> str:
 
 def _ceilings(body: Body) -> str:
     best = body["ceilings"]["matmul_per_second"]
-    rates = ", ".join(f"{FORMATS[form].label} {best[form] / 1e12:.0f} T/s" for form in FORMATS if form in best)
+    rates = ", ".join(f"{FORMATS[name].label} {best[name] / 1e12:.0f} T/s" for name in FORMATS if name in best)
     copy = body["ceilings"]["copy_bytes_per_second"] / 1e12
-    zeros = " With 2:4 the zeros are counted." if any(FORMATS[form].weight == "2:4" for form in best) else ""
+    zeros = " With 2:4 the zeros are counted." if any(FORMATS[name].weight == "2:4" for name in best) else ""
     best_of = f"the best matmul of anyone, {rates}.{zeros}"
     return f"Ceilings of this run: a large copy, {copy:.2f} TB/s read and written; {best_of}"
 
@@ -93,14 +93,14 @@ def _goals(shapes: Sequence[Body]) -> list[str]:
     return [text, _markdown(["", "goal", "reached", "shapes", ""], goals.rows(shapes), words=3)]
 
 
-def _matmuls(shapes: Sequence[Body], form: str, mode: str, title: str, reasons: dict[str, str]) -> list[str]:
+def _matmuls(shapes: Sequence[Body], format_name: str, mode: str, title: str, reasons: dict[str, str]) -> list[str]:
     """Ratios to bf16 and the share of the best matmul, a column for each contestant."""
     every = [each for shape in shapes for each in shape["contestants"]]
-    names = _names(every, form, mode)
+    names = _names(every, format_name, mode)
     if not names:
         return []
-    dense = FORMATS[form].x
-    beside = _names(every, dense, mode) if FORMATS[form].weight == "2:4" and dense != "bf16" else []
+    dense = FORMATS[format_name].x
+    beside = _names(every, dense, mode) if FORMATS[format_name].weight == "2:4" and dense != "bf16" else []
     headings = ["layer", "M", "N", "K", "bf16 ms", *names, *(f"dense: {name}" for name in beside)]
     rows = []
     for shape in shapes:
@@ -108,15 +108,15 @@ def _matmuls(shapes: Sequence[Body], form: str, mode: str, title: str, reasons: 
         base = entries.get((BASELINE, "bf16", mode))
         cells = [f"{shape['model']}, {shape['layer']}", *(str(shape[size]) for size in "mnk")]
         cells.append(_milliseconds(base, reasons))
-        cells += [_ratio(entries.get((name, form, mode)), reasons) for name in names]
+        cells += [_ratio(entries.get((name, format_name, mode)), reasons) for name in names]
         cells += [_ratio(entries.get((name, dense, mode)), reasons) for name in beside]
         rows.append(cells)
     text = f"**{title}** Times torch's bf16 layer, more is faster; in brackets the share of the best matmul."
-    return [text, _markdown(headings, rows, words=1), _means(shapes, form, names, dense, beside, mode)]
+    return [text, _markdown(headings, rows, words=1), _means(shapes, format_name, names, dense, beside, mode)]
 
 
 def _means(
-    shapes: Sequence[Body], form: str, names: Sequence[str], dense: str, beside: Sequence[str], mode: str
+    shapes: Sequence[Body], format_name: str, names: Sequence[str], dense: str, beside: Sequence[str], mode: str
 ) -> str:
     """How many times as fast as each rival, and as each dense kernel of theirs and ours, our kernels are, over the
     shapes that both were timed on."""
@@ -125,11 +125,11 @@ def _means(
         for each in shape["contestants"]:
             if each["mode"] == mode and each["ratio_to_bf16"] is not None:
                 ratios.setdefault((each["format"], each["name"]), {})[index] = each["ratio_to_bf16"]
-    rivals = [(name, (form, name)) for name in names if not name.startswith("quant ")]
+    rivals = [(name, (format_name, name)) for name in names if not name.startswith("quant ")]
     rivals += [(f"dense {name}", (dense, name)) for name in beside]
     said = []
-    for name in (each for each in names if each.startswith("quant ") and (form, each) in ratios):
-        means, own = [], ratios[form, name]
+    for name in (each for each in names if each.startswith("quant ") and (format_name, each) in ratios):
+        means, own = [], ratios[format_name, name]
         for label, key in rivals:
             other = ratios.get(key, {})
             shared = sorted(own.keys() & other.keys())
@@ -146,12 +146,14 @@ def _rows(sizes: Sequence[Body], reasons: dict[str, str]) -> list[str]:
     names = list(dict.fromkeys(each["name"] for size in sizes for each in size["contestants"]))
     rows = []
     for size in sizes:
-        for form in ("int8", "fp8"):
+        for format_name in ("int8", "fp8"):
             for mode, what in _ROW_MODES.items():
                 entries = {
-                    each["name"]: each for each in size["contestants"] if (each["format"], each["mode"]) == (form, mode)
+                    each["name"]: each
+                    for each in size["contestants"]
+                    if (each["format"], each["mode"]) == (format_name, mode)
                 }
-                cells = [f"{FORMATS[form].label} {what}", str(size["m"]), str(size["k"])]
+                cells = [f"{FORMATS[format_name].label} {what}", str(size["m"]), str(size["k"])]
                 rows.append([*cells, *(_bytes(entries.get(name), reasons) for name in names)])
     title = "**`quantize_rows`.** TB/s of the bytes that must move; in brackets the share of a large copy."
     return [title, _markdown(["", "M", "K", *names], rows, words=1)]
@@ -167,8 +169,10 @@ def _videos(videos: Body) -> str:
     return f"Videos of {videos['model']} made here, against the same made on a CPU:\n\n" + "\n".join(lines)
 
 
-def _names(entries: Iterable[Body], form: str, mode: str) -> list[str]:
-    return list(dict.fromkeys(each["name"] for each in entries if (each["format"], each["mode"]) == (form, mode)))
+def _names(entries: Iterable[Body], format_name: str, mode: str) -> list[str]:
+    return list(
+        dict.fromkeys(each["name"] for each in entries if (each["format"], each["mode"]) == (format_name, mode))
+    )
 
 
 def _ratio(entry: Body | None, reasons: dict[str, str]) -> str:

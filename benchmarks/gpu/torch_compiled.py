@@ -30,21 +30,23 @@ def contestants(inputs: Inputs) -> list[Contestant]:
     fused so, as FP8's are by the library."""
     x, activation = inputs.x, inputs.shape.activation
 
-    def quantized(layer: Callable[..., torch.Tensor], form: str, mode: str) -> Callable[[], Call]:
-        return lambda: _compiled(layer, mode, x, *inputs.codes(form)[2:], inputs.bias, activation)
+    def quantized(layer: Callable[..., torch.Tensor], format_name: str, mode: str) -> Callable[[], Call]:
+        return lambda: _compiled(layer, mode, x, *inputs.codes(format_name)[2:], inputs.bias, activation)
 
     layers = (("int8", expressions.int8_layer), ("fp8", expressions.fp8_layer))
     found = [
-        Contestant("torch.compile", form, "used", quantized(layer, form, "default"), compiles="torch.compile")
-        for form, layer in layers
+        Contestant(
+            "torch.compile", format_name, "used", quantized(layer, format_name, "default"), compiles="torch.compile"
+        )
+        for format_name, layer in layers
     ]
     bare = lambda: _compiled(expressions.int8_matmul, "default", *inputs.codes("int8"), None)  # noqa: E731
     found.append(Contestant("torch.compile", "int8", "bare", bare, compiles="torch.compile"))
     if inputs.shape.autotuned:
         name = "torch.compile max-autotune"
         found += [
-            Contestant(name, form, "used", quantized(layer, form, AUTOTUNE), compiles="max-autotune")
-            for form, layer in layers
+            Contestant(name, format_name, "used", quantized(layer, format_name, AUTOTUNE), compiles="max-autotune")
+            for format_name, layer in layers
         ]
         arguments = (x, inputs.weight, inputs.bias, activation)
         found.append(

@@ -18,7 +18,7 @@ from benchmarks.gpu import expressions
 from benchmarks.gpu.contestants import Call, Contestant
 from benchmarks.gpu.inputs import DTYPES, Inputs
 
-FORMS = ("bf16", "int8", "fp8")
+FORMAT_NAMES = ("bf16", "int8", "fp8")
 #: Tokens that cuSPARSELt wants a multiple of, by bytes of an element.
 _TOKENS = {2: 8, 1: 16}
 _SEARCH = "cuSPARSELt search"
@@ -32,16 +32,18 @@ def contestants(inputs: Inputs) -> list[Contestant]:
         Contestant("torch semi-structured", "2:4 bf16", "used", _structured(inputs, "CUSPARSELT", bare=False), absent),
         Contestant("torch CUTLASS 2:4", "2:4 bf16", "bare", _structured(inputs, "CUTLASS", bare=True)),
     ]
-    for form in FORMS:
+    for format_name in FORMAT_NAMES:
         name = "torch._cslt_sparse_mm"
-        found.append(Contestant(name, f"2:4 {form}", "bare", _bare(inputs, form), absent))
-        found.append(Contestant(name, f"2:4 {form}", "used", _used(inputs, form), absent))
-        if form != "bf16":
+        found.append(Contestant(name, f"2:4 {format_name}", "bare", _bare(inputs, format_name), absent))
+        found.append(Contestant(name, f"2:4 {format_name}", "used", _used(inputs, format_name), absent))
+        if format_name != "bf16":
             name = f"{name} per tensor"
-            found.append(Contestant(name, f"2:4 {form}", "bare", _bare(inputs, form, one_scale=True), absent))
+            found.append(
+                Contestant(name, f"2:4 {format_name}", "bare", _bare(inputs, format_name, one_scale=True), absent)
+            )
         if inputs.shape.autotuned:
-            searched = _bare(inputs, form, one_scale=form != "bf16", search=True)
-            found.append(Contestant(f"{name} searched", f"2:4 {form}", "bare", searched, absent, _SEARCH))
+            searched = _bare(inputs, format_name, one_scale=format_name != "bf16", search=True)
+            found.append(Contestant(f"{name} searched", f"2:4 {format_name}", "bare", searched, absent, _SEARCH))
     return found
 
 
@@ -73,14 +75,14 @@ def _structured(inputs: Inputs, backend: str, *, bare: bool) -> Callable[[], Cal
     return prepare
 
 
-def _bare(inputs: Inputs, form: str, *, one_scale: bool = False, search: bool = False) -> Callable[[], Call]:
+def _bare(inputs: Inputs, format_name: str, *, one_scale: bool = False, search: bool = False) -> Callable[[], Call]:
     def prepare() -> Call:
         m = inputs.shape.m
-        if form == "bf16":
+        if format_name == "bf16":
             packed, alpha = torch._cslt_compress(inputs.pruned), None
             a, a_scale = padded(inputs.x), None
         else:
-            codes = inputs.codes(form, "2:4", one_scale=one_scale)
+            codes = inputs.codes(format_name, "2:4", one_scale=one_scale)
             packed, a = torch._cslt_compress(codes.b), padded(codes.a)
             # A vector also where it is one number, which torch would fetch from the device at every call.
             alpha = (codes.b_scale.reshape(-1) * (codes.a_scale.reshape(-1) if one_scale else 1)).expand(inputs.shape.n)
@@ -96,17 +98,17 @@ def _bare(inputs: Inputs, form: str, *, one_scale: bool = False, search: bool = 
     return prepare
 
 
-def _used(inputs: Inputs, form: str) -> Callable[[], Call]:
+def _used(inputs: Inputs, format_name: str) -> Callable[[], Call]:
     def prepare() -> Call:
         shape, x, bias = inputs.shape, inputs.x, inputs.bias
-        if form == "bf16":
+        if format_name == "bf16":
             packed = torch._cslt_compress(inputs.pruned)
             return lambda: expressions.finished(_multiplied(packed, padded(x), None, bias)[: shape.m], shape.activation)
-        codes = inputs.codes(form, "2:4")
+        codes = inputs.codes(format_name, "2:4")
         packed, alpha = torch._cslt_compress(codes.b), codes.b_scale.reshape(-1).contiguous()
 
         def run() -> torch.Tensor:
-            a, a_scale = expressions.quantized(x, DTYPES[form])
+            a, a_scale = expressions.quantized(x, DTYPES[format_name])
             out = _multiplied(packed, padded(a), alpha)[: shape.m] * a_scale + bias.float()
             return expressions.finished(out.to(torch.bfloat16), shape.activation)
 

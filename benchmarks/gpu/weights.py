@@ -43,18 +43,18 @@ def dequantized(weight: Int4Weight, k: int) -> torch.Tensor:
     return reference.dequantized(codes, weight.scale, weight.zero, torch.bfloat16).to(torch.bfloat16)
 
 
-def bytes_of(form: str, weight: str, n: int, k: int) -> int:
+def bytes_of(x: str, weight: str, n: int, k: int) -> int:
     """The fewest bytes of a weight [n, k] with its scales and metadata, nothing padded.
 
     Args:
-        form: of the input, as `Format.x`.
+        x: of the input, as `Format.x`.
         weight: as `Format.weight`.
         n, k: sizes.
     """
     if weight == "int4":
         return n * k // 2 + 2 * n * (k // GROUP)
-    itemsize = 2 if form == "bf16" else 1
-    scales = 0 if form == "bf16" else 4 * n
+    itemsize = 2 if x == "bf16" else 1
+    scales = 0 if x == "bf16" else 4 * n
     # Four bits for every four columns of a sparse weight.
     return (n * k * itemsize if weight == "dense" else n * k // 2 * itemsize + n * k // 8) + scales
 

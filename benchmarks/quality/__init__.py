@@ -1,1 +1,1 @@
-"""What every shipped recipe costs in quality on the example, beside what its rivals cost; see `__main__`."""
+"""What every shipped recipe costs in quality on the example, next to what its rivals cost; see `__main__`."""

@@ -58,7 +58,7 @@ def goals() -> str:
 
 
 def goal_of(candidate: Candidate, measured: Mapping[str, Any]) -> float | None:
-    """The goal in dB; None where there is none, or where what it stands beside was not measured."""
+    """The goal in dB; None where there is none, or where what it is compared with was not measured."""
     if candidate.beside is None:
         return candidate.goal
     other, more = candidate.beside

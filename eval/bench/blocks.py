@@ -1,7 +1,7 @@
 """A transformer block as a list of operations, in bf16 or quantized, unfused or fused.
 
 Not fused, as `torch.compile` leaves it: element-wise steps that follow each other are one kernel, a matmul takes
-nothing on, and every quantized layer quantizes its own input. Fused: layers that read one input and have one form
+nothing on, and every quantized layer quantizes its own input. Fused: layers that read one input and have one format
 are one matmul and quantize it once, the norm before them does that on its way, and activation, gate and residual are
 in the epilogue of the matmul before them, which writes codes where the next layer's scale is known beforehand.
 A layer that reads bf16 has nothing to quantize, and the norm before it stays a pass of its own.
@@ -15,11 +15,11 @@ from collections.abc import Mapping, Sequence
 from quant.eval.bench import operations
 from quant.eval.bench.operations import Operation, codes_of
 from quant.eval.bench.sizes import TEXT, VIDEO, Model, layers
-from quant.formats.layer import LayerForm
+from quant.formats.layer import LayerFormat
 
 
 def block_operations(
-    model: Model, forms: Mapping[str, LayerForm | None], *, batch: int = 1, fused: bool = False
+    model: Model, layer_formats: Mapping[str, LayerFormat | None], *, batch: int = 1, fused: bool = False
 ) -> list[Operation]:
     """Everything a block does with a batch, in order.
 
@@ -28,11 +28,11 @@ def block_operations(
 
     Args:
         model: which block.
-        forms: of its Linears, by their name within it; one that is absent or None runs in bf16.
+        layer_formats: of its Linears, by their name within it; one that is absent or None runs in bf16.
         batch: samples; two with classifier-free guidance in one batch.
         fused: see above; layers in bf16 are never fused.
     """
-    made = _Block(model, forms, batch, fused)
+    made = _Block(model, layer_formats, batch, fused)
     if model.kind == "dual":
         _dual(made)
     else:
@@ -95,10 +95,10 @@ def _dual(block: _Block) -> None:
 class _Block:
     """Collects operations, and knows which of them a fused block saves."""
 
-    def __init__(self, model: Model, forms: Mapping[str, LayerForm | None], batch: int, fused: bool) -> None:
+    def __init__(self, model: Model, layer_formats: Mapping[str, LayerFormat | None], batch: int, fused: bool) -> None:
         self.model = model
         self.done: list[Operation] = []
-        self._forms = forms
+        self._layer_formats = layer_formats
         self._batch = batch
         self._fused = fused
         self._layers = {each.name: each for each in layers(model)}
@@ -123,15 +123,15 @@ class _Block:
             residual: the name of that addition.
         """
         d = self.model.d
-        form = self._one_form(readers)
-        within = form is not None and codes_of(form) is not None  # the norm runs in the quantization
+        layer_format = self._one_format(readers)
+        within = layer_format is not None and codes_of(layer_format) is not None  # the norm runs in the quantization
         added = after is not None and not self._in_epilogue(after)
         if added and (norm is None or within):
             self.elementwise(residual, stream, 2 * d, d)
         if norm is None:
             self.quantize(readers)
-        elif form is not None and within:
-            self.done.append(operations.quantize(f"{norm} + quantize", self._rows(stream), d, form))
+        elif layer_format is not None and within:
+            self.done.append(operations.quantize(f"{norm} + quantize", self._rows(stream), d, layer_format))
         else:
             if added:
                 self.elementwise(f"{residual} + {norm}", stream, 2 * d, 2 * d)
@@ -141,22 +141,22 @@ class _Block:
 
     def quantize(self, readers: Sequence[str]) -> None:
         """The input of `readers` as codes: once where they share them."""
-        form = self._one_form(readers)
-        if form is not None:
-            self._quantize(readers[0], ", ".join(readers), form)
+        layer_format = self._one_format(readers)
+        if layer_format is not None:
+            self._quantize(readers[0], ", ".join(readers), layer_format)
             return
         for name in readers:
-            own = self._forms.get(name)
+            own = self._layer_formats.get(name)
             if own is not None:
                 self._quantize(name, name, own)
 
     def project(self, joined: str, names: Sequence[str]) -> None:
         """The matmuls of layers that read one input; one, called `joined`, where they are fused."""
-        form = self._one_form(names)
-        if form is not None and len(names) > 1:
+        layer_format = self._one_format(names)
+        if layer_format is not None and len(names) > 1:
             first = self._layers[names[0]]
             n = sum(self._layers[name].n for name in names)
-            self.done.append(operations.matmul(joined, self._rows(first.stream), n, first.k, form))
+            self.done.append(operations.matmul(joined, self._rows(first.stream), n, first.k, layer_format))
             return
         for name in names:
             self._matmul(name)
@@ -168,7 +168,7 @@ class _Block:
 
     def feed_forward(self, stream: str, up: str, down: str, name: str) -> None:
         """Both matmuls, the activation between them and the residual; the input is there already."""
-        first, second = self._forms.get(up), self._forms.get(down)
+        first, second = self._layer_formats.get(up), self._layer_formats.get(down)
         static = second is not None and second.scheme.has_static_input
         codes = self._in_epilogue(up) and static and codes_of(first) == codes_of(second)
         self._matmul(up, codes=codes)
@@ -180,23 +180,23 @@ class _Block:
         self.norm(stream, None, [], after=down, residual=f"{name} gate + residual")
 
     def _matmul(self, name: str, *, residual: bool = False, codes: bool = False) -> None:
-        layer, form = self._layers[name], self._forms.get(name)
+        layer, layer_format = self._layers[name], self._layer_formats.get(name)
         rows = self._rows(layer.stream)
-        self.done.append(operations.matmul(name, rows, layer.n, layer.k, form, residual=residual, codes=codes))
+        self.done.append(operations.matmul(name, rows, layer.n, layer.k, layer_format, residual=residual, codes=codes))
 
-    def _quantize(self, layer: str, name: str, form: LayerForm) -> None:
-        if codes_of(form) is not None:
+    def _quantize(self, layer: str, name: str, layer_format: LayerFormat) -> None:
+        if codes_of(layer_format) is not None:
             found = self._layers[layer]
-            self.done.append(operations.quantize(f"{name} quantize", self._rows(found.stream), found.k, form))
+            self.done.append(operations.quantize(f"{name} quantize", self._rows(found.stream), found.k, layer_format))
 
     def _in_epilogue(self, name: str) -> bool:
         """Does this layer's matmul do what follows it?"""
-        return self._fused and self._forms.get(name) is not None
+        return self._fused and self._layer_formats.get(name) is not None
 
-    def _one_form(self, names: Sequence[str]) -> LayerForm | None:
-        """The form of layers that are one matmul; None where they are not, or nothing is fused."""
-        forms = {self._forms.get(name) for name in names}
-        return forms.pop() if self._fused and len(forms) == 1 else None
+    def _one_format(self, names: Sequence[str]) -> LayerFormat | None:
+        """The format of layers that are one matmul; None where they are not, or nothing is fused."""
+        layer_formats = {self._layer_formats.get(name) for name in names}
+        return layer_formats.pop() if self._fused and len(layer_formats) == 1 else None
 
     def _rows(self, stream: str) -> int:
         return self.model.rows(stream, self._batch)

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from quant.formats.layer import LayerForm
+from quant.formats.layer import LayerFormat
 from quant.formats.table import format_of
 
 MATMUL, ATTENTION, ELEMENTWISE = "matmul", "attention", "elementwise"
@@ -37,53 +37,53 @@ class Operation(NamedTuple):
     nbytes: int
 
 
-def codes_of(form: LayerForm | None) -> str | None:
+def codes_of(layer_format: LayerFormat | None) -> str | None:
     """The codes that a layer's input becomes, "fp8" or "int8"; None where it stays in bf16."""
-    inputs = None if form is None else form.scheme.input_activations
+    inputs = None if layer_format is None else layer_format.scheme.input_activations
     return None if inputs is None else "int8" if inputs.type == "int" else "fp8"
 
 
-def numbers_of(form: LayerForm | None) -> str:
-    """What a layer of this form multiplies; None is a layer that is left as it is.
+def numbers_of(layer_format: LayerFormat | None) -> str:
+    """What a layer of this format multiplies; None is a layer that is left as it is.
 
     "bf16", "fp8" or "int8" by the input; before that "sparse" where the weight is 2:4, and "int4 x" or "int8 x" where
     it is stored so and unpacked to the input's numbers on its way.
     """
-    inputs = codes_of(form) or "bf16"
-    if form is None:
+    inputs = codes_of(layer_format) or "bf16"
+    if layer_format is None:
         return inputs
-    return f"{format_of(form).numbers} {inputs}".strip()
+    return f"{format_of(layer_format).numbers} {inputs}".strip()
 
 
 def matmul(
-    name: str, m: int, n: int, k: int, form: LayerForm | None, *, residual: bool = False, codes: bool = False
+    name: str, m: int, n: int, k: int, layer_format: LayerFormat | None, *, residual: bool = False, codes: bool = False
 ) -> Operation:
     """x [m, k] by a weight [n, k] and a bias [n], into [m, n]; quantized operands come with their scales.
 
     Args:
         name: the layer's.
         m, n, k: sizes.
-        form: of the layer; None for bf16.
+        layer_format: of the layer; None for bf16.
         residual: is a residual [m, n] read and added on the way out?
         codes: is the result written as 8-bit codes, not in bf16?
     """
-    inputs = m * k * (_BF16 if codes_of(form) is None else _CODE) + m * _row_scales(form, k)
-    if form is not None and form.scheme.has_static_input:
+    inputs = m * k * (_BF16 if codes_of(layer_format) is None else _CODE) + m * _row_scales(layer_format, k)
+    if layer_format is not None and layer_format.scheme.has_static_input:
         inputs += _FLOAT32
     nbytes = (
         inputs
-        + (n * k * _BF16 if form is None else format_of(form).nbytes(n, k))
+        + (n * k * _BF16 if layer_format is None else format_of(layer_format).nbytes(n, k))
         + n * _BF16
         + m * n * (_CODE if codes else _BF16)
     )
     if residual:
         nbytes += m * n * _BF16
-    return Operation(name, MATMUL, numbers_of(form), {"M": m, "N": n, "K": k}, 2 * m * n * k, nbytes)
+    return Operation(name, MATMUL, numbers_of(layer_format), {"M": m, "N": n, "K": k}, 2 * m * n * k, nbytes)
 
 
-def _row_scales(form: LayerForm | None, k: int) -> int:
+def _row_scales(layer_format: LayerFormat | None, k: int) -> int:
     """Bytes of the scales that are found for a row [k] of a layer's input while running."""
-    inputs = None if form is None else form.scheme.input_activations
+    inputs = None if layer_format is None else layer_format.scheme.input_activations
     if inputs is None or not inputs.dynamic:
         return 0
     return _FLOAT32 * (1 if inputs.group_size is None else math.ceil(k / inputs.group_size))
@@ -101,7 +101,7 @@ def elementwise(name: str, rows: int, read: int, written: int) -> Operation:
     return Operation(name, ELEMENTWISE, "bf16", {"rows": rows}, 0, rows * (read + written) * _BF16)
 
 
-def quantize(name: str, rows: int, k: int, form: LayerForm) -> Operation:
+def quantize(name: str, rows: int, k: int, layer_format: LayerFormat) -> Operation:
     """Rows [k] in bf16 to codes, and where their scales are found while running those of each."""
-    nbytes = rows * (k * (_BF16 + _CODE) + _row_scales(form, k))
+    nbytes = rows * (k * (_BF16 + _CODE) + _row_scales(layer_format, k))
     return Operation(name, ELEMENTWISE, "bf16", {"rows": rows}, 0, nbytes)

@@ -85,8 +85,8 @@ def predict(model: Model, recipe: Recipe, gpu: Gpu, *, batch: int = 1) -> Predic
     decided = decide(model, recipe)
     variants = {
         BF16: block_operations(model, {}, batch=batch),
-        UNFUSED: block_operations(model, decided.forms, batch=batch),
-        FUSED: block_operations(model, decided.forms, batch=batch, fused=True),
+        UNFUSED: block_operations(model, decided.layer_formats, batch=batch),
+        FUSED: block_operations(model, decided.layer_formats, batch=batch, fused=True),
     }
     predicted = {name: predict_operations(found, gpu) for name, found in variants.items()}
     return Prediction(model, recipe.name, gpu, batch, predicted, decided.notes)

@@ -1,4 +1,4 @@
-"""What a recipe makes of one block: the form of each of its Linears, and a recipe for that block alone."""
+"""What a recipe makes of one block: the format of each of its Linears, and a recipe for that block alone."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from quant.algorithms.table import algorithm_of, in_short
 from quant.errors import RecipeError
 from quant.eval.bench.modules import skeleton
 from quant.eval.bench.sizes import Model, layers
-from quant.formats.layer import LayerForm
+from quant.formats.layer import LayerFormat
 from quant.recipe import Recipe
 from quant.recipe_parts import Group
 
@@ -28,9 +28,9 @@ class Decided(NamedTuple):
     notes: tuple[str, ...]
 
     @property
-    def forms(self) -> dict[str, LayerForm | None]:
-        """The form of each Linear."""
-        return {name: None if group is None else group.form for name, group in self.groups.items()}
+    def layer_formats(self) -> dict[str, LayerFormat | None]:
+        """The format of each Linear."""
+        return {name: None if group is None else group.layer_format for name, group in self.groups.items()}
 
 
 def decide(model: Model, recipe: Recipe) -> Decided:

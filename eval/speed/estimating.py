@@ -19,7 +19,7 @@ from quant.recipe_files import find_recipe
 
 #: The class whose blocks the prediction knows, and the entry that has their structure.
 _CLASS, _LIKE = "WanTransformer3DModel", "wan-14b"
-#: Whose recipes are meant where one has a form for each family.
+#: Whose recipes are meant where one has a variant for each family.
 _FAMILY = "wan"
 WHAT = (
     "roofline estimate, nothing was measured: the transformer blocks of one denoising step, quantized ones fused; left "
@@ -71,7 +71,7 @@ def estimate(
 
     Blocks that the recipe keeps at each end count as bf16; layers that a `keep_budget` keeps count as quantized.
     Arguments and errors as of `estimates`; None where the roofline model does not know this class of transformer, the
-    recipe's form or the GPU's rate for its numbers.
+    recipe's formats or the GPU's rate for its numbers.
     """
     chosen = gpus().get(gpu)
     if chosen is None:

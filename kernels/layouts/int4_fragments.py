@@ -99,7 +99,7 @@ def unpack(words: torch.Tensor, n: int, k: int, layout: str) -> torch.Tensor:
 def pack_groups(x: torch.Tensor) -> torch.Tensor:
     """Scales or zero points [N, G] as [G, 16 * blocks], zeros behind the last row.
 
-    A block's lie together, rows g and g + 8, those of a lane, beside each other: it reads both at once.
+    A block's lie together, rows g and g + 8, those of a lane, next to each other: it reads both at once.
     """
     n, groups = x.shape
     out = x.new_zeros(groups, groups_width(n))

@@ -66,7 +66,7 @@ TILES = (
     MmaTile(32, 64, 128, 16, 32, 4),
     MmaTile(16, 64, 128, 16, 32, 4),
 )
-#: A thread has 255 registers; beside accumulators it needs addresses and fragments.
+#: A thread has 255 registers; besides accumulators it needs addresses and fragments.
 _MOST_SUMS = 128
 _REGISTERS_BESIDE_SUMS = 62
 _SHARED_BYTES_A_CLOCK = 128
@@ -94,7 +94,7 @@ class MmaGemm(Gemm[MmaTile]):
     def clocks(self, tile: MmaTile, m: int, n: int, k: int, architecture: Architecture, multiprocessors: int) -> float:
         """A multiprocessor works on its tiles one after the other as far as its units are concerned. A step of a tile
         takes what its multiplications or its shared memory traffic take, whichever is longer, and a part of the
-        shorter; blocks that fit beside each other hide each other's fill.
+        shorter; blocks that fit next to each other hide each other's fill.
         """
         blocks = -(-m // tile.m) * -(-n // tile.n)
         multiply = tile.m * tile.n * tile.k / architecture.products_per_clock

@@ -72,7 +72,7 @@ TILES = (
     PackedTile(32, 16, 8, 32, 16, 8, 3),
     PackedTile(32, 8, 8, 32, 8, 8, 3),
 )
-#: A thread has 255 registers; beside accumulators it needs addresses and fragments.
+#: A thread has 255 registers; besides accumulators it needs addresses and fragments.
 _MOST_SUMS = 128
 _REGISTERS_BESIDE_SUMS = 80
 _SHARED_BYTES_A_CLOCK = 128

@@ -76,7 +76,7 @@ class HopperTile(NamedTuple):
 _L2_BYTES_A_CLOCK = 24
 #: Clocks of a step that is limited by waiting and not by its work.
 _SHORTEST_STEP = 128
-#: Clocks of a tile beside its steps: until its first bytes are there, and for each column of its epilogue.
+#: Clocks of a tile besides its steps: until its first bytes are there, and for each column of its epilogue.
 _FILL, _FINISH = 1000, 8
 
 TILES = (
@@ -91,7 +91,7 @@ TILES = (
     HopperTile(64, 1, 64, 5, 1),
     HopperTile(32, 1, 64, 7, 1),
 )
-#: A mathematician has 232 registers; beside accumulators it needs addresses and the epilogue's values.
+#: A mathematician has 232 registers; besides accumulators it needs addresses and the epilogue's values.
 _MOST_SUMS = 192
 
 

@@ -100,7 +100,7 @@ TILES = (
     HopperPackedTile(64, 1, 64, 4, 1),
     HopperPackedTile(32, 1, 64, 6, 1),
 )
-#: A mathematician has 232 registers; beside accumulators it needs addresses, fragments and the epilogue's values.
+#: A mathematician has 232 registers; besides accumulators it needs addresses, fragments and the epilogue's values.
 _MOST_SUMS = 192
 
 

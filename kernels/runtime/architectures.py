@@ -21,7 +21,7 @@ class Architecture(NamedTuple):
         name: as the compiler takes it; the "a" of "sm_90a" admits wgmma, TMA and setmaxnreg.
         capability: CUDA compute capability.
         shared_bytes_per_block: most shared memory of a block, static and dynamic, after opting in.
-        shared_bytes_per_sm: shared memory of a multiprocessor; each resident block costs 1 KiB beside its own.
+        shared_bytes_per_sm: shared memory of a multiprocessor; each resident block costs 1 KiB besides its own.
         max_threads_per_sm: threads resident on a multiprocessor.
         gpu: a card of this architecture.
         multiprocessors: how many that card has.

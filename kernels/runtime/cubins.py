@@ -22,7 +22,7 @@ def cache_dir() -> Path:
     """The folder of compiled kernels: `$QUANT_CACHE_DIR`, else `$XDG_CACHE_HOME/quant`, else `~/.cache/quant`.
 
     Raises:
-        KernelError: none of them can be told.
+        KernelError: none of them is known.
     """
     named = os.environ.get(CACHE_VARIABLE)
     if named:

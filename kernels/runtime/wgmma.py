@@ -1,6 +1,6 @@
 """The wrappers of wgmma, written by a program: the instruction names every register of its sums, 128 of them at most.
 
-`sources.shipped` has the texts beside the files of `kernels/cuda`, one header for each way in which the left operand
+`sources.shipped` has the texts with the files of `kernels/cuda`, one header for each way in which the left operand
 comes: a kernel is compiled with those that it includes.
 """
 
@@ -34,8 +34,8 @@ _F16 = _Type("f16", "float", "+f", "f32.f16.f16", 16)
 _BF16 = _Type("bf16", "float", "+f", "f32.bf16.bf16", 16)
 
 
-class _Form(NamedTuple):
-    """What the wrappers of one header have in common.
+class _Variant(NamedTuple):
+    """A variant of the instruction: what the wrappers of one header have in common.
 
     Attributes:
         head: the beginning of the file.
@@ -93,8 +93,8 @@ _REGISTERS_HEAD = """\
 #include "ptx.cuh"
 """
 
-_FORMS: Mapping[str, _Form] = {
-    DENSE: _Form(
+_VARIANTS: Mapping[str, _Variant] = {
+    DENSE: _Variant(
         _HEAD,
         (_E4M3, _S8),
         "wgmma",
@@ -105,7 +105,7 @@ _FORMS: Mapping[str, _Form] = {
         "{0}, {1}",
         "",
     ),
-    SPARSE: _Form(
+    SPARSE: _Variant(
         _SPARSE_HEAD,
         (_E4M3, _S8, _F16, _BF16),
         "wgmma_sp",
@@ -116,7 +116,7 @@ _FORMS: Mapping[str, _Form] = {
         "{0}, {1}, {2}, 0",
         ", 0, 0",  # a and b
     ),
-    REGISTERS: _Form(
+    REGISTERS: _Variant(
         _REGISTERS_HEAD,
         (_E4M3, _S8, _F16, _BF16),
         "wgmma_rs",
@@ -153,35 +153,35 @@ def headers() -> Mapping[str, str]:
     "wgmma.cuh" has `wgmma_e4m3<N>` and `wgmma_s8<N>`; "wgmma_sparse.cuh" and "wgmma_registers.cuh" have `wgmma_sp_` and
     `wgmma_rs_` of e4m3, s8, f16 and bf16.
     """
-    return MappingProxyType({name: _header(form) for name, form in _FORMS.items()})
+    return MappingProxyType({name: _header(variant) for name, variant in _VARIANTS.items()})
 
 
-def _header(form: _Form) -> str:
+def _header(variant: _Variant) -> str:
     declarations = "".join(
-        _DECLARATION.format(name=f"{form.prefix}_{kind.name}", type=kind.sums, parameters=form.parameters)
-        for kind in form.types
+        _DECLARATION.format(name=f"{variant.prefix}_{kind.name}", type=kind.sums, parameters=variant.parameters)
+        for kind in variant.types
     )
-    wrappers = "".join(_wrapper(form, kind, n) for n in COLUMNS for kind in form.types)
-    return f"{form.head}\n{declarations}{wrappers}"
+    wrappers = "".join(_wrapper(variant, kind, n) for n in COLUMNS for kind in variant.types)
+    return f"{variant.head}\n{declarations}{wrappers}"
 
 
-def _wrapper(form: _Form, kind: _Type, n: int) -> str:
+def _wrapper(variant: _Variant, kind: _Type, n: int) -> str:
     count = n // 2
-    inputs = [f"%{count + i}" for i in range(len(form.inputs))]
+    inputs = [f"%{count + i}" for i in range(len(variant.inputs))]
     signs = "" if kind.integers else ", 1, 1"  # of a and of b
     return _WRAPPER.format(
-        name=f"{form.prefix}_{kind.name}",
+        name=f"{variant.prefix}_{kind.name}",
         type=kind.sums,
-        parameters=form.parameters,
-        instruction=form.instruction,
-        depth=8 * form.depth // kind.bits,
+        parameters=variant.parameters,
+        instruction=variant.instruction,
+        depth=8 * variant.depth // kind.bits,
         types=kind.ptx,
         n=n,
         count=count,
         registers=", ".join(f"%{i}" for i in range(count)),
-        operands=form.operands.format(*inputs),
-        signs=signs + (form.transposes if kind.bits == 16 else ""),
+        operands=variant.operands.format(*inputs),
+        signs=signs + (variant.transposes if kind.bits == 16 else ""),
         sums=", ".join(f'"{kind.constraint}"(sums[{i}])' for i in range(count)),
-        inputs=", ".join(form.inputs),
+        inputs=", ".join(variant.inputs),
         add=count + len(inputs),
     )

@@ -16,7 +16,7 @@ from quant.algorithms.base import Algorithm, Check, Needs, Options, Rounded, Smo
 from quant.algorithms.gptq import output_error
 from quant.algorithms.hessian import in_unit
 from quant.algorithms.smoothquant import least, smoothed_by_gptq
-from quant.formats.layer import LayerForm
+from quant.formats.layer import LayerFormat
 from quant.formats.scheme import Scheme, TensorFormat
 from quant.formats.tensors import pack_linear, unpack_linear
 from quant.recipe_parts import Group
@@ -43,7 +43,7 @@ def awq_factors(channel_mean: torch.Tensor, importance: torch.Tensor, alpha: flo
 
 
 def weight_importance(weights: Sequence[torch.Tensor], group_size: int) -> torch.Tensor:
-    """[K]: how large a column is beside the largest of its group, averaged over the rows of all layers.
+    """[K]: how large a column is relative to the largest of its group, averaged over the rows of all layers.
 
     Args:
         weights: each [N_i, K], float.
@@ -72,17 +72,17 @@ def search(
     Raises:
         ValueError: no error is finite.
     """
-    form = schemes[0].weights
-    assert form is not None
-    importance = weight_importance(weights, form.group_size or weights[0].shape[1])
+    tensor_format = schemes[0].weights
+    assert tensor_format is not None
+    importance = weight_importance(weights, tensor_format.group_size or weights[0].shape[1])
     power = sum(float(output_error(weight, hessian)) for weight in weights) or 1.0
 
     def error(factor: torch.Tensor | None) -> float:
         total = 0.0
         for weight, scheme in zip(weights, schemes, strict=True):
             # Inputs are not quantized here, so a static scale has no part in it.
-            form = _weight_only(scheme)
-            stored = unpack_linear(pack_linear(weight, form, pre_quant_scale=factor), form)
+            layer_format = _weight_only(scheme)
+            stored = unpack_linear(pack_linear(weight, layer_format, pre_quant_scale=factor), layer_format)
             total += float(output_error(stored - weight.float(), hessian))
         return float((total / power) ** 0.5)
 
@@ -95,8 +95,8 @@ def search(
     return Smoothing(found[best].cpu(), best, errors[best], without)
 
 
-def _weight_only(scheme: Scheme) -> LayerForm:
-    return LayerForm(Scheme(scheme.name, scheme.weights, None))
+def _weight_only(scheme: Scheme) -> LayerFormat:
+    return LayerFormat(Scheme(scheme.name, scheme.weights, None))
 
 
 class Awq(Algorithm):
@@ -124,6 +124,11 @@ class Awq(Algorithm):
         return search(weights, schemes, seen.channel_mean.to(at), in_unit(seen.hessian).to(at))
 
     def round_smoothed(
-        self, weight: torch.Tensor, form: TensorFormat, hessian: torch.Tensor, factor: torch.Tensor, options: Options
+        self,
+        weight: torch.Tensor,
+        tensor_format: TensorFormat,
+        hessian: torch.Tensor,
+        factor: torch.Tensor,
+        options: Options,
     ) -> Rounded | None:
-        return smoothed_by_gptq(weight, form, hessian, factor, options)
+        return smoothed_by_gptq(weight, tensor_format, hessian, factor, options)

@@ -125,7 +125,7 @@ class Rounded:
         grid, branch = self.grid, self.branch
         if grid is not None:
             zeros = grid.zero_point
-            grid = Grid(grid.form, grid.scale.cpu(), None if zeros is None else zeros.cpu())
+            grid = Grid(grid.format, grid.scale.cpu(), None if zeros is None else zeros.cpu())
         if branch is not None:
             branch = LowRank(branch.up.cpu(), branch.down.cpu())
         return Rounded(self.weight.cpu(), grid, branch, self.notes)
@@ -177,25 +177,32 @@ class Algorithm:
         return seen.amax
 
     def round_smoothed(
-        self, weight: torch.Tensor, form: TensorFormat, hessian: torch.Tensor, factor: torch.Tensor, options: Options
+        self,
+        weight: torch.Tensor,
+        tensor_format: TensorFormat,
+        hessian: torch.Tensor,
+        factor: torch.Tensor,
+        options: Options,
     ) -> Rounded | None:
         """Return a weight divided by its factors, rounded; None leaves it to be rounded to nearest when it is packed.
 
         Args:
             weight: float32 [N, K], divided.
-            form: of the weight.
+            tensor_format: of the weight.
             hessian: [K, K], sum x x^T of the input before it was smoothed.
             factor: float32 [K], by which the input is multiplied.
             options: of the recipe.
         """
         return None
 
-    def round(self, pruned: Pruned, form: TensorFormat, hessian: torch.Tensor | None, options: Options) -> Rounded:
+    def round(
+        self, pruned: Pruned, tensor_format: TensorFormat, hessian: torch.Tensor | None, options: Options
+    ) -> Rounded:
         """Return a weight put onto a grid; of an algorithm that `rounds`.
 
         Args:
             pruned: the weight.
-            form: of the weight.
+            tensor_format: of the weight.
             hessian: [K, K], sum x x^T of the layer's inputs; None where `needs` asked for none.
             options: of the recipe.
         """

@@ -21,7 +21,7 @@ SHRINKS = tuple(1 - 0.025 * i for i in range(21))
 
 def clipped_grid(
     weight: torch.Tensor,
-    form: TensorFormat,
+    tensor_format: TensorFormat,
     importance: torch.Tensor | None = None,
     shrinks: tuple[float, ...] = SHRINKS,
 ) -> Grid:
@@ -29,7 +29,7 @@ def clipped_grid(
 
     Args:
         weight: [N, K], float.
-        form: of the weight; any strategy, symmetric or not.
+        tensor_format: of the weight; any strategy, symmetric or not.
         importance: [K], not negative: what a squared error of each column counts, such as the diagonal of sum x x^T.
             None counts all alike.
         shrinks: the factors tried; 1 is always tried.
@@ -39,11 +39,11 @@ def clipped_grid(
     """
     values = weight.float()
     count = values.new_ones(values.shape[1]).double() if importance is None else importance.double()
-    best = grid_of(values, form)
+    best = grid_of(values, tensor_format)
     least = _error_by_part(values, best, count)
     low, high = _reach(best)
     for shrink in sorted(set(shrinks) - {1.0}, reverse=True):
-        tried = grid_from_range(low * shrink, high * shrink, form)
+        tried = grid_from_range(low * shrink, high * shrink, tensor_format)
         error = _error_by_part(values, tried, count)
         best, least = _where(error < least, tried, best), torch.minimum(error, least)
     return best
@@ -68,8 +68,8 @@ def refit_scales(weight: torch.Tensor, codes: torch.Tensor, hessian: torch.Tenso
         ValueError: scales of which some belong to several rows.
     """
     n, k = weight.shape
-    if grid.form.strategy not in ("group", "channel"):
-        raise ValueError(f"scales by {grid.form.strategy} belong to several rows")
+    if grid.format.strategy not in ("group", "channel"):
+        raise ValueError(f"scales by {grid.format.strategy} belong to several rows")
     groups = grid.scale.shape[1]
     h = hessian.double()
     steps = replace(grid, scale=torch.ones_like(grid.scale)).values(codes).double().reshape(n, groups, -1)
@@ -83,7 +83,7 @@ def refit_scales(weight: torch.Tensor, codes: torch.Tensor, hessian: torch.Tenso
     eye = torch.eye(groups, dtype=torch.float64, device=weight.device)
     quadratic, linear = quadratic + ridge[:, None, None] * eye, linear + ridge[:, None] * grid.scale
     scale, unsolved = torch.linalg.solve_ex(quadratic, linear)
-    fitted = replace(grid, scale=scale.clamp(min=SMALLEST_SCALE).to(scale_dtype(grid.form)).float())
+    fitted = replace(grid, scale=scale.clamp(min=SMALLEST_SCALE).to(scale_dtype(grid.format)).float())
 
     def error(tried: Grid) -> torch.Tensor:
         change = tried.values(codes).double() - weight.double()
@@ -97,13 +97,13 @@ def _where(condition: torch.Tensor, first: Grid, second: Grid) -> Grid:
     zeros = first.zero_point
     if zeros is not None and second.zero_point is not None:
         zeros = torch.where(condition, zeros, second.zero_point)
-    return Grid(first.form, torch.where(condition, first.scale, second.scale), zeros)
+    return Grid(first.format, torch.where(condition, first.scale, second.scale), zeros)
 
 
 def _reach(grid: Grid) -> tuple[torch.Tensor, torch.Tensor]:
     """The smallest and the largest value of each part."""
     if grid.zero_point is None:
-        high = grid.scale * largest_code(grid.form)
+        high = grid.scale * largest_code(grid.format)
         return -high, high
     return (-8 - grid.zero_point.float()) * grid.scale, (7 - grid.zero_point.float()) * grid.scale
 
@@ -113,12 +113,12 @@ def _error_by_part(weight: torch.Tensor, grid: Grid, importance: torch.Tensor) -
     n, k = weight.shape
     # In float32 the squares of large or small weights would all be inf or 0.
     error = (grid.values(grid.codes(weight)) - weight).double().square() * importance
-    form = grid.form
-    match form.strategy:
+    tensor_format = grid.format
+    match tensor_format.strategy:
         case "tensor":
             return error.sum().reshape(1)
         case "block":
-            rows, columns = scale_shape(form, n, k)
+            rows, columns = scale_shape(tensor_format, n, k)
             padded = torch.nn.functional.pad(error, (0, columns * BLOCK[1] - k, 0, rows * BLOCK[0] - n))
             return padded.reshape(rows, BLOCK[0], columns, BLOCK[1]).sum(dim=(1, 3))
         case _:

@@ -121,7 +121,7 @@ def refine(
 
 def on_best_grid(
     weight: torch.Tensor,
-    form: TensorFormat,
+    tensor_format: TensorFormat,
     hessian: torch.Tensor,
     mask: torch.Tensor | None,
     options: Options,
@@ -130,7 +130,7 @@ def on_best_grid(
 
     Args:
         weight: float32 [N, K].
-        form: of the weight.
+        tensor_format: of the weight.
         hessian: [K, K], sum x x^T of the layer's inputs.
         mask: bool [N, K] of what is not pruned; None for a dense layer.
         options: `clip`, `damping` and `refine`, as recipes have them.
@@ -140,7 +140,7 @@ def on_best_grid(
     """
     clip = options.get("clip", False)
     kept = weight if mask is None else weight * mask
-    grid = clipped_grid(kept, form, hessian.diagonal()) if clip else grid_of(kept, form)
+    grid = clipped_grid(kept, tensor_format, hessian.diagonal()) if clip else grid_of(kept, tensor_format)
     found = solve(weight, hessian, grid, mask=mask, damping=options.get("damping", 0.01))
     return _refined(weight, found, hessian, grid, mask) if options.get("refine", False) else (grid, found)
 
@@ -150,7 +150,7 @@ def _refined(
 ) -> tuple[Grid, torch.Tensor]:
     """Columns rounded again, scales fitted to the codes, and columns once more on those scales; each only gains."""
     found = refine(weight, found, hessian, grid, mask=mask)
-    if grid.form.strategy in ("group", "channel"):
+    if grid.format.strategy in ("group", "channel"):
         codes = grid.codes(found)
         grid = refit_scales(weight, codes, hessian, grid)
         found = refine(weight, grid.values(codes), hessian, grid, mask=mask)
@@ -198,9 +198,11 @@ class Gptq(Algorithm):
     def needs(self, group: Group) -> Needs:
         return Needs(hessian=True)
 
-    def round(self, pruned: Pruned, form: TensorFormat, hessian: torch.Tensor | None, options: Options) -> Rounded:
+    def round(
+        self, pruned: Pruned, tensor_format: TensorFormat, hessian: torch.Tensor | None, options: Options
+    ) -> Rounded:
         assert hessian is not None
         # Where a method only chose a mask, and has made up for nothing, GPTQ comes close to the whole weight.
         target = pruned.weight if pruned.compensated else pruned.original
-        grid, found = on_best_grid(target, form, hessian, pruned.mask, options)
+        grid, found = on_best_grid(target, tensor_format, hessian, pruned.mask, options)
         return Rounded(found, grid)

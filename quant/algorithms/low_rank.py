@@ -1,4 +1,4 @@
-"""A branch of low rank beside the compressed weight: y = Q x + L1 (L2 x), as in SVDQuant (arXiv 2411.05007).
+"""A branch of low rank next to the compressed weight: y = Q x + L1 (L2 x), as in SVDQuant (arXiv 2411.05007).
 
 What Q lacks, R = W - Q, is put into L1 L2 where the inputs make it count. With H = S S^T, the error of a rank-r branch
 is the Frobenius norm of (R - L1 L2) S, so the best branch is the truncated SVD of R S with S divided out again

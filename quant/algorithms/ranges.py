@@ -106,8 +106,10 @@ class Mse(Algorithm):
         assert seen.rows is not None and seen.amax is not None
         return mse_range(seen.rows, seen.amax, storage_dtype(inputs))
 
-    def round(self, pruned: Pruned, form: TensorFormat, hessian: torch.Tensor | None, options: Options) -> Rounded:
-        grid = clipped_grid(pruned.weight, form, None if hessian is None else hessian.diagonal())
+    def round(
+        self, pruned: Pruned, tensor_format: TensorFormat, hessian: torch.Tensor | None, options: Options
+    ) -> Rounded:
+        grid = clipped_grid(pruned.weight, tensor_format, None if hessian is None else hessian.diagonal())
         return Rounded(grid.values(grid.codes(pruned.weight)), grid)
 
 

@@ -18,7 +18,7 @@ from quant.algorithms.gptq import on_best_grid
 from quant.errors import RecipeError
 from quant.fields import is_number
 from quant.formats.eight_bit import encode, scale_from_amax, storage_dtype
-from quant.formats.layer import LayerForm
+from quant.formats.layer import LayerFormat
 from quant.formats.scheme import Scheme, TensorFormat
 from quant.formats.table import format_of
 from quant.formats.tensors import pack_linear
@@ -126,9 +126,9 @@ def _simulate(
     static = scale_from_amax(reach.amax().reshape(1), dtype) if scheme.has_static_input else None
     step = static if static is not None else scale_from_amax(scaled.abs().amax(dim=1, keepdim=True), dtype)
     codes = encode(scaled, step, dtype).float()
-    form = LayerForm(scheme)
-    tensors = pack_linear(weight, form, input_scale=static, pre_quant_scale=scale)
-    return (codes * step) @ format_of(form).decode(tensors).T
+    layer_format = LayerFormat(scheme)
+    tensors = pack_linear(weight, layer_format, input_scale=static, pre_quant_scale=scale)
+    return (codes * step) @ format_of(layer_format).decode(tensors).T
 
 
 class SmoothQuant(Algorithm):
@@ -162,9 +162,14 @@ class SmoothQuant(Algorithm):
         return smooth([weight.cpu() for weight in weights], schemes, seen.rows, seen.channel_amax, alpha)
 
     def round_smoothed(
-        self, weight: torch.Tensor, form: TensorFormat, hessian: torch.Tensor, factor: torch.Tensor, options: Options
+        self,
+        weight: torch.Tensor,
+        tensor_format: TensorFormat,
+        hessian: torch.Tensor,
+        factor: torch.Tensor,
+        options: Options,
     ) -> Rounded | None:
-        return smoothed_by_gptq(weight, form, hessian, factor, options)
+        return smoothed_by_gptq(weight, tensor_format, hessian, factor, options)
 
 
 def rounds_by_gptq(group: Group) -> bool:
@@ -173,13 +178,13 @@ def rounds_by_gptq(group: Group) -> bool:
 
 
 def smoothed_by_gptq(
-    weight: torch.Tensor, form: TensorFormat, hessian: torch.Tensor, factor: torch.Tensor, options: Options
+    weight: torch.Tensor, tensor_format: TensorFormat, hessian: torch.Tensor, factor: torch.Tensor, options: Options
 ) -> Rounded | None:
     """`Algorithm.round_smoothed` of what has the option `rounding`: under the Hessian of the smoothed input."""
     if options.get("rounding") != "gptq":
         return None
     wide = factor.double()
-    grid, found = on_best_grid(weight, form, hessian * torch.outer(wide, wide), None, {})
+    grid, found = on_best_grid(weight, tensor_format, hessian * torch.outer(wide, wide), None, {})
     return Rounded(found, grid)
 
 

@@ -38,10 +38,10 @@ def compress(weight: torch.Tensor, group: Group, hessian: torch.Tensor | None) -
         hessian: [K, K], sum x x^T of the layer's inputs, for what `needs_of` says needs one.
     """
     target = weight.float()
-    pruning, algorithm, form = pruning_of(group), algorithm_of(group), group.scheme.weights
+    pruning, algorithm, tensor_format = pruning_of(group), algorithm_of(group), group.scheme.weights
     pruned = Pruned(target, target) if pruning is None else pruning(target, hessian)
-    if algorithm.rounds and form is not None:
-        made = algorithm.round(pruned, form, hessian, options_of(group))
+    if algorithm.rounds and tensor_format is not None:
+        made = algorithm.round(pruned, tensor_format, hessian, options_of(group))
     else:
         made = Rounded(pruned.weight)
     found = made.weight if pruned.mask is None else made.weight * pruned.mask
@@ -64,10 +64,12 @@ def round_smoothed(
         the grid is that of the divided weight, and the weight is the undivided one, as it is packed; None where it is
         rounded to nearest then.
     """
-    form = group.scheme.weights
-    assert form is not None
+    tensor_format = group.scheme.weights
+    assert tensor_format is not None
     factor = weight.new_ones(weight.shape[1]).float() if pre_quant_scale is None else pre_quant_scale.float()
-    made = algorithm_of(group).round_smoothed(weight.float() / factor, form, hessian, factor, options_of(group))
+    made = algorithm_of(group).round_smoothed(
+        weight.float() / factor, tensor_format, hessian, factor, options_of(group)
+    )
     return None if made is None else replace(made, weight=made.weight * factor)
 
 

@@ -35,7 +35,7 @@ def refit(
         damping: added to the diagonal of H, times its mean.
         tolerance: a row is done once its gradient, measured in the metric of H's diagonal, is this part of the first.
         iterations: the most that are made, whatever the tolerance; in exact arithmetic as many as survivors suffice.
-        rows: worked on at a time; bounds the memory, about 7 float64 tensors [rows, K] beside H.
+        rows: worked on at a time; bounds the memory, about 7 float64 tensors [rows, K] besides H.
 
     Returns:
         float32 [N, K].

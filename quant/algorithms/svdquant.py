@@ -33,12 +33,14 @@ class SvdQuant(Algorithm):
     def needs(self, group: Group) -> Needs:
         return Needs(hessian=True)
 
-    def round(self, pruned: Pruned, form: TensorFormat, hessian: torch.Tensor | None, options: Options) -> Rounded:
+    def round(
+        self, pruned: Pruned, tensor_format: TensorFormat, hessian: torch.Tensor | None, options: Options
+    ) -> Rounded:
         assert hessian is not None
         rank, weight = options.get("rank", RANK), pruned.weight
         _, up, down = alternate(
-            weight, hessian, rank, lambda rest: on_best_grid(rest, form, hessian, pruned.mask, options)[1]
+            weight, hessian, rank, lambda rest: on_best_grid(rest, tensor_format, hessian, pruned.mask, options)[1]
         )
         # One round more from the best branch: `alternate` returns no grid.
-        grid, found = on_best_grid(weight - up @ down, form, hessian, pruned.mask, options)
+        grid, found = on_best_grid(weight - up @ down, tensor_format, hessian, pruned.mask, options)
         return Rounded(found, grid, LowRank(*branch(weight - found, hessian, rank)))

@@ -52,7 +52,7 @@ from quant.pipelines.weights import of_files, of_model, source_tensors
 from quant.recipe import Recipe
 from quant.recipe_parts import KeepBudget
 
-#: Beside the manifest of a checkpoint some of whose layers were kept for what was measured of them.
+#: Next to the manifest of a checkpoint some of whose layers were kept for what was measured of them.
 SENSITIVITY = "sensitivity.json"
 
 

@@ -10,7 +10,7 @@ import torch
 
 from quant.errors import KernelChoiceError
 from quant.formats.eight_bit import storage_dtype
-from quant.formats.layer import LayerForm
+from quant.formats.layer import LayerFormat
 from quant.formats.table import format_of
 from quant.kernels import dispatch, tile_tables
 from quant.kernels.matmuls import table
@@ -18,7 +18,7 @@ from quant.kernels.prepacking import MANY_ROWS
 from quant.kernels.runtime import availability
 from quant.kernels.runtime.architectures import ARCHITECTURES, of_capability
 
-#: Of a layer whose input is not quantized: the model's dtype, which its form does not say.
+#: Of a layer whose input is not quantized: the model's dtype, which its format does not say.
 MODEL_DTYPE = torch.bfloat16
 #: The implementation that is no kernel: a definition in torch's operations, of any size.
 _REFERENCE = "reference"
@@ -74,19 +74,19 @@ class Explanation(NamedTuple):
         }
 
 
-def ops_of(form: LayerForm) -> tuple[str, ...]:
-    """The ops that a layer of this form runs, in order; the last is its matmul."""
-    matmul = format_of(form).op
-    return (matmul,) if form.scheme.input_activations is None else ("quantize_rows", matmul)
+def ops_of(layer_format: LayerFormat) -> tuple[str, ...]:
+    """The ops that a layer of this format runs, in order; the last is its matmul."""
+    matmul = format_of(layer_format).op
+    return (matmul,) if layer_format.scheme.input_activations is None else ("quantize_rows", matmul)
 
 
-def explain(form: LayerForm, m: int, n: int, k: int, *, arch: str | None = None) -> tuple[Explanation, ...]:
-    """What a layer of this form does with an input [m, k] and a weight [n, k].
+def explain(layer_format: LayerFormat, m: int, n: int, k: int, *, arch: str | None = None) -> tuple[Explanation, ...]:
+    """What a layer of this format does with an input [m, k] and a weight [n, k].
 
     A packed or sparse weight is put into the order of the implementation that runs it: none is refused for its order.
 
     Args:
-        form: of the layer.
+        layer_format: of the layer.
         m, n, k: sizes.
         arch: such as "sm_90a"; None for this machine's GPU, or its CPU where it has none.
 
@@ -94,9 +94,9 @@ def explain(form: LayerForm, m: int, n: int, k: int, *, arch: str | None = None)
         One explanation for each op, in the order they run.
     """
     gpu = _named(arch) if arch is not None else _here()
-    kind, inputs = format_of(form), form.scheme.input_activations
+    kind, inputs = format_of(layer_format), layer_format.scheme.input_activations
     found = []
-    for op in ops_of(form):
+    for op in ops_of(layer_format):
         rows = op == "quantize_rows"
         call = dispatch.Call(
             op=op,
@@ -116,27 +116,27 @@ def explain(form: LayerForm, m: int, n: int, k: int, *, arch: str | None = None)
         ]
         explained = Explanation(op, tuple(options))
         where = arch or "this GPU"
-        found.append(explained if gpu is None else explained._replace(note=_no_kernel(explained, form, where)))
+        found.append(explained if gpu is None else explained._replace(note=_no_kernel(explained, layer_format, where)))
     return tuple(found)
 
 
-def missing_kernels(layers: Iterable[tuple[LayerForm, int, int, int]], arch: str) -> list[str]:
+def missing_kernels(layers: Iterable[tuple[LayerFormat, int, int, int]], arch: str) -> list[str]:
     """What of these layers no kernel runs on an architecture, in words, each once; empty where all have kernels.
 
     Args:
-        layers: the form of each, and M, N and K.
+        layers: the format of each, and M, N and K.
         arch: such as "sm_90a".
     """
-    notes = [each.note for form, m, n, k in layers for each in explain(form, m, n, k, arch=arch)]
+    notes = [each.note for layer_format, m, n, k in layers for each in explain(layer_format, m, n, k, arch=arch)]
     return list(dict.fromkeys(note for note in notes if note is not None))
 
 
-def _no_kernel(explained: Explanation, form: LayerForm, where: str) -> str | None:
+def _no_kernel(explained: Explanation, layer_format: LayerFormat, where: str) -> str | None:
     if explained.chosen is None:
-        return f"nothing runs {explained.op} of {form.label} at this size on {where}"
+        return f"nothing runs {explained.op} of {layer_format.label} at this size on {where}"
     if explained.chosen.name != _REFERENCE:
         return None
-    what = f"{explained.op} of {form.label}"
+    what = f"{explained.op} of {layer_format.label}"
     return f"no kernel runs {what} at this size on {where}: the reference does, in torch's operations"
 
 
@@ -172,9 +172,9 @@ def require(explanations: tuple[Explanation, ...], name: str) -> None:
 
 
 @cache
-def kernels_of_layer(form: LayerForm, n: int, k: int) -> dict[str, str]:
+def kernels_of_layer(layer_format: LayerFormat, n: int, k: int) -> dict[str, str]:
     """Architecture to the implementation of the matmul with a weight [n, k] there, at many rows."""
-    found = {arch: explain(form, MANY_ROWS, n, k, arch=arch)[-1].chosen for arch in ARCHITECTURES}
+    found = {arch: explain(layer_format, MANY_ROWS, n, k, arch=arch)[-1].chosen for arch in ARCHITECTURES}
     return {arch: "none" if chosen is None else chosen.name for arch, chosen in found.items()}
 
 

@@ -167,7 +167,7 @@ class Quantizer(DiffusersQuantizer):  # type: ignore[misc]
         else:
             raise CheckpointError(f"tensor '{param_name}' is {stored.dtype}, its scheme needs {expected.dtype}")
         # As it arrives: a device map puts weights into their order before all are there.
-        wrong = fault(leaf, stored, layer.form, layer.out_features, layer.in_features)
+        wrong = fault(leaf, stored, layer.layer_format, layer.out_features, layer.in_features)
         if wrong is not None:
             raise CheckpointError(f"{self.where}: tensor '{param_name}' {wrong}")
         layer._buffers[leaf] = stored.to(target_device)

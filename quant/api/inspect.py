@@ -18,7 +18,7 @@ from quant.checkpoint.reader import StoredTensor, component_folders, read_config
 from quant.checkpoint.shards import DTYPE_NAMES
 from quant.checkpoint.verifying import find_manifest
 from quant.errors import CheckpointError
-from quant.formats.layer import LayerForm
+from quant.formats.layer import LayerFormat
 from quant.formats.table import format_of
 from quant.layers.fitting import check_tensor, layer_tensors
 
@@ -45,7 +45,7 @@ class Layer:
         output_error: relative error of the layer's output over the calibration data, None where that was not taken.
         weight_dtype: of the weight as stored, torch's name.
         kernels: architecture to the implementation of the matmul that a GPU of it runs; empty where not quantized.
-        form: what it is made of; None where it is not quantized. `scheme` names it.
+        layer_format: what it is made of; None where it is not quantized. `scheme` names it.
     """
 
     name: str
@@ -59,12 +59,12 @@ class Layer:
     output_error: float | None = None
     weight_dtype: str = ""
     kernels: Mapping[str, str] = field(default_factory=dict)
-    form: LayerForm | None = None
+    layer_format: LayerFormat | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data for JSON, in which `scheme` stands for the form."""
+        """Plain data for JSON, in which `scheme` stands for the format."""
         body = asdict(self)
-        del body["form"]
+        del body["layer_format"]
         return body
 
 
@@ -144,20 +144,20 @@ def _component(name: str, path: Path, records: Sequence[Mapping[str, Any]]) -> C
     signed = [layer for layer, _, leaf in (key.rpartition(".") for key in tensors) if leaf.startswith(_SIGNS)]
     sparse = [layer for layer in export.sparse(config, where) if f"{layer}.weight" in tensors]
     check_config(path, {tensor.file for tensor in tensors.values()})
-    forms = stored_layers(config, dict.fromkeys([*signed, *sparse]), where)
+    layer_formats = stored_layers(config, dict.fromkeys([*signed, *sparse]), where)
     known = {record["name"]: record for record in records}
     kept = [layer for layer in export.kept(config, where) if f"{layer}.weight" in tensors]
     layers = tuple(
-        _layer(layer, path, tensors, forms.get(layer), known.get(layer, {}))
-        for layer in dict.fromkeys([*known, *forms, *kept])
+        _layer(layer, path, tensors, layer_formats.get(layer), known.get(layer, {}))
+        for layer in dict.fromkeys([*known, *layer_formats, *kept])
     )
     plain = sum(
         math.prod(tensor.shape)
         for key, tensor in tensors.items()
-        if key.rpartition(".")[0] not in forms or key.endswith(".bias")
+        if key.rpartition(".")[0] not in layer_formats or key.endswith(".bias")
     )
     plain *= _BF16_BYTES
-    plain += sum(math.prod(layer.shape) for layer in layers if layer.name in forms) * _BF16_BYTES
+    plain += sum(math.prod(layer.shape) for layer in layers if layer.name in layer_formats) * _BF16_BYTES
     return Component(
         name, config["quant_method"], str(config.get("format", "")), layers, _nbytes(tensors.values(), path), plain
     )
@@ -167,19 +167,19 @@ def _layer(
     name: str,
     path: Path,
     tensors: Mapping[str, StoredTensor],
-    form: LayerForm | None,
+    layer_format: LayerFormat | None,
     record: Mapping[str, Any],
 ) -> Layer:
     own = {key.removeprefix(f"{name}."): found for key, found in tensors.items() if key.rpartition(".")[0] == name}
-    leaf = "weight" if form is None else format_of(form).main
+    leaf = "weight" if layer_format is None else format_of(layer_format).main
     if leaf not in own:
         raise CheckpointError(f"{path}: has no tensor '{name}.{leaf}'; is a shard missing?")
-    shape = own[leaf].shape if form is None else _weight_shape(name, own, form, path)
+    shape = own[leaf].shape if layer_format is None else _weight_shape(name, own, layer_format, path)
     stored = _nbytes((tensor for leaf, tensor in own.items() if leaf != "bias"), path)
     return Layer(
         name=name,
         shape=shape,
-        scheme=None if form is None else form.label,
+        scheme=None if layer_format is None else layer_format.label,
         reason=record.get("reason", ""),
         bits_per_weight=8 * stored / max(math.prod(shape), 1),
         nbytes=_nbytes(own.values(), path),
@@ -187,12 +187,12 @@ def _layer(
         alpha=record.get("alpha"),
         output_error=record.get("output_error"),
         weight_dtype=_TORCH_NAMES.get(own[leaf].dtype, ""),
-        kernels={} if form is None else kernels_of_layer(form, shape[0], shape[1]),
-        form=form,
+        kernels={} if layer_format is None else kernels_of_layer(layer_format, shape[0], shape[1]),
+        layer_format=layer_format,
     )
 
 
-def _weight_shape(name: str, own: Mapping[str, StoredTensor], form: LayerForm, path: Path) -> tuple[int, ...]:
+def _weight_shape(name: str, own: Mapping[str, StoredTensor], layer_format: LayerFormat, path: Path) -> tuple[int, ...]:
     """Shape of a packed layer's weight, which the headers of all its tensors `own` bear out."""
 
     def read(leaf: str) -> torch.Tensor:
@@ -201,14 +201,14 @@ def _weight_shape(name: str, own: Mapping[str, StoredTensor], form: LayerForm, p
         check_tensor(f"{name}.{leaf}", kind.layout(1, 1)[leaf], own[leaf])
         return read_tensor(f"{name}.{leaf}", own[leaf])
 
-    kind = format_of(form)
+    kind = format_of(layer_format)
     try:
         shape = kind.size(name, {leaf: tensor.shape for leaf, tensor in own.items()}, read)
     except ValueError as error:
         raise CheckpointError(f"{path}: {error}") from None
     if len(shape) != 2:
         raise CheckpointError(f"{path}: the weight of '{name}' is {list(shape)}, where a matrix is needed")
-    needed = layer_tensors(name, form, shape[0], shape[1])
+    needed = layer_tensors(name, layer_format, shape[0], shape[1])
     for leaf, spec in needed.items():
         if leaf not in own:
             raise CheckpointError(f"{path}: has no tensor '{name}.{leaf}'; is a shard missing?")

@@ -36,7 +36,7 @@ def measure_sensitivity(
 ) -> Sensitivity:
     """Quantizes every layer (or block) of a model on its own and measures what becomes of the denoiser's prediction.
 
-    Costs, beside what the recipe's own calibration costs, `runs` prompts in which each measured call is made once more
+    Costs, besides what the recipe's own calibration costs, `runs` prompts in which each measured call is made once more
     for every unit.
 
     Args:

@@ -13,7 +13,7 @@ from quant.api.explain import explain
 from quant.api.inspect import inspect
 from quant.errors import KernelChoiceError
 from quant.files.places import file_to_write
-from quant.formats.layer import LayerForm
+from quant.formats.layer import LayerFormat
 from quant.kernels import compiled, tile_tables, tuning
 from quant.kernels.matmuls.base import Tile
 from quant.kernels.matmuls.table import matmuls
@@ -24,11 +24,11 @@ class Size(NamedTuple):
     """The matmul of a layer.
 
     Attributes:
-        form: of the layer; of it only what the matmul depends on.
+        layer_format: of the layer; of it only what the matmul depends on.
         m, n, k: rows of the input, output features, input features.
     """
 
-    form: LayerForm
+    layer_format: LayerFormat
     m: int
     n: int
     k: int
@@ -41,13 +41,13 @@ def layer_sizes(folder: str | Path, rows: Iterable[int]) -> list[Size]:
         CheckpointError: no checkpoint, or a damaged one.
     """
     layers = [layer for component in inspect(folder).components for layer in component.layers]
-    # Factors of the input and branches are computed before and beside the matmul.
+    # Factors of the input and branches are computed before the matmul and apart from it.
     found = dict.fromkeys(
-        (LayerForm(layer.form.scheme, sparse=layer.form.sparse), layer.shape)
+        (LayerFormat(layer.layer_format.scheme, sparse=layer.layer_format.sparse), layer.shape)
         for layer in layers
-        if layer.form is not None
+        if layer.layer_format is not None
     )
-    return [Size(form, m, shape[0], shape[1]) for form, shape in found for m in rows]
+    return [Size(layer_format, m, shape[0], shape[1]) for layer_format, shape in found for m in rows]
 
 
 def tune(

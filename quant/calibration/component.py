@@ -16,7 +16,7 @@ from quant.checkpoint.exports.table import build_config
 from quant.checkpoint.shards import TensorPlan
 from quant.errors import ModelError
 from quant.formats.base import Tensors
-from quant.formats.layer import LayerForm
+from quant.formats.layer import LayerFormat
 from quant.formats.table import format_of
 from quant.formats.tensors import coded_weight, relative_error, small_tensors, tensor_layout
 from quant.recipe import Recipe
@@ -26,7 +26,7 @@ def component_config(
     plan: list[LayerPlan], solutions: Mapping[str, Solution], dtype: torch.dtype, recipe: Recipe
 ) -> dict[str, Any]:
     """The quantization_config of a component."""
-    layers = {layer.name: solutions[layer.name].form(layer.group) for layer in planned(plan)}
+    layers = {layer.name: solutions[layer.name].layer_format(layer.group) for layer in planned(plan)}
     standard = all(layer.layer_kind.standard for layer in planned(plan))
     # Linears, of every class.
     kept = [layer.name for layer in plan if isinstance(layer, Kept) and len(layer.shape) == 2]
@@ -57,11 +57,11 @@ def plan_component(
         if leaf != "weight" or layer not in quantized:
             plans[key] = tensor
             continue
-        form, solution = solutions[layer].form(quantized[layer].group), solutions[layer]
+        layer_format, solution = solutions[layer].layer_format(quantized[layer].group), solutions[layer]
         weight = _matrix(quantized[layer], tensor)
         small = _scales(weight, quantized[layer], solution)
-        main = format_of(form).main
-        dtype, shape = tensor_layout(form, *weight.shape)[main]
+        main = format_of(layer_format).main
+        dtype, shape = tensor_layout(layer_format, *weight.shape)[main]
         plans[f"{layer}.{main}"] = TensorPlan(
             dtype or tensor.dtype, shape, partial(_codes, weight, quantized[layer], solution, small, errors)
         )
@@ -79,21 +79,21 @@ def pack_layer(weight: torch.Tensor, layer: Planned, solution: Solution) -> tupl
         solution: what the algorithms found.
 
     Raises:
-        ModelError: names the layer, where its weights cannot be stored in its form.
+        ModelError: names the layer, where its weights cannot be stored in its format.
     """
-    rounded, form = solution.rounded(weight, layer.group), solution.form(layer.group)
-    small = small_tensors(rounded.weight, form, grid=rounded.grid, **solution.around(weight.dtype))
-    codes, error = _coded(weight, rounded, layer, form, small)
-    return {format_of(form).main: codes, **small}, error
+    rounded, layer_format = solution.rounded(weight, layer.group), solution.layer_format(layer.group)
+    small = small_tensors(rounded.weight, layer_format, grid=rounded.grid, **solution.around(weight.dtype))
+    codes, error = _coded(weight, rounded, layer, layer_format, small)
+    return {format_of(layer_format).main: codes, **small}, error
 
 
 def _scales(weight: TensorPlan, layer: Planned, solution: Solution) -> Tensors:
     """All tensors of a layer but its codes. The weight is made only where its own range decides the scales."""
-    form, around = solution.form(layer.group), solution.around(weight.dtype)
+    layer_format, around = solution.layer_format(layer.group), solution.around(weight.dtype)
     if solution.grid is not None:
-        return small_tensors(torch.empty(weight.shape, device="meta"), form, grid=solution.grid, **around)
+        return small_tensors(torch.empty(weight.shape, device="meta"), layer_format, grid=solution.grid, **around)
     rounded = solution.rounded(weight.make(), layer.group)
-    return small_tensors(rounded.weight, form, grid=rounded.grid, **around)
+    return small_tensors(rounded.weight, layer_format, grid=rounded.grid, **around)
 
 
 def _codes(
@@ -102,22 +102,22 @@ def _codes(
     """The codes that lie by the scales `small`; `errors` gets the layer's."""
     original = weight.make()
     rounded = solution.rounded(original, layer.group)
-    codes, errors[layer.name] = _coded(original, rounded, layer, solution.form(layer.group), small)
+    codes, errors[layer.name] = _coded(original, rounded, layer, solution.layer_format(layer.group), small)
     return codes
 
 
 def _coded(
-    original: torch.Tensor, rounded: Rounded, layer: Planned, form: LayerForm, small: Tensors
+    original: torch.Tensor, rounded: Rounded, layer: Planned, layer_format: LayerFormat, small: Tensors
 ) -> tuple[torch.Tensor, float]:
     """Codes of a rounded weight, and how far they are from the original one."""
-    source = rounded.weight.to(original.dtype) if form.scheme.weights is None else rounded.weight
-    codes = coded_weight(source, form, small)
+    source = rounded.weight.to(original.dtype) if layer_format.scheme.weights is None else rounded.weight
+    codes = coded_weight(source, layer_format, small)
     exact = original.cpu()
-    error = relative_error(exact, {format_of(form).main: codes, **small}, form)
+    error = relative_error(exact, {format_of(layer_format).main: codes, **small}, layer_format)
     if not math.isfinite(error):
         raise ModelError(
-            f"layer '{layer.name}': its weights reach {float(exact.double().abs().max()):.3g}; as {form.label} some "
-            "would not be finite; keep it with 'ignore'"
+            f"layer '{layer.name}': its weights reach {float(exact.double().abs().max()):.3g}; as {layer_format.label} "
+            "some would not be finite; keep it with 'ignore'"
         )
     return codes, error
 

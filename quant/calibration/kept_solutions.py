@@ -22,7 +22,7 @@ from quant.recipe_parts import Group
 
 
 class KeptSolutions:
-    """One run's folder. Another run's files, told by their key, count as absent."""
+    """One run's folder. Another run's files, known by their key, count as absent."""
 
     def __init__(self, folder: Path, key: str) -> None:
         self._folder, self._key = folder, key

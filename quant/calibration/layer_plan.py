@@ -178,7 +178,7 @@ def _misfit(recipe: Recipe, name: str, shape: tuple[int, int], group: Group) -> 
     Raises:
         RecipeError: it does not fit and its group does not say to keep such layers.
     """
-    reason = misfit(group.form, *shape)
+    reason = misfit(group.layer_format, *shape)
     if reason is None:
         return ""
     if group.misfits == "keep":

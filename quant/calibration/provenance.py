@@ -51,8 +51,8 @@ def layer_records(
         if isinstance(layer, Kept):
             record.update(scheme=None, reason=layer.reason)
         else:
-            form = solutions[layer.name].form(layer.group)
-            record.update(scheme=form.label, weight_error=errors[layer.name])
+            layer_format = solutions[layer.name].layer_format(layer.group)
+            record.update(scheme=layer_format.label, weight_error=errors[layer.name])
             record.update(solutions[layer.name].notes)
         records.append(record)
     return records

@@ -104,7 +104,7 @@ def _unit(
 ) -> SensitivityUnit:
     total = Errors(sum(each.error for each in errors.values()), sum(each.power for each in errors.values()))
     planned = [layer for layer in solved.quantized(component) if layer.name in layers]
-    schemes = dict.fromkeys(solved.form(component, layer).label for layer in planned)
+    schemes = dict.fromkeys(solved.layer_format(component, layer).label for layer in planned)
     return SensitivityUnit(
         component=component,
         name=name,

@@ -14,7 +14,7 @@ from quant.algorithms.base import Rounded
 from quant.algorithms.stages import compress, compresses
 from quant.algorithms.table import needs_of
 from quant.formats.grid import Grid
-from quant.formats.layer import LayerForm
+from quant.formats.layer import LayerFormat
 from quant.formats.tensors import LowRank
 from quant.recipe_parts import Group
 
@@ -78,10 +78,10 @@ class Solution:
             return compress(original.cpu(), group, None)
         return Rounded(original.cpu(), self.grid)
 
-    def form(self, group: Group) -> LayerForm:
+    def layer_format(self, group: Group) -> LayerFormat:
         """What the layer is stored as."""
         rank = 0 if self.low_rank is None else self.low_rank.rank
-        return replace(group.form, smoothed=self.pre_quant_scale is not None, rank=rank)
+        return replace(group.layer_format, smoothed=self.pre_quant_scale is not None, rank=rank)
 
     def around(self, dtype: torch.dtype) -> dict[str, Any]:
         """The keywords of `small_tensors`, but for the grid; a branch is stored in the model's `dtype`."""

@@ -17,7 +17,7 @@ from quant.calibration.layer_plan import LayerPlan, Planned, layer_plan, planned
 from quant.calibration.provenance import calibration_record, layer_records, provenance
 from quant.calibration.solution import Solution
 from quant.calibration.solving import Forward, needs_data, solve
-from quant.formats.layer import LayerForm
+from quant.formats.layer import LayerFormat
 from quant.formats.tensors import tensor_layout
 from quant.layers.checking import check_weight
 from quant.layers.linear import QuantLinear
@@ -49,25 +49,25 @@ class Solved:
         """The layers that are quantized."""
         return planned(self.plans[component])
 
-    def form(self, component: str, layer: Planned) -> LayerForm:
+    def layer_format(self, component: str, layer: Planned) -> LayerFormat:
         """What a quantized layer is stored as."""
-        return self.solutions[component][layer.name].form(layer.group)
+        return self.solutions[component][layer.name].layer_format(layer.group)
 
     def layer(self, component: str, layer: Planned) -> tuple[QuantLinear, float]:
         """A quantized layer as it runs, on its model's device, and its relative weight error."""
         module, kind = self.models[component].get_submodule(layer.name), layer.layer_kind
         weight = kind.matrix(self._weight(component, layer).detach())
         tensors, error = pack_layer(weight, layer, self.solutions[component][layer.name])
-        return kind.filled(module, self.form(component, layer), tensors, weight.device), error
+        return kind.filled(module, self.layer_format(component, layer), tensors, weight.device), error
 
     def stored_bytes(self, component: str, layer: Planned) -> int:
         """What a quantized layer's weight and all that belongs to it take, without its bias."""
-        return self.bytes_as(component, layer, self.form(component, layer))
+        return self.bytes_as(component, layer, self.layer_format(component, layer))
 
-    def bytes_as(self, component: str, layer: Planned, form: LayerForm) -> int:
-        """What a layer's weight would take in another form."""
+    def bytes_as(self, component: str, layer: Planned, layer_format: LayerFormat) -> int:
+        """What a layer's weight would take in another format."""
         dtype = self._weight(component, layer).dtype
-        layout = tensor_layout(form, layer.shape[0], layer.shape[1])
+        layout = tensor_layout(layer_format, layer.shape[0], layer.shape[1])
         return sum(math.prod(shape) * (of_dtype or dtype).itemsize for of_dtype, shape in layout.values())
 
     def original_bytes(self, component: str, layer: Planned) -> int:

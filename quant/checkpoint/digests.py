@@ -1,4 +1,4 @@
-"""What a file of tensors says of itself and of the config.json beside it: two SHA-256 in the metadata of its header.
+"""What a file of tensors says of itself and of the config.json next to it: two SHA-256 in the metadata of its header.
 
 A header in which two tensors changed places, or a config whose number of heads was edited, is a sound header and a
 sound config, of another model. A manifest would tell; these tell where there is none or its hashes were made anew.
@@ -44,7 +44,7 @@ def check_header(path: Path) -> None:
 
 
 def check_config(component: Path, files: Iterable[Path]) -> None:
-    """Raises CheckpointError where config.json is not the one that the files of tensors beside it were written with."""
+    """Raises CheckpointError where config.json is not the one with which the files of tensors next to it were made."""
     path = component / "config.json"
     digest = _config_digest(read_object(path))
     for file in files:
@@ -67,7 +67,7 @@ def _header(path: Path) -> dict[str, Any]:
 
 
 def _metadata(header: Mapping[str, Any], path: Path) -> dict[str, str]:
-    """What a header says beside its tensors; nothing where it has none, or null."""
+    """What a header says besides its tensors; nothing where it has none, or null."""
     found = {} if header.get(METADATA) is None else header[METADATA]
     if not isinstance(found, dict) or not all(isinstance(value, str) for value in found.values()):
         raise CheckpointError(f"{path}: truncated or damaged: its {METADATA} must map to texts, got {shown(found)}")

@@ -1,6 +1,6 @@
 """Folders that are complete or do not exist: written in a hidden sibling, under a lock, then renamed into place.
 
-Two names beside OUT belong to the one process that makes it:
+Two names next to OUT belong to the one process that makes it:
 
     .OUT.lock     its lock, from before the first look at OUT until the end; a killed process holds none
     .OUT.quant/   as long as OUT is not finished:

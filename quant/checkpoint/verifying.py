@@ -38,7 +38,7 @@ def find_manifest(folder: Path) -> FoundManifest | None:
     Raises:
         CheckpointError: it is damaged or of an unknown version, or lists other weights than those that are there.
     """
-    # Not the place that a link leads to, which may be beside no manifest.
+    # Not the place that a link leads to, which may have no manifest next to it.
     folder = Path(os.path.abspath(folder))  # noqa: PTH100
     body = read_manifest(folder)
     if body is not None:

@@ -84,11 +84,11 @@ def _noted(prediction: Prediction, recipe: Recipe) -> Prediction:
     from quant.eval.bench.schemes import decide
     from quant.eval.bench.sizes import layers
 
-    model, forms = prediction.model, decide(prediction.model, recipe).forms
+    model, layer_formats = prediction.model, decide(prediction.model, recipe).layer_formats
     sizes = [
-        (form, model.rows(layer.stream, prediction.batch), layer.n, layer.k)
+        (layer_format, model.rows(layer.stream, prediction.batch), layer.n, layer.k)
         for layer in layers(model)
-        if (form := forms[layer.name]) is not None
+        if (layer_format := layer_formats[layer.name]) is not None
     ]
     missing = missing_kernels(sizes, prediction.gpu.arch)
     notes = [f"{note}; its time is predicted of a kernel that there is not" for note in missing]

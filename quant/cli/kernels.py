@@ -59,15 +59,15 @@ def explain(
     """
     from quant.api.explain import explain as explain_layer
     from quant.api.explain import require
-    from quant.formats.layer import LayerForm
+    from quant.formats.layer import LayerFormat
     from quant.formats.scheme import Scheme
     from quant.formats.table import misfit
 
-    form = LayerForm(Scheme.parse(scheme, "--scheme"), sparse=sparse)
-    reason = misfit(form, n, k)
+    layer_format = LayerFormat(Scheme.parse(scheme, "--scheme"), sparse=sparse)
+    reason = misfit(layer_format, n, k)
     if reason is not None:
         raise click.UsageError(reason)
-    found = explain_layer(form, m, n, k, arch=arch)
+    found = explain_layer(layer_format, m, n, k, arch=arch)
     if kernel is not None:
         require(found, kernel)
     if as_json:
@@ -116,14 +116,14 @@ def tune(
 def _sizes(given: Sequence[tuple[int, int, int]], scheme: str, sparse: bool) -> list[Size]:
     """Those on the command line. Raises click.UsageError for a weight that the scheme does not fit."""
     from quant.api.tune import Size
-    from quant.formats.layer import LayerForm
+    from quant.formats.layer import LayerFormat
     from quant.formats.scheme import Scheme
     from quant.formats.table import misfit
 
-    form = LayerForm(Scheme.parse(scheme, "--scheme"), sparse=sparse)
-    sizes = [Size(form, *each) for each in given]
+    layer_format = LayerFormat(Scheme.parse(scheme, "--scheme"), sparse=sparse)
+    sizes = [Size(layer_format, *each) for each in given]
     for size in sizes:
-        reason = misfit(form, size.n, size.k)
+        reason = misfit(layer_format, size.n, size.k)
         if reason is not None:
             raise click.UsageError(reason)
     return sizes
@@ -139,5 +139,5 @@ def _tell(size: tuning.Size, times: dict[Tile, float]) -> None:
 
 
 def _tell_left_out(size: Size) -> None:
-    form, m, n, k = size
-    click.echo(f"{form.label} M {m} N {n} K {k}: left out, no kernel with tiles runs it here")
+    layer_format, m, n, k = size
+    click.echo(f"{layer_format.label} M {m} N {n} K {k}: left out, no kernel with tiles runs it here")

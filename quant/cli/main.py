@@ -86,7 +86,7 @@ class _Group(click.Group):
 
 
 def _stopped(stop: KeyboardInterrupt) -> click.ClickException:
-    """What commands that can say how to go on have said, with the status of the signal."""
+    """The message of a command, which may say how to go on, with the status of the signal."""
     kind = _Stop if isinstance(stop, _Terminated) else _Interrupt
     return kind(str(stop) or "interrupted")
 
@@ -146,7 +146,7 @@ def main() -> None:
     A recipe and a model become a checkpoint in FP8, INT8, INT4 or 2:4, which stock diffusers loads after
     `import quant.diffusers`.
     """
-    # The libraries below talk about themselves at every start; what matters here is said by this program.
+    # The libraries below talk about themselves at every start; what matters here this program says itself.
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
     # Threads that spin while they wait make torch 16 times slower as soon as another program wants a core; a short

@@ -22,7 +22,7 @@ def recipes(ctx: click.Context) -> None:
     rows = [("recipe", "scheme", "of bf16", "PSNR", "")]
     for name, text in shipped_recipes().items():
         recipe = Recipe.from_yaml(text, name)
-        schemes = ", ".join(dict.fromkeys(group.form.label for group in recipe.groups))
+        schemes = ", ".join(dict.fromkeys(group.layer_format.label for group in recipe.groups))
         found = expected_quality(recipe)
         share = "-" if found is None else f"{found.share_of_bf16:.0%}"
         psnr = "-" if found is None else f"{found.psnr_mean:.0f} / {found.psnr_worst:.0f} dB"

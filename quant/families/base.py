@@ -19,7 +19,7 @@ class Family:
             vector, so that the input is quantized once for all of them.
         keep: (pattern, reason) of layers that stay in high precision, searched for in the layer's name.
         fused_block: the module of `quant.layers.fused` that has `check_block` and `fuse_block` for its blocks; None
-            where they have no fused form. A name, because that module imports diffusers.
+            where they have no fused block. A name, because that module imports diffusers.
     """
 
     name: str

@@ -45,7 +45,7 @@ def fuse(model: nn.Module) -> nn.Module:
         `model`. Each fused block's `parts` say what of it is fused, or why not; one warning says it of all.
 
     Raises:
-        ModelError: a family without a fused form; a block with a hook, an adapter or an attention processor of someone
+        ModelError: a family without a fused block; a block with a hook, an adapter or an attention processor of someone
             else; a model of which nothing is quantized, or that is fused already.
     """
     implementation = block_module(model)

@@ -29,7 +29,7 @@ def read_object(
     Args:
         path: the file.
         error: what is raised.
-        missing: what is said where there is no such file.
+        missing: the message where there is no such file.
 
     Raises:
         QuantError: of the class `error`: missing, unreadable, no regular file, too large, not UTF-8, not JSON, nested

@@ -21,13 +21,13 @@ class Grid:
     """Scales, and zero points where asymmetric, of a weight [N, K].
 
     Attributes:
-        form: the weight's format.
+        format: the weight's format.
         scale: float32, as `weight_scale` is stored: [N, 1] per channel, [1] per tensor, [N, K/g] by group,
             [N/128, K/128] by block, rounded up. Of 4-bit weights every value is one that bfloat16 has.
         zero_point: int8 like `scale`, from -8 to 7; None where symmetric. A value is (code - zero_point) * scale.
     """
 
-    form: TensorFormat
+    format: TensorFormat
     scale: torch.Tensor
     zero_point: torch.Tensor | None = None
 
@@ -48,23 +48,23 @@ class Grid:
         return Columns(self, self._spread(self.scale, n, k).expand(n, k), self._zeros(n, k))
 
     def _encode(self, values: torch.Tensor, scale: torch.Tensor, zeros: torch.Tensor | None) -> torch.Tensor:
-        if self.form.num_bits == 8:
-            return encode(values, scale, storage_dtype(self.form))
+        if self.format.num_bits == 8:
+            return encode(values, scale, storage_dtype(self.format))
         steps = (values / scale).round()
         if zeros is None:
-            largest = largest_code(self.form)
+            largest = largest_code(self.format)
             return steps.clamp(-largest, largest).to(torch.int8)
-        return (steps + zeros).clamp(*_asymmetric_codes(self.form)).to(torch.int8)
+        return (steps + zeros).clamp(*_asymmetric_codes(self.format)).to(torch.int8)
 
     def _zeros(self, n: int, k: int) -> torch.Tensor | None:
         return None if self.zero_point is None else self._spread(self.zero_point.float(), n, k)
 
     def _spread(self, by_part: torch.Tensor, n: int, k: int) -> torch.Tensor:
         """Scales or zero points broadcasting to [n, k]."""
-        match self.form.strategy:
+        match self.format.strategy:
             case "group":
-                assert self.form.group_size is not None
-                return by_part.repeat_interleave(self.form.group_size, dim=1)[:, :k]
+                assert self.format.group_size is not None
+                return by_part.repeat_interleave(self.format.group_size, dim=1)[:, :k]
             case "block":
                 return by_part.repeat_interleave(BLOCK[0], 0).repeat_interleave(BLOCK[1], 1)[:n, :k]
             case _:
@@ -87,93 +87,95 @@ class Columns:
         return (codes if zeros is None else codes - zeros) * scale
 
 
-def grid_of(weight: torch.Tensor, form: TensorFormat) -> Grid:
+def grid_of(weight: torch.Tensor, tensor_format: TensorFormat) -> Grid:
     """The grid that a weight's own range asks for, without any search ("max").
 
     Args:
         weight: [N, K], float. Where scales go by group, K is a multiple of the group size.
-        form: of the weight.
+        tensor_format: of the weight.
 
     Raises:
         ValueError: a K that groups do not fit.
     """
-    low, high = _ranges(weight.float(), form)
-    return grid_from_range(low, high, form)
+    low, high = _ranges(weight.float(), tensor_format)
+    return grid_from_range(low, high, tensor_format)
 
 
-def grid_from_range(low: torch.Tensor, high: torch.Tensor, form: TensorFormat) -> Grid:
+def grid_from_range(low: torch.Tensor, high: torch.Tensor, tensor_format: TensorFormat) -> Grid:
     """The grid whose codes reach from `low` <= 0 to `high` >= 0, both shaped as `Grid.scale`.
 
     A symmetric grid reaches the larger of both to either side.
     """
-    if not form.symmetric:
-        lowest, highest = _asymmetric_codes(form)
+    if not tensor_format.symmetric:
+        lowest, highest = _asymmetric_codes(tensor_format)
         codes = highest - lowest
         width = (high - low) / codes
         width = torch.where(torch.isinf(width), high / codes - low / codes, width)
-        scale = _stored(torch.where(width == 0, torch.ones_like(width), width), form)
+        scale = _stored(torch.where(width == 0, torch.ones_like(width), width), tensor_format)
         zeros = (lowest - low / scale).round().clamp(lowest, highest)
-        return Grid(form, scale, zeros.to(torch.int8))
+        return Grid(tensor_format, scale, zeros.to(torch.int8))
     amax = torch.maximum(-low, high)
-    if form.num_bits == 8:
-        return Grid(form, scale_from_amax(amax, storage_dtype(form)))
-    scale = amax / largest_code(form)
-    return Grid(form, _stored(torch.where(amax == 0, torch.ones_like(scale), scale), form))
+    if tensor_format.num_bits == 8:
+        return Grid(tensor_format, scale_from_amax(amax, storage_dtype(tensor_format)))
+    scale = amax / largest_code(tensor_format)
+    return Grid(tensor_format, _stored(torch.where(amax == 0, torch.ones_like(scale), scale), tensor_format))
 
 
-def largest_code(form: TensorFormat) -> float:
+def largest_code(tensor_format: TensorFormat) -> float:
     """The largest code of a symmetric format, such as 7, 127 or 448; its negative is the lowest."""
-    return LARGEST[storage_dtype(form)] if form.num_bits == 8 else 2 ** (form.num_bits - 1) - 1
+    return (
+        LARGEST[storage_dtype(tensor_format)] if tensor_format.num_bits == 8 else 2 ** (tensor_format.num_bits - 1) - 1
+    )
 
 
-def _asymmetric_codes(form: TensorFormat) -> tuple[int, int]:
+def _asymmetric_codes(tensor_format: TensorFormat) -> tuple[int, int]:
     """The lowest and the highest code of an asymmetric integer format, such as -8 and 7."""
-    return -(2 ** (form.num_bits - 1)), 2 ** (form.num_bits - 1) - 1
+    return -(2 ** (tensor_format.num_bits - 1)), 2 ** (tensor_format.num_bits - 1) - 1
 
 
-def scale_dtype(form: TensorFormat) -> torch.dtype:
+def scale_dtype(tensor_format: TensorFormat) -> torch.dtype:
     """dtype of `weight_scale` in a file: float32 of 8-bit weights, bfloat16 of smaller, which have more of them."""
-    return torch.float32 if form.num_bits == 8 else torch.bfloat16
+    return torch.float32 if tensor_format.num_bits == 8 else torch.bfloat16
 
 
-def scale_shape(form: TensorFormat, n: int, k: int) -> tuple[int, ...]:
+def scale_shape(tensor_format: TensorFormat, n: int, k: int) -> tuple[int, ...]:
     """Shape of `weight_scale` of a weight [n, k]."""
-    match form.strategy:
+    match tensor_format.strategy:
         case "tensor":
             return (1,)
         case "group":
-            assert form.group_size is not None
-            return (n, k // form.group_size)
+            assert tensor_format.group_size is not None
+            return (n, k // tensor_format.group_size)
         case "block":
             return (-(-n // BLOCK[0]), -(-k // BLOCK[1]))
         case _:
             return (n, 1)
 
 
-def scale_count(form: TensorFormat, n: int, k: int) -> int:
+def scale_count(tensor_format: TensorFormat, n: int, k: int) -> int:
     """How many scales a weight [n, k] has."""
-    return math.prod(scale_shape(form, n, k))
+    return math.prod(scale_shape(tensor_format, n, k))
 
 
-def _stored(scale: torch.Tensor, form: TensorFormat) -> torch.Tensor:
+def _stored(scale: torch.Tensor, tensor_format: TensorFormat) -> torch.Tensor:
     """float32 scales that the file's dtype holds: a weight is rounded with the scale that is stored."""
-    return scale.clamp(min=SMALLEST_SCALE).to(scale_dtype(form)).float()
+    return scale.clamp(min=SMALLEST_SCALE).to(scale_dtype(tensor_format)).float()
 
 
-def _ranges(weight: torch.Tensor, form: TensorFormat) -> tuple[torch.Tensor, torch.Tensor]:
+def _ranges(weight: torch.Tensor, tensor_format: TensorFormat) -> tuple[torch.Tensor, torch.Tensor]:
     """Minimum (at most 0) and maximum (at least 0) of each part of the weight that shares a scale."""
     n, k = weight.shape
-    match form.strategy:
+    match tensor_format.strategy:
         case "tensor":
             low, high = weight.min().reshape(1), weight.max().reshape(1)
         case "group":
-            assert form.group_size is not None
-            if k % form.group_size:
-                raise ValueError(f"groups of {form.group_size} do not fit {k} columns")
-            parts = weight.reshape(n, -1, form.group_size)
+            assert tensor_format.group_size is not None
+            if k % tensor_format.group_size:
+                raise ValueError(f"groups of {tensor_format.group_size} do not fit {k} columns")
+            parts = weight.reshape(n, -1, tensor_format.group_size)
             low, high = parts.amin(dim=2), parts.amax(dim=2)
         case "block":
-            rows, columns = scale_shape(form, n, k)
+            rows, columns = scale_shape(tensor_format, n, k)
             padded = torch.nn.functional.pad(weight, (0, columns * BLOCK[1] - k, 0, rows * BLOCK[0] - n))
             parts = padded.reshape(rows, BLOCK[0], columns, BLOCK[1])
             low, high = parts.amin(dim=(1, 3)), parts.amax(dim=(1, 3))

@@ -10,8 +10,8 @@ SPARSITY = "2:4"
 
 
 @dataclass(frozen=True)
-class LayerForm:
-    """A layer of a checkpoint: its scheme, and what stands beside the scheme.
+class LayerFormat:
+    """A layer of a checkpoint: its scheme, and what it has besides.
 
     Attributes:
         scheme: formats of weight and input.
@@ -27,8 +27,8 @@ class LayerForm:
 
     @property
     def is_plain(self) -> bool:
-        """True where any reader of compressed-tensors computes the same: nothing stands beside the scheme that it
-        would not know. Zeros of a sparse weight are stored as zeros."""
+        """True where any reader of compressed-tensors computes the same: it has nothing besides the scheme that
+        such a reader would not know. Zeros of a sparse weight are stored as zeros."""
         return not self.smoothed and not self.rank
 
     @property

@@ -22,7 +22,7 @@ _SHAPE = "weight_shape"
 
 
 class Packed(WeightFormat):
-    """Codes in int32s, their shape beside them."""
+    """Codes in int32s, their shape stored with them."""
 
     main = "weight_packed"
     stored_order = PACKED

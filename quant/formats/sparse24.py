@@ -51,7 +51,7 @@ class Sparse24(WeightFormat):
 
     def codes(self, weight: torch.Tensor, scales: Mapping[str, torch.Tensor]) -> torch.Tensor:
         coded = weight if self._dense is None else self._dense.codes(weight, scales)
-        # Through the form in which it runs: that checks it, and leaves no negative zeros that would not come back.
+        # Through the layout in which it runs: that checks it, and leaves no negative zeros that would not come back.
         return sparse24.decompress(*sparse24.compress(coded), coded.shape[1])
 
     def decode(self, tensors: Mapping[str, torch.Tensor]) -> torch.Tensor:

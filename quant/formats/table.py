@@ -6,20 +6,20 @@ from quant.formats.base import WeightFormat
 from quant.formats.dense8 import Dense8
 from quant.formats.int4 import Int4
 from quant.formats.int8_weight_only import Int8WeightOnly
-from quant.formats.layer import SPARSITY, LayerForm
+from quant.formats.layer import SPARSITY, LayerFormat
 from quant.formats.scheme import Scheme, TensorFormat
 from quant.formats.sparse24 import Sparse24
 
 FORMATS: tuple[type[WeightFormat], ...] = (Dense8, Int4, Int8WeightOnly, Sparse24)
 
 
-def format_of(form: LayerForm) -> WeightFormat:
+def format_of(layer_format: LayerFormat) -> WeightFormat:
     """Return the format of a layer's weight.
 
     Raises:
         ValueError: no op runs such a weight.
     """
-    return _format(form.scheme, form.sparse)
+    return _format(layer_format.scheme, layer_format.sparse)
 
 
 def refusal(weights: TensorFormat, inputs: TensorFormat | None) -> str | None:
@@ -37,22 +37,22 @@ def file_formats(scheme: Scheme) -> tuple[str, ...]:
     return _format(scheme, scheme.weights is None).file_formats
 
 
-def unrunnable(form: LayerForm) -> str | None:
+def unrunnable(layer_format: LayerFormat) -> str | None:
     """Return why no op runs a layer's weight; None where one does."""
     try:
-        format_of(form)
+        format_of(layer_format)
     except ValueError as error:
         return str(error)
     return None
 
 
-def misfit(form: LayerForm, n: int, k: int) -> str | None:
-    """Return why a weight [n, k] cannot be stored in this form, with what would fit; None where it can."""
+def misfit(layer_format: LayerFormat, n: int, k: int) -> str | None:
+    """Return why a weight [n, k] cannot be stored in this format, with what would fit; None where it can."""
     if n == 0 or k == 0:
         return f"a weight of {n} x {k} holds nothing to quantize"
-    reason = unrunnable(form) or format_of(form).misfit(n, k)
-    if reason is None and form.rank >= min(n, k):
-        return f"a branch of rank {form.rank} is no smaller than the weight [{n}, {k}]"
+    reason = unrunnable(layer_format) or format_of(layer_format).misfit(n, k)
+    if reason is None and layer_format.rank >= min(n, k):
+        return f"a branch of rank {layer_format.rank} is no smaller than the weight [{n}, {k}]"
     return reason
 
 

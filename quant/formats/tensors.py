@@ -11,7 +11,7 @@ import torch
 from quant.formats import checks
 from quant.formats.base import Tensors, TensorSpec
 from quant.formats.grid import Grid
-from quant.formats.layer import LayerForm
+from quant.formats.layer import LayerFormat
 from quant.formats.table import format_of
 
 _ROWS = 1024  # of a weight that are in float64 at once
@@ -19,7 +19,7 @@ _ROWS = 1024  # of a weight that are in float64 at once
 
 @dataclass(frozen=True)
 class LowRank:
-    """A branch beside a quantized weight (SVDQuant, arXiv 2411.05007): the output gets up @ (down @ x) added.
+    """A branch next to a quantized weight (SVDQuant, arXiv 2411.05007): the output gets up @ (down @ x) added.
 
     Attributes:
         up: [N, R]; down: [R, K], for the layer's input as it comes, unsmoothed.
@@ -33,22 +33,22 @@ class LowRank:
         return self.down.shape[0]
 
 
-def tensor_layout(form: LayerForm, n: int, k: int) -> dict[str, TensorSpec]:
+def tensor_layout(layer_format: LayerFormat, n: int, k: int) -> dict[str, TensorSpec]:
     """Names, dtypes and shapes of what `pack_linear` returns of a weight [n, k], known before any weight is read."""
-    layout = format_of(form).layout(n, k)
-    if form.scheme.has_static_input:
+    layout = format_of(layer_format).layout(n, k)
+    if layer_format.scheme.has_static_input:
         layout["input_scale"] = TensorSpec(torch.float32, (1,))
-    if form.smoothed:
+    if layer_format.smoothed:
         layout["pre_quant_scale"] = TensorSpec(torch.float32, (k,))
-    if form.rank:
-        layout["low_rank_up"] = TensorSpec(None, (n, form.rank))
-        layout["low_rank_down"] = TensorSpec(None, (form.rank, k))
+    if layer_format.rank:
+        layout["low_rank_up"] = TensorSpec(None, (n, layer_format.rank))
+        layout["low_rank_down"] = TensorSpec(None, (layer_format.rank, k))
     return layout
 
 
 def small_tensors(
     weight: torch.Tensor,
-    form: LayerForm,
+    layer_format: LayerFormat,
     *,
     input_scale: torch.Tensor | None = None,
     pre_quant_scale: torch.Tensor | None = None,
@@ -59,7 +59,7 @@ def small_tensors(
 
     Args:
         weight: [N, K], float, as the layer's input reads it.
-        form: the layer's.
+        layer_format: the layer's.
         input_scale: float32 [1], for a scheme with a static input.
         pre_quant_scale: float32 [K]. The input is multiplied by it when the layer runs, so the weight is
             divided by it before rounding.
@@ -70,10 +70,10 @@ def small_tensors(
         ValueError: `input_scale` missing for a static scheme or given for a dynamic one, or a K that the scheme's
             groups do not fit.
     """
-    if form.scheme.has_static_input != (input_scale is not None):
-        need = "needs" if form.scheme.has_static_input else "takes no"
-        raise ValueError(f"scheme {form.scheme.name} {need} input_scale")
-    kind = format_of(form)
+    if layer_format.scheme.has_static_input != (input_scale is not None):
+        need = "needs" if layer_format.scheme.has_static_input else "takes no"
+        raise ValueError(f"scheme {layer_format.scheme.name} {need} input_scale")
+    kind = format_of(layer_format)
     tensors = kind.scales(grid or kind.grid(_divided(weight, pre_quant_scale)), *weight.shape)
     if input_scale is not None:
         tensors["input_scale"] = input_scale.float().reshape(1)
@@ -84,21 +84,21 @@ def small_tensors(
     return tensors
 
 
-def coded_weight(weight: torch.Tensor, form: LayerForm, small: Mapping[str, torch.Tensor]) -> torch.Tensor:
-    """The codes of a weight [N, K] beside the tensors of `small_tensors`: that which its format calls `main`.
+def coded_weight(weight: torch.Tensor, layer_format: LayerFormat, small: Mapping[str, torch.Tensor]) -> torch.Tensor:
+    """The codes of a weight [N, K] to go with the tensors of `small_tensors`: that which its format calls `main`.
 
     Of a scheme without a weight format that is the weight itself, in its dtype.
 
     Raises:
-        ValueError: the form is sparse and more than two of four stored values are not zero; names the first place.
+        ValueError: the layer is sparse and more than two of four stored values are not zero; names the first place.
     """
-    exact = weight if form.scheme.weights is None else _divided(weight, small.get("pre_quant_scale"))
-    return format_of(form).codes(exact, small)
+    exact = weight if layer_format.scheme.weights is None else _divided(weight, small.get("pre_quant_scale"))
+    return format_of(layer_format).codes(exact, small)
 
 
 def pack_linear(
     weight: torch.Tensor,
-    form: LayerForm,
+    layer_format: LayerFormat,
     *,
     input_scale: torch.Tensor | None = None,
     pre_quant_scale: torch.Tensor | None = None,
@@ -107,14 +107,14 @@ def pack_linear(
 ) -> Tensors:
     """All tensors of a layer but its bias, by their names in a checkpoint. Arguments and errors as `small_tensors`."""
     small = small_tensors(
-        weight, form, input_scale=input_scale, pre_quant_scale=pre_quant_scale, grid=grid, low_rank=low_rank
+        weight, layer_format, input_scale=input_scale, pre_quant_scale=pre_quant_scale, grid=grid, low_rank=low_rank
     )
-    return {format_of(form).main: coded_weight(weight, form, small), **small}
+    return {format_of(layer_format).main: coded_weight(weight, layer_format, small), **small}
 
 
-def unpack_linear(tensors: Mapping[str, torch.Tensor], form: LayerForm) -> torch.Tensor:
+def unpack_linear(tensors: Mapping[str, torch.Tensor], layer_format: LayerFormat) -> torch.Tensor:
     """The float32 weight [N, K] that a layer applies to its input: smoothing undone, a low-rank branch added."""
-    weight = format_of(form).decode(tensors)
+    weight = format_of(layer_format).decode(tensors)
     if "pre_quant_scale" in tensors:
         weight = weight * tensors["pre_quant_scale"]
     if "low_rank_up" in tensors:
@@ -122,16 +122,16 @@ def unpack_linear(tensors: Mapping[str, torch.Tensor], form: LayerForm) -> torch
     return weight
 
 
-def fault(leaf: str, tensor: torch.Tensor, form: LayerForm, n: int, k: int) -> str | None:
+def fault(leaf: str, tensor: torch.Tensor, layer_format: LayerFormat, n: int, k: int) -> str | None:
     """What is wrong with the values of one tensor of a layer, and what would be right; None where nothing is.
 
     Args:
-        leaf: its name within the layer, such as "weight_scale". One that `form` does not speak of, such as "bias", has
-            to be finite.
+        leaf: its name within the layer, such as "weight_scale". One that the format does not speak of, such as "bias",
+            has to be finite.
         tensor: of the dtype and shape that `tensor_layout` gives it; any device.
-        form, n, k: of the layer, whose weight is [n, k].
+        layer_format, n, k: of the layer, whose weight is [n, k].
     """
-    kind, inputs = format_of(form), form.scheme.input_activations
+    kind, inputs = format_of(layer_format), layer_format.scheme.input_activations
     if leaf in kind.layout(n, k):
         return kind.fault(leaf, tensor, n, k)
     if leaf == "input_scale" and inputs is not None:
@@ -151,7 +151,7 @@ def reads_as(wanted: torch.dtype | None, found: torch.dtype) -> bool:
     return found == wanted or (wanted == torch.float32 and found in (torch.bfloat16, torch.float16))
 
 
-def relative_error(weight: torch.Tensor, tensors: Mapping[str, torch.Tensor], form: LayerForm) -> float:
+def relative_error(weight: torch.Tensor, tensors: Mapping[str, torch.Tensor], layer_format: LayerFormat) -> float:
     """||W - W_stored|| / ||W|| in the Frobenius norm, in float64 and in units of the largest weight.
 
     0 for an all-zero weight, 1 where nothing of a weight was left; no size of the weights overflows or vanishes.
@@ -161,7 +161,7 @@ def relative_error(weight: torch.Tensor, tensors: Mapping[str, torch.Tensor], fo
     if largest == 0:
         return 0.0
     lost = power = 0.0
-    parts = (torch.split(weight, _ROWS), torch.split(unpack_linear(tensors, form), _ROWS))
+    parts = (torch.split(weight, _ROWS), torch.split(unpack_linear(tensors, layer_format), _ROWS))
     for rows, stored in zip(*parts, strict=True):
         exact = rows.double() / largest
         lost += float((stored.double() / largest - exact).square().sum())

@@ -1,4 +1,4 @@
-"""What a Linear has beside its tensors and a quantized layer in its place takes over: hooks and attributes."""
+"""What a Linear has besides its tensors and a quantized layer in its place takes over: hooks and attributes."""
 
 from __future__ import annotations
 

@@ -14,48 +14,48 @@ from quant.checkpoint.shards import DTYPE_NAMES, DTYPES
 from quant.errors import CheckpointError
 from quant.formats.base import TensorSpec
 from quant.formats.checks import not_finite
-from quant.formats.layer import LayerForm
+from quant.formats.layer import LayerFormat
 from quant.formats.table import misfit
 from quant.formats.tensors import fault, reads_as, tensor_layout
 from quant.layers.kinds import quantizable
 from quant.layers.linear import QuantLinear
 
-#: A layer's form and the shape of its weight.
-Shaped = tuple[LayerForm, int, int]
+#: A layer's format and the shape of its weight.
+Shaped = tuple[LayerFormat, int, int]
 
 
-def expected_tensors(model: nn.Module, layers: Mapping[str, LayerForm]) -> dict[str, TensorSpec]:
+def expected_tensors(model: nn.Module, layers: Mapping[str, LayerFormat]) -> dict[str, TensorSpec]:
     """Every tensor that a checkpoint of `model` with these packed layers has; the model's own Linears are still there.
 
     Raises:
-        CheckpointError: a layer's form does not fit its weight.
+        CheckpointError: a layer's format does not fit its weight.
     """
-    forms: dict[str, TensorSpec] = {
+    specs: dict[str, TensorSpec] = {
         name: TensorSpec(None if tensor.is_floating_point() else tensor.dtype, tuple(tensor.shape))
         for name, tensor in model.state_dict().items()
     }
     found = quantizable(model)
     for name, layer in layers.items():
-        n, k = found[name][0].size(forms.pop(f"{name}.weight").shape)
-        forms.update({f"{name}.{leaf}": form for leaf, form in layer_tensors(name, layer, n, k).items()})
-    return forms
+        n, k = found[name][0].size(specs.pop(f"{name}.weight").shape)
+        specs.update({f"{name}.{leaf}": spec for leaf, spec in layer_tensors(name, layer, n, k).items()})
+    return specs
 
 
-def layer_tensors(name: str, form: LayerForm, n: int, k: int) -> dict[str, TensorSpec]:
-    """The tensors of one packed layer. Raises CheckpointError where its form does not fit its weight [n, k]."""
-    reason = misfit(form, n, k)
+def layer_tensors(name: str, layer_format: LayerFormat, n: int, k: int) -> dict[str, TensorSpec]:
+    """The tensors of one packed layer. Raises CheckpointError where its format does not fit its weight [n, k]."""
+    reason = misfit(layer_format, n, k)
     if reason is not None:
         raise CheckpointError(f"layer '{name}' [{n}, {k}]: {reason}; is it another model's checkpoint?")
-    return tensor_layout(form, n, k)
+    return tensor_layout(layer_format, n, k)
 
 
-def shapes_of(model: nn.Module, layers: Mapping[str, LayerForm]) -> dict[str, Shaped]:
-    """Forms and weight shapes of the packed layers that are to take the places of a model's Linears."""
+def shapes_of(model: nn.Module, layers: Mapping[str, LayerFormat]) -> dict[str, Shaped]:
+    """Formats and weight shapes of the packed layers that are to take the places of a model's Linears."""
     found = quantizable(model)
     shapes: dict[str, Shaped] = {}
-    for name, form in layers.items():
+    for name, layer_format in layers.items():
         kind, module = found[name]
-        shapes[name] = (form, *kind.size(tuple(kind.weight(module).shape)))
+        shapes[name] = (layer_format, *kind.size(tuple(kind.weight(module).shape)))
     return shapes
 
 
@@ -73,18 +73,18 @@ def check_fit(
     Raises:
         CheckpointError: names the first tensor that is missing, too many, or of another shape or dtype.
     """
-    for name, form in expected.items():
+    for name, spec in expected.items():
         if name not in stored:
             raise CheckpointError(f"{where}: has no tensor '{name}', which the model needs; is it another model's?")
-        check_tensor(name, form, stored[name])
+        check_tensor(name, spec, stored[name])
     extra = min(unknown(stored, expected, unused), default=None)
     if extra is not None:
         raise CheckpointError(f"{where}: holds a tensor '{extra}' that the model has not; is it another model's?")
 
 
-def check_tensor(name: str, form: TensorSpec, found: StoredTensor) -> None:
+def check_tensor(name: str, spec: TensorSpec, found: StoredTensor) -> None:
     """Raises CheckpointError unless a tensor's header is of the dtype and shape that its place needs."""
-    dtype, shape = form
+    dtype, shape = spec
     if found.shape != shape:
         raise CheckpointError(f"{found.file}: tensor '{name}' is {list(found.shape)}, the model needs {list(shape)}")
     if found.dtype not in DTYPES or not reads_as(dtype, DTYPES[found.dtype]):

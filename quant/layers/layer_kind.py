@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import torch
 from torch import nn
 
-from quant.formats.layer import LayerForm
+from quant.formats.layer import LayerFormat
 from quant.layers.linear import QuantLinear
 
 
@@ -56,25 +56,25 @@ class LayerKind(ABC):
         assert isinstance(weight, torch.Tensor)
         return weight
 
-    def empty(self, module: nn.Module, form: LayerForm) -> QuantLinear:
+    def empty(self, module: nn.Module, layer_format: LayerFormat) -> QuantLinear:
         """Return a quantized layer without values, on the meta device, to take the place of `module`."""
         weight = self.weight(module)
         n, k = self.size(tuple(weight.shape))
-        made = QuantLinear(k, n, form, bias=_bias(module) is not None, dtype=weight.dtype, device="meta")
+        made = QuantLinear(k, n, layer_format, bias=_bias(module) is not None, dtype=weight.dtype, device="meta")
         return made.train(module.training)
 
     def filled(
-        self, module: nn.Module, form: LayerForm, tensors: Mapping[str, torch.Tensor], device: torch.device
+        self, module: nn.Module, layer_format: LayerFormat, tensors: Mapping[str, torch.Tensor], device: torch.device
     ) -> QuantLinear:
         """Return a quantized layer with the tensors of a checkpoint and a copy of the module's bias.
 
         Args:
             module: whose place it takes.
-            form: of the layer.
+            layer_format: of the layer.
             tensors: of `quant.formats.tensors.pack_linear`.
             device: where the layer is to run.
         """
-        return self.empty(module, form).fill(tensors, _bias(module), device)
+        return self.empty(module, layer_format).fill(tensors, _bias(module), device)
 
 
 def _bias(module: nn.Module) -> torch.Tensor | None:

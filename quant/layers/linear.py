@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from quant.formats.base import Ending
 from quant.formats.eight_bit import storage_dtype
-from quant.formats.layer import LayerForm
+from quant.formats.layer import LayerFormat
 from quant.formats.scheme import Scheme
 from quant.formats.table import format_of
 from quant.formats.tensors import tensor_layout
@@ -31,7 +31,7 @@ class QuantLinear(nn.Module):
     reaches only those that a checkpoint stores in the model's dtype.
 
     Attributes:
-        form: what the layer is made of.
+        layer_format: what the layer is made of.
         weight_format: what knows how the weight lies, in a checkpoint and here.
         layout: order of the weight in memory, a name that its format knows. `state_dict()` has it as stored.
         weight, weight_packed, ...: the weight's tensors in that order.
@@ -55,7 +55,7 @@ class QuantLinear(nn.Module):
         self,
         in_features: int,
         out_features: int,
-        form: LayerForm,
+        layer_format: LayerFormat,
         *,
         bias: bool = True,
         dtype: torch.dtype | None = None,
@@ -65,10 +65,10 @@ class QuantLinear(nn.Module):
         super().__init__()
         self.in_features = in_features
         self.out_features = out_features
-        self.form = form
-        self.weight_format = format_of(form)
+        self.layer_format = layer_format
+        self.weight_format = format_of(layer_format)
         self.layout = self.weight_format.stored_order
-        stored = tensor_layout(form, out_features, in_features)
+        stored = tensor_layout(layer_format, out_features, in_features)
         for name in dict.fromkeys([*stored, "weight_scale", *_AROUND]):
             if name in stored:
                 of_dtype, shape = stored[name]
@@ -93,7 +93,7 @@ class QuantLinear(nn.Module):
 
     @property
     def scheme(self) -> Scheme:
-        return self.form.scheme
+        return self.layer_format.scheme
 
     def follows_dtype(self, leaf: str) -> bool:
         """Is this tensor of a checkpoint stored in the model's dtype, and not in its scheme's?"""
@@ -192,14 +192,14 @@ class QuantLinear(nn.Module):
 
     def _input(self, x: torch.Tensor, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor | None]:
         """The input as the matmul reads it: codes and their scale, or floats of this dtype."""
-        form = self.scheme.input_activations
-        if form is not None:
+        tensor_format = self.scheme.input_activations
+        if tensor_format is not None:
             return ops.quantize_rows(
                 x,
-                storage_dtype(form),
+                storage_dtype(tensor_format),
                 scale=self.input_scale,
                 pre_quant_scale=self.pre_quant_scale,
-                group=form.group_size or 0,
+                group=tensor_format.group_size or 0,
             )
         if self.pre_quant_scale is not None:
             x = x.float() * self.pre_quant_scale
@@ -238,7 +238,7 @@ class QuantLinear(nn.Module):
         if self.bias is not None:
             destination[f"{prefix}bias"] = self.bias if keep_vars else self.bias.detach()
         tensors = {**self._tensors(), **self._stored()}
-        for name in tensor_layout(self.form, self.out_features, self.in_features):
+        for name in tensor_layout(self.layer_format, self.out_features, self.in_features):
             destination[prefix + name] = tensors[name]
 
     def _load_from_state_dict(self, state_dict: Mapping[str, Any], *rest: Any) -> None:
@@ -251,4 +251,4 @@ class QuantLinear(nn.Module):
         smoothed = ", smoothed" if self.pre_quant_scale is not None else ""
         known = self.layout in (self.weight_format.stored_order, self.weight_format.plain_order)
         order = "" if known else f", layout={self.layout}"
-        return f"{shape}, bias={self.bias is not None}, scheme={self.form.label}{smoothed}{order}"
+        return f"{shape}, bias={self.bias is not None}, scheme={self.layer_format.label}{smoothed}{order}"

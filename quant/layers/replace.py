@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from torch import nn
 
-from quant.formats.layer import LayerForm
+from quant.formats.layer import LayerFormat
 from quant.layers.kinds import quantizable
 from quant.layers.linear import QuantLinear
 
@@ -72,9 +72,9 @@ def _ends(path: str) -> list[int]:
     return [i for i, letter in enumerate(path + ".") if letter == "." and i]
 
 
-def insert_empty_layers(model: nn.Module, layers: Mapping[str, LayerForm]) -> None:
+def insert_empty_layers(model: nn.Module, layers: Mapping[str, LayerFormat]) -> None:
     """Replaces layers by empty quantized ones on the meta device: a skeleton that tensors are loaded into."""
     found = quantizable(model)
-    for name, form in layers.items():
+    for name, layer_format in layers.items():
         kind, module = found[name]
-        replace(model, name, kind.empty(module, form))
+        replace(model, name, kind.empty(module, layer_format))

@@ -140,7 +140,7 @@ def _components(path: Path) -> dict[str, tuple[str, str]]:
         and all(each is None or isinstance(each, str) for each in value)
     }
     for part in named:
-        # Beside the components lie files that every checkpoint has.
+        # Next to the components lie files that every checkpoint has.
         if not is_plain_name(part) or part.endswith(_FILES):
             raise ModelError(f"{path}: names a component {shown(part)}, which is not a plain folder name")
     return {part: (library, cls) for part, (library, cls) in named.items() if library and cls}

@@ -29,7 +29,7 @@ def timestep_of(model: nn.Module) -> Callable[[tuple[Any, ...], dict[str, Any]],
 class TimestepWeights:
     """Equal parts of the noise schedule, from the noisiest to the cleanest, and what each counts.
 
-    A part is one of the timestep beside the largest that was seen, so a schedule from 1000 and one from 1 read alike.
+    A part is one of the timestep over the largest that was seen, so a schedule from 1000 and one from 1 read alike.
 
     Attributes:
         now: what counts for the call that is being made; 1 before the first.

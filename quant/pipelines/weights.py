@@ -1,7 +1,7 @@
 """The tensors of a component to be quantized, each made when it is asked for.
 
 Straight from the files where nothing has to run: then one tensor is in memory at a time, however large the model is.
-Either way the files are looked at first: a loader leaves what it does not know, such as the scales beside FP8 codes,
+Either way the files are looked at first: a loader leaves what it does not know, such as the scales of FP8 codes,
 and takes the codes for weights.
 """
 
@@ -22,7 +22,7 @@ from quant.formats.checks import not_finite
 from quant.layers.fitting import unknown, unused_of
 from quant.pipelines.skeleton import skeleton
 
-#: How other tools name what they store of a quantized layer beside its codes, and whole files' marks.
+#: How other tools name what they store of a quantized layer besides its codes, and whole files' marks.
 _SIGNS = {
     "scale_weight": "ComfyUI's scaled FP8",
     "scale_input": "ComfyUI's scaled FP8",

@@ -10,7 +10,7 @@ from torch import nn
 
 from quant.algorithms.awq import ALPHAS, awq_factors, search, weight_importance
 from quant.algorithms.gptq import output_error
-from quant.formats.layer import LayerForm
+from quant.formats.layer import LayerFormat
 from quant.formats.scheme import SCHEMES
 from quant.formats.tensors import pack_linear, unpack_linear
 
@@ -53,7 +53,7 @@ def test_the_error_is_that_of_the_outputs(weight: torch.Tensor, rows: torch.Tens
     found = search([weight], [W4A16], *moments(rows))
     exact = rows @ weight.T
     for factor, error in ((found.pre_quant_scale, found.error), (None, found.error_without)):
-        stored = unpack_linear(pack_linear(weight, LayerForm(W4A16), pre_quant_scale=factor), LayerForm(W4A16))
+        stored = unpack_linear(pack_linear(weight, LayerFormat(W4A16), pre_quant_scale=factor), LayerFormat(W4A16))
         assert error == pytest.approx(float((rows @ stored.T - exact).norm() / exact.norm()), rel=1e-4)
     assert found.error < 0.9 * found.error_without
     assert found.alpha in ALPHAS
@@ -100,8 +100,10 @@ def test_awq_comes_before_gptq(weight: torch.Tensor, rows: torch.Tensor) -> None
     of = group(scheme="W4A16", algorithm={"name": "awq", "rounding": "gptq"})
     made = round_smoothed(weight, of, hessian, factor)
     assert made is not None
-    stored = unpack_linear(pack_linear(made.weight, of.form, grid=made.grid, pre_quant_scale=factor), of.form)
-    plain = unpack_linear(pack_linear(weight, LayerForm(W4A16), pre_quant_scale=factor), LayerForm(W4A16))
+    stored = unpack_linear(
+        pack_linear(made.weight, of.layer_format, grid=made.grid, pre_quant_scale=factor), of.layer_format
+    )
+    plain = unpack_linear(pack_linear(weight, LayerFormat(W4A16), pre_quant_scale=factor), LayerFormat(W4A16))
     assert output_error(stored - weight, hessian) < output_error(plain - weight, hessian)
 
 

@@ -18,11 +18,11 @@ ASYMMETRIC = TensorFormat(4, "int", "group", symmetric=False, group_size=32)
 INT8 = TensorFormat(8, "int", "tensor")
 FP8 = TensorFormat(8, "float", "channel")
 BLOCKS = TensorFormat(8, "float", "block", block_structure=BLOCK)
-FORMS = [CHANNEL, GROUPS, ASYMMETRIC, INT8, FP8, BLOCKS]
+TENSOR_FORMATS = [CHANNEL, GROUPS, ASYMMETRIC, INT8, FP8, BLOCKS]
 
 
-def form_name(form: TensorFormat) -> str:
-    return f"{form.type}{form.num_bits}-{form.strategy}-{form.symmetric}"
+def format_id(tensor_format: TensorFormat) -> str:
+    return f"{tensor_format.type}{tensor_format.num_bits}-{tensor_format.strategy}-{tensor_format.symmetric}"
 
 
 def _weight(seed: int, n: int = 6, k: int = 96, tails: float = 1.0) -> torch.Tensor:
@@ -36,23 +36,28 @@ def _error(weight: torch.Tensor, grid: Grid, importance: torch.Tensor) -> float:
     return float(((grid.values(grid.codes(weight)) - weight).square() * importance).sum())
 
 
-@given(seed=st.integers(0, 10_000), tails=st.floats(0, 2), form=st.sampled_from(FORMS), weighted=st.booleans())
+@given(
+    seed=st.integers(0, 10_000),
+    tails=st.floats(0, 2),
+    tensor_format=st.sampled_from(TENSOR_FORMATS),
+    weighted=st.booleans(),
+)
 @settings(max_examples=60, deadline=None)
-def test_never_worse_than_the_whole_range(seed: int, tails: float, form: TensorFormat, weighted: bool) -> None:
+def test_never_worse_than_the_whole_range(seed: int, tails: float, tensor_format: TensorFormat, weighted: bool) -> None:
     weight = _weight(seed, tails=tails)
     count = torch.rand(96) if weighted else torch.ones(96)
-    found = clipped_grid(weight, form, count if weighted else None)
-    assert _error(weight, found, count) <= _error(weight, grid_of(weight, form), count) * (1 + 1e-6)
-    assert found.scale.shape == scale_shape(form, *weight.shape)
-    stored = found.scale.bfloat16().float() if form.num_bits == 4 else found.scale
+    found = clipped_grid(weight, tensor_format, count if weighted else None)
+    assert _error(weight, found, count) <= _error(weight, grid_of(weight, tensor_format), count) * (1 + 1e-6)
+    assert found.scale.shape == scale_shape(tensor_format, *weight.shape)
+    stored = found.scale.bfloat16().float() if tensor_format.num_bits == 4 else found.scale
     assert torch.equal(found.scale, stored)
 
 
-@pytest.mark.parametrize("form", [GROUPS, CHANNEL], ids=form_name)
-def test_each_part_gets_the_best_factor_there_is(form: TensorFormat) -> None:
+@pytest.mark.parametrize("tensor_format", [GROUPS, CHANNEL], ids=format_id)
+def test_each_part_gets_the_best_factor_there_is(tensor_format: TensorFormat) -> None:
     weight, count = _weight(1), torch.rand(96)
-    size = form.group_size or 96
-    found = clipped_grid(weight, form, count)
+    size = tensor_format.group_size or 96
+    found = clipped_grid(weight, tensor_format, count)
     for row in range(6):
         for part in range(96 // size):
             values = weight[row, part * size : (part + 1) * size]
@@ -67,16 +72,18 @@ def test_each_part_gets_the_best_factor_there_is(form: TensorFormat) -> None:
             assert found.scale[row, part].item() == min(errors)[1]
 
 
-@pytest.mark.parametrize("form", FORMS, ids=form_name)
-def test_blocks_and_tensors_add_up_all_their_weights(form: TensorFormat) -> None:
+@pytest.mark.parametrize("tensor_format", TENSOR_FORMATS, ids=format_id)
+def test_blocks_and_tensors_add_up_all_their_weights(tensor_format: TensorFormat) -> None:
     """Whatever shares a scale, no factor of the list on all parts alike is better than the search."""
     weight = _weight(2, n=150, k=256)
-    whole, ones = grid_of(weight, form), torch.ones(256)
-    least = _error(weight, clipped_grid(weight, form), ones)
+    whole, ones = grid_of(weight, tensor_format), torch.ones(256)
+    least = _error(weight, clipped_grid(weight, tensor_format), ones)
     for shrink in SHRINKS:
-        reach = whole.scale * (448 if form.type == "float" else 127 if form.num_bits == 8 else 7) * shrink
-        if form.symmetric:
-            assert least <= _error(weight, grid_from_range(-reach, reach, form), ones) * (1 + 1e-6)
+        reach = (
+            whole.scale * (448 if tensor_format.type == "float" else 127 if tensor_format.num_bits == 8 else 7) * shrink
+        )
+        if tensor_format.symmetric:
+            assert least <= _error(weight, grid_from_range(-reach, reach, tensor_format), ones) * (1 + 1e-6)
 
 
 def test_what_is_exact_stays_as_it_is() -> None:
@@ -95,19 +102,21 @@ def test_a_column_that_matters_alone_is_not_clipped() -> None:
     assert other.scale[0, 0] < found.scale[0, 0]
 
 
-def _solved(seed: int, form: TensorFormat) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, Grid, torch.Tensor]:
+def _solved(
+    seed: int, tensor_format: TensorFormat
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, Grid, torch.Tensor]:
     weight = _weight(seed)
     generator = torch.Generator().manual_seed(seed + 1)
     x = (torch.randn(200, 96, generator=generator) @ torch.randn(96, 96, generator=generator)).double()
-    grid = grid_of(weight, form)
+    grid = grid_of(weight, tensor_format)
     return weight, x, x.T @ x, grid, grid.codes(solve(weight, x.T @ x, grid))
 
 
-@pytest.mark.parametrize("form", [GROUPS, ASYMMETRIC, CHANNEL, FP8], ids=form_name)
-def test_refitted_scales_are_least_squares_as_stored(form: TensorFormat) -> None:
-    weight, x, h, grid, codes = _solved(3, form)
+@pytest.mark.parametrize("tensor_format", [GROUPS, ASYMMETRIC, CHANNEL, FP8], ids=format_id)
+def test_refitted_scales_are_least_squares_as_stored(tensor_format: TensorFormat) -> None:
+    weight, x, h, grid, codes = _solved(3, tensor_format)
     found = refit_scales(weight, codes, h, grid)
-    size = form.group_size or 96
+    size = tensor_format.group_size or 96
     steps = codes.double()
     if grid.zero_point is not None:
         steps = steps - grid.zero_point.repeat_interleave(size, dim=1)
@@ -125,10 +134,10 @@ def test_refitted_scales_are_least_squares_as_stored(form: TensorFormat) -> None
         assert torch.equal(found.zero_point, grid.zero_point)
 
 
-@given(seed=st.integers(0, 10_000), form=st.sampled_from([GROUPS, ASYMMETRIC, CHANNEL, FP8]))
+@given(seed=st.integers(0, 10_000), tensor_format=st.sampled_from([GROUPS, ASYMMETRIC, CHANNEL, FP8]))
 @settings(max_examples=20, deadline=None)
-def test_refitted_scales_are_never_worse_in_any_row(seed: int, form: TensorFormat) -> None:
-    weight, _, h, grid, codes = _solved(seed, form)
+def test_refitted_scales_are_never_worse_in_any_row(seed: int, tensor_format: TensorFormat) -> None:
+    weight, _, h, grid, codes = _solved(seed, tensor_format)
     found = refit_scales(weight, codes, h, grid)
     for row in range(6):
         before, after = (output_error((g.values(codes) - weight)[row : row + 1], h).item() for g in (grid, found))

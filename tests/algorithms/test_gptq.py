@@ -19,11 +19,11 @@ GROUPS = TensorFormat(4, "int", "group", group_size=32)
 ASYMMETRIC = TensorFormat(4, "int", "group", symmetric=False, group_size=32)
 INT8 = TensorFormat(8, "int", "channel")
 FP8 = TensorFormat(8, "float", "channel")
-FORMS = [CHANNEL, GROUPS, ASYMMETRIC, INT8, FP8]
+TENSOR_FORMATS = [CHANNEL, GROUPS, ASYMMETRIC, INT8, FP8]
 
 
-def form_name(form: TensorFormat) -> str:
-    return f"{form.type}{form.num_bits}-{form.strategy}-{form.symmetric}"
+def format_id(tensor_format: TensorFormat) -> str:
+    return f"{tensor_format.type}{tensor_format.num_bits}-{tensor_format.strategy}-{tensor_format.symmetric}"
 
 
 def _case(seed: int, n: int = 5, k: int = 64, rows: int = 96) -> tuple[torch.Tensor, torch.Tensor]:
@@ -62,14 +62,14 @@ def _naive(
     return w.float()
 
 
-@pytest.mark.parametrize("form", FORMS, ids=form_name)
+@pytest.mark.parametrize("tensor_format", TENSOR_FORMATS, ids=format_id)
 @pytest.mark.parametrize("order", ORDERS)
 @pytest.mark.parametrize("block", [128, 7, 1])
 @pytest.mark.parametrize("masked", [False, True])
-def test_equals_obs_by_its_definition(form: TensorFormat, order: Order, block: int, masked: bool) -> None:
+def test_equals_obs_by_its_definition(tensor_format: TensorFormat, order: Order, block: int, masked: bool) -> None:
     weight, h = _case(1)
     mask = _two_of_four(weight, h) if masked else None
-    grid = grid_of(weight, form)
+    grid = grid_of(weight, tensor_format)
     damped = damp(h, 0.01)
     sizes = damped.diagonal()
     columns = sorted(range(64), key=lambda j: -float(sizes[j])) if order == "activation" else list(range(64))
@@ -78,11 +78,11 @@ def test_equals_obs_by_its_definition(form: TensorFormat, order: Order, block: i
     assert not torch.equal(expected, _nearest(weight, grid))
 
 
-@given(seed=st.integers(0, 10_000), form=st.sampled_from(FORMS), order=st.sampled_from(ORDERS))
+@given(seed=st.integers(0, 10_000), tensor_format=st.sampled_from(TENSOR_FORMATS), order=st.sampled_from(ORDERS))
 @settings(max_examples=40, deadline=None)
-def test_refined_solutions_are_never_worse_than_nearest(seed: int, form: TensorFormat, order: Order) -> None:
+def test_refined_solutions_are_never_worse_than_nearest(seed: int, tensor_format: TensorFormat, order: Order) -> None:
     weight, h = _case(seed)
-    grid = grid_of(weight, form)
+    grid = grid_of(weight, tensor_format)
     nearest = _nearest(weight, grid)
     solved = solve(weight, h, grid, order=order)
     assert torch.equal(_nearest(solved, grid), solved)  # on the grid
@@ -113,21 +113,21 @@ def test_a_small_layer_against_every_rounding_there_is(seed: int) -> None:
             assert found <= output_error(other - weight[row], h) * (1 + 1e-5)
 
 
-@pytest.mark.parametrize("form", FORMS, ids=form_name)
-def test_uncorrelated_inputs_give_nearest(form: TensorFormat) -> None:
+@pytest.mark.parametrize("tensor_format", TENSOR_FORMATS, ids=format_id)
+def test_uncorrelated_inputs_give_nearest(tensor_format: TensorFormat) -> None:
     weight, h = _case(2)
-    grid = grid_of(weight, form)
+    grid = grid_of(weight, tensor_format)
     diagonal = torch.diag(h.diagonal())
     solved = solve(weight, diagonal, grid)
     assert torch.equal(solved, _nearest(weight, grid))
     assert torch.equal(refine(weight, solved, diagonal, grid), solved)
 
 
-@pytest.mark.parametrize("form", FORMS, ids=form_name)
-def test_pruned_weights_stay_zero_and_are_made_up_for(form: TensorFormat) -> None:
+@pytest.mark.parametrize("tensor_format", TENSOR_FORMATS, ids=format_id)
+def test_pruned_weights_stay_zero_and_are_made_up_for(tensor_format: TensorFormat) -> None:
     weight, h = _case(3)
     mask = _two_of_four(weight, h)
-    grid = grid_of(weight * mask, form)
+    grid = grid_of(weight * mask, tensor_format)
     solved = solve(weight, h, grid, mask=mask)
     refined = refine(weight, solved, h, grid, mask=mask)
     for found in (solved, refined):
@@ -191,7 +191,7 @@ def test_output_error_is_that_of_the_outputs() -> None:
 def test_schemes_of_four_bits_have_grids_that_gptq_takes() -> None:
     for name in ("W4A16", "W4A16_ASYM", "W4A8", "W4AFP8"):
         weight, h = _case(8, n=3, k=256, rows=300)
-        form = SCHEMES[name].weights
-        assert form is not None
-        grid = grid_of(weight, form)
+        tensor_format = SCHEMES[name].weights
+        assert tensor_format is not None
+        grid = grid_of(weight, tensor_format)
         assert output_error(solve(weight, h, grid) - weight, h) < output_error(_nearest(weight, grid) - weight, h)

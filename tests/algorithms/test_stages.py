@@ -42,8 +42,8 @@ def hessian() -> torch.Tensor:
 def stored(weight: torch.Tensor, of: Group, hessian: torch.Tensor | None) -> torch.Tensor:
     """The weight that the checkpoint's tensors mean."""
     made = compress(weight, of, hessian)
-    tensors = pack_linear(made.weight, of.form, grid=made.grid, low_rank=made.branch)
-    return unpack_linear(tensors, of.form)
+    tensors = pack_linear(made.weight, of.layer_format, grid=made.grid, low_rank=made.branch)
+    return unpack_linear(tensors, of.layer_format)
 
 
 @pytest.mark.parametrize("scheme", ["W4A16", "W4A16_ASYM", "W4A8", "W4AFP8", "W8A8", "FP8_DYNAMIC", "FP8_BLOCK"])
@@ -52,7 +52,7 @@ def test_an_algorithm_is_better_than_rounding_to_nearest(
     weight: torch.Tensor, hessian: torch.Tensor, scheme: str, algorithm: dict[str, Any]
 ) -> None:
     of = group(scheme=scheme, algorithm=algorithm)
-    plain = unpack_linear(pack_linear(weight, of.form), of.form)
+    plain = unpack_linear(pack_linear(weight, of.layer_format), of.layer_format)
     error = output_error(stored(weight, of, hessian) - weight, hessian)
     at_most = 1.0 if algorithm["name"] == "mse" else 0.8
     assert error <= at_most * output_error(plain - weight, hessian) * (1 + 1e-6)
@@ -146,11 +146,11 @@ def test_a_smoothed_weight_rounded_by_gptq_is_better_than_rounded_to_nearest(
     factor = torch.rand(K, generator=torch.Generator().manual_seed(3)) * 4 + 0.25
     made = round_smoothed(weight, of, hessian, factor)
     assert made is not None
-    tensors = pack_linear(made.weight, of.form, grid=made.grid, pre_quant_scale=factor)
+    tensors = pack_linear(made.weight, of.layer_format, grid=made.grid, pre_quant_scale=factor)
     # What is packed is what was found, although dividing and multiplying by the factor is not exact.
-    assert torch.allclose(unpack_linear(tensors, of.form), made.weight, rtol=1e-5, atol=0)
-    plain = unpack_linear(pack_linear(weight, of.form, pre_quant_scale=factor), of.form)
-    error = output_error(unpack_linear(tensors, of.form) - weight, hessian)
+    assert torch.allclose(unpack_linear(tensors, of.layer_format), made.weight, rtol=1e-5, atol=0)
+    plain = unpack_linear(pack_linear(weight, of.layer_format, pre_quant_scale=factor), of.layer_format)
+    error = output_error(unpack_linear(tensors, of.layer_format) - weight, hessian)
     assert error < 0.8 * output_error(plain - weight, hessian)
 
 

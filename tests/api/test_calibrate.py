@@ -19,7 +19,7 @@ import quant
 from quant.api import calibrate as calibrating
 from quant.api import writing
 from quant.checkpoint.manifest import verify_files, write_manifest
-from quant.formats.layer import LayerForm
+from quant.formats.layer import LayerFormat
 from quant.formats.scheme import SCHEMES
 from quant.formats.tensors import unpack_linear
 from tests.tiny_checkpoints import RECIPES
@@ -57,7 +57,7 @@ def test_every_linear_of_every_block_is_packed_and_its_manifest_says_so(
         own = {leaf: tensors[f"{name}.{leaf}"] for leaf in ("weight", "weight_scale")}
         smoothing = tensors.get(f"{name}.pre_quant_scale")
         own = own if smoothing is None else {**own, "pre_quant_scale": smoothing}
-        stored = unpack_linear(own, LayerForm(SCHEMES[layer["scheme"]], smoothed=smoothing is not None))
+        stored = unpack_linear(own, LayerFormat(SCHEMES[layer["scheme"]], smoothed=smoothing is not None))
         error = ((stored - weight).norm() / weight.norm()).item()
         assert error == pytest.approx(layer["weight_error"], rel=1e-5)
         assert error < 0.04

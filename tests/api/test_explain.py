@@ -21,7 +21,7 @@ from quant.api.explain import (
     require,
 )
 from quant.errors import KernelChoiceError
-from quant.formats.layer import LayerForm
+from quant.formats.layer import LayerFormat
 from quant.formats.scheme import SCHEMES
 from quant.kernels import dispatch, prepacking, tile_tables
 from quant.kernels.matmuls import table
@@ -32,7 +32,7 @@ from quant.kernels.runtime import availability
 from quant.kernels.runtime.architectures import ARCHITECTURES
 from quant.kernels.tile_tables import Entry, Table
 
-W8A8, FP8 = LayerForm(SCHEMES["W8A8"]), LayerForm(SCHEMES["FP8_DYNAMIC"])
+W8A8, FP8 = LayerFormat(SCHEMES["W8A8"]), LayerFormat(SCHEMES["FP8_DYNAMIC"])
 NO_CUPY = "CuPy cannot be imported"
 
 
@@ -70,7 +70,7 @@ def chosen(explained: tuple[Explanation, ...]) -> Option:
 @pytest.mark.parametrize("arch", ARCHITECTURES)
 @pytest.mark.parametrize("scheme", [W8A8, FP8], ids=["W8A8", "FP8_DYNAMIC"])
 @pytest.mark.parametrize("size", [(1, 64, 64), (32_760, 5120, 5120), (77, 33, 77), (20, 64, 25_000)], ids=str)
-def test_options_are_those_of_dispatch(scheme: LayerForm, arch: str, size: tuple[int, int, int]) -> None:
+def test_options_are_those_of_dispatch(scheme: LayerFormat, arch: str, size: tuple[int, int, int]) -> None:
     m, n, k = size
     found = explain(scheme, m, n, k, arch=arch)
     assert [each.op for each in found] == ["quantize_rows", "scaled_mm"]
@@ -94,7 +94,7 @@ def test_options_are_those_of_dispatch(scheme: LayerForm, arch: str, size: tuple
         (W8A8, None, ("reference", "torch._int_mm")),
     ],
 )
-def test_what_runs_where(scheme: LayerForm, arch: str | None, names: tuple[str, str]) -> None:
+def test_what_runs_where(scheme: LayerFormat, arch: str | None, names: tuple[str, str]) -> None:
     found = explain(scheme, 4096, 1536, 1536, arch=arch)
     assert tuple(each.chosen.name for each in found if each.chosen) == names
 
@@ -109,7 +109,7 @@ def test_what_runs_where(scheme: LayerForm, arch: str | None, names: tuple[str, 
         (FP8, "sm_80", []),
     ],
 )
-def test_a_tile_and_the_number_of_its_blocks(scheme: LayerForm, arch: str, names: list[str]) -> None:
+def test_a_tile_and_the_number_of_its_blocks(scheme: LayerFormat, arch: str, names: list[str]) -> None:
     here = ARCHITECTURES[arch]
     (_, matmul) = explain(scheme, 1000, 500, 256, arch=arch)
     expected = {}
@@ -190,9 +190,9 @@ def test_what_no_kernel_runs_is_noted() -> None:
     assert missing_kernels(layers, "sm_89") == []
     large = missing_kernels([(W8A8, 4, 64, 133_145)], "sm_80")
     assert large[-1] == "nothing runs scaled_mm of W8A8 at this size on sm_80"
-    (packed,) = explain(LayerForm(SCHEMES["W8A16"]), 4, 128, 128, arch="sm_90a")
+    (packed,) = explain(LayerFormat(SCHEMES["W8A16"]), 4, 128, 128, arch="sm_90a")
     assert packed.chosen is not None and packed.chosen.name == "reference" and packed.note is not None
-    (here,) = explain(LayerForm(SCHEMES["W8A16"]), 4, 128, 128)
+    (here,) = explain(LayerFormat(SCHEMES["W8A16"]), 4, 128, 128)
     assert here.note is None  # the references are what a CPU has
 
 
@@ -247,57 +247,60 @@ def test_a_kernel_that_is_required_runs_or_the_reason_is_raised() -> None:
 
 
 @pytest.mark.parametrize(
-    ("form", "ops", "matmuls"),
+    ("layer_format", "ops", "matmuls"),
     [
-        (LayerForm(SCHEMES["W4A16"]), ("int4_mm",), (*("sm80_w4a16_gemm",) * 3, "sm90_w4a16_gemm")),
-        (LayerForm(SCHEMES["W4A16_ASYM"]), ("int4_mm",), (*("sm80_w4a16_gemm",) * 3, "sm90_w4a16_gemm")),
-        (LayerForm(SCHEMES["W4A8"]), ("quantize_rows", "int4_mm"), (*("sm80_w4a8_gemm",) * 3, "sm90_w4a8_gemm")),
+        (LayerFormat(SCHEMES["W4A16"]), ("int4_mm",), (*("sm80_w4a16_gemm",) * 3, "sm90_w4a16_gemm")),
+        (LayerFormat(SCHEMES["W4A16_ASYM"]), ("int4_mm",), (*("sm80_w4a16_gemm",) * 3, "sm90_w4a16_gemm")),
+        (LayerFormat(SCHEMES["W4A8"]), ("quantize_rows", "int4_mm"), (*("sm80_w4a8_gemm",) * 3, "sm90_w4a8_gemm")),
         (
-            LayerForm(SCHEMES["W4AFP8"]),
+            LayerFormat(SCHEMES["W4AFP8"]),
             ("quantize_rows", "int4_mm"),
             ("reference", "reference", "sm89_w4afp8_gemm", "sm90_w4afp8_gemm"),
         ),
-        (LayerForm(SCHEMES["W8A16"]), ("int8_mm",), ("reference",) * 4),
+        (LayerFormat(SCHEMES["W8A16"]), ("int8_mm",), ("reference",) * 4),
         (
-            LayerForm(SCHEMES["UNQUANTIZED"], sparse=True),
+            LayerFormat(SCHEMES["UNQUANTIZED"], sparse=True),
             ("sparse_scaled_mm",),
             (*("sm80_sparse_16bit_gemm",) * 3, "sm90_sparse_16bit_gemm"),
         ),
         (
-            LayerForm(SCHEMES["W8A8"], sparse=True),
+            LayerFormat(SCHEMES["W8A8"], sparse=True),
             ("quantize_rows", "sparse_scaled_mm"),
             (*("sm80_sparse_int8_gemm",) * 3, "sm90_sparse_int8_gemm"),
         ),
         (
-            LayerForm(SCHEMES["FP8_BLOCK"]),
+            LayerFormat(SCHEMES["FP8_BLOCK"]),
             ("quantize_rows", "scaled_mm"),
             ("reference", "reference", "sm89_fp8_gemm", "sm90_fp8_gemm"),
         ),
     ],
-    ids=lambda value: value.label if isinstance(value, LayerForm) else "",
+    ids=lambda value: value.label if isinstance(value, LayerFormat) else "",
 )
-def test_each_form_runs_by_its_ops(form: LayerForm, ops: tuple[str, ...], matmuls: tuple[str, ...]) -> None:
-    assert tuple(each.op for each in explain(form, 4096, 1536, 1536, arch="sm_90a")) == ops
-    assert tuple(kernels_of_layer(form, 1536, 1536).values()) == matmuls
+def test_each_format_runs_by_its_ops(layer_format: LayerFormat, ops: tuple[str, ...], matmuls: tuple[str, ...]) -> None:
+    assert tuple(each.op for each in explain(layer_format, 4096, 1536, 1536, arch="sm_90a")) == ops
+    assert tuple(kernels_of_layer(layer_format, 1536, 1536).values()) == matmuls
 
 
 @pytest.mark.parametrize("arch", [*ARCHITECTURES, None])
 @pytest.mark.parametrize("m", [1, 4096])
 def test_no_implementation_is_refused_for_the_order_of_a_weight(m: int, arch: str | None) -> None:
     """A layer is packed for the kernel that runs it."""
-    forms = [LayerForm(scheme) for scheme in SCHEMES.values() if scheme.weights is not None]
-    sparse = [LayerForm(SCHEMES[name], sparse=True) for name in ("UNQUANTIZED", "W8A8", "FP8_DYNAMIC")]
-    for form in (*forms, *sparse):
-        options = [option for each in explain(form, m, 1536, 1536, arch=arch) for option in each.options]
+    layer_formats = [LayerFormat(scheme) for scheme in SCHEMES.values() if scheme.weights is not None]
+    sparse = [LayerFormat(SCHEMES[name], sparse=True) for name in ("UNQUANTIZED", "W8A8", "FP8_DYNAMIC")]
+    for layer_format in (*layer_formats, *sparse):
+        options = [option for each in explain(layer_format, m, 1536, 1536, arch=arch) for option in each.options]
         assert not [option for option in options if "order" in (option.refusal or "")]
         # Scales of 4-bit weights are bfloat16, as a model that runs in it needs them.
         assert not [option for option in options if "scales of the weight of" in (option.refusal or "")]
 
 
 def test_a_layer_is_packed_for_the_kernel_that_is_named(a100: pytest.MonkeyPatch) -> None:
-    cases = ((LayerForm(SCHEMES["W4A8"]), torch.int8, 128), (LayerForm(SCHEMES["W8A8"], sparse=True), torch.int8, 0))
-    for form, dtype, group in cases:
-        matmul = explain(form, MANY_ROWS, 1536, 1536)[-1]
+    cases = (
+        (LayerFormat(SCHEMES["W4A8"]), torch.int8, 128),
+        (LayerFormat(SCHEMES["W8A8"], sparse=True), torch.int8, 0),
+    )
+    for layer_format, dtype, group in cases:
+        matmul = explain(layer_format, MANY_ROWS, 1536, 1536)[-1]
         assert matmul.chosen is not None
         (kernel,) = (each for each in dispatch.implementations() if each.name == matmul.chosen.name)
         assert kernel.compiled
@@ -306,7 +309,7 @@ def test_a_layer_is_packed_for_the_kernel_that_is_named(a100: pytest.MonkeyPatch
 
 
 def test_inputs_by_group_are_quantized_by_the_reference() -> None:
-    rows = explain(LayerForm(SCHEMES["FP8_BLOCK"]), 4096, 1536, 1536, arch="sm_90a")[0]
+    rows = explain(LayerFormat(SCHEMES["FP8_BLOCK"]), 4096, 1536, 1536, arch="sm_90a")[0]
     refusals = {option.name: option.refusal for option in rows.options}
     assert refusals["quantize_rows"] == "finds one scale a row, not one for each 128 of K"
     assert rows.chosen is not None and rows.chosen.name == "reference"

@@ -45,7 +45,7 @@ def test_plain_data(checkpoints: dict[str, Path]) -> None:
     assert "files" not in found["provenance"]
     layers = found["components"][0]["layers"]
     assert any(layer["scheme"] == "W8A8" for layer in layers)
-    assert not any("form" in layer for layer in layers)
+    assert not any("layer_format" in layer for layer in layers)
 
 
 def test_a_component_alone_and_one_without_a_manifest(

@@ -13,7 +13,7 @@ import torch
 import quant
 from quant.api.tune import Size, layer_sizes, tune
 from quant.errors import KernelChoiceError
-from quant.formats.layer import LayerForm
+from quant.formats.layer import LayerFormat
 from quant.formats.scheme import SCHEMES, Scheme
 from quant.kernels import compiled, tile_tables, tuning
 from quant.kernels.matmuls import mma_packed, sm90_gemm, sm90_packed
@@ -25,10 +25,10 @@ from quant.kernels.runtime.architectures import ARCHITECTURES
 from quant.kernels.tile_tables import Entry
 from tests.tiny_pipeline import FFN, TEXT, WIDTH, transformer
 
-INT8, FP8 = LayerForm(SCHEMES["W8A8"]), LayerForm(SCHEMES["FP8_DYNAMIC"])
-W4A16, W4A8, W4AFP8, W8A16 = (LayerForm(SCHEMES[name]) for name in ("W4A16", "W4A8", "W4AFP8", "W8A16"))
+INT8, FP8 = LayerFormat(SCHEMES["W8A8"]), LayerFormat(SCHEMES["FP8_DYNAMIC"])
+W4A16, W4A8, W4AFP8, W8A16 = (LayerFormat(SCHEMES[name]) for name in ("W4A16", "W4A8", "W4AFP8", "W8A16"))
 SPARSE_INT8, SPARSE_FP8, SPARSE = (
-    LayerForm(SCHEMES[name], sparse=True) for name in ("W8A8", "FP8_DYNAMIC", "UNQUANTIZED")
+    LayerFormat(SCHEMES[name], sparse=True) for name in ("W8A8", "FP8_DYNAMIC", "UNQUANTIZED")
 )
 NAMES = {INT8: "sm80_int8_gemm", FP8: "sm89_fp8_gemm"}
 SMALL, LARGE = TILES[-1], TILES[3]
@@ -68,19 +68,23 @@ def table(arch: str = "sm_80") -> tile_tables.Table:
 
 
 #: Of a model too small for groups of 128, and with a name that no table of schemes has.
-W4A16_G32 = LayerForm(Scheme.parse({"weights": {"num_bits": 4, "type": "int", "strategy": "group", "group_size": 32}}))
+W4A16_G32 = LayerFormat(
+    Scheme.parse({"weights": {"num_bits": 4, "type": "int", "strategy": "group", "group_size": 32}})
+)
 
 
-@pytest.mark.parametrize("form", [INT8, FP8, W4A16_G32, SPARSE_INT8, SPARSE], ids=lambda form: form.label)
-def test_the_sizes_of_a_checkpoint_are_its_distinct_layers(tmp_path: Path, form: LayerForm) -> None:
-    scheme = {key: part for key, part in form.scheme.to_dict().items() if key != "format"}
+@pytest.mark.parametrize(
+    "layer_format", [INT8, FP8, W4A16_G32, SPARSE_INT8, SPARSE], ids=lambda layer_format: layer_format.label
+)
+def test_the_sizes_of_a_checkpoint_are_its_distinct_layers(tmp_path: Path, layer_format: LayerFormat) -> None:
+    scheme = {key: part for key, part in layer_format.scheme.to_dict().items() if key != "format"}
     group = {"targets": ["Linear"], **({"scheme": scheme} if scheme else {})}
-    if form.sparse:
+    if layer_format.sparse:
         group["sparsity"] = {"structure": "2:4", "method": "magnitude"}
     recipe = quant.Recipe.from_dict({"version": 1, "summary": "x", "groups": [group]})
     quant.save(quant.quantize(transformer(), recipe), tmp_path / "out")
     shapes = [(WIDTH, WIDTH), (FFN, WIDTH), (WIDTH, FFN)]
-    expected = {(form, m, n, k) for n, k in shapes for m in (77, 4096)}
+    expected = {(layer_format, m, n, k) for n, k in shapes for m in (77, 4096)}
     found = layer_sizes(tmp_path / "out", [77, 4096])
     assert set(found) == expected
     assert len(found) == len(expected)
@@ -94,8 +98,8 @@ def test_a_factor_of_the_input_makes_no_other_matmul(tmp_path: Path) -> None:
     }
     quant.save(quant.quantize(transformer(), "w8a8", forward_loop=lambda model: model(**inputs)), tmp_path / "out")
     layers = [layer for component in quant.inspect(tmp_path / "out").components for layer in component.layers]
-    assert any(layer.form is not None and layer.form.smoothed for layer in layers)
-    assert {size.form for size in layer_sizes(tmp_path / "out", [77])} == {INT8}
+    assert any(layer.layer_format is not None and layer.layer_format.smoothed for layer in layers)
+    assert {size.layer_format for size in layer_sizes(tmp_path / "out", [77])} == {INT8}
 
 
 def test_what_was_measured_is_used_from_then_on(machine: Machine, tmp_path: Path) -> None:
@@ -192,11 +196,11 @@ def test_hopper_tunes_its_own_kernels_and_their_tiles(machine: Machine) -> None:
     ],
 )
 def test_packed_and_sparse_layers_tune_the_kernels_they_run_by(
-    machine: Machine, arch: str, names: dict[tuple[LayerForm, int], str]
+    machine: Machine, arch: str, names: dict[tuple[LayerFormat, int], str]
 ) -> None:
     machine.arch = arch
     asked: list[tuple[tuning.Size, list[Tile]]] = []
-    sizes = [Size(form, m, 64, 256) for form, m in names]
+    sizes = [Size(layer_format, m, 64, 256) for layer_format, m in names]
     tune(sizes, on_size=lambda size, times: asked.append((size, list(times))))
     here = ARCHITECTURES[arch]
     assert asked == [(tuning.Size(name, m, 64, 256), matmuls()[name].tiles(here)) for (_, m), name in names.items()]
@@ -213,8 +217,8 @@ def test_packed_and_sparse_layers_tune_the_kernels_they_run_by(
 def test_layers_of_one_kernel_are_measured_once_and_others_are_left_out(machine: Machine) -> None:
     said: list[Size] = []
     asked: list[tuning.Size] = []
-    zeros, groups = LayerForm(SCHEMES["W4A16_ASYM"]), LayerForm(SCHEMES["FP8_BLOCK"])
-    sizes = [Size(form, 77, 64, 256) for form in (W4A16, W8A16, zeros, groups, W4AFP8, SPARSE_FP8)]
+    zeros, groups = LayerFormat(SCHEMES["W4A16_ASYM"]), LayerFormat(SCHEMES["FP8_BLOCK"])
+    sizes = [Size(layer_format, 77, 64, 256) for layer_format in (W4A16, W8A16, zeros, groups, W4AFP8, SPARSE_FP8)]
     tune(sizes, on_size=lambda size, times: asked.append(size), left_out=said.append)
     assert asked == [tuning.Size("sm80_w4a16_gemm", 77, 64, 256)]
     assert said == [sizes[1], *sizes[3:]]

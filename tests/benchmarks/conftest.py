@@ -13,9 +13,9 @@ from benchmarks.gpu.shapes import Rows, Shape
 SHAPE = Shape("Made up", "ffn up", 1000, 2000, 1000, "gelu_tanh")
 
 
-def timed(name: str, form: str, mode: str, seconds: float) -> Entry:
+def timed(name: str, format_name: str, mode: str, seconds: float) -> Entry:
     """A contestant that was right and timed."""
-    return Entry(name, form, mode, "timed", None, 0.001, Spread(seconds, seconds / 2, seconds * 2, 7))
+    return Entry(name, format_name, mode, "timed", None, 0.001, Spread(seconds, seconds / 2, seconds * 2, 7))
 
 
 @pytest.fixture

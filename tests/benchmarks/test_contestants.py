@@ -55,8 +55,8 @@ def test_all_of_them_are_listed_and_those_that_run_here_are_right() -> None:
         assert (entry.outcome, entry.reason) == ("timed", None)
         assert entry.seconds is not None
         assert entry.seconds.median == 0.001
-    for name, form in (("sm80_int8_gemm", "int8"), ("sm90_int8_gemm", "int8"), ("sm90_fp8_gemm", "fp8")):
-        assert found[f"quant {name}", form, "used"].outcome == "failed"
+    for name, format_name in (("sm80_int8_gemm", "int8"), ("sm90_int8_gemm", "int8"), ("sm90_fp8_gemm", "fp8")):
+        assert found[f"quant {name}", format_name, "used"].outcome == "failed"
     refused = found["quant sm89_fp8_gemm", "fp8", "bare"]
     assert (refused.outcome, refused.reason) == ("refused", "runs on sm_89, not on sm_90")
     assert found["torchao", "int8", "used"].reason == "the package torchao is not installed"
@@ -65,7 +65,7 @@ def test_all_of_them_are_listed_and_those_that_run_here_are_right() -> None:
     assert found["quant sm80_w4a16_gemm", "w4a16", "bare"].outcome == "failed"
     assert found["torch._cslt_sparse_mm", "2:4 int8", "used"].reason == "this torch has no cuSPARSELt"
     assert found["torch._weight_int4pack_mm", "w4a16", "used"].outcome == "timed"
-    assert {form for _, form, _ in found} == set(FORMATS)
+    assert {format_name for _, format_name, _ in found} == set(FORMATS)
     skipped = found["torch.compile max-autotune", "bf16", "used"]
     assert skipped.outcome == "skipped"
     assert "no time to compile" in str(skipped.reason)
@@ -140,10 +140,10 @@ def test_compilations_are_paid_for_and_give_their_time_back() -> None:
 
 def test_the_expressions_compile_into_one_graph_for_all_sizes() -> None:
     layers = {"int8": expressions.int8_layer, **({} if OLD else {"fp8": expressions.fp8_layer})}
-    for form, layer in layers.items():
+    for format_name, layer in layers.items():
         compiled = torch.compile(layer, dynamic=True, fullgraph=True, backend="eager")
         for m in (1, 40):
-            _, _, b, b_scale = INPUTS.codes(form)
+            _, _, b, b_scale = INPUTS.codes(format_name)
             arguments = (INPUTS.x[:m], b, b_scale, INPUTS.bias, "gelu_tanh")
             assert compiled(*arguments).equal(layer(*arguments))
 

@@ -29,11 +29,11 @@ def test_rows_are_sampled_at_both_ends_and_between(m: int) -> None:
         assert max(b - a for a, b in pairwise(rows)) < 2 * m / 128
 
 
-@pytest.mark.parametrize("form", ["int8", "fp8"])
-def test_codes_are_those_of_the_reference(form: str) -> None:
-    codes = INPUTS.codes(form)
+@pytest.mark.parametrize("format_name", ["int8", "fp8"])
+def test_codes_are_those_of_the_reference(format_name: str) -> None:
+    codes = INPUTS.codes(format_name)
     for x, made, scale in ((INPUTS.x, codes.a, codes.a_scale), (INPUTS.weight, codes.b, codes.b_scale)):
-        wanted, wanted_scale = quantize_rows_reference(x, DTYPES[form], None, Prologue())
+        wanted, wanted_scale = quantize_rows_reference(x, DTYPES[format_name], None, Prologue())
         assert made.view(torch.uint8).equal(wanted.view(torch.uint8))
         assert scale.equal(wanted_scale)
     out = scaled_mm_reference(codes.a, codes.b, Epilogue(codes.a_scale, codes.b_scale, out_dtype=torch.float32))
@@ -52,20 +52,20 @@ def test_the_layer_has_bias_and_activation_only_as_used() -> None:
 WIDE = Inputs(Shape("m", "ffn up", 70, 24, 256, "gelu_tanh"), torch.device("cpu"))
 
 
-@pytest.mark.parametrize("form", FORMATS)
-def test_every_format_is_held_to_its_own_weight_and_codes(form: str) -> None:
+@pytest.mark.parametrize("format_name", FORMATS)
+def test_every_format_is_held_to_its_own_weight_and_codes(format_name: str) -> None:
     rows = [0, 3, 69]
-    _, x, weight = FORMATS[form]
+    _, x, weight = FORMATS[format_name]
     bf16 = {"dense": WIDE.weight, "2:4": WIDE.pruned, "int4": WIDE.dequantized}[weight]
     layer = torch.nn.functional.linear(WIDE.x[rows].double(), bf16.double(), WIDE.bias.double())
     used = torch.nn.functional.gelu(layer, approximate="tanh")
-    assert torch.allclose(exact_of(WIDE, form, "used", rows), used, rtol=1e-12, atol=0)
+    assert torch.allclose(exact_of(WIDE, format_name, "used", rows), used, rtol=1e-12, atol=0)
     a, b = WIDE.x.double(), bf16.double()
     if x != "bf16":
         codes = WIDE.codes(x, "2:4" if weight == "2:4" else "dense")
         a = codes.a.double() * codes.a_scale
         b = b if weight == "int4" else codes.b.double() * codes.b_scale
-    found = exact_of(WIDE, form, "bare", rows)
+    found = exact_of(WIDE, format_name, "bare", rows)
     assert torch.allclose(found, a[rows] @ b.T, rtol=1e-12, atol=1e-12)
     # Far from every other weight's.
     others = [each for each in FORMATS if FORMATS[each].weight != weight]
@@ -98,6 +98,6 @@ def test_faults_in_words() -> None:
     assert "nothing was quantized" in str(fault(0.002, 0.002, "fp8", "used"))
     assert "nothing was quantized" in str(fault(0.002, 0.002, "w4a8", "used"))
     assert "nothing was quantized" in str(fault(0.002, 0.002, "2:4 fp8", "used"))
-    for form in ("bf16", "2:4 bf16", "w4a16"):
-        assert fault(0.002, 0.002, form, "used") is None
-        assert "on sampled rows" in str(fault(0.02, 0.002, form, "used"))
+    for format_name in ("bf16", "2:4 bf16", "w4a16"):
+        assert fault(0.002, 0.002, format_name, "used") is None
+        assert "on sampled rows" in str(fault(0.02, 0.002, format_name, "used"))

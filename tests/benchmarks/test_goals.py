@@ -24,12 +24,12 @@ def shapes(**entries: list[Entry]) -> list[dict[str, Any]]:
     return found
 
 
-def goal(form: str, of: str, against: str = "") -> Goal:
-    return next(each for each in GOALS if (each.form, each.of) == (form, of) and against in each.says)
+def goal(format_name: str, of: str, against: str = "") -> Goal:
+    return next(each for each in GOALS if (each.format_name, each.of) == (format_name, of) and against in each.says)
 
 
 def test_the_goals_are_those_that_were_set() -> None:
-    assert [(each.form, each.least, each.says) for each in GOALS] == [
+    assert [(each.format_name, each.least, each.says) for each in GOALS] == [
         ("2:4 int8", 1.35, "our own kernel of dense INT8, M >= 8192"),
         ("2:4 int8", 1.35, "the best of a library of dense INT8, M >= 8192"),
         ("2:4 fp8", 1.35, "our own kernel of dense FP8, M >= 8192"),
@@ -62,7 +62,7 @@ def test_the_best_of_ours_stands_against_the_best_of_each() -> None:
 def test_only_shapes_of_so_many_rows_count() -> None:
     entries = [timed("torch bf16", "bf16", "bare", 1.0), timed("quant w", "w4a16", "bare", 0.25)]
     measured = shapes(many=entries, some=entries, few=entries, more=entries)
-    many, few = (each for each in GOALS if each.form == "w4a16")
+    many, few = (each for each in GOALS if each.format_name == "w4a16")
     assert reached(many, measured) == [4.0, 4.0]
     assert reached(few, measured) == [4.0]
 
@@ -79,7 +79,7 @@ def test_verdicts() -> None:
         some=[base, timed("quant w", "w4a16", "bare", 2.0), timed("quant v", "w4a8", "bare", 0.8)],
         few=[base, timed("quant w", "w4a16", "bare", 0.25)],
     )
-    rows = {(form, aim): rest for form, aim, *rest in goals.rows(measured)}
+    rows = {(format_name, aim): rest for format_name, aim, *rest in goals.rows(measured)}
     assert rows["W4A16", "0.95x of torch's bf16, M >= 4096"] == ["0.50x to 1.00x, mean 0.71x", "2", "met on 1"]
     assert rows["W4A16", "3.00x of torch's bf16, M <= 16"] == ["4.00x to 4.00x, mean 4.00x", "1", "met"]
     assert rows["W4A8", "1.30x of torch's bf16, M >= 4096"] == ["1.11x to 1.25x, mean 1.18x", "2", "missed"]

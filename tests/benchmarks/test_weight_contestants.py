@@ -49,7 +49,9 @@ def measure(
 def test_every_kernel_of_the_table_is_a_contestant(capability: tuple[int, int]) -> None:
     found = ours_weights.contestants(INPUTS, capability)
     assert {each.name for each in found} == {f"quant {name}" for name in KINDS}
-    assert {each.format for each in found} == {form for form, (_, _, weight) in FORMATS.items() if weight != "dense"}
+    assert {each.format for each in found} == {
+        format_name for format_name, (_, _, weight) in FORMATS.items() if weight != "dense"
+    }
     assert all({mode.mode for mode in found if mode.name == each.name} == {"bare", "used"} for each in found)
     refused = {each.name for each in found if each.refusal is not None}
     here = {each.name for each in dispatch.implementations() if capability in each.limits[0].capabilities}
@@ -77,14 +79,14 @@ def test_the_ops_are_given_the_layer_they_are_compared_with(m: int, monkeypatch:
 def test_a_dense_result_is_wrong_in_the_place_of_a_sparse_one() -> None:
     """And a sparse one in that of four bits: each is compared with its own weight."""
     x = INPUTS.x
-    for form, weight, right in (
+    for format_name, weight, right in (
         ("2:4 bf16", INPUTS.weight, False),
         ("2:4 bf16", INPUTS.pruned, True),
         ("w4a16", INPUTS.weight, False),
         ("w4a16", INPUTS.dequantized, True),
     ):
-        given = Contestant("x", form, "bare", lambda weight=weight: lambda: x @ weight.T)  # type: ignore[misc]
-        assert measure([given])["x", form, "bare"].outcome == ("timed" if right else "wrong")
+        given = Contestant("x", format_name, "bare", lambda weight=weight: lambda: x @ weight.T)  # type: ignore[misc]
+        assert measure([given])["x", format_name, "bare"].outcome == ("timed" if right else "wrong")
 
 
 def test_which_order_a_kernel_reads() -> None:
@@ -149,10 +151,10 @@ def test_cusparselt_multiplies_the_same_layer(library: Library, m: int) -> None:
     found = measure([each for each in torch_sparse.contestants(inputs) if NAME in each.name], inputs, seconds=99.0)
     assert {key: each.reason for key, each in found.items() if each.outcome != "timed"} == {}
     assert set(found) == {
-        *((NAME, f"2:4 {form}", mode) for form in ("bf16", "int8", "fp8") for mode in ("bare", "used")),
-        *((f"{NAME} per tensor", f"2:4 {form}", "bare") for form in ("int8", "fp8")),
+        *((NAME, f"2:4 {format_name}", mode) for format_name in ("bf16", "int8", "fp8") for mode in ("bare", "used")),
+        *((f"{NAME} per tensor", f"2:4 {format_name}", "bare") for format_name in ("int8", "fp8")),
         (f"{NAME} searched", "2:4 bf16", "bare"),
-        *((f"{NAME} per tensor searched", f"2:4 {form}", "bare") for form in ("int8", "fp8")),
+        *((f"{NAME} per tensor searched", f"2:4 {format_name}", "bare") for format_name in ("int8", "fp8")),
     }
     assert library.searched == 3
     assert set(library.algorithms) == {0, 7}

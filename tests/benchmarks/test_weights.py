@@ -8,7 +8,7 @@ import torch
 from benchmarks.gpu import weights
 from benchmarks.gpu.inputs import Inputs
 from benchmarks.gpu.shapes import Shape
-from quant.formats.layer import LayerForm
+from quant.formats.layer import LayerFormat
 from quant.formats.scheme import SCHEMES
 from quant.formats.tensors import pack_linear, unpack_linear
 from quant.kernels import weight_orders
@@ -28,26 +28,26 @@ def test_the_two_largest_of_four_are_kept() -> None:
 
 
 def test_four_bits_are_those_of_a_checkpoint() -> None:
-    form = LayerForm(SCHEMES["W4A16"])
-    stored = pack_linear(INPUTS.weight, form)
+    layer_format = LayerFormat(SCHEMES["W4A16"])
+    stored = pack_linear(INPUTS.weight, layer_format)
     made = weights.four_bits(INPUTS.weight)
     assert torch.equal(made.packed, stored["weight_packed"])
     assert torch.equal(made.scale, stored["weight_scale"])
     assert made.scale.dtype == torch.bfloat16
     assert (made.zero, made.n, made.layout) == (None, N, nibbles.NAME)
-    assert torch.equal(INPUTS.dequantized, unpack_linear(stored, form).to(torch.bfloat16))
+    assert torch.equal(INPUTS.dequantized, unpack_linear(stored, layer_format).to(torch.bfloat16))
     off = (INPUTS.dequantized - INPUTS.weight).float().norm() / INPUTS.weight.float().norm()
     assert 0.05 < off < 0.2
 
 
-@pytest.mark.parametrize("form", ["bf16", "int8", "fp8"])
+@pytest.mark.parametrize("format_name", ["bf16", "int8", "fp8"])
 @pytest.mark.parametrize("layout", [mma_sparse24.NAME, wgmma_sparse24.NAME])
-def test_a_sparse_weight_in_the_order_of_a_kernel(form: str, layout: str) -> None:
-    found = INPUTS.sparse(form, layout)
-    assert found is INPUTS.sparse(form, layout)
+def test_a_sparse_weight_in_the_order_of_a_kernel(format_name: str, layout: str) -> None:
+    found = INPUTS.sparse(format_name, layout)
+    assert found is INPUTS.sparse(format_name, layout)
     plain = weight_orders.plain(found, K)
     dense = sparse24.decompress(plain.values, plain.meta, K)
-    wanted = INPUTS.pruned if form == "bf16" else INPUTS.codes(form, "2:4").b
+    wanted = INPUTS.pruned if format_name == "bf16" else INPUTS.codes(format_name, "2:4").b
     assert found.layout == layout
     assert torch.equal(dense.view(torch.uint8), wanted.view(torch.uint8))
 
@@ -72,11 +72,11 @@ def test_bytes_that_are_counted_are_those_that_are_held() -> None:
     inputs = Inputs(Shape("m", "l", 20, n, k), torch.device("cpu"))
     four = inputs.int4(int4_fragments.NAME_16)
     assert weights.bytes_of("bf16", "int4", n, k) == four.packed.nbytes + four.scale.nbytes
-    for form in ("bf16", "int8", "fp8"):
-        weight = inputs.sparse(form, mma_sparse24.NAME)
-        scales = 0 if form == "bf16" else inputs.codes(form, "2:4").b_scale.nbytes
-        assert weights.bytes_of(form, "2:4", n, k) == weight.values.nbytes + weight.meta.nbytes + scales
-        dense = inputs.weight.nbytes if form == "bf16" else inputs.codes(form).b.nbytes + scales
-        assert weights.bytes_of(form, "dense", n, k) == dense
+    for format_name in ("bf16", "int8", "fp8"):
+        weight = inputs.sparse(format_name, mma_sparse24.NAME)
+        scales = 0 if format_name == "bf16" else inputs.codes(format_name, "2:4").b_scale.nbytes
+        assert weights.bytes_of(format_name, "2:4", n, k) == weight.values.nbytes + weight.meta.nbytes + scales
+        dense = inputs.weight.nbytes if format_name == "bf16" else inputs.codes(format_name).b.nbytes + scales
+        assert weights.bytes_of(format_name, "dense", n, k) == dense
     assert weights.four_bits_of_bf16(n, k) == (four.packed.nbytes + four.scale.nbytes) / inputs.weight.nbytes
     assert weights.four_bits_of_bf16(n - 15, k) > weights.four_bits_of_bf16(n, k)  # rows are padded

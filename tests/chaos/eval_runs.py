@@ -1,6 +1,6 @@
 """Kills `quant eval run` of two candidates at random moments, runs it again, and compares with a run left alone.
 
-`python -m tests.chaos.eval_runs TRIALS [SEED]`. The short form among the tests is `tests/eval/runs/test_survival.py`.
+`python -m tests.chaos.eval_runs TRIALS [SEED]`. The short one among the tests is `tests/eval/runs/test_survival.py`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A short form of the campaign of `make chaos`: nothing is lost, nothing is left, the same command ends the same."""
+"""A short version of the campaign of `make chaos`: nothing is lost, nothing is left, the same command ends the same."""
 
 from __future__ import annotations
 

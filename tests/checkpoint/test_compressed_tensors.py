@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 
 from quant.checkpoint.config import CONFIG_KEY
 from quant.checkpoint.exports.table import stored_layers
-from quant.formats.layer import LayerForm
+from quant.formats.layer import LayerFormat
 from quant.formats.scheme import SCHEMES
 from quant.formats.tensors import unpack_linear
 from tests.checkpoint.tiny import KEPT, LAYERS, Tiny, tiny, write_tiny
@@ -56,7 +56,7 @@ def test_compressed_tensors_reads_the_weights_we_mean(tmp_path: Path, schemes: d
     for name in (*LAYERS, *KEPT):
         theirs, ours = model.get_parameter(f"{name}.weight"), original.get_parameter(f"{name}.weight")
         assert theirs.dtype == torch.float32
-        meant = unpack_linear(of_layer(tensors, name), LayerForm(SCHEMES[schemes[name]])) if name in schemes else ours
+        meant = unpack_linear(of_layer(tensors, name), LayerFormat(SCHEMES[schemes[name]])) if name in schemes else ours
         assert torch.equal(theirs, meant)
         assert torch.equal(model.get_parameter(f"{name}.bias"), original.get_parameter(f"{name}.bias"))
 
@@ -76,8 +76,8 @@ def test_compressed_tensors_gives_each_layer_the_scheme_we_read(tmp_path: Path, 
         scheme = ours[name].scheme
         assert theirs.format == scheme.format
         for part in ("weights", "input_activations"):
-            form = getattr(scheme, part).to_dict()
-            assert {key: getattr(getattr(theirs, part), key) for key in form} == form
+            body = getattr(scheme, part).to_dict()
+            assert {key: getattr(getattr(theirs, part), key) for key in body} == body
 
 
 def test_compressed_tensors_runs_static_inputs_with_the_scale_we_stored(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from quant.checkpoint.exports.table import build_config, export_of, stored_layers
 from quant.errors import CheckpointError, RecipeError
-from quant.formats.layer import LayerForm
+from quant.formats.layer import LayerFormat
 from quant.formats.scheme import SCHEMES, Scheme
 from quant.formats.table import misfit
 from quant.recipe import Recipe
@@ -23,7 +23,7 @@ ALL_FP8 = dict.fromkeys(LAYERS, "FP8_DYNAMIC")
 MIXED = {**ALL_FP8, "blocks.1.0": "W8A8"}
 
 
-def read(config: dict[str, Any]) -> dict[str, LayerForm]:
+def read(config: dict[str, Any]) -> dict[str, LayerFormat]:
     return stored_layers(config, NAMES, "file")
 
 
@@ -63,20 +63,20 @@ def test_only_an_unsmoothed_checkpoint_claims_compressed_tensors() -> None:
     chosen=st.dictionaries(
         st.sampled_from(NAMES),
         st.builds(
-            LayerForm, st.sampled_from(list(SCHEMES.values())), st.booleans(), st.booleans(), st.integers(0, 2)
-        ).filter(lambda form: misfit(form, 512, 512) is None),
+            LayerFormat, st.sampled_from(list(SCHEMES.values())), st.booleans(), st.booleans(), st.integers(0, 2)
+        ).filter(lambda made: misfit(made, 512, 512) is None),
         min_size=1,
     )
 )
-def test_what_is_written_is_read_back(chosen: dict[str, LayerForm]) -> None:
+def test_what_is_written_is_read_back(chosen: dict[str, LayerFormat]) -> None:
     layers = chosen
     config = build_config(layers, [name for name in NAMES if name not in layers], "bfloat16", RECIPE)
     assert read(json.loads(json.dumps(config))) == layers
 
 
 def test_a_spelled_out_scheme_is_read_back() -> None:
-    form = {"num_bits": 8, "type": "int", "strategy": "tensor"}
-    layers = {"proj_out": LayerForm(Scheme.parse({"weights": form, "input_activations": form}), False)}
+    body = {"num_bits": 8, "type": "int", "strategy": "tensor"}
+    layers = {"proj_out": LayerFormat(Scheme.parse({"weights": body, "input_activations": body}), False)}
     assert read(build_config(layers, LAYERS, "float32", RECIPE)) == layers
 
 
@@ -199,7 +199,7 @@ def test_refuses_what_stands_beside_the_groups(changes: dict[str, Any], says: st
 
 @pytest.mark.parametrize("scheme", ["W4A16", "W8A16", "FP8_BLOCK"])
 def test_refuses_a_sparse_layer_that_no_op_runs(scheme: str) -> None:
-    config = build_config({"proj_out": LayerForm(SCHEMES[scheme], sparse=True)}, LAYERS, "float32", RECIPE)
+    config = build_config({"proj_out": LayerFormat(SCHEMES[scheme], sparse=True)}, LAYERS, "float32", RECIPE)
     with pytest.raises(CheckpointError, match=f"'proj_out': no op runs 2:4 with {scheme}"):
         read(config)
 
@@ -227,9 +227,11 @@ def test_every_scheme_that_a_recipe_may_have_is_read_back_from_its_config(
         recipe = Recipe.from_dict({"version": 1, "groups": [{"targets": ["Linear"], "scheme": spelled}]})
     except RecipeError:
         return
-    form = recipe.groups[0].form
-    written = json.loads(json.dumps(build_config({"a": form}, ["b"], "bfloat16", {"name": "mine", "sha256": "0"})))
-    assert stored_layers(written, ["a", "b"], "config.json") == {"a": form}
+    layer_format = recipe.groups[0].layer_format
+    written = json.loads(
+        json.dumps(build_config({"a": layer_format}, ["b"], "bfloat16", {"name": "mine", "sha256": "0"}))
+    )
+    assert stored_layers(written, ["a", "b"], "config.json") == {"a": layer_format}
 
 
 @pytest.mark.parametrize("version", [1.0, True, "1"])

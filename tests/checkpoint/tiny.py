@@ -13,7 +13,7 @@ from torch import nn
 from quant.checkpoint.config import CONFIG_KEY
 from quant.checkpoint.exports.table import build_config
 from quant.checkpoint.shards import TensorPlan, write_shards
-from quant.formats.layer import LayerForm
+from quant.formats.layer import LayerFormat
 from quant.formats.scheme import SCHEMES
 from quant.formats.tensors import pack_linear
 
@@ -53,7 +53,7 @@ def tiny_tensors(schemes: Mapping[str, str], smoothed: tuple[str, ...] = ()) -> 
         static = SCHEMES[scheme].has_static_input
         packed = pack_linear(
             weight,
-            LayerForm(SCHEMES[scheme]),
+            LayerFormat(SCHEMES[scheme]),
             input_scale=torch.tensor([0.01 * (i + 1)]) if static else None,
             pre_quant_scale=torch.linspace(0.5, 2, weight.shape[1]) if name in smoothed else None,
         )
@@ -62,7 +62,7 @@ def tiny_tensors(schemes: Mapping[str, str], smoothed: tuple[str, ...] = ()) -> 
 
 
 def tiny_config(schemes: Mapping[str, str], smoothed: tuple[str, ...] = ()) -> dict[str, Any]:
-    layers = {name: LayerForm(SCHEMES[scheme], name in smoothed) for name, scheme in schemes.items()}
+    layers = {name: LayerFormat(SCHEMES[scheme], name in smoothed) for name, scheme in schemes.items()}
     kept = [name for name in (*LAYERS, *KEPT) if name not in schemes]
     return build_config(layers, kept, "float32", RECIPE)
 

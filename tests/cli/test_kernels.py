@@ -261,7 +261,7 @@ def test_tuning_packed_and_sparse_sizes(
     assert "(measured on NVIDIA H100)" in explained
 
 
-def test_a_size_without_a_kernel_is_left_out_by_the_name_of_its_form(a100: None) -> None:
+def test_a_size_without_a_kernel_is_left_out_by_the_name_of_its_format(a100: None) -> None:
     ran = invoke("tune", "--size", 77, 64, 256, "--scheme", "fp8", "--sparse")
     assert ran.exit_code == 2
     assert ran.stdout == "2:4 FP8 M 77 N 64 K 256: left out, no kernel with tiles runs it here\n"

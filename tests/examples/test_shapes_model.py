@@ -1,6 +1,6 @@
 """The shapes pipeline and its metric networks as they are shipped: they load with stock libraries and are good.
 
-`examples/shapes/judge.py` measures the pipeline in full; this is a short form of it.
+`examples/shapes/judge.py` measures the pipeline in full; this is a short version of it.
 """
 
 from __future__ import annotations

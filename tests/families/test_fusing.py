@@ -273,7 +273,7 @@ def test_configs_and_device_maps_that_are_refused(asking: Path) -> None:
             load(asking)
 
 
-def test_every_fused_form_that_a_family_names_exists() -> None:
+def test_every_fused_block_that_a_family_names_exists() -> None:
     named = [family.fused_block for family in FAMILIES if family.fused_block is not None]
     assert named == ["wan"]
     for name in named:

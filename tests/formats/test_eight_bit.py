@@ -14,7 +14,7 @@ from quant.formats.eight_bit import encode, scale_from_amax, storage_dtype
 from quant.formats.grid import Grid, grid_of
 from quant.formats.scheme import TensorFormat
 from quant.kernels.numerics import LARGEST, SMALLEST_SCALE
-from tests.formats.weights import FORMS, form_id, normal_weight, theirs, weights
+from tests.formats.weights import TENSOR_FORMATS, format_id, normal_weight, theirs, weights
 
 DTYPES = [torch.int8, torch.float8_e4m3fn]
 # Every finite e4m3 value once: 0x7f and 0xff are NaN, 0x80 is -0.
@@ -24,8 +24,8 @@ INT8_VALUES = torch.arange(-127, 128).double()
 ONE = torch.ones(1)
 
 
-def weight_scale(weight: torch.Tensor, form: TensorFormat) -> torch.Tensor:
-    return grid_of(weight, form).scale
+def weight_scale(weight: torch.Tensor, tensor_format: TensorFormat) -> torch.Tensor:
+    return grid_of(weight, tensor_format).scale
 
 
 def unpack_weight(codes: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
@@ -104,31 +104,31 @@ def test_the_code_is_a_quotient_not_a_product_with_a_reciprocal() -> None:
     assert torch.equal(encode(values, scale, torch.int8).float(), quotient)
 
 
-@pytest.mark.parametrize("form", FORMS, ids=form_id)
+@pytest.mark.parametrize("tensor_format", TENSOR_FORMATS, ids=format_id)
 @given(weight=weights())
 @settings(max_examples=150)
-def test_the_code_is_the_nearest_one(form: TensorFormat, weight: torch.Tensor) -> None:
+def test_the_code_is_the_nearest_one(tensor_format: TensorFormat, weight: torch.Tensor) -> None:
     """The stored weight is within half a step: no other code is nearer, up to float32's own rounding."""
-    scale = weight_scale(weight, form)
+    scale = weight_scale(weight, tensor_format)
     assert (scale >= SMALLEST_SCALE).all()
-    codes = encode(weight, scale, storage_dtype(form))
-    values = E4M3_VALUES if form.type == "float" else INT8_VALUES
+    codes = encode(weight, scale, storage_dtype(tensor_format))
+    values = E4M3_VALUES if tensor_format.type == "float" else INT8_VALUES
     scaled = weight.double() / scale.double()
     error = (codes.double() - scaled).abs()
     best = (values - scaled.unsqueeze(-1)).abs().amin(dim=-1)
     assert (error <= best + scaled.abs() * 2.0**-23).all()
-    half_step = torch.full_like(scaled, 0.5) if form.type == "int" else (scaled.abs() / 16).clamp(min=2.0**-10)
+    half_step = torch.full_like(scaled, 0.5) if tensor_format.type == "int" else (scaled.abs() / 16).clamp(min=2.0**-10)
     assert (error <= half_step + scaled.abs() * 2.0**-23).all()
 
 
-@pytest.mark.parametrize("form", FORMS, ids=form_id)
+@pytest.mark.parametrize("tensor_format", TENSOR_FORMATS, ids=format_id)
 @given(weight=weights())
 @settings(max_examples=50)
-def test_the_largest_value_gets_the_largest_code(form: TensorFormat, weight: torch.Tensor) -> None:
-    scale = weight_scale(weight, form)
-    codes = encode(weight, scale, storage_dtype(form)).float().abs()
-    largest = LARGEST[storage_dtype(form)]
-    if form.strategy == "tensor":
+def test_the_largest_value_gets_the_largest_code(tensor_format: TensorFormat, weight: torch.Tensor) -> None:
+    scale = weight_scale(weight, tensor_format)
+    codes = encode(weight, scale, storage_dtype(tensor_format)).float().abs()
+    largest = LARGEST[storage_dtype(tensor_format)]
+    if tensor_format.strategy == "tensor":
         codes, weight = codes.reshape(1, -1), weight.reshape(1, -1)
     for row, amax in zip(codes, weight.abs().amax(dim=1), strict=True):
         if amax >= largest * SMALLEST_SCALE:
@@ -137,21 +137,21 @@ def test_the_largest_value_gets_the_largest_code(form: TensorFormat, weight: tor
             assert row.amax() == 0
 
 
-@pytest.mark.parametrize("form", FORMS, ids=form_id)
-def test_zeros_stay_zeros(form: TensorFormat) -> None:
+@pytest.mark.parametrize("tensor_format", TENSOR_FORMATS, ids=format_id)
+def test_zeros_stay_zeros(tensor_format: TensorFormat) -> None:
     weight = torch.zeros(3, 5)
-    scale = weight_scale(weight, form)
-    assert torch.equal(scale, torch.ones(3, 1) if form.strategy == "channel" else ONE)
-    assert torch.equal(unpack_weight(encode(weight, scale, storage_dtype(form)), scale), weight)
+    scale = weight_scale(weight, tensor_format)
+    assert torch.equal(scale, torch.ones(3, 1) if tensor_format.strategy == "channel" else ONE)
+    assert torch.equal(unpack_weight(encode(weight, scale, storage_dtype(tensor_format)), scale), weight)
 
 
-@pytest.mark.parametrize("form", FORMS, ids=form_id)
-def test_packing_what_was_unpacked_changes_nothing(form: TensorFormat) -> None:
+@pytest.mark.parametrize("tensor_format", TENSOR_FORMATS, ids=format_id)
+def test_packing_what_was_unpacked_changes_nothing(tensor_format: TensorFormat) -> None:
     weight = normal_weight(16, 48)
-    scale = weight_scale(weight, form)
-    codes = encode(weight, scale, storage_dtype(form))
+    scale = weight_scale(weight, tensor_format)
+    codes = encode(weight, scale, storage_dtype(tensor_format))
     again = unpack_weight(codes, scale)
-    assert torch.equal(encode(again, scale, storage_dtype(form)).float(), codes.float())
+    assert torch.equal(encode(again, scale, storage_dtype(tensor_format)).float(), codes.float())
     assert again.dtype == torch.float32
 
 
@@ -163,15 +163,17 @@ def test_every_code_survives(values: torch.Tensor, dtype: torch.dtype) -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
-@pytest.mark.parametrize("form", FORMS, ids=form_id)
+@pytest.mark.parametrize("tensor_format", TENSOR_FORMATS, ids=format_id)
 @pytest.mark.parametrize("shape", [(1, 1), (5, 123), (64, 96)])
 def test_compressed_tensors_agrees_given_our_scales(
-    form: TensorFormat, dtype: torch.dtype, shape: tuple[int, int]
+    tensor_format: TensorFormat, dtype: torch.dtype, shape: tuple[int, int]
 ) -> None:
     weight = normal_weight(*shape, seed=2, dtype=dtype)
-    scale = weight_scale(weight, form)
-    codes = encode(weight, scale, storage_dtype(form))
-    expected = quantize(weight.float(), scale, torch.zeros_like(scale), theirs(form), dtype=storage_dtype(form))
+    scale = weight_scale(weight, tensor_format)
+    codes = encode(weight, scale, storage_dtype(tensor_format))
+    expected = quantize(
+        weight.float(), scale, torch.zeros_like(scale), theirs(tensor_format), dtype=storage_dtype(tensor_format)
+    )
     assert codes.dtype == expected.dtype
     assert torch.equal(codes.float(), expected.float())
-    assert torch.equal(unpack_weight(codes, scale), dequantize(codes, scale, args=theirs(form)))
+    assert torch.equal(unpack_weight(codes, scale), dequantize(codes, scale, args=theirs(tensor_format)))

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from quant.formats.grid import grid_of, scale_dtype, scale_shape
 from quant.formats.int4 import Int4
 from quant.formats.int8_weight_only import Int8WeightOnly
-from quant.formats.layer import LayerForm
+from quant.formats.layer import LayerFormat
 from quant.formats.scheme import SCHEMES, Scheme, TensorFormat
 from quant.formats.table import format_of
 from quant.formats.tensors import coded_weight, pack_linear, small_tensors, tensor_layout, unpack_linear
@@ -35,40 +35,40 @@ GROUPS = [
     spelled(strategy="channel", symmetric=False),
     spelled(num_bits=8, strategy="channel"),
 ]
-every_form = pytest.mark.parametrize("scheme", [*PRESETS, *GROUPS], ids=lambda scheme: scheme.name)
+every_format = pytest.mark.parametrize("scheme", [*PRESETS, *GROUPS], ids=lambda scheme: scheme.name)
 
 
-@every_form
+@every_format
 @pytest.mark.parametrize("n", [16, 19])
 def test_the_layout_is_that_of_what_is_packed(scheme: Scheme, n: int) -> None:
     weight = normal_weight(n, 256)
-    form = LayerForm(scheme)
-    tensors = pack_linear(weight, form)
+    layer_format = LayerFormat(scheme)
+    tensors = pack_linear(weight, layer_format)
     made = {name: (tensor.dtype, tuple(tensor.shape)) for name, tensor in tensors.items()}
-    assert made == tensor_layout(form, n, 256)
-    small = small_tensors(weight, form)
-    main = format_of(form).main
+    assert made == tensor_layout(layer_format, n, 256)
+    small = small_tensors(weight, layer_format)
+    main = format_of(layer_format).main
     assert small.keys() == made.keys() - {main}
-    assert torch.equal(coded_weight(weight, form, small).float(), tensors[main].float())
+    assert torch.equal(coded_weight(weight, layer_format, small).float(), tensors[main].float())
 
 
-@every_form
+@every_format
 def test_every_value_is_the_nearest_that_its_scale_has(scheme: Scheme) -> None:
-    form = scheme.weights
-    assert form is not None
+    tensor_format = scheme.weights
+    assert tensor_format is not None
     weight = normal_weight(130, 256, seed=4)
-    grid = grid_of(weight, form)
-    assert tuple(grid.scale.shape) == scale_shape(form, 130, 256)
-    assert torch.equal(grid.scale, grid.scale.to(scale_dtype(form)).float())
+    grid = grid_of(weight, tensor_format)
+    assert tuple(grid.scale.shape) == scale_shape(tensor_format, 130, 256)
+    assert torch.equal(grid.scale, grid.scale.to(scale_dtype(tensor_format)).float())
     codes = grid.codes(weight)
     found = grid.values(codes)
     spread = grid.columns(130, 256)
     assert torch.equal(spread.round(weight, slice(None)), found)
     assert torch.equal(spread.round(weight[:, 7], 7), found[:, 7])
     assert torch.equal(grid.codes(found).float(), codes.float())
-    step = spread.scale if form.type == "int" else (spread.scale * 2**-9).maximum(weight.abs() / 8)
+    step = spread.scale if tensor_format.type == "int" else (spread.scale * 2**-9).maximum(weight.abs() / 8)
     # Where a scale was rounded to bfloat16, or a zero point to a whole number, the largest values saturate.
-    inside = torch.ones_like(weight, dtype=torch.bool) if form.num_bits == 8 else codes.abs() < 7
+    inside = torch.ones_like(weight, dtype=torch.bool) if tensor_format.num_bits == 8 else codes.abs() < 7
     assert ((found - weight).abs() <= step * 0.5001)[inside].all()
 
 
@@ -88,22 +88,22 @@ def test_closed_form_of_groups(scheme: Scheme) -> None:
 
 
 def test_a_group_of_zeros_and_a_size_that_does_not_fit() -> None:
-    form = SCHEMES["W4A16"].weights
-    assert form is not None
-    grid = grid_of(torch.zeros(2, 128), form)
+    tensor_format = SCHEMES["W4A16"].weights
+    assert tensor_format is not None
+    grid = grid_of(torch.zeros(2, 128), tensor_format)
     assert grid.scale.tolist() == [[1.0], [1.0]]
     with pytest.raises(ValueError, match="groups of 128 do not fit 320 columns"):
-        grid_of(torch.zeros(2, 320), form)
+        grid_of(torch.zeros(2, 320), tensor_format)
 
 
-@every_form
+@every_format
 def test_compressed_tensors_reads_the_same_weight(scheme: Scheme) -> None:
     weight = normal_weight(24, 256, seed=3)
-    tensors = pack_linear(weight, LayerForm(scheme))
-    form = QuantizationScheme.model_validate({"targets": ["Linear"], **scheme.to_dict()})
+    tensors = pack_linear(weight, LayerFormat(scheme))
+    their_scheme = QuantizationScheme.model_validate({"targets": ["Linear"], **scheme.to_dict()})
     compressor = BaseCompressor.get_value_from_registry(scheme.format)
-    theirs = compressor.decompress(dict(tensors), form)["weight"]
-    ours = unpack_linear(tensors, LayerForm(scheme))
+    theirs = compressor.decompress(dict(tensors), their_scheme)["weight"]
+    ours = unpack_linear(tensors, LayerFormat(scheme))
     # With scales of bfloat16 that library multiplies in bfloat16.
     assert torch.equal(theirs.float(), ours.to(theirs.dtype).float())
 

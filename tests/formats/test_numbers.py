@@ -16,7 +16,7 @@ import quant
 from quant.algorithms.sparse24 import magnitude_mask
 from quant.checkpoint.shards import TensorPlan, write_shards
 from quant.errors import ModelError
-from quant.formats.layer import LayerForm
+from quant.formats.layer import LayerFormat
 from quant.formats.scheme import SCHEMES, Scheme
 from quant.formats.tensors import pack_linear
 from quant.pipelines.weights import of_files
@@ -109,12 +109,12 @@ def test_a_file_means_the_weight_within_half_a_step(
     assert scheme.weights is not None
     if weight.shape[1] % (scheme.weights.group_size or 1):
         with pytest.raises(ValueError, match="do not fit"):
-            pack_linear(weight, LayerForm(scheme), input_scale=_input_scale(scheme))
+            pack_linear(weight, LayerFormat(scheme), input_scale=_input_scale(scheme))
         return
     check(
         weight,
         written(
-            tmp_path_factory.getbasetemp(), pack_linear(weight, LayerForm(scheme), input_scale=_input_scale(scheme))
+            tmp_path_factory.getbasetemp(), pack_linear(weight, LayerFormat(scheme), input_scale=_input_scale(scheme))
         ),
         scheme,
     )
@@ -129,7 +129,7 @@ def test_a_sparse_file_means_the_weight_within_half_a_step(
         return
     pruned = weight.double() * magnitude_mask(weight.double())
     for name in ("W8A8", "FP8_DYNAMIC"):
-        tensors = written(tmp_path_factory.getbasetemp(), pack_linear(pruned, LayerForm(SCHEMES[name], sparse=True)))
+        tensors = written(tmp_path_factory.getbasetemp(), pack_linear(pruned, LayerFormat(SCHEMES[name], sparse=True)))
         check(pruned, tensors, SCHEMES[name])
 
 

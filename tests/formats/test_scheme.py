@@ -31,9 +31,9 @@ def test_a_name_means_what_compressed_tensors_means_by_it(name: str) -> None:
     theirs = preset_name_to_scheme(name, ["Linear"])
     ours = SCHEMES[name]
     for part in ("weights", "input_activations"):
-        form, preset = getattr(ours, part), getattr(theirs, part)
-        assert (form is None) == (preset is None)
-        assert form is None or form.to_dict() == {key: getattr(preset, key) for key in form.to_dict()}
+        mine, preset = getattr(ours, part), getattr(theirs, part)
+        assert (mine is None) == (preset is None)
+        assert mine is None or mine.to_dict() == {key: getattr(preset, key) for key in mine.to_dict()}
 
 
 def test_a_layer_that_is_only_sparse_has_no_formats() -> None:
@@ -45,9 +45,9 @@ def test_a_layer_that_is_only_sparse_has_no_formats() -> None:
 def test_its_config_group_is_valid_in_compressed_tensors(name: str) -> None:
     group = QuantizationScheme.model_validate({"targets": ["Linear"], **SCHEMES[name].to_dict()})
     assert group.format == SCHEMES[name].format
-    form = SCHEMES[name].weights
-    assert form is not None
-    assert group.weights.pytorch_dtype() == storage_dtype(form)
+    tensor_format = SCHEMES[name].weights
+    assert tensor_format is not None
+    assert group.weights.pytorch_dtype() == storage_dtype(tensor_format)
 
 
 @pytest.mark.parametrize(
@@ -114,9 +114,9 @@ def test_packed_schemes_are_named_by_their_groups(
 
 
 def test_defaults_are_symmetric_and_static() -> None:
-    form = TensorFormat.from_dict(INT8_CHANNEL, "here")
-    assert form == TensorFormat(8, "int", "channel", symmetric=True, dynamic=False)
-    assert TensorFormat.from_dict(form.to_dict(), "here") == form
+    tensor_format = TensorFormat.from_dict(INT8_CHANNEL, "here")
+    assert tensor_format == TensorFormat(8, "int", "channel", symmetric=True, dynamic=False)
+    assert TensorFormat.from_dict(tensor_format.to_dict(), "here") == tensor_format
 
 
 def test_what_says_how_scales_were_found_is_no_part_of_a_format() -> None:
@@ -149,9 +149,9 @@ def test_refuses_an_unknown_scheme(value: Any, says: str) -> None:
 
 @pytest.mark.parametrize("key", ["num_bits", "type", "strategy"])
 def test_refuses_a_part_without_a_key(key: str) -> None:
-    form = {name: value for name, value in INT8_CHANNEL.items() if name != key}
+    body = {name: value for name, value in INT8_CHANNEL.items() if name != key}
     with pytest.raises(RecipeError, match=rf"^here\.weights: '{key}' is missing$"):
-        parse(form, INT8_TOKEN)
+        parse(body, INT8_TOKEN)
 
 
 @pytest.mark.parametrize(

@@ -10,17 +10,17 @@ from hypothesis import strategies as st
 
 from quant.formats.scheme import TensorFormat
 
-FORMS = [TensorFormat(8, kind, strategy) for kind in ("int", "float") for strategy in ("channel", "tensor")]
+TENSOR_FORMATS = [TensorFormat(8, kind, strategy) for kind in ("int", "float") for strategy in ("channel", "tensor")]
 LARGE = float(torch.finfo(torch.float32).max) / 1024
 
 
-def form_id(form: TensorFormat) -> str:
-    return f"{form.type}-{form.strategy}"
+def format_id(tensor_format: TensorFormat) -> str:
+    return f"{tensor_format.type}-{tensor_format.strategy}"
 
 
-def theirs(form: TensorFormat) -> Any:
+def theirs(tensor_format: TensorFormat) -> Any:
     """The same format as compressed-tensors' QuantizationArgs."""
-    return QuantizationArgs(**form.to_dict())
+    return QuantizationArgs(**tensor_format.to_dict())
 
 
 @st.composite

@@ -35,7 +35,7 @@ def names(op: str | None = None) -> list[str]:
     return [name for name, kind in KINDS.items() if capability in _LIMITS[name].capabilities and op in (None, kind.op)]
 
 
-def forms(op: str | None = None) -> list[tuple[str, torch.dtype]]:
+def with_dtypes(op: str | None = None) -> list[tuple[str, torch.dtype]]:
     """Each with every dtype that it takes."""
     return [(name, dtype) for name in names(op) for dtype in KINDS[name].dtypes]
 

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from quant.formats.layer import LayerForm
+from quant.formats.layer import LayerFormat
 from quant.formats.scheme import SCHEMES
 from quant.formats.tensors import pack_linear
 from quant.kernels import ops
@@ -227,10 +227,10 @@ def test_more_than_2_to_31_results(name: str) -> None:
 
 
 def _layer(scheme: str, linear: nn.Linear) -> QuantLinear:
-    form = LayerForm(SCHEMES[scheme])
-    static = torch.tensor([0.02]) if form.scheme.has_static_input else None
-    tensors = pack_linear(linear.weight.detach(), form, input_scale=static)
-    return quantized(linear, form, tensors)
+    layer_format = LayerFormat(SCHEMES[scheme])
+    static = torch.tensor([0.02]) if layer_format.scheme.has_static_input else None
+    tensors = pack_linear(linear.weight.detach(), layer_format, input_scale=static)
+    return quantized(linear, layer_format, tensors)
 
 
 @pytest.mark.parametrize("name", INT8_NAMES)

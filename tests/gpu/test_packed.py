@@ -15,7 +15,7 @@ from quant.kernels.matmuls.sm90_packed import HopperPackedTile
 from quant.kernels.ops.int4_mm import reference as int4_mm_reference
 from quant.kernels.ops.sparse_scaled_mm import reference as sparse_scaled_mm_reference
 from quant.kernels.runtime import cupy_launch
-from tests.gpu.packed import DEVICE, PACKED, by_op, call, check, forms, least_rows, moved, names, shares_k, tiles
+from tests.gpu.packed import DEVICE, PACKED, by_op, call, check, least_rows, moved, names, shares_k, tiles, with_dtypes
 from tests.kernels.matmul_cases import FP8, INT8
 from tests.kernels.packed_cases import KINDS, RAGGED, case
 
@@ -37,13 +37,13 @@ def usual_group(name: str) -> int:
 
 
 @pytest.mark.parametrize("size", RAGGED, ids=str)
-@pytest.mark.parametrize(("name", "dtype"), forms(), ids=str)
+@pytest.mark.parametrize(("name", "dtype"), with_dtypes(), ids=str)
 def test_ragged_sizes(name: str, dtype: torch.dtype, size: tuple[int, int, int]) -> None:
     check_op(name, size, dtype)
 
 
 @pytest.mark.parametrize(
-    ("name", "dtype", "m"), [(*form, m) for form in forms() for m in ROWS if m >= least_rows(form[0])], ids=str
+    ("name", "dtype", "m"), [(*each, m) for each in with_dtypes() for m in ROWS if m >= least_rows(each[0])], ids=str
 )
 def test_few_rows_and_many(name: str, dtype: torch.dtype, m: int) -> None:
     check_op(name, (m, 1536 + 8, 2048 + 128), dtype, group=usual_group(name))
@@ -79,7 +79,7 @@ def test_every_tile(name: str, tile: Tile, multiprocessors: int) -> None:
 
 @pytest.mark.parametrize("group", [32, 64, 128, 256])
 @pytest.mark.parametrize("m", [20, 100])
-@pytest.mark.parametrize(("name", "dtype"), forms(PACKED), ids=str)
+@pytest.mark.parametrize(("name", "dtype"), with_dtypes(PACKED), ids=str)
 def test_groups_of_columns(name: str, dtype: torch.dtype, m: int, group: int) -> None:
     """With groups of 32 the last step is part of one."""
     check_op(name, (m, 72, 768 if group > 32 else 736), dtype, group=group)
@@ -87,13 +87,13 @@ def test_groups_of_columns(name: str, dtype: torch.dtype, m: int, group: int) ->
 
 @pytest.mark.parametrize("group", [0, 32, 128])
 @pytest.mark.parametrize("m", [20, 100])
-@pytest.mark.parametrize(("name", "dtype"), [form for form in forms(PACKED) if form[1].itemsize == 2], ids=str)
+@pytest.mark.parametrize(("name", "dtype"), [each for each in with_dtypes(PACKED) if each[1].itemsize == 2], ids=str)
 def test_zero_points(name: str, dtype: torch.dtype, m: int, group: int) -> None:
     check_op(name, (m, 72, 384), dtype, group=group, asymmetric=True)
 
 
 @pytest.mark.parametrize("scale_dtype", [torch.float32, torch.float16, torch.bfloat16], ids=str)
-@pytest.mark.parametrize(("name", "dtype"), [form for form in forms(PACKED) if form[1].itemsize == 1], ids=str)
+@pytest.mark.parametrize(("name", "dtype"), [each for each in with_dtypes(PACKED) if each[1].itemsize == 1], ids=str)
 def test_scales_of_sums_are_of_any_dtype(name: str, dtype: torch.dtype, scale_dtype: torch.dtype) -> None:
     check_op(name, (40, 72, 256), dtype, group=128, scale_dtype=scale_dtype)
 
@@ -104,7 +104,7 @@ def test_scales_of_sums_are_of_any_dtype(name: str, dtype: torch.dtype, scale_dt
     [(torch.float32, None), (torch.bfloat16, None), (torch.float16, None), (INT8, 0.05), (FP8, 0.05)],
     ids=str,
 )
-@pytest.mark.parametrize("name", [name for name, dtype in forms() if dtype == INT8])
+@pytest.mark.parametrize("name", [name for name, dtype in with_dtypes() if dtype == INT8])
 def test_every_output_bit_for_bit(name: str, out_dtype: torch.dtype, out_scale: float | None, n: int) -> None:
     """With bias, residual and gate. K is one slab, which no warps share, so that the sums are exact."""
 
@@ -135,7 +135,7 @@ def test_activations(name: str, activation: str) -> None:
     assert (error <= 1.2 * one.allowed + 1e-5 * plain.expected.abs().clamp(min=1)).all()
 
 
-@pytest.mark.parametrize("name", [name for name, dtype in forms() if dtype == INT8])
+@pytest.mark.parametrize("name", [name for name, dtype in with_dtypes() if dtype == INT8])
 def test_more_than_2_to_31_results(name: str) -> None:
     m, n, k = 200_000, 11_008, 64
     one = case(name, (1, n, k))

@@ -6,16 +6,16 @@ import pytest
 import torch
 from torch import nn
 
-from quant.formats.layer import LayerForm
+from quant.formats.layer import LayerFormat
 from quant.formats.scheme import SCHEMES
 from quant.layers.fused.linear import FusedLinear
-from tests.layers.test_forms import K, N, build
+from tests.layers.test_layer_formats import K, N, build
 
 
 @pytest.mark.parametrize("name", ["W8A8", "W8A16", "W4A16", "FP8_BLOCK"])
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_its_output_is_what_a_cast_input_gives(name: str, dtype: torch.dtype) -> None:
-    layer, _ = build(LayerForm(SCHEMES[name]))
+    layer, _ = build(LayerFormat(SCHEMES[name]))
     x, linear = torch.randn(3, K), nn.Linear(K, N)
     plain, cast = layer(x), layer(x.to(dtype))
     with torch.no_grad(), torch.autocast("cpu", dtype=dtype):
@@ -31,7 +31,7 @@ def test_its_output_is_what_a_cast_input_gives(name: str, dtype: torch.dtype) ->
 
 
 def test_its_gradient_has_the_dtype_of_the_input() -> None:
-    layer, _ = build(LayerForm(SCHEMES["W8A8"]))
+    layer, _ = build(LayerFormat(SCHEMES["W8A8"]))
     x = torch.randn(3, K, requires_grad=True)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         out = layer(x)
@@ -44,6 +44,6 @@ def test_its_gradient_has_the_dtype_of_the_input() -> None:
 
 
 def test_meta_tensors_have_no_autocast() -> None:
-    layer, _ = build(LayerForm(SCHEMES["W8A8"]))
+    layer, _ = build(LayerFormat(SCHEMES["W8A8"]))
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert layer.to("meta")(torch.empty(3, K, device="meta")).dtype == torch.float32

@@ -7,27 +7,27 @@ import torch
 from torch import nn
 
 from quant.formats.eight_bit import storage_dtype
-from quant.formats.layer import LayerForm
+from quant.formats.layer import LayerFormat
 from quant.formats.scheme import SCHEMES
 from quant.formats.tensors import pack_linear, tensor_layout
 from quant.kernels.numerics import encode
 from quant.layers.linear import QuantLinear
 from tests.layers.quantized import quantized
 
-W8A8 = LayerForm(SCHEMES["W8A8"])
+W8A8 = LayerFormat(SCHEMES["W8A8"])
 EIGHT_BIT = ("FP8_DYNAMIC", "FP8", "W8A8")
 
 
 def build(name: str, smoothed: bool, bias: bool) -> tuple[nn.Linear, QuantLinear, dict[str, torch.Tensor]]:
     torch.manual_seed(0)
-    linear, form = nn.Linear(77, 33, bias=bias), LayerForm(SCHEMES[name])
+    linear, layer_format = nn.Linear(77, 33, bias=bias), LayerFormat(SCHEMES[name])
     tensors = pack_linear(
         linear.weight.detach(),
-        form,
-        input_scale=torch.tensor([0.02]) if form.scheme.has_static_input else None,
+        layer_format,
+        input_scale=torch.tensor([0.02]) if layer_format.scheme.has_static_input else None,
         pre_quant_scale=torch.rand(77) + 0.5 if smoothed else None,
     )
-    return linear, quantized(linear, form, tensors), tensors
+    return linear, quantized(linear, layer_format, tensors), tensors
 
 
 @pytest.mark.parametrize("name", EIGHT_BIT)
@@ -37,9 +37,9 @@ def test_forward_written_out(name: str, smoothed: bool, bias: bool) -> None:
     linear, layer, tensors = build(name, smoothed, bias)
     x = torch.randn(2, 5, 77)
     scaled = x * tensors["pre_quant_scale"] if smoothed else x
-    form = SCHEMES[name].weights
-    assert form is not None
-    dtype = storage_dtype(form)
+    tensor_format = SCHEMES[name].weights
+    assert tensor_format is not None
+    dtype = storage_dtype(tensor_format)
     largest = 127 if dtype == torch.int8 else 448
     step = tensors.get("input_scale", scaled.abs().amax(-1, keepdim=True) / largest)
     codes = encode(scaled, step, dtype).double()
@@ -54,9 +54,9 @@ def test_forward_written_out(name: str, smoothed: bool, bias: bool) -> None:
 def test_state_is_the_layout_that_packing_declares(name: str) -> None:
     _, layer, _ = build(name, True, True)
     state = layer.state_dict()
-    layout = tensor_layout(LayerForm(SCHEMES[name], smoothed=True), 33, 77)
+    layout = tensor_layout(LayerFormat(SCHEMES[name], smoothed=True), 33, 77)
     assert {key: (t.dtype, tuple(t.shape)) for key, t in state.items() if key != "bias"} == layout
-    empty = QuantLinear(77, 33, LayerForm(SCHEMES[name], smoothed=True), device="meta")
+    empty = QuantLinear(77, 33, LayerFormat(SCHEMES[name], smoothed=True), device="meta")
     assert {key: (t.dtype, t.shape) for key, t in empty.state_dict().items()} == {
         key: (t.dtype, t.shape) for key, t in state.items()
     }

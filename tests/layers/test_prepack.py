@@ -13,7 +13,7 @@ from torch import nn
 
 from quant.formats.base import ROW_MAJOR
 from quant.formats.dense8 import Dense8
-from quant.formats.layer import LayerForm
+from quant.formats.layer import LayerFormat
 from quant.formats.scheme import SCHEMES
 from quant.formats.tensors import pack_linear
 from quant.kernels.layouts import aligned_rows
@@ -34,9 +34,9 @@ class OfKernels(Dense8):
 class OnGpu(QuantLinear):
     """Its weight is always in the order of the kernels."""
 
-    def __init__(self, in_features: int, out_features: int, form: LayerForm, **rest: Any) -> None:
-        super().__init__(in_features, out_features, form, **rest)
-        self.weight_format = OfKernels(form.scheme)
+    def __init__(self, in_features: int, out_features: int, layer_format: LayerFormat, **rest: Any) -> None:
+        super().__init__(in_features, out_features, layer_format, **rest)
+        self.weight_format = OfKernels(layer_format.scheme)
 
 
 class Elsewhere(torch.Tensor):
@@ -48,14 +48,14 @@ class Elsewhere(torch.Tensor):
 def layers(name: str = "W8A8", k: int = 77, *, smoothed: bool = True) -> tuple[QuantLinear, OnGpu]:
     """The same layer, row-major and prepacked."""
     torch.manual_seed(0)
-    linear, form = nn.Linear(k, 33), LayerForm(SCHEMES[name])
+    linear, layer_format = nn.Linear(k, 33), LayerFormat(SCHEMES[name])
     tensors = pack_linear(
         linear.weight.detach(),
-        form,
-        input_scale=torch.tensor([0.02]) if form.scheme.has_static_input else None,
+        layer_format,
+        input_scale=torch.tensor([0.02]) if layer_format.scheme.has_static_input else None,
         pre_quant_scale=torch.rand(k) + 0.5 if smoothed else None,
     )
-    plain, packed = (quantized(linear, form, tensors, cls=kind) for kind in (QuantLinear, OnGpu))
+    plain, packed = (quantized(linear, layer_format, tensors, cls=kind) for kind in (QuantLinear, OnGpu))
     assert isinstance(packed, OnGpu)
     return plain, packed
 
@@ -135,7 +135,7 @@ def test_a_state_that_does_not_fit_is_refused_and_changes_nothing() -> None:
 
 def test_an_empty_layer_is_filled_and_then_prepacked() -> None:
     plain, _ = layers()
-    empty = OnGpu(77, 33, LayerForm(SCHEMES["W8A8"], smoothed=True), device="meta").to_empty(device="cpu")
+    empty = OnGpu(77, 33, LayerFormat(SCHEMES["W8A8"], smoothed=True), device="meta").to_empty(device="cpu")
     assert empty.layout == ROW_MAJOR
     empty.load_state_dict(plain.state_dict())
     assert empty.layout == "aligned_rows"

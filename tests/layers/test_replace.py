@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from quant.formats.layer import LayerForm
+from quant.formats.layer import LayerFormat
 from quant.formats.scheme import SCHEMES
 from quant.layers.kinds import quantizable
 from quant.layers.linear import QuantLinear
@@ -14,7 +14,7 @@ def test_empty_layers_take_the_place_of_linears_and_allocate_nothing() -> None:
     model = nn.Sequential(nn.Linear(8, 6), nn.ModuleDict({"inner": nn.Linear(6, 4, bias=False)}), nn.Conv1d(1, 1, 1))
     model.eval()
     assert list(quantizable(model)) == ["0", "1.inner"]
-    insert_empty_layers(model, {"1.inner": LayerForm(SCHEMES["FP8"])})
+    insert_empty_layers(model, {"1.inner": LayerFormat(SCHEMES["FP8"])})
     (layer,) = quantized_layers(model).values()
     assert isinstance(layer, QuantLinear)
     assert (layer.in_features, layer.out_features, layer.bias, layer.training) == (6, 4, None, False)

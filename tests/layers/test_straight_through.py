@@ -10,13 +10,13 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from quant.formats.layer import LayerForm
+from quant.formats.layer import LayerFormat
 from quant.formats.scheme import SCHEMES
 from quant.formats.tensors import unpack_linear
 from quant.kernels import prepacking
 from quant.kernels.layouts import mma_sparse24
 from quant.layers.linear import QuantLinear
-from tests.layers.test_forms import FORMS, K, N, build, every_form
+from tests.layers.test_layer_formats import LAYER_FORMATS, K, N, build, every_format
 
 SHAPE = (2, 5, K)
 
@@ -26,7 +26,7 @@ def twin(tensors: dict[str, torch.Tensor], layer: QuantLinear) -> nn.Linear:
     linear = nn.Linear(K, N)
     assert layer.bias is not None
     with torch.no_grad():
-        linear.weight.copy_(unpack_linear(tensors, layer.form))
+        linear.weight.copy_(unpack_linear(tensors, layer.layer_format))
         linear.bias.copy_(layer.bias)
     return linear
 
@@ -41,18 +41,18 @@ def gradients(module: Any, *shape: int) -> tuple[torch.Tensor, torch.Tensor]:
     return found[0], found[1]
 
 
-@every_form
-def test_it_is_that_of_the_dequantized_twin(form: LayerForm) -> None:
-    layer, tensors = build(form)
+@every_format
+def test_it_is_that_of_the_dequantized_twin(layer_format: LayerFormat) -> None:
+    layer, tensors = build(layer_format)
     linear = twin(tensors, layer)
     for shape in (SHAPE, (K,)):
         for found, expected in zip(gradients(layer, *shape), gradients(linear, *shape), strict=True):
             torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
 
 
-@every_form
-def test_the_forward_is_the_same_with_and_without(form: LayerForm) -> None:
-    layer, _ = build(form)
+@every_format
+def test_the_forward_is_the_same_with_and_without(layer_format: LayerFormat) -> None:
+    layer, _ = build(layer_format)
     x = torch.randn(SHAPE)
     with torch.no_grad():
         expected = layer(x)
@@ -66,13 +66,13 @@ def test_the_forward_is_the_same_with_and_without(form: LayerForm) -> None:
 
 def test_it_is_right_in_the_orders_of_gpu_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
     orders = {"int4_mm": "int4_fragments_8", "sparse_scaled_mm": mma_sparse24.NAME}
-    forms = (LayerForm(SCHEMES["W4A8"], smoothed=True), LayerForm(SCHEMES["W8A8"], sparse=True))
-    plain = [build(form) for form in forms]
+    layer_formats = (LayerFormat(SCHEMES["W4A8"], smoothed=True), LayerFormat(SCHEMES["W8A8"], sparse=True))
+    plain = [build(layer_format) for layer_format in layer_formats]
     monkeypatch.setattr(prepacking, "wanted", lambda op, *rest: orders[op])
-    for form, (layer, tensors) in zip(forms, plain, strict=True):
-        packed, _ = build(form)
+    for layer_format, (layer, tensors) in zip(layer_formats, plain, strict=True):
+        packed, _ = build(layer_format)
         assert packed.layout in orders.values()
-        expected = unpack_linear(tensors, form)
+        expected = unpack_linear(tensors, layer_format)
         held = {name: tensor for name, tensor in packed._buffers.items() if tensor is not None}
         torch.testing.assert_close(packed.dequantized(held), expected)
         torch.testing.assert_close(gradients(packed, *SHAPE), gradients(layer, *SHAPE))
@@ -80,15 +80,15 @@ def test_it_is_right_in_the_orders_of_gpu_kernels(monkeypatch: pytest.MonkeyPatc
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_in_half_precision_it_is_that_of_a_linear_in_that_dtype(dtype: torch.dtype) -> None:
-    layer, tensors = build(LayerForm(SCHEMES["W4A16"]), dtype)
-    weight = unpack_linear(tensors, layer.form).to(dtype)
+    layer, tensors = build(LayerFormat(SCHEMES["W4A16"]), dtype)
+    weight = unpack_linear(tensors, layer.layer_format).to(dtype)
     x, by = torch.randn(SHAPE, dtype=dtype, requires_grad=True), torch.randn(2, 5, N, dtype=dtype)
     (found,) = torch.autograd.grad(layer(x), x, by)
     assert torch.equal(found, by @ weight)
 
 
 def test_nothing_dequantized_is_kept_between_forward_and_backward() -> None:
-    layer, _ = build(LayerForm(SCHEMES["W4A16"]))
+    layer, _ = build(LayerFormat(SCHEMES["W4A16"]))
     own = {buffer.untyped_storage().data_ptr() for buffer in layer.buffers()}
     saved: list[torch.Tensor] = []
 
@@ -106,7 +106,7 @@ def test_nothing_dequantized_is_kept_between_forward_and_backward() -> None:
 
 
 def test_it_survives_compiling_checkpoints_and_second_derivatives() -> None:
-    layers = nn.Sequential(build(FORMS[0])[0], nn.GELU(), nn.Linear(N, K), build(FORMS[3])[0])
+    layers = nn.Sequential(build(LAYER_FORMATS[0])[0], nn.GELU(), nn.Linear(N, K), build(LAYER_FORMATS[3])[0])
     x, by = torch.randn(4, K, requires_grad=True), torch.randn(4, N)
     (expected,) = torch.autograd.grad(layers(x), x, by)
     compiled = torch.compile(layers, fullgraph=True, backend="aot_eager")
@@ -129,7 +129,9 @@ def test_it_survives_compiling_checkpoints_and_second_derivatives() -> None:
 
 def test_an_adapter_learns_around_frozen_layers() -> None:
     torch.manual_seed(0)
-    layers = nn.Sequential(build(FORMS[2])[0], nn.SiLU(), nn.Linear(N, K), build(FORMS[4])[0]).requires_grad_(False)
+    layers = nn.Sequential(
+        build(LAYER_FORMATS[2])[0], nn.SiLU(), nn.Linear(N, K), build(LAYER_FORMATS[4])[0]
+    ).requires_grad_(False)
     original = copy.deepcopy(layers.state_dict())
     down, up = nn.Linear(K, 4, bias=False), nn.Linear(4, K, bias=False)
     nn.init.zeros_(up.weight)
@@ -150,6 +152,6 @@ def test_an_adapter_learns_around_frozen_layers() -> None:
 
 
 def test_a_layer_is_called_by_keyword_as_a_linear_is() -> None:
-    layer, _ = build(FORMS[0])
+    layer, _ = build(LAYER_FORMATS[0])
     x = torch.randn(3, K)
     assert torch.equal(layer(input=x), layer(x))

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from quant.algorithms.sparse24 import magnitude_mask
-from quant.formats.layer import LayerForm
+from quant.formats.layer import LayerFormat
 from quant.formats.scheme import SCHEMES, Scheme
 from quant.formats.tensors import LowRank, pack_linear, tensor_layout
 from quant.kernels import prepacking
@@ -26,19 +26,21 @@ from tests.layers.quantized import quantized
 N = 40
 ODD = Scheme.parse({"weights": {"num_bits": 4, "type": "int", "strategy": "channel", "symmetric": False}})
 FOUR_BIT = [
-    *(LayerForm(SCHEMES[name]) for name in ("W4A16", "W4A16_ASYM", "W4A8", "W4AFP8")),
-    LayerForm(ODD),
-    LayerForm(SCHEMES["W4A16_ASYM"], smoothed=True, rank=4),
+    *(LayerFormat(SCHEMES[name]) for name in ("W4A16", "W4A16_ASYM", "W4A8", "W4AFP8")),
+    LayerFormat(ODD),
+    LayerFormat(SCHEMES["W4A16_ASYM"], smoothed=True, rank=4),
 ]
-SPARSE = [LayerForm(SCHEMES[name], sparse=True) for name in ("UNQUANTIZED", "W8A8", "FP8", "FP8_DYNAMIC")]
+SPARSE = [LayerFormat(SCHEMES[name], sparse=True) for name in ("UNQUANTIZED", "W8A8", "FP8", "FP8_DYNAMIC")]
 CASES = [
-    (form, layout)
-    for forms, op in ((FOUR_BIT, "int4_mm"), (SPARSE, "sparse_scaled_mm"))
-    for form in forms
+    (layer_format, layout)
+    for layer_formats, op in ((FOUR_BIT, "int4_mm"), (SPARSE, "sparse_scaled_mm"))
+    for layer_format in layer_formats
     for layout in LAYOUTS[op][1:]
 ]
 every = pytest.mark.parametrize(
-    ("form", "layout"), CASES, ids=[f"{form.label}{'+' * form.smoothed}-{layout}" for form, layout in CASES]
+    ("layer_format", "layout"),
+    CASES,
+    ids=[f"{layer_format.label}{'+' * layer_format.smoothed}-{layout}" for layer_format, layout in CASES],
 )
 sparse_floats = pytest.mark.parametrize("layout", LAYOUTS["sparse_scaled_mm"][1:])
 Want = Callable[[str], list[tuple[Any, ...]]]
@@ -61,32 +63,36 @@ def want(monkeypatch: pytest.MonkeyPatch) -> Want:
     return choose
 
 
-def columns(form: LayerForm) -> int:
+def columns(layer_format: LayerFormat) -> int:
     """Groups of 128 fit; of sparse ones the last word of metadata is not full."""
-    return 140 if form.sparse else 256
+    return 140 if layer_format.sparse else 256
 
 
-def build(form: LayerForm, dtype: torch.dtype = torch.bfloat16) -> QuantLinear:
+def build(layer_format: LayerFormat, dtype: torch.dtype = torch.bfloat16) -> QuantLinear:
     torch.manual_seed(0)
-    k = columns(form)
+    k = columns(layer_format)
     linear = nn.Linear(k, N).to(dtype)
     weight = linear.weight.detach()
-    weight = weight * magnitude_mask(weight) if form.sparse else weight
+    weight = weight * magnitude_mask(weight) if layer_format.sparse else weight
     beside: dict[str, Any] = {}
-    if form.scheme.has_static_input:
+    if layer_format.scheme.has_static_input:
         beside["input_scale"] = torch.tensor([0.01])
-    if form.smoothed:
+    if layer_format.smoothed:
         beside["pre_quant_scale"] = torch.rand(k) + 0.5
-    if form.rank:
-        beside["low_rank"] = LowRank(0.1 * torch.randn(N, form.rank).to(dtype), torch.randn(form.rank, k).to(dtype))
-    return quantized(linear, form, pack_linear(weight, form, **beside))
+    if layer_format.rank:
+        beside["low_rank"] = LowRank(
+            0.1 * torch.randn(N, layer_format.rank).to(dtype), torch.randn(layer_format.rank, k).to(dtype)
+        )
+    return quantized(linear, layer_format, pack_linear(weight, layer_format, **beside))
 
 
-def both(form: LayerForm, layout: str, want: Want, dtype: torch.dtype = torch.bfloat16) -> tuple[QuantLinear, ...]:
+def both(
+    layer_format: LayerFormat, layout: str, want: Want, dtype: torch.dtype = torch.bfloat16
+) -> tuple[QuantLinear, ...]:
     """The same layer as this machine has it and in another order."""
-    plain = build(form, dtype)
+    plain = build(layer_format, dtype)
     want(layout)
-    packed = build(form, dtype)
+    packed = build(layer_format, dtype)
     assert packed.layout == layout != plain.layout
     return plain, packed
 
@@ -105,17 +111,19 @@ def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
 
 @every
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
-def test_the_output_is_the_same_bit_for_bit(form: LayerForm, layout: str, dtype: torch.dtype, want: Want) -> None:
-    plain, packed = both(form, layout, want)
+def test_the_output_is_the_same_bit_for_bit(
+    layer_format: LayerFormat, layout: str, dtype: torch.dtype, want: Want
+) -> None:
+    plain, packed = both(layer_format, layout, want)
     for shape in ((5,), (2, 3), ()):
-        x = torch.randn(*shape, columns(form)).to(dtype)
+        x = torch.randn(*shape, columns(layer_format)).to(dtype)
         assert torch.equal(packed(x), plain(x))
         assert packed(x).dtype == dtype
 
 
 @every
-def test_the_state_is_that_of_the_checkpoint(form: LayerForm, layout: str, want: Want) -> None:
-    plain, packed = both(form, layout, want)
+def test_the_state_is_that_of_the_checkpoint(layer_format: LayerFormat, layout: str, want: Want) -> None:
+    plain, packed = both(layer_format, layout, want)
     assert same(packed.state_dict(prefix="a."), plain.state_dict(prefix="a."))
     assert packed.layout == layout
     assert all(tensor.is_contiguous() for tensor in packed.state_dict().values())
@@ -123,45 +131,47 @@ def test_the_state_is_that_of_the_checkpoint(form: LayerForm, layout: str, want:
 
 @every
 @pytest.mark.parametrize("assign", [False, True])
-def test_a_state_is_loaded(form: LayerForm, layout: str, assign: bool, want: Want) -> None:
-    plain, packed = both(form, layout, want)
+def test_a_state_is_loaded(layer_format: LayerFormat, layout: str, assign: bool, want: Want) -> None:
+    plain, packed = both(layer_format, layout, want)
     state = copy.deepcopy(plain.state_dict())
     for tensor in packed._buffers.values():
         if tensor is not None:
             tensor.zero_()
     assert packed.load_state_dict(copy.deepcopy(state), assign=assign) == ([], [])
-    x = torch.randn(3, columns(form)).bfloat16()
+    x = torch.randn(3, columns(layer_format)).bfloat16()
     assert packed.layout == layout
     assert torch.equal(packed(x), plain(x))
     with pytest.raises(RuntimeError, match="size mismatch for"):
         packed.load_state_dict({**state, "bias": torch.zeros(N + 1)})
     assert packed.layout == layout
     assert same(packed.state_dict(), state)
-    empty = QuantLinear(columns(form), N, form, dtype=torch.bfloat16, device="meta").to_empty(device="cpu")
+    empty = QuantLinear(columns(layer_format), N, layer_format, dtype=torch.bfloat16, device="meta").to_empty(
+        device="cpu"
+    )
     empty.load_state_dict(state)
     assert empty.layout == layout
     assert torch.equal(empty(x), plain(x))
 
 
 @every
-def test_casts_are_those_of_the_plain_layer(form: LayerForm, layout: str, want: Want) -> None:
-    plain, packed = both(form, layout, want)
-    x = torch.randn(3, columns(form))
+def test_casts_are_those_of_the_plain_layer(layer_format: LayerFormat, layout: str, want: Want) -> None:
+    plain, packed = both(layer_format, layout, want)
+    x = torch.randn(3, columns(layer_format))
     for cast in (torch.float16, torch.bfloat16, torch.float32, torch.bfloat16):
         plain.to(cast), packed.to(cast)
-        wide = form.scheme.weights is None and cast == torch.float32
+        wide = layer_format.scheme.weights is None and cast == torch.float32
         assert packed.layout == (LAYOUTS["sparse_scaled_mm"][0] if wide else layout)
         assert same(packed.state_dict(), plain.state_dict())
         assert torch.equal(packed(x.to(cast)), plain(x.to(cast)))
-    layout_of_file = tensor_layout(form, N, columns(form))
+    layout_of_file = tensor_layout(layer_format, N, columns(layer_format))
     for name, tensor in packed.half().state_dict().items():
         follows = name == "bias" or layout_of_file[name][0] is None
         assert tensor.dtype == (torch.float16 if follows else layout_of_file[name][0])
 
 
 @every
-def test_what_changes_nothing_moves_nothing(form: LayerForm, layout: str, want: Want) -> None:
-    _, packed = both(form, layout, want)
+def test_what_changes_nothing_moves_nothing(layer_format: LayerFormat, layout: str, want: Want) -> None:
+    _, packed = both(layer_format, layout, want)
     before = {name: tensor for name, tensor in packed._buffers.items() if tensor is not None}
     packed.to("cpu")
     packed.to(torch.bfloat16)
@@ -173,21 +183,21 @@ def test_what_changes_nothing_moves_nothing(form: LayerForm, layout: str, want: 
 
 
 @every
-def test_an_order_is_no_image(form: LayerForm, layout: str, want: Want) -> None:
+def test_an_order_is_no_image(layer_format: LayerFormat, layout: str, want: Want) -> None:
     """Four dimensions are enough for torch to put channels last."""
-    plain, packed = both(form, layout, want)
+    plain, packed = both(layer_format, layout, want)
     packed.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     assert all(tensor.is_contiguous() for tensor in packed._buffers.values() if tensor is not None)
     assert same(packed.state_dict(), plain.state_dict())
 
 
 @every
-def test_copies_and_files_keep_it(form: LayerForm, layout: str, want: Want) -> None:
-    plain, packed = both(form, layout, want)
+def test_copies_and_files_keep_it(layer_format: LayerFormat, layout: str, want: Want) -> None:
+    plain, packed = both(layer_format, layout, want)
     file = io.BytesIO()
     torch.save(packed, file)
     file.seek(0)
-    x = torch.randn(3, columns(form)).bfloat16()
+    x = torch.randn(3, columns(layer_format)).bfloat16()
     for other in (copy.deepcopy(packed), torch.load(file, weights_only=False)):
         assert other.layout == layout
         for tensor in other._buffers.values():
@@ -199,33 +209,35 @@ def test_copies_and_files_keep_it(form: LayerForm, layout: str, want: Want) -> N
 
 @every
 def test_where_no_kernel_reads_it_a_layer_is_plain_again(
-    form: LayerForm, layout: str, want: Want, monkeypatch: pytest.MonkeyPatch
+    layer_format: LayerFormat, layout: str, want: Want, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plain, packed = both(form, layout, want)
+    plain, packed = both(layer_format, layout, want)
     monkeypatch.undo()  # as if it came from a GPU to this CPU
     packed.to("cpu")
-    assert packed.layout == plain.layout == ("sparse24" if form.sparse else "nibbles")
+    assert packed.layout == plain.layout == ("sparse24" if layer_format.sparse else "nibbles")
     assert same(dict(packed.named_buffers()), dict(plain.named_buffers()))
-    x = torch.randn(3, columns(form)).bfloat16()
+    x = torch.randn(3, columns(layer_format)).bfloat16()
     assert torch.equal(packed(x), plain(x))
 
 
 @every
-def test_from_one_kernel_s_order_to_another_s(form: LayerForm, layout: str, want: Want) -> None:
-    plain, packed = both(form, layout, want)
-    orders = LAYOUTS["sparse_scaled_mm" if form.sparse else "int4_mm"]
+def test_from_one_kernel_s_order_to_another_s(layer_format: LayerFormat, layout: str, want: Want) -> None:
+    plain, packed = both(layer_format, layout, want)
+    orders = LAYOUTS["sparse_scaled_mm" if layer_format.sparse else "int4_mm"]
     other = orders[3 - orders.index(layout)]
     want(other)
     packed.to("cpu")
     assert packed.layout == other
-    x = torch.randn(3, columns(form)).bfloat16()
+    x = torch.randn(3, columns(layer_format)).bfloat16()
     assert torch.equal(packed(x), plain(x))
     assert same(packed.state_dict(), plain.state_dict())
 
 
 @every
-def test_a_layer_without_memory_has_the_shapes_of_the_checkpoint(form: LayerForm, layout: str, want: Want) -> None:
-    plain, packed = both(form, layout, want)
+def test_a_layer_without_memory_has_the_shapes_of_the_checkpoint(
+    layer_format: LayerFormat, layout: str, want: Want
+) -> None:
+    plain, packed = both(layer_format, layout, want)
     nowhere = packed.to("meta")
     assert {key: (t.shape, t.dtype) for key, t in nowhere.state_dict().items()} == {
         key: (t.shape, t.dtype) for key, t in plain.state_dict().items()
@@ -234,56 +246,58 @@ def test_a_layer_without_memory_has_the_shapes_of_the_checkpoint(form: LayerForm
 
 
 # Each weight in one of its orders, each order of some.
-@pytest.mark.parametrize(("form", "layout"), [case for place, case in enumerate(CASES) if place % 4 in (0, 3)])
-def test_it_falls_under_one_graph(form: LayerForm, layout: str, want: Want) -> None:
-    plain, packed = both(form, layout, want)
+@pytest.mark.parametrize(("layer_format", "layout"), [case for place, case in enumerate(CASES) if place % 4 in (0, 3)])
+def test_it_falls_under_one_graph(layer_format: LayerFormat, layout: str, want: Want) -> None:
+    plain, packed = both(layer_format, layout, want)
     whole = torch.compile(packed, fullgraph=True, backend="aot_eager")
     for rows in (5, 9):
-        x = torch.randn(2, rows, columns(form)).bfloat16()
+        x = torch.randn(2, rows, columns(layer_format)).bfloat16()
         assert torch.equal(whole(x), plain(x))
 
 
-@pytest.mark.parametrize(("form", "layout"), [case for case in CASES if not case[0].rank])
-def test_a_fused_layer_takes_it_as_it_is(form: LayerForm, layout: str, want: Want) -> None:
-    plain, packed = both(form, layout, want)
+@pytest.mark.parametrize(("layer_format", "layout"), [case for case in CASES if not case[0].rank])
+def test_a_fused_layer_takes_it_as_it_is(layer_format: LayerFormat, layout: str, want: Want) -> None:
+    plain, packed = both(layer_format, layout, want)
     fused = FusedLinear.of(packed)
     assert fused.layout == layout
-    x = torch.randn(3, columns(form)).bfloat16()
+    x = torch.randn(3, columns(layer_format)).bfloat16()
     assert torch.equal(fused(x), plain(x))
 
 
 @pytest.mark.parametrize(
-    ("form", "op", "dtype", "group"),
+    ("layer_format", "op", "dtype", "group"),
     [
-        (LayerForm(SCHEMES["W4A16"]), "int4_mm", torch.bfloat16, 128),
-        (LayerForm(SCHEMES["W4A8"]), "int4_mm", torch.int8, 128),
-        (LayerForm(SCHEMES["W4AFP8"]), "int4_mm", torch.float8_e4m3fn, 128),
-        (LayerForm(ODD), "int4_mm", torch.bfloat16, 0),
-        (LayerForm(SCHEMES["W8A8"], sparse=True), "sparse_scaled_mm", torch.int8, 0),
-        (LayerForm(SCHEMES["FP8"], sparse=True), "sparse_scaled_mm", torch.float8_e4m3fn, 0),
-        (LayerForm(SCHEMES["UNQUANTIZED"], sparse=True), "sparse_scaled_mm", torch.float16, 0),
+        (LayerFormat(SCHEMES["W4A16"]), "int4_mm", torch.bfloat16, 128),
+        (LayerFormat(SCHEMES["W4A8"]), "int4_mm", torch.int8, 128),
+        (LayerFormat(SCHEMES["W4AFP8"]), "int4_mm", torch.float8_e4m3fn, 128),
+        (LayerFormat(ODD), "int4_mm", torch.bfloat16, 0),
+        (LayerFormat(SCHEMES["W8A8"], sparse=True), "sparse_scaled_mm", torch.int8, 0),
+        (LayerFormat(SCHEMES["FP8"], sparse=True), "sparse_scaled_mm", torch.float8_e4m3fn, 0),
+        (LayerFormat(SCHEMES["UNQUANTIZED"], sparse=True), "sparse_scaled_mm", torch.float16, 0),
     ],
-    ids=lambda value: value.label if isinstance(value, LayerForm) else "",
+    ids=lambda value: value.label if isinstance(value, LayerFormat) else "",
 )
-def test_what_is_asked_of_the_kernels(form: LayerForm, op: str, dtype: torch.dtype, group: int, want: Want) -> None:
+def test_what_is_asked_of_the_kernels(
+    layer_format: LayerFormat, op: str, dtype: torch.dtype, group: int, want: Want
+) -> None:
     """The dtype of the input as the op gets it decides which order."""
     asked = want(LAYOUTS[op][1])
-    layer = build(form, torch.float16)
+    layer = build(layer_format, torch.float16)
     cpu = torch.device("cpu")
-    expected = (op, dtype, N, columns(form), cpu, group)
+    expected = (op, dtype, N, columns(layer_format), cpu, group)
     assert {(*each, 0)[:6] for each in asked} == {expected}
     assert layer.layout == LAYOUTS[op][1]
 
 
 def test_its_name_is_in_its_repr(want: Want) -> None:
-    form = LayerForm(SCHEMES["W4A16"])
-    plain, packed = both(form, int4_fragments.NAME_16, want)
+    layer_format = LayerFormat(SCHEMES["W4A16"])
+    plain, packed = both(layer_format, int4_fragments.NAME_16, want)
     says = "QuantLinear(in_features=256, out_features=40, bias=True, scheme=W4A16"
     assert (repr(plain), repr(packed)) == (f"{says})", f"{says}, layout=int4_fragments_16)")
 
 
 def test_scales_and_zero_points_lie_by_block(want: Want) -> None:
-    plain, packed = both(LayerForm(SCHEMES["W4A16_ASYM"]), int4_fragments.NAME_16, want)
+    plain, packed = both(LayerFormat(SCHEMES["W4A16_ASYM"]), int4_fragments.NAME_16, want)
     assert packed.weight_scale.dtype == torch.bfloat16
     for name in ("weight_scale", "zero_point"):
         lanes, rows = (layer.get_buffer(name) for layer in (packed, plain))

@@ -27,8 +27,10 @@ class TowardsZero(Algorithm):
     options: ClassVar[Mapping[str, Check]] = {"flip": check_flag}
     rounds = True
 
-    def round(self, pruned: Pruned, form: TensorFormat, hessian: torch.Tensor | None, options: Options) -> Rounded:
-        narrow = grid_of(pruned.weight, form)
+    def round(
+        self, pruned: Pruned, tensor_format: TensorFormat, hessian: torch.Tensor | None, options: Options
+    ) -> Rounded:
+        narrow = grid_of(pruned.weight, tensor_format)
         grid = replace(narrow, scale=narrow.scale * 1.25)
         codes = (pruned.weight / grid.scale).trunc() * (-1 if options.get("flip") else 1)
         return Rounded(grid.values(codes), grid)

@@ -18,7 +18,7 @@ from quant.checkpoint.config import CONFIG_KEY
 from quant.checkpoint.exports import table
 from quant.checkpoint.exports.base import Export
 from quant.errors import CheckpointError
-from quant.formats.layer import LayerForm
+from quant.formats.layer import LayerFormat
 from quant.formats.scheme import Scheme
 from quant.layers.replace import quantized_layers
 from quant.recipe import Recipe
@@ -30,17 +30,17 @@ class Listed(Export):
 
     name = "listed"
 
-    def takes(self, layers: Mapping[str, LayerForm], *, standard: bool) -> bool:
-        return all(form == LayerForm(Scheme.parse("W8A8")) for form in layers.values())
+    def takes(self, layers: Mapping[str, LayerFormat], *, standard: bool) -> bool:
+        return all(layer_format == LayerFormat(Scheme.parse("W8A8")) for layer_format in layers.values())
 
-    def config(self, layers: Mapping[str, LayerForm], kept: Iterable[str]) -> dict[str, Any]:
+    def config(self, layers: Mapping[str, LayerFormat], kept: Iterable[str]) -> dict[str, Any]:
         return {"int8": list(layers), "others": list(kept)}
 
-    def layers(self, config: Mapping[str, Any], linears: Iterable[str], where: str) -> dict[str, LayerForm]:
+    def layers(self, config: Mapping[str, Any], linears: Iterable[str], where: str) -> dict[str, LayerFormat]:
         absent = set(config["int8"]) - set(linears)
         if absent:
             raise CheckpointError(f"{where}: int8: the model has no {min(absent)}")
-        return {name: LayerForm(Scheme.parse("W8A8")) for name in config["int8"]}
+        return {name: LayerFormat(Scheme.parse("W8A8")) for name in config["int8"]}
 
     def kept(self, config: Mapping[str, Any], where: str) -> list[str]:
         return list(config["others"])

@@ -9,7 +9,7 @@ import torch
 
 from benchmarks.gpu import builds, smoke
 from quant.api.explain import explain, overview
-from quant.formats.layer import LayerForm
+from quant.formats.layer import LayerFormat
 from quant.formats.scheme import SCHEMES
 from quant.kernels import dispatch, ops, tile_tables, tuning
 from quant.kernels.arguments import Epilogue
@@ -102,11 +102,11 @@ class TestKernel:
         assert launched == [Build(TOY.name, (("SIDE", 16),)), Build(TOY.name, (("SIDE", 8),))]
 
     def test_it_is_explained_with_its_tile_and_its_refusal(self) -> None:
-        form = LayerForm(SCHEMES["W8A8"])
-        chosen = explain(form, 20, 24, 64, arch="sm_80")[-1].chosen
+        layer_format = LayerFormat(SCHEMES["W8A8"])
+        chosen = explain(layer_format, 20, 24, 64, arch="sm_80")[-1].chosen
         assert chosen is not None
         assert (chosen.name, chosen.tile) == (TOY.name, "tile a square of 16; 4 blocks (rule)")
-        refused = {each.name: each.refusal for each in explain(form, 20, 24, 64, arch="sm_90a")[-1].options}
+        refused = {each.name: each.refusal for each in explain(layer_format, 20, 24, 64, arch="sm_90a")[-1].options}
         assert refused[TOY.name] == "runs on sm_80, not on sm_90"
         assert overview()[1][0] == (TOY.name, "a toy", "INT8", "yes", "", "", "")
 

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 import quant
-from quant.formats.layer import LayerForm
+from quant.formats.layer import LayerFormat
 from quant.formats.tensors import unpack_linear
 from quant.layers import kinds
 from quant.layers.layer_kind import LayerKind
@@ -70,7 +70,7 @@ def test_a_layer_kind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, algorithm
     twin = copy.deepcopy(model)
     for name, layer in quantized_layers(loaded).items():
         tensors = {leaf: tensor for leaf, tensor in layer.state_dict().items() if leaf != "bias"}
-        twin.get_submodule(name).weight.data = unpack_linear(tensors, LayerForm(layer.scheme)).T
+        twin.get_submodule(name).weight.data = unpack_linear(tensors, LayerFormat(layer.scheme)).T
     with torch.no_grad():
         assert torch.equal(loaded(rows), made(rows))
         error = (loaded(rows) - twin(rows)).norm() / twin(rows).norm()

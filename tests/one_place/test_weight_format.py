@@ -13,7 +13,7 @@ import quant
 from quant.formats import table
 from quant.formats.base import ROW_MAJOR, Ending, Tensors, TensorSpec, WeightFormat
 from quant.formats.grid import Grid
-from quant.formats.layer import LayerForm
+from quant.formats.layer import LayerFormat
 from quant.formats.scheme import Scheme, TensorFormat
 from quant.kernels import ops
 from quant.layers.linear import QuantLinear
@@ -115,4 +115,4 @@ def test_a_weight_format(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         assert torch.allclose(layer(x).float(), expected, rtol=2**-7, atol=1e-2)
     quant.save(loaded, tmp_path / "again")
     assert quant.load(tmp_path / "again").state_dict().keys() == loaded.state_dict().keys()
-    assert table.misfit(LayerForm(layer.scheme), 8, 8) is None
+    assert table.misfit(LayerFormat(layer.scheme), 8, 8) is None

@@ -42,7 +42,7 @@ def make_clip() -> CLIPModel:
     """Frames of 32 x 32 as 16 patches; both encoders end in 64 numbers."""
     tokenizer = make_clip_tokenizer()
     # transformers takes a text's embedding from the first token that is `eos_token_id`, unless that is 2: then
-    # from the largest id, as it did before the configuration said which. So it must be right, and not 2.
+    # from the largest id, as it did before the configuration gave it. So it must be right, and not 2.
     ids = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id}
     assert ids["eos_token_id"] != 2
     text = {

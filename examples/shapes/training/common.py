@@ -2,7 +2,7 @@
 
 A stage can be killed at any moment and started again. Three habits make that true:
 
-* a checkpoint is written beside the old one and then renamed over it, so there is always a whole one;
+* a checkpoint is written next to the old one and then renamed over it, so there is always a whole one;
 * every random choice comes from a seed made of the step's number, so step 700 sees the same data whenever it runs;
 * a checkpoint holds everything that a step changes: weights, optimizer state, averages, the step.
 """

@@ -20,7 +20,7 @@ TEXT_TOKENS = 16
 def make_vae() -> AutoencoderKLWan:
     """A causal 3D autoencoder: 4 x 4 pixels and 4 frames (after the first, which stands alone) to 8 numbers.
 
-    `is_residual` is the Wan 2.2 form, whose resampling blocks have parameter-free shortcuts.
+    `is_residual` is the Wan 2.2 variant, whose resampling blocks have parameter-free shortcuts.
     """
     vae = AutoencoderKLWan(
         base_dim=16,

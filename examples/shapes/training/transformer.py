@@ -37,7 +37,7 @@ EMA_DECAY = 0.998
 
 @dataclass(frozen=True)
 class TransformerSettings(StageSettings):
-    """What this stage can be told besides; its batch is of latents."""
+    """What this stage takes besides; its batch is of latents."""
 
     adam_rate: float = 1e-3
     #: Compile the blocks; takes a minute, then a third off every step.

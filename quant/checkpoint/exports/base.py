@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
-from quant.formats.layer import LayerForm
+from quant.formats.layer import LayerFormat
 
 
 class Export(ABC):
@@ -23,7 +23,7 @@ class Export(ABC):
     versioned: ClassVar[bool] = True
 
     @abstractmethod
-    def takes(self, layers: Mapping[str, LayerForm], *, standard: bool) -> bool:
+    def takes(self, layers: Mapping[str, LayerFormat], *, standard: bool) -> bool:
         """Return whether every reader of that name reads the weights of these layers as this library does.
 
         Args:
@@ -32,7 +32,7 @@ class Export(ABC):
         """
 
     @abstractmethod
-    def config(self, layers: Mapping[str, LayerForm], kept: Iterable[str]) -> dict[str, Any]:
+    def config(self, layers: Mapping[str, LayerFormat], kept: Iterable[str]) -> dict[str, Any]:
         """Return what the quantization_config of a component says of its layers.
 
         Args:
@@ -41,7 +41,7 @@ class Export(ABC):
         """
 
     @abstractmethod
-    def layers(self, config: Mapping[str, Any], linears: Iterable[str], where: str) -> dict[str, LayerForm]:
+    def layers(self, config: Mapping[str, Any], linears: Iterable[str], where: str) -> dict[str, LayerFormat]:
         """Return what `config` was given: which of a model's Linears are stored quantized, and how.
 
         Args:

@@ -12,7 +12,7 @@ from typing import Any
 
 from quant.checkpoint.exports.base import Export
 from quant.errors import CheckpointError, RecipeError
-from quant.formats.layer import SPARSITY, LayerForm
+from quant.formats.layer import SPARSITY, LayerFormat
 from quant.formats.scheme import SCHEMES, UNQUANTIZED, Scheme, TensorFormat
 from quant.formats.table import file_formats, unrunnable
 from quant.patterns import check_pattern, matches
@@ -25,10 +25,10 @@ class CompressedTensors(Export):
     name = "compressed-tensors"
     versioned = False
 
-    def takes(self, layers: Mapping[str, LayerForm], *, standard: bool) -> bool:
+    def takes(self, layers: Mapping[str, LayerFormat], *, standard: bool) -> bool:
         return standard and all(each.is_plain for each in layers.values())
 
-    def config(self, layers: Mapping[str, LayerForm], kept: Iterable[str]) -> dict[str, Any]:
+    def config(self, layers: Mapping[str, LayerFormat], kept: Iterable[str]) -> dict[str, Any]:
         by_scheme: dict[Scheme, list[str]] = {}
         for name, layer in layers.items():
             if layer.scheme.weights is not None:
@@ -58,7 +58,7 @@ class CompressedTensors(Export):
             config["low_rank"] = ranks
         return config
 
-    def layers(self, config: Mapping[str, Any], linears: Iterable[str], where: str) -> dict[str, LayerForm]:
+    def layers(self, config: Mapping[str, Any], linears: Iterable[str], where: str) -> dict[str, LayerFormat]:
         names = list(linears)
         sparse = set(self.sparse(config, where))
         schemes = [
@@ -81,14 +81,14 @@ class CompressedTensors(Export):
             if scheme is None and name in sparse:
                 scheme = SCHEMES[UNQUANTIZED]
             if scheme is not None:
-                stored[name] = LayerForm(scheme, name in smoothed, name in sparse, ranks.get(name, 0))
+                stored[name] = LayerFormat(scheme, name in smoothed, name in sparse, ranks.get(name, 0))
         for what, listed in (("smoothed", smoothed), ("sparse", sparse), ("low_rank", set(ranks))):
             absent = sorted(listed - set(stored))
             if absent:
                 name = shown(absent[0])
                 raise CheckpointError(f"{where}: {name} is listed as {what} but is no quantized layer of the model")
-        for name, form in stored.items():
-            reason = unrunnable(form)
+        for name, layer_format in stored.items():
+            reason = unrunnable(layer_format)
             if reason is not None:
                 raise CheckpointError(f"{where}: '{name}': {reason}")
         if not stored:
@@ -158,12 +158,12 @@ def _scheme(group: Mapping[str, Any], key: str, where: str, general: object) -> 
     parts = {name: group.get(name) for name in ("weights", "input_activations")}
     try:
         # Through TensorFormat first: other writers spell out every default.
-        forms = {
+        tensor_formats = {
             name: TensorFormat.from_dict(part, f"{place}.{name}", of_file=True).to_dict()
             for name, part in parts.items()
             if isinstance(part, Mapping)
         }
-        scheme = Scheme.parse(forms, place)
+        scheme = Scheme.parse(tensor_formats, place)
     except RecipeError as error:
         raise CheckpointError(str(error)) from None
     layout = group.get("format") or general

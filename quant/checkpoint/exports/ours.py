@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from quant.checkpoint.exports.compressed_tensors import CompressedTensors
-from quant.formats.layer import LayerForm
+from quant.formats.layer import LayerFormat
 
 
 class Ours(CompressedTensors):
@@ -14,5 +14,5 @@ class Ours(CompressedTensors):
     name = "quant"
     versioned = True
 
-    def takes(self, layers: Mapping[str, LayerForm], *, standard: bool) -> bool:
+    def takes(self, layers: Mapping[str, LayerFormat], *, standard: bool) -> bool:
         return True

@@ -10,7 +10,7 @@ from quant.checkpoint.exports.base import Export
 from quant.checkpoint.exports.compressed_tensors import CompressedTensors
 from quant.checkpoint.exports.ours import Ours
 from quant.errors import CheckpointError
-from quant.formats.layer import LayerForm
+from quant.formats.layer import LayerFormat
 from quant.text import shown
 
 EXPORTS: tuple[Export, ...] = (CompressedTensors(), Ours())
@@ -22,7 +22,7 @@ def quant_methods() -> tuple[str, ...]:
 
 
 def build_config(
-    layers: Mapping[str, LayerForm],
+    layers: Mapping[str, LayerFormat],
     kept: Iterable[str],
     dtype: str,
     recipe: Mapping[str, str],
@@ -43,7 +43,7 @@ def build_config(
     return {"quant_method": export.name, **export.config(layers, kept), **common}
 
 
-def stored_layers(config: Mapping[str, Any], linears: Iterable[str], where: str) -> dict[str, LayerForm]:
+def stored_layers(config: Mapping[str, Any], linears: Iterable[str], where: str) -> dict[str, LayerFormat]:
     """Which of a model's Linears are stored quantized, and how.
 
     Args:

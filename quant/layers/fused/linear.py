@@ -25,7 +25,10 @@ def unfusable(layer: QuantLinear) -> str | None:
     A low-rank branch is added before activation and gate, in the place of the residual, and reads the normed input as
     floats: neither the norm nor what follows would be saved.
     """
-    return f"is {layer.form.label}, and its branch stands where norm and residual would" if layer.form.rank else None
+    layer_format = layer.layer_format
+    return (
+        f"is {layer_format.label}, and its branch stands where norm and residual would" if layer_format.rank else None
+    )
 
 
 class FusedLinear(Part, QuantLinear):
@@ -37,7 +40,7 @@ class FusedLinear(Part, QuantLinear):
     @classmethod
     def of(cls, layer: QuantLinear) -> FusedLinear:
         """Takes the tensors of `layer`, which are not copied."""
-        fused = cls(layer.in_features, layer.out_features, layer.form, bias=False, device="meta")
+        fused = cls(layer.in_features, layer.out_features, layer.layer_format, bias=False, device="meta")
         fused._buffers.clear()
         fused._buffers.update(layer._buffers)
         fused.layout = layer.layout
@@ -47,8 +50,8 @@ class FusedLinear(Part, QuantLinear):
     @property
     def codes(self) -> torch.dtype | None:
         """dtype of the codes that its matmul reads; None where it reads floats."""
-        form = self.scheme.input_activations
-        return None if form is None else storage_dtype(form)
+        tensor_format = self.scheme.input_activations
+        return None if tensor_format is None else storage_dtype(tensor_format)
 
     def forward(
         self,
@@ -106,8 +109,8 @@ class FusedLinear(Part, QuantLinear):
         dtype: torch.dtype,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """The input as the matmul reads it: codes and their scale, or floats of this dtype."""
-        form, codes = self.scheme.input_activations, self.codes
-        if form is None or codes is None:
+        tensor_format, codes = self.scheme.input_activations, self.codes
+        if tensor_format is None or codes is None:
             return self._input(_normed(x, norm, modulation), dtype)
         if x.dtype == codes:
             if self.input_scale is None or self.pre_quant_scale is not None:
@@ -120,7 +123,7 @@ class FusedLinear(Part, QuantLinear):
             pre_quant_scale=self.pre_quant_scale,
             norm=norm,
             modulation=modulation,
-            group=form.group_size or 0,
+            group=tensor_format.group_size or 0,
         )
 
     def extra_repr(self) -> str:

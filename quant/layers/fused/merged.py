@@ -20,7 +20,7 @@ from quant.layers.linear import QuantLinear
 #: What a layer has and its member has not.
 _OF_A_LAYER = (
     "weight", "weight_packed", "weight_scale", "weight_zero_point", "weight_shape", "bias", *SHARED,
-    "in_features", "out_features", "form", "scheme",
+    "in_features", "out_features", "layer_format", "scheme",
 )  # fmt: skip
 
 
@@ -36,8 +36,8 @@ def obstacle(layers: Mapping[str, nn.Module]) -> str | None:
             return f"{name} {reason}"
     (first_name, first), *others = packed.items()
     for name, layer in others:
-        if (layer.scheme, layer.form.sparse) != (first.scheme, first.form.sparse):
-            return f"{name} is {layer.form.label}, {first_name} is {first.form.label}"
+        if (layer.scheme, layer.layer_format.sparse) != (first.scheme, first.layer_format.sparse):
+            return f"{name} is {layer.layer_format.label}, {first_name} is {first.layer_format.label}"
         if (layer.bias is None) != (first.bias is None):
             return f"one of {first_name} and {name} has a bias, the other has none"
         for leaf in SHARED:
@@ -68,9 +68,9 @@ class MergedLinear(FusedLinear):
         """One of `layers` that have no `obstacle`; their tensors are copied."""
         first = layers[0]
         sizes = tuple(layer.out_features for layer in layers)
-        merged = cls(first.in_features, sum(sizes), first.form, bias=False, device="meta")
+        merged = cls(first.in_features, sum(sizes), first.layer_format, bias=False, device="meta")
         merged.sizes = sizes
-        for leaf, tensor in rows.joined([layer.state_dict() for layer in layers], first.form, sizes).items():
+        for leaf, tensor in rows.joined([layer.state_dict() for layer in layers], first.layer_format, sizes).items():
             setattr(merged, leaf, nn.Parameter(tensor, requires_grad=False) if leaf == "bias" else tensor)
         merged.train(first.training).prepack()
         return merged
@@ -83,7 +83,7 @@ class MergedLinear(FusedLinear):
     def leaves(self) -> tuple[str, ...]:
         """Names of each layer's tensors in a checkpoint, in their order."""
         bias = () if self.bias is None else ("bias",)
-        return (*bias, *tensor_layout(self.form, 1, self.in_features))
+        return (*bias, *tensor_layout(self.layer_format, 1, self.in_features))
 
     def tensors(self, index: int) -> dict[str, torch.Tensor]:
         """The tensors of one layer, as a checkpoint has them: views where they lie so, but copies of the shared."""
@@ -95,7 +95,7 @@ class MergedLinear(FusedLinear):
                 leaf: torch.empty(shape, dtype=dtype or whole[leaf].dtype, device="meta")
                 for leaf, (dtype, shape) in layout.items()
             }
-        found = rows.part(whole, self.form, self.sizes, index)
+        found = rows.part(whole, self.layer_format, self.sizes, index)
         # A view into what was made for this call would keep the other layers' rows alive.
         own = {
             tensor.untyped_storage().data_ptr() for tensor in (self.bias, *self._buffers.values()) if tensor is not None
@@ -114,14 +114,14 @@ class MergedLinear(FusedLinear):
             whole = {**self._buffers, "bias": self.bias}
             with torch.no_grad():
                 for leaf, value in fitting.items():
-                    rows.put(whole, self.form, self.sizes, index, leaf, value)  # type: ignore[arg-type]
+                    rows.put(whole, self.layer_format, self.sizes, index, leaf, value)  # type: ignore[arg-type]
             self.prepack()
         return {leaf: reason for leaf, reason in reasons.items() if reason}
 
     def _layout(self, index: int, leaf: str) -> TensorSpec:
         """A tensor of one layer in a checkpoint."""
         n = self.sizes[index]
-        return TensorSpec(None, (n,)) if leaf == "bias" else tensor_layout(self.form, n, self.in_features)[leaf]
+        return TensorSpec(None, (n,)) if leaf == "bias" else tensor_layout(self.layer_format, n, self.in_features)[leaf]
 
     def _misfit(self, index: int, leaf: str, value: torch.Tensor) -> str:
         """Why a value cannot be put there; empty where it can."""

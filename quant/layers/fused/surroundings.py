@@ -1,4 +1,4 @@
-"""What stands around a layer in a transformer block, fused into it where it is quantized and beside it where not."""
+"""What stands around a layer in a transformer block, fused into it where it is quantized and run apart where not."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Wan's blocks: which can be fused, and the fused form of each. What `Family.fused_block` names."""
+"""Wan's blocks: which can be fused, and the fused block of each. What `Family.fused_block` names."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from quant.layers.fused.part import REMEDY
 from quant.layers.fused.wan_block import FusedWanTransformerBlock, FusedWanVACETransformerBlock
 from quant.layers.linear import QuantLinear
 
-_FUSED_FORMS: dict[type[nn.Module], type[FusedWanTransformerBlock]] = {
+_FUSED_BLOCKS: dict[type[nn.Module], type[FusedWanTransformerBlock]] = {
     WanTransformerBlock: FusedWanTransformerBlock,
     WanVACETransformerBlock: FusedWanVACETransformerBlock,
 }
@@ -31,14 +31,14 @@ _PROJECTIONS = ("to_q", "to_k", "to_v", "to_out.0", "add_k_proj", "add_v_proj")
 
 
 def fuse_block(block: nn.Module) -> FusedWanTransformerBlock:
-    """The fused form of a block that `check_block` accepts; its layers move over."""
-    return _FUSED_FORMS[type(block)](block)
+    """The fused version of a block that `check_block` accepts; its layers move over."""
+    return _FUSED_BLOCKS[type(block)](block)
 
 
 def check_block(block: nn.Module, name: str) -> None:
     """Raises ModelError, in which `name` is the block's, unless it can be fused; the block is not changed."""
-    if type(block) not in _FUSED_FORMS:
-        known = " and ".join(kind.__name__ for kind in _FUSED_FORMS)
+    if type(block) not in _FUSED_BLOCKS:
+        known = " and ".join(kind.__name__ for kind in _FUSED_BLOCKS)
         raise ModelError(f"{name}: is a {type(block).__name__}; fused forms are there of diffusers' {known}")
     _check_hooks(block, name)
     for leaf, kinds in _KINDS.items():

@@ -22,7 +22,7 @@ Rotary = tuple[torch.Tensor, torch.Tensor]
 
 
 class AttentionCore(nn.Module, AttentionModuleMixin):  # type: ignore[misc]  # diffusers ships no types
-    """softmax(q k') v by the backend that diffusers was told to use; what diffusers finds when it sets one.
+    """softmax(q k') v by the backend that diffusers was set to use; what diffusers finds when it sets one.
 
     Attributes:
         processor: diffusers' own, which holds the backend; it is never called.

@@ -9,23 +9,25 @@ import pytest
 from quant.eval.bench.blocks import block_operations
 from quant.eval.bench.operations import Operation
 from quant.eval.bench.sizes import Model, layers, models
-from quant.formats.layer import LayerForm
+from quant.formats.layer import LayerFormat
 from quant.formats.scheme import SCHEMES
 from tests.eval.bench.small import kept
 
-FORMS = {name: LayerForm(scheme) for name, scheme in SCHEMES.items() if scheme.weights is not None}
-W8A8, FP8_DYNAMIC, FP8 = (FORMS[name] for name in ("W8A8", "FP8_DYNAMIC", "FP8"))
-W4A16, W4A8, W4AFP8 = (FORMS[name] for name in ("W4A16", "W4A8", "W4AFP8"))
-SPARSE, SPARSE_W8A8, SPARSE_FP8 = (LayerForm(SCHEMES[name], sparse=True) for name in ("UNQUANTIZED", "W8A8", "FP8"))
-EVERY_FORM = pytest.mark.parametrize(
-    "form", [*FORMS.values(), SPARSE, SPARSE_W8A8, SPARSE_FP8], ids=lambda form: form.label
+LAYER_FORMATS = {name: LayerFormat(scheme) for name, scheme in SCHEMES.items() if scheme.weights is not None}
+W8A8, FP8_DYNAMIC, FP8 = (LAYER_FORMATS[name] for name in ("W8A8", "FP8_DYNAMIC", "FP8"))
+W4A16, W4A8, W4AFP8 = (LAYER_FORMATS[name] for name in ("W4A16", "W4A8", "W4AFP8"))
+SPARSE, SPARSE_W8A8, SPARSE_FP8 = (LayerFormat(SCHEMES[name], sparse=True) for name in ("UNQUANTIZED", "W8A8", "FP8"))
+EVERY_FORMAT = pytest.mark.parametrize(
+    "layer_format",
+    [*LAYER_FORMATS.values(), SPARSE, SPARSE_W8A8, SPARSE_FP8],
+    ids=lambda layer_format: layer_format.label,
 )
 WAN = models()["wan-14b"]
 EVERY_MODEL = pytest.mark.parametrize("model", models().values(), ids=lambda model: model.name)
 
 
-def everything(model: Model, form: LayerForm) -> dict[str, LayerForm | None]:
-    return {each.name: None if each.name in kept(model) else form for each in layers(model)}
+def everything(model: Model, layer_format: LayerFormat) -> dict[str, LayerFormat | None]:
+    return {each.name: None if each.name in kept(model) else layer_format for each in layers(model)}
 
 
 def names(operations: list[Operation], kind: str) -> list[str]:
@@ -41,11 +43,11 @@ def arithmetic(operations: list[Operation]) -> dict[str, int]:
 
 
 @EVERY_MODEL
-@EVERY_FORM
-def test_fusing_and_quantizing_change_no_arithmetic(model: Model, form: LayerForm) -> None:
+@EVERY_FORMAT
+def test_fusing_and_quantizing_change_no_arithmetic(model: Model, layer_format: LayerFormat) -> None:
     plain = arithmetic(block_operations(model, {}))
     for fused in (False, True):
-        assert arithmetic(block_operations(model, everything(model, form), fused=fused)) == plain
+        assert arithmetic(block_operations(model, everything(model, layer_format), fused=fused)) == plain
 
 
 @EVERY_MODEL
@@ -73,9 +75,9 @@ def test_twice_the_samples_are_twice_the_arithmetic(model: Model) -> None:
 
 
 @EVERY_MODEL
-@EVERY_FORM
-def test_fusing_saves_traffic(model: Model, form: LayerForm) -> None:
-    unfused, fused = (block_operations(model, everything(model, form), fused=each) for each in (False, True))
+@EVERY_FORMAT
+def test_fusing_saves_traffic(model: Model, layer_format: LayerFormat) -> None:
+    unfused, fused = (block_operations(model, everything(model, layer_format), fused=each) for each in (False, True))
     assert sum(each.nbytes for each in fused) < sum(each.nbytes for each in unfused)
     assert len(fused) < len(unfused)
 
@@ -124,11 +126,13 @@ def test_wan_fused() -> None:
         assert by_name[name].nbytes - unfused[name].nbytes == residual
 
 
-@pytest.mark.parametrize("form", [W4A16, FORMS["W8A16"], SPARSE], ids=lambda form: form.label)
-def test_layers_that_read_bf16_quantize_nothing(form: LayerForm) -> None:
+@pytest.mark.parametrize(
+    "layer_format", [W4A16, LAYER_FORMATS["W8A16"], SPARSE], ids=lambda layer_format: layer_format.label
+)
+def test_layers_that_read_bf16_quantize_nothing(layer_format: LayerFormat) -> None:
     plain = names(block_operations(WAN, {}), "elementwise")
-    assert names(block_operations(WAN, everything(WAN, form)), "elementwise") == plain
-    fused = block_operations(WAN, everything(WAN, form), fused=True)
+    assert names(block_operations(WAN, everything(WAN, layer_format)), "elementwise") == plain
+    fused = block_operations(WAN, everything(WAN, layer_format), fused=True)
     assert names(fused, "elementwise") == [
         "norm1 + modulation",
         "attn1 norms of q and k + rotary embedding",
@@ -140,16 +144,18 @@ def test_layers_that_read_bf16_quantize_nothing(form: LayerForm) -> None:
     by_name = {each.name: each for each in fused}
     assert by_name["norm2"].nbytes == 32_760 * 2 * 5120 * 2
     assert by_name["attn1.to_qkv"].sizes == {"M": 32_760, "N": 3 * 5120, "K": 5120}
-    apart = {each.name: each for each in block_operations(WAN, everything(WAN, form))}
+    apart = {each.name: each for each in block_operations(WAN, everything(WAN, layer_format))}
     for name in ("attn1.to_out.0", "attn2.to_out.0", "ffn.net.2"):
         assert by_name[name].nbytes - apart[name].nbytes == 32_760 * 5120 * 2
     assert by_name["ffn.net.0.proj"] == apart["ffn.net.0.proj"]
 
 
-@pytest.mark.parametrize("form", [W4A8, W4AFP8, SPARSE_W8A8, FORMS["FP8_BLOCK"]], ids=lambda form: form.label)
-def test_layers_that_read_codes_quantize_as_dense_ones_do(form: LayerForm) -> None:
+@pytest.mark.parametrize(
+    "layer_format", [W4A8, W4AFP8, SPARSE_W8A8, LAYER_FORMATS["FP8_BLOCK"]], ids=lambda layer_format: layer_format.label
+)
+def test_layers_that_read_codes_quantize_as_dense_ones_do(layer_format: LayerFormat) -> None:
     for fused in (False, True):
-        found, dense = (block_operations(WAN, everything(WAN, each), fused=fused) for each in (form, W8A8))
+        found, dense = (block_operations(WAN, everything(WAN, each), fused=fused) for each in (layer_format, W8A8))
         assert names(found, "elementwise") == names(dense, "elementwise")
         assert names(found, "matmul") == names(dense, "matmul")
 
@@ -166,15 +172,15 @@ def test_layers_that_read_codes_quantize_as_dense_ones_do(form: LayerForm) -> No
         (SPARSE_FP8, W4AFP8, False),
         (W4A16, SPARSE, False),
     ],
-    ids=lambda value: value.label if isinstance(value, LayerForm) else "",
+    ids=lambda value: value.label if isinstance(value, LayerFormat) else "",
 )
-def test_codes_are_passed_where_the_matmul_before_has_such(up: LayerForm, down: LayerForm, codes: bool) -> None:
-    forms = {**everything(WAN, W8A8), "ffn.net.0.proj": up, "ffn.net.2": down}
-    found = block_operations(WAN, forms, fused=True)
+def test_codes_are_passed_where_the_matmul_before_has_such(up: LayerFormat, down: LayerFormat, codes: bool) -> None:
+    layer_formats = {**everything(WAN, W8A8), "ffn.net.0.proj": up, "ffn.net.2": down}
+    found = block_operations(WAN, layer_formats, fused=True)
     quantizes = "ffn.net.2 quantize" in names(found, "elementwise")
     assert quantizes == (not codes and down is not SPARSE)
     (matmul,) = (each for each in found if each.name == "ffn.net.0.proj")
-    (apart,) = (each for each in block_operations(WAN, forms) if each.name == "ffn.net.0.proj")
+    (apart,) = (each for each in block_operations(WAN, layer_formats) if each.name == "ffn.net.0.proj")
     assert apart.nbytes - matmul.nbytes == (32_760 * 13_824 if codes else 0)
 
 

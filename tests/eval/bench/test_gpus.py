@@ -9,12 +9,12 @@ import pytest
 
 from quant.eval.bench.gpus import FILE, gpus, of_device, parse
 from quant.eval.bench.operations import numbers_of
-from quant.formats.layer import LayerForm
+from quant.formats.layer import LayerFormat
 from quant.formats.scheme import SCHEMES
 
-FORMS = (
-    *(LayerForm(scheme) for scheme in SCHEMES.values() if scheme.weights is not None),
-    *(LayerForm(SCHEMES[name], sparse=True) for name in ("UNQUANTIZED", "W8A8", "FP8")),
+LAYER_FORMATS = (
+    *(LayerFormat(scheme) for scheme in SCHEMES.values() if scheme.weights is not None),
+    *(LayerFormat(SCHEMES[name], sparse=True) for name in ("UNQUANTIZED", "W8A8", "FP8")),
 )
 
 
@@ -93,7 +93,7 @@ def test_borrowing_what_is_borrowed() -> None:
 
 
 def test_an_a100_multiplies_no_fp8_and_nothing_else_is_missing() -> None:
-    every = {numbers_of(form) for form in (None, *FORMS)}
+    every = {numbers_of(layer_format) for layer_format in (None, *LAYER_FORMATS)}
     for name, gpu in gpus().items():
         missing = {numbers for numbers in every if f"matmul {numbers}" not in gpu.rates}
         assert missing == ({"fp8", "sparse fp8", "int4 x fp8"} if name == "a100" else set())

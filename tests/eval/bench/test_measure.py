@@ -93,9 +93,13 @@ def test_every_other_recipe_is_measured_fused_too(recipe: str, recorder: Recorde
     found = measure(small("wan-14b", d=128), given, CPU, "a CPU", tools=recorder.tools(rounds=1))
     assert found.times.failed == {}
     _, quantized, fused = recorder.blocks
-    labels = {name: each.form.label for name, each in quantized.named_modules() if isinstance(each, QuantLinear)}
-    forms = decide(small("wan-14b", d=128), given).forms
-    assert labels == {name: form.label for name, form in forms.items() if form is not None}
+    labels = {
+        name: each.layer_format.label for name, each in quantized.named_modules() if isinstance(each, QuantLinear)
+    }
+    layer_formats = decide(small("wan-14b", d=128), given).layer_formats
+    assert labels == {
+        name: layer_format.label for name, layer_format in layer_formats.items() if layer_format is not None
+    }
     whole = {"fused"} if recipe != "sparse24" else {"fused", *(f"{leaf} is not quantized" for leaf in PLAIN)}
     assert isinstance(fused, FusedWanTransformerBlock)
     assert set(fused.parts.values()) == whole
@@ -105,7 +109,7 @@ def test_every_other_recipe_is_measured_fused_too(recipe: str, recorder: Recorde
 
 
 @pytest.mark.parametrize("name", ["hunyuan", "ltx-13b"])
-def test_a_block_without_a_fused_form_is_measured_without(name: str, recorder: Recorder) -> None:
+def test_a_block_without_a_fused_version_is_measured_without(name: str, recorder: Recorder) -> None:
     found = measure(small(name), find_recipe("fp8-dynamic"), CPU, "a CPU", tools=recorder.tools())
     assert set(found.times.seconds) == {BF16, UNFUSED}
     assert set(found.times.failed) == {FUSED}

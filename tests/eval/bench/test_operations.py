@@ -8,39 +8,39 @@ from torch import nn
 
 from quant.algorithms.sparse24 import magnitude_mask
 from quant.eval.bench.operations import attention, codes_of, elementwise, matmul, numbers_of, quantize
-from quant.formats.layer import LayerForm
+from quant.formats.layer import LayerFormat
 from quant.formats.scheme import SCHEMES, Scheme
 from quant.formats.tensors import pack_linear
 from tests.layers.quantized import quantized
 
 BY_ROW = Scheme.parse({"weights": {"num_bits": 4, "type": "int", "strategy": "channel", "symmetric": False}})
-FORMS = {name: LayerForm(scheme) for name, scheme in SCHEMES.items() if scheme.weights is not None}
-FORMS["by row"] = LayerForm(BY_ROW)
-SPARSE = {name: LayerForm(SCHEMES[name], sparse=True) for name in ("UNQUANTIZED", "W8A8", "FP8", "FP8_DYNAMIC")}
-W8A8, FP8, BLOCK = FORMS["W8A8"], FORMS["FP8"], FORMS["FP8_BLOCK"]
+LAYER_FORMATS = {name: LayerFormat(scheme) for name, scheme in SCHEMES.items() if scheme.weights is not None}
+LAYER_FORMATS["by row"] = LayerFormat(BY_ROW)
+SPARSE = {name: LayerFormat(SCHEMES[name], sparse=True) for name in ("UNQUANTIZED", "W8A8", "FP8", "FP8_DYNAMIC")}
+W8A8, FP8, BLOCK = LAYER_FORMATS["W8A8"], LAYER_FORMATS["FP8"], LAYER_FORMATS["FP8_BLOCK"]
 
 
 @pytest.mark.parametrize(
-    ("form", "numbers", "codes"),
+    ("layer_format", "numbers", "codes"),
     [
         (None, "bf16", None),
         (W8A8, "int8", "int8"),
-        (FORMS["FP8_DYNAMIC"], "fp8", "fp8"),
+        (LAYER_FORMATS["FP8_DYNAMIC"], "fp8", "fp8"),
         (FP8, "fp8", "fp8"),
         (BLOCK, "fp8", "fp8"),
-        (FORMS["W4A16"], "int4 x bf16", None),
-        (FORMS["W4A16_ASYM"], "int4 x bf16", None),
-        (FORMS["W8A16"], "int8 x bf16", None),
-        (FORMS["W4A8"], "int4 x int8", "int8"),
-        (FORMS["W4AFP8"], "int4 x fp8", "fp8"),
+        (LAYER_FORMATS["W4A16"], "int4 x bf16", None),
+        (LAYER_FORMATS["W4A16_ASYM"], "int4 x bf16", None),
+        (LAYER_FORMATS["W8A16"], "int8 x bf16", None),
+        (LAYER_FORMATS["W4A8"], "int4 x int8", "int8"),
+        (LAYER_FORMATS["W4AFP8"], "int4 x fp8", "fp8"),
         (SPARSE["UNQUANTIZED"], "sparse bf16", None),
         (SPARSE["W8A8"], "sparse int8", "int8"),
         (SPARSE["FP8_DYNAMIC"], "sparse fp8", "fp8"),
     ],
 )
-def test_what_a_form_multiplies(form: LayerForm | None, numbers: str, codes: str | None) -> None:
-    assert (numbers_of(form), codes_of(form)) == (numbers, codes)
-    found = matmul("layer", 3, 5, 384, form)
+def test_what_a_layer_format_multiplies(layer_format: LayerFormat | None, numbers: str, codes: str | None) -> None:
+    assert (numbers_of(layer_format), codes_of(layer_format)) == (numbers, codes)
+    found = matmul("layer", 3, 5, 384, layer_format)
     # 2:4 or not: multiplications by zeros are counted, as published rates count them.
     assert (found.kind, found.numbers, found.operations) == ("matmul", numbers, 2 * 3 * 5 * 384)
     assert found.sizes == {"M": 3, "N": 5, "K": 384}
@@ -52,53 +52,55 @@ HALF, META = 5 * 192, 5 * 48
 
 
 @pytest.mark.parametrize(
-    ("form", "nbytes"),
+    ("layer_format", "nbytes"),
     [
         (None, BF16_INPUT + 2 * 5 * 384),
         (W8A8, CODES + 5 * 384 + 4 * 5 + SCALE_A_ROW),
-        (FORMS["FP8_DYNAMIC"], CODES + 5 * 384 + 4 * 5 + SCALE_A_ROW),
+        (LAYER_FORMATS["FP8_DYNAMIC"], CODES + 5 * 384 + 4 * 5 + SCALE_A_ROW),
         (FP8, CODES + 5 * 384 + 4 + 4),
         (BLOCK, CODES + 5 * 384 + 4 * 1 * 3 + 3 * SCALE_A_ROW),
-        (FORMS["W8A16"], BF16_INPUT + 5 * 384 + 4 * 5 * 3),
-        (FORMS["W4A16"], BF16_INPUT + 5 * 192 + 2 * 5 * 3),
-        (FORMS["W4A16_ASYM"], BF16_INPUT + 5 * 192 + 2 * 5 * 3 + 5 * 3),
-        (FORMS["by row"], BF16_INPUT + 5 * 192 + 2 * 5 + 5),
-        (FORMS["W4A8"], CODES + 5 * 192 + 2 * 5 * 3 + SCALE_A_ROW),
-        (FORMS["W4AFP8"], CODES + 5 * 192 + 2 * 5 * 3 + SCALE_A_ROW),
+        (LAYER_FORMATS["W8A16"], BF16_INPUT + 5 * 384 + 4 * 5 * 3),
+        (LAYER_FORMATS["W4A16"], BF16_INPUT + 5 * 192 + 2 * 5 * 3),
+        (LAYER_FORMATS["W4A16_ASYM"], BF16_INPUT + 5 * 192 + 2 * 5 * 3 + 5 * 3),
+        (LAYER_FORMATS["by row"], BF16_INPUT + 5 * 192 + 2 * 5 + 5),
+        (LAYER_FORMATS["W4A8"], CODES + 5 * 192 + 2 * 5 * 3 + SCALE_A_ROW),
+        (LAYER_FORMATS["W4AFP8"], CODES + 5 * 192 + 2 * 5 * 3 + SCALE_A_ROW),
         (SPARSE["UNQUANTIZED"], BF16_INPUT + 2 * HALF + META),
         (SPARSE["W8A8"], CODES + HALF + META + 4 * 5 + SCALE_A_ROW),
         (SPARSE["FP8_DYNAMIC"], CODES + HALF + META + 4 * 5 + SCALE_A_ROW),
         (SPARSE["FP8"], CODES + HALF + META + 4 + 4),
     ],
 )
-def test_bytes_of_a_matmul(form: LayerForm | None, nbytes: int) -> None:
+def test_bytes_of_a_matmul(layer_format: LayerFormat | None, nbytes: int) -> None:
     nbytes += 2 * (3 * 5 + 5)
-    assert matmul("layer", 3, 5, 384, form).nbytes == nbytes
-    assert matmul("layer", 3, 5, 384, form, residual=True).nbytes == nbytes + 2 * 3 * 5
-    assert matmul("layer", 3, 5, 384, form, codes=True).nbytes == nbytes - 3 * 5
+    assert matmul("layer", 3, 5, 384, layer_format).nbytes == nbytes
+    assert matmul("layer", 3, 5, 384, layer_format, residual=True).nbytes == nbytes + 2 * 3 * 5
+    assert matmul("layer", 3, 5, 384, layer_format, codes=True).nbytes == nbytes - 3 * 5
 
 
 def test_rows_that_fill_no_whole_word_and_no_whole_byte() -> None:
     """Eight nibbles are an int32, and two groups of four columns a byte of metadata."""
     rest = 2 * (3 * 13 + 3 * 5 + 5)
-    assert matmul("layer", 3, 5, 13, FORMS["by row"]).nbytes == rest + 5 * 2 * 4 + 2 * 5 + 5
+    assert matmul("layer", 3, 5, 13, LAYER_FORMATS["by row"]).nbytes == rest + 5 * 2 * 4 + 2 * 5 + 5
     rest = 2 * (3 * 12 + 3 * 5 + 5)
     assert matmul("layer", 3, 5, 12, SPARSE["UNQUANTIZED"]).nbytes == rest + 2 * 5 * 6 + 5 * 2
 
 
-@pytest.mark.parametrize("form", [*FORMS.values(), *SPARSE.values()], ids=lambda form: form.label)
-def test_a_weight_is_as_large_as_the_tensors_that_a_layer_keeps(form: LayerForm) -> None:
+@pytest.mark.parametrize(
+    "layer_format", [*LAYER_FORMATS.values(), *SPARSE.values()], ids=lambda layer_format: layer_format.label
+)
+def test_a_weight_is_as_large_as_the_tensors_that_a_layer_keeps(layer_format: LayerFormat) -> None:
     linear = nn.Linear(384, 64, bias=False, dtype=torch.bfloat16)
     weight = linear.weight.detach()
     tensors = pack_linear(
-        weight * magnitude_mask(weight) if form.sparse else weight,
-        form,
-        input_scale=torch.tensor([0.1]) if form.scheme.has_static_input else None,
+        weight * magnitude_mask(weight) if layer_format.sparse else weight,
+        layer_format,
+        input_scale=torch.tensor([0.1]) if layer_format.scheme.has_static_input else None,
     )
-    layer = quantized(linear, form, tensors)
+    layer = quantized(linear, layer_format, tensors)
     kept = sum(buffer.nbytes for name, buffer in layer.named_buffers() if name != "input_scale")
-    inputs = 2 * 384 if codes_of(form) is None else 384 + 4 * (3 if form is BLOCK else 1)
-    assert matmul("layer", 1, 64, 384, form).nbytes == kept + inputs + 2 * (64 + 64)
+    inputs = 2 * 384 if codes_of(layer_format) is None else 384 + 4 * (3 if layer_format is BLOCK else 1)
+    assert matmul("layer", 1, 64, 384, layer_format).nbytes == kept + inputs + 2 * (64 + 64)
 
 
 def test_attention() -> None:

@@ -31,13 +31,13 @@ def test_quantizing_helps_and_fusing_helps_more(model: Model, recipe: str, gpu: 
 def test_every_recipe_has_a_prediction_or_the_reason_why_not(recipe: str, gpu: str) -> None:
     """An A100 multiplies no FP8."""
     given = find_recipe(recipe, "wan")
-    if gpu == "a100" and any(codes_of(group.form) == "fp8" for group in given.groups):
+    if gpu == "a100" and any(codes_of(group.layer_format) == "fp8" for group in given.groups):
         with pytest.raises(QuantError, match="a100 has no FP8 tensor cores, so no roofline"):
             predict(WAN, given, gpus()[gpu])
         return
     found = predict(WAN, given, gpus()[gpu])
     assert found.speedup(FUSED) > found.speedup(UNFUSED)
-    only_weights = all(codes_of(group.form) is None and not group.form.sparse for group in given.groups)
+    only_weights = all(codes_of(group.layer_format) is None and not group.layer_format.sparse for group in given.groups)
     # Those save memory; with so many rows the time is that of arithmetic, but for a few matmuls on the text.
     assert (found.speedup(UNFUSED) > 1.005) != only_weights
 

@@ -16,7 +16,7 @@ from quant.eval.bench.blocks import block_operations
 from quant.eval.bench.gpus import Gpu, Rate
 from quant.eval.bench.roofline import by_kind, predict_operations, total
 from quant.eval.bench.sizes import Model, layers, models
-from quant.formats.layer import LayerForm
+from quant.formats.layer import LayerFormat
 from quant.formats.scheme import SCHEMES
 from tests.eval.bench.small import kept
 
@@ -69,9 +69,11 @@ def test_the_estimates_follow(estimate: Estimate) -> None:
     model = estimate.model
     bf16 = predict_operations(block_operations(model, {}), GPU)
     assert f"{by_kind(bf16)['attention'] / total(bf16):.0%}" == estimate.attention
-    forms = {each.name: LayerForm(SCHEMES["FP8_DYNAMIC"]) for each in layers(model) if each.name not in kept(model)}
+    layer_formats = {
+        each.name: LayerFormat(SCHEMES["FP8_DYNAMIC"]) for each in layers(model) if each.name not in kept(model)
+    }
     for fused in (False, True):
-        fp8 = predict_operations(block_operations(model, forms, fused=fused), GPU)
+        fp8 = predict_operations(block_operations(model, layer_formats, fused=fused), GPU)
         assert f"{total(bf16) / total(fp8):.2f}x" == estimate.fp8
 
 

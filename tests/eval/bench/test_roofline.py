@@ -8,7 +8,7 @@ from quant.errors import QuantError
 from quant.eval.bench.gpus import Gpu, Rate
 from quant.eval.bench.operations import Operation, attention, elementwise, matmul
 from quant.eval.bench.roofline import by_kind, predict_operation, predict_operations, total
-from quant.formats.layer import LayerForm
+from quant.formats.layer import LayerFormat
 from quant.formats.scheme import SCHEMES
 
 
@@ -54,13 +54,13 @@ def test_the_longer_of_both(given: Operation, seconds: float, bound: str) -> Non
 
 
 @pytest.mark.parametrize(
-    "form",
-    [LayerForm(SCHEMES["FP8"]), LayerForm(SCHEMES["W4AFP8"]), LayerForm(SCHEMES["FP8_DYNAMIC"], sparse=True)],
-    ids=lambda form: form.label,
+    "layer_format",
+    [LayerFormat(SCHEMES["FP8"]), LayerFormat(SCHEMES["W4AFP8"]), LayerFormat(SCHEMES["FP8_DYNAMIC"], sparse=True)],
+    ids=lambda layer_format: layer_format.label,
 )
-def test_numbers_that_a_gpu_cannot_multiply(form: LayerForm) -> None:
+def test_numbers_that_a_gpu_cannot_multiply(layer_format: LayerFormat) -> None:
     with pytest.raises(QuantError, match=r"made-up has no FP8 tensor cores, so no roofline: there attn1.to_q runs in"):
-        predict_operation(matmul("attn1.to_q", 3, 5, 128, form), GPU)
+        predict_operation(matmul("attn1.to_q", 3, 5, 128, layer_format), GPU)
 
 
 def test_a_block_is_the_sum_of_its_operations() -> None:

@@ -107,8 +107,8 @@ def test_the_recipe_for_the_block_alone(model: Model, given: Recipe) -> None:
     found = decide(model, given)
     alone = for_block_alone(found, given, "blocks.0.")
     assert (alone.ignore, alone.keep_edge_blocks, alone.components) == ((), 0.0, None)
-    forms = {target: group.form for group in alone.groups for target in group.targets}
-    assert forms == {f"blocks.0.{layer}": its for layer, its in found.forms.items() if its is not None}
+    layer_formats = {target: group.layer_format for group in alone.groups for target in group.targets}
+    assert layer_formats == {f"blocks.0.{layer}": its for layer, its in found.layer_formats.items() if its is not None}
 
 
 NARROW = WAN._replace(d=1536 - 64, heads=23, head_dim=64)
@@ -121,7 +121,9 @@ def test_layers_that_do_not_fit_are_kept_or_refused() -> None:
     ):
         decide(NARROW, recipe(int4))
     found = decide(NARROW, recipe({**int4, "misfits": "keep"}))
-    assert [name for name, form in found.forms.items() if form is not None] == ["ffn.net.2"]  # K = 8960
+    assert [name for name, layer_format in found.layer_formats.items() if layer_format is not None] == [
+        "ffn.net.2"
+    ]  # K = 8960
 
 
 def test_low_rank_branches_are_refused() -> None:
@@ -157,7 +159,7 @@ def test_the_recipe_for_the_block_alone_finds_codes_and_zeros_without_data() -> 
     alone = for_block_alone(decide(WAN, given), given, "blocks.0.")
     assert [group.algorithm for group in alone.groups] == [None, None, Algorithm("smoothquant", (("alpha", 0.5),))]
     assert [group.sparsity for group in alone.groups] == [Sparsity("magnitude"), None, None]
-    assert [group.form for group in alone.groups] == [group.form for group in given.groups]
+    assert [group.layer_format for group in alone.groups] == [group.layer_format for group in given.groups]
 
 
 def test_the_recipe_for_the_block_alone_keeps_algorithm_and_calibration() -> None:

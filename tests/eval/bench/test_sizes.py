@@ -30,7 +30,7 @@ def test_the_linears_of_a_block_are_those_of_diffusers(model: Model) -> None:
 
 
 @pytest.mark.parametrize("model", models().values(), ids=lambda model: model.name)
-def test_a_note_says_where_there_is_no_fused_form(model: Model) -> None:
+def test_a_note_says_where_there_is_no_fused_version(model: Model) -> None:
     if "no fused form" in model.note:
         with pytest.raises(ModelError):
             block_module(network(model))

@@ -24,7 +24,7 @@ W4A16 = mma_packed.W4A16.name
 KERNELS = [name for name, kind in KINDS.items() if not isinstance(kind, Sm90Packed)]
 PACKED = [name for name in KERNELS if not KINDS[name].sparse]
 #: Kernel and dtype of a.
-FORMS = [(name, dtype) for name in KERNELS for dtype in KINDS[name].dtypes]
+CASES = [(name, dtype) for name in KERNELS for dtype in KINDS[name].dtypes]
 SMALL = PackedTile(64, 64, 2, 32, 32, 1, 3)
 #: Whose warps share K.
 FEW = PackedTile(32, 16, 8, 32, 16, 8, 3)
@@ -50,7 +50,7 @@ def test_every_tile_on_a_ragged_size(name: str, tile: PackedTile) -> None:
     check(case(name, (tile.m + 3, tile.n + 5, k), group=group, shares_k=tile.warps_k > 1), tile)
 
 
-@pytest.mark.parametrize(("name", "dtype"), FORMS, ids=str)
+@pytest.mark.parametrize(("name", "dtype"), CASES, ids=str)
 @pytest.mark.parametrize("size", RAGGED, ids=str)
 def test_ragged_sizes_under_every_timing(size: tuple[int, int, int], name: str, dtype: torch.dtype) -> None:
     one = case(name, size, dtype=dtype)
@@ -58,7 +58,7 @@ def test_ragged_sizes_under_every_timing(size: tuple[int, int, int], name: str, 
         check(one, SMALL, seed=seed, copies=copies)
 
 
-@pytest.mark.parametrize(("name", "dtype"), [form for form in FORMS if form[0] in PACKED], ids=str)
+@pytest.mark.parametrize(("name", "dtype"), [each for each in CASES if each[0] in PACKED], ids=str)
 @pytest.mark.parametrize("group", [32, 64, 128, 256])
 @pytest.mark.parametrize("tile", [SMALL, FEW], ids=str)
 def test_groups_of_columns(group: int, name: str, dtype: torch.dtype, tile: PackedTile) -> None:
@@ -73,7 +73,7 @@ def test_zero_points(group: int, dtype: torch.dtype) -> None:
 
 
 @pytest.mark.parametrize("scale_dtype", [torch.float32, torch.float16, torch.bfloat16])
-@pytest.mark.parametrize(("name", "dtype"), [form for form in FORMS if form[0] in PACKED], ids=str)
+@pytest.mark.parametrize(("name", "dtype"), [each for each in CASES if each[0] in PACKED], ids=str)
 def test_scales_are_of_any_dtype(name: str, dtype: torch.dtype, scale_dtype: torch.dtype) -> None:
     asymmetric = name == W4A16
     check(case(name, (20, 72, 256), dtype=dtype, group=64, asymmetric=asymmetric, scale_dtype=scale_dtype), SMALL)

@@ -74,7 +74,7 @@ def test_a_sparse_weight_has_none() -> None:
         assert found.structure.scales is None
 
 
-def test_macros_of_a_form() -> None:
+def test_macros_of_a_variant() -> None:
     assert Variant(torch.float16, 2, asymmetric=True, own_scales=False).defines() == {
         "IN": DTYPES[torch.float16],
         "GROUPS_OF_STEP": 2,

@@ -21,7 +21,7 @@ HOPPER_W4A16 = sm90_packed.W4A16.name
 
 KERNELS = [name for name, kind in KINDS.items() if isinstance(kind, Sm90Packed)]
 PACKED = [name for name in KERNELS if not KINDS[name].sparse]
-FORMS = [(name, dtype) for name in KERNELS for dtype in KINDS[name].dtypes]
+CASES = [(name, dtype) for name in KERNELS for dtype in KINDS[name].dtypes]
 TILED = met_by_each_kind(KERNELS, lambda name: KINDS[name].tiles(architecture("sm_90a")))
 #: Few stages, so that the ring of them is gone round several times.
 SMALL = HopperPackedTile(64, 1, 64, 2, 1)
@@ -46,7 +46,7 @@ def test_every_tile_on_a_ragged_size(name: str, tile: HopperPackedTile) -> None:
     check(case(name, (tile.m + 24, tile.n * tile.cluster + 16, k), group=group), tile, multiprocessors=2)
 
 
-@pytest.mark.parametrize(("name", "dtype"), FORMS, ids=str)
+@pytest.mark.parametrize(("name", "dtype"), CASES, ids=str)
 @pytest.mark.parametrize("size", RAGGED, ids=str)
 def test_ragged_sizes_under_every_timing(size: tuple[int, int, int], name: str, dtype: torch.dtype) -> None:
     one = case(name, size, dtype=dtype)
@@ -70,7 +70,7 @@ def test_two_warpgroups_two_blocks_and_wide_ones(name: str, tile: HopperPackedTi
         check(one, tile, seed=seed, copies=copies)
 
 
-@pytest.mark.parametrize(("name", "dtype"), [form for form in FORMS if form[0] in PACKED], ids=str)
+@pytest.mark.parametrize(("name", "dtype"), [each for each in CASES if each[0] in PACKED], ids=str)
 @pytest.mark.parametrize("group", [32, 64, 128, 256])
 @pytest.mark.parametrize("tile", [SMALL, WIDE], ids=str)
 def test_groups_of_columns(group: int, name: str, dtype: torch.dtype, tile: HopperPackedTile) -> None:
@@ -85,7 +85,7 @@ def test_zero_points(group: int, dtype: torch.dtype) -> None:
 
 
 @pytest.mark.parametrize("scale_dtype", [torch.float32, torch.float16, torch.bfloat16])
-@pytest.mark.parametrize(("name", "dtype"), [form for form in FORMS if form[0] in PACKED], ids=str)
+@pytest.mark.parametrize(("name", "dtype"), [each for each in CASES if each[0] in PACKED], ids=str)
 def test_scales_are_of_any_dtype(name: str, dtype: torch.dtype, scale_dtype: torch.dtype) -> None:
     asymmetric = name == HOPPER_W4A16
     check(case(name, (20, 72, 256), dtype=dtype, group=64, asymmetric=asymmetric, scale_dtype=scale_dtype), SMALL)
@@ -129,7 +129,7 @@ def test_residuals_and_gates_are_read_where_they_lie(name: str, role: str, n: in
     check(case(HOPPER_W4A8, (42, n, 64), ending=ending), SMALL)
 
 
-@pytest.mark.parametrize(("name", "dtype"), FORMS, ids=str)
+@pytest.mark.parametrize(("name", "dtype"), CASES, ids=str)
 def test_every_sector_is_written_whole_by_as_many_instructions_as_it_takes(name: str, dtype: torch.dtype) -> None:
     m, n, k = 128, 256, 256
     kind = KINDS[name]

@@ -15,7 +15,7 @@ from quant.kernels.runtime.sources import shipped
 from tests.kernels.sass import disassemble
 
 
-class Form(NamedTuple):
+class Variant(NamedTuple):
     """What a wrapper has to be.
 
     Attributes:
@@ -42,29 +42,29 @@ class Form(NamedTuple):
         return ", ".join(re.findall(r"(\w+)\)?(?:\[4\])?(?:,|$)", self.parameters))
 
 
-def dense(sums: str, constraint: str, types: str, behind: str, opcode: str) -> Form:
+def dense(sums: str, constraint: str, types: str, behind: str, opcode: str) -> Variant:
     shape = f"wgmma.mma_async.sync.aligned.m64n{{n}}k32.{types}"
     operands = f"{{0}}, {{1}}, add{behind}"
-    return Form("wgmma.cuh", sums, constraint, "u64 a, u64 b", ('"l"(a)', '"l"(b)'), shape, operands, opcode)
+    return Variant("wgmma.cuh", sums, constraint, "u64 a, u64 b", ('"l"(a)', '"l"(b)'), shape, operands, opcode)
 
 
-def sparse(sums: str, constraint: str, depth: int, types: str, behind: str, opcode: str) -> Form:
+def sparse(sums: str, constraint: str, depth: int, types: str, behind: str, opcode: str) -> Variant:
     shape = f"wgmma.mma_async.sp.sync.aligned.m64n{{n}}k{depth}.{types}"
     operands = f"{{0}}, {{1}}, {{2}}, 0, add{behind}"
     inputs = ('"l"(a)', '"l"(b)', '"r"(metadata)')
-    return Form("wgmma_sparse.cuh", sums, constraint, "u64 a, u64 b, u32 metadata", inputs, shape, operands, opcode)
+    return Variant("wgmma_sparse.cuh", sums, constraint, "u64 a, u64 b, u32 metadata", inputs, shape, operands, opcode)
 
 
-def from_registers(sums: str, constraint: str, depth: int, types: str, behind: str, opcode: str) -> Form:
+def from_registers(sums: str, constraint: str, depth: int, types: str, behind: str, opcode: str) -> Variant:
     shape = f"wgmma.mma_async.sync.aligned.m64n{{n}}k{depth}.{types}"
     operands = f"{{{{{{0}}, {{1}}, {{2}}, {{3}}}}}}, {{4}}, add{behind}"
     inputs = ('"r"(a[0])', '"r"(a[1])', '"r"(a[2])', '"r"(a[3])', '"l"(b)')
-    return Form("wgmma_registers.cuh", sums, constraint, "const u32 (&a)[4], u64 b", inputs, shape, operands, opcode)
+    return Variant("wgmma_registers.cuh", sums, constraint, "const u32 (&a)[4], u64 b", inputs, shape, operands, opcode)
 
 
 #: Behind the predicate: the signs of a and b, which only floats have; then for 16 bits whether they are transposed,
 #: which an operand in registers cannot be.
-FORMS = {
+VARIANTS = {
     "wgmma_e4m3": dense("float", "+f", "f32.e4m3.e4m3", ", 1, 1", "QGMMA.64x{n}x32.F32.E4M3.E4M3"),
     "wgmma_s8": dense("s32", "+r", "s32.s8.s8", "", "IGMMA.64x{n}x32.S8.S8"),
     "wgmma_sp_e4m3": sparse("float", "+f", 64, "f32.e4m3.e4m3", ", 1, 1", "QGMMA.SP.64x{n}x64.F32.E4M3.E4M3"),
@@ -77,7 +77,7 @@ FORMS = {
     "wgmma_rs_bf16": from_registers("float", "+f", 16, "f32.bf16.bf16", ", 1, 1, 0", "HGMMA.64x{n}x16.F32.BF16"),
 }
 HEADERS = ("wgmma.cuh", "wgmma_sparse.cuh", "wgmma_registers.cuh")
-CASES = [(name, n) for name in FORMS for n in wgmma.COLUMNS]
+CASES = [(name, n) for name in VARIANTS for n in wgmma.COLUMNS]
 
 _WRAPPER = re.compile(
     r"template <>\n"
@@ -139,13 +139,13 @@ def written() -> dict[tuple[str, int], Wrapper]:
 
 
 def tiny(name: str, n: int) -> tuple[Build, dict[str, str]]:
-    form = FORMS[name]
+    variant = VARIANTS[name]
     parts = {
-        "HEADER": form.header,
-        "SUM": form.type,
-        "LEFT": LEFT[form.header],
+        "HEADER": variant.header,
+        "SUM": variant.type,
+        "LEFT": LEFT[variant.header],
         "WRAPPER": name,
-        "ARGUMENTS": form.arguments,
+        "ARGUMENTS": variant.arguments,
     }
     source = TINY
     for part, text in parts.items():
@@ -153,11 +153,11 @@ def tiny(name: str, n: int) -> tuple[Build, dict[str, str]]:
     return Build("tiny", (("WIDE", n),)), {**shipped(), "tiny.cu": source}
 
 
-def test_there_is_a_wrapper_for_every_form_and_width() -> None:
+def test_there_is_a_wrapper_for_every_variant_and_width() -> None:
     assert tuple(wgmma.headers()) == HEADERS == (wgmma.DENSE, wgmma.SPARSE, wgmma.REGISTERS)
     found = written()
     assert set(found) == set(CASES)
-    assert all(wrapper.header == FORMS[name].header for (name, _), wrapper in found.items())
+    assert all(wrapper.header == VARIANTS[name].header for (name, _), wrapper in found.items())
     assert sum(text.count("asm volatile") for text in wgmma.headers().values()) == len(CASES)
 
 
@@ -168,48 +168,48 @@ def test_widths_are_those_that_the_instruction_has() -> None:
     assert list(wgmma.COLUMNS) == sorted(set(wgmma.COLUMNS))
 
 
-@pytest.mark.parametrize("name", FORMS)
+@pytest.mark.parametrize("name", VARIANTS)
 def test_a_wrapper_is_declared_for_any_width(name: str) -> None:
-    form = FORMS[name]
-    declared = f"DEVICE void {name}({form.type} (&sums)[N / 2], {form.parameters}, bool add);\n"
-    assert wgmma.headers()[form.header].count(f"template <int N>\n{declared}") == 1
+    variant = VARIANTS[name]
+    declared = f"DEVICE void {name}({variant.type} (&sums)[N / 2], {variant.parameters}, bool add);\n"
+    assert wgmma.headers()[variant.header].count(f"template <int N>\n{declared}") == 1
 
 
 @pytest.mark.parametrize(("name", "n"), CASES)
 def test_every_register_is_named_once_and_in_order(name: str, n: int) -> None:
-    form = FORMS[name]
+    variant = VARIANTS[name]
     found = written()[name, n]
     # 64 rows of n sums, by 128 threads.
-    assert (found.type, found.registers) == (form.type, 64 * n // 128)
-    assert found.parameters == form.parameters
-    assert found.outputs == [f'"{form.constraint}"(sums[{i}])' for i in range(found.registers)]
-    assert found.inputs == [*form.inputs, '"r"(static_cast<s32>(add))']
+    assert (found.type, found.registers) == (variant.type, 64 * n // 128)
+    assert found.parameters == variant.parameters
+    assert found.outputs == [f'"{variant.constraint}"(sums[{i}])' for i in range(found.registers)]
+    assert found.inputs == [*variant.inputs, '"r"(static_cast<s32>(add))']
     named = [int(each) for each in re.findall(r"%(\d+)", found.text)]
-    assert sorted(named) == list(range(found.registers + len(form.inputs) + 1))
+    assert sorted(named) == list(range(found.registers + len(variant.inputs) + 1))
     (instruction,) = (line for line in found.text.splitlines() if line.startswith("wgmma"))
     registers = ", ".join(f"%{i}" for i in range(found.registers))
-    operands = form.operands.format(*(f"%{found.registers + i}" for i in range(len(form.inputs))))
-    assert instruction == f"{form.shape.format(n=n)} {{{registers}}}, {operands};"
+    operands = variant.operands.format(*(f"%{found.registers + i}" for i in range(len(variant.inputs))))
+    assert instruction == f"{variant.shape.format(n=n)} {{{registers}}}, {operands};"
 
 
 @pytest.mark.parametrize(("name", "n"), CASES)
 def test_whether_to_add_is_a_predicate_of_the_last_operand(name: str, n: int) -> None:
     found = written()[name, n]
     lines = found.text.splitlines()
-    last = found.registers + len(FORMS[name].inputs)
+    last = found.registers + len(VARIANTS[name].inputs)
     assert lines[:3] == ["{", ".reg .pred add;", f"setp.ne.b32 add, %{last}, 0;"]
     # In a scope of its own, so that two in one function do not declare `add` twice.
     assert lines[-1] == "}"
     assert len(lines) == 5
 
 
-@pytest.mark.parametrize("name", FORMS)
+@pytest.mark.parametrize("name", VARIANTS)
 def test_the_machine_code_has_the_instruction_once_with_its_shape(name: str) -> None:
     builds = [tiny(name, n)[0] for n in wgmma.COLUMNS]
     codes = disassemble(builds, "sm_90a", tiny(name, wgmma.COLUMNS[0])[1])
     for n, code in zip(wgmma.COLUMNS, codes, strict=True):
         assert {opcode: count for opcode, count in code.opcodes.items() if "GMMA" in opcode} == {
-            FORMS[name].opcode.format(n=n): 1
+            VARIANTS[name].opcode.format(n=n): 1
         }
         assert not code.count("HMMA"), n
         assert not code.count("IMMA"), n

@@ -1,4 +1,4 @@
-"""A fused layer, and a whole fused block, have the gradient of what they are the fused form of."""
+"""A fused layer, and a whole fused block, have the gradient of what they are the fused version of."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from quant.kernels.ops import Norm
 from quant.layers.fused.linear import FusedLinear
 from quant.layers.straight_through import straight_through
-from tests.layers.fused.forms import made
+from tests.layers.fused.layer_formats import made
 from tests.layers.fused.wan_blocks import fused as fused_block
 from tests.layers.fused.wan_blocks import inputs, is_wide, quantized, relative_error
 

@@ -9,18 +9,18 @@ import torch
 from torch.nn import functional as F
 
 from quant.errors import ModelError
-from quant.formats.layer import LayerForm
+from quant.formats.layer import LayerFormat
 from quant.kernels.layouts import aligned_rows
 from quant.kernels.numerics import encode
 from quant.kernels.ops import Norm
 from quant.layers.fused.linear import FusedLinear, _normed, unfusable
 from quant.layers.linear import QuantLinear
-from tests.layers.fused.forms import EIGHT_BIT, FORMS, OF_FLOATS, made, packed, same
+from tests.layers.fused.layer_formats import EIGHT_BIT, LAYER_FORMATS, OF_FLOATS, made, packed, same
 from tests.layers.test_prepack import OfKernels
 
 _FP8 = torch.float8_e4m3fn
 N = 33
-EVERY_FORM = pytest.mark.parametrize("label", FORMS)
+EVERY_FORMAT = pytest.mark.parametrize("label", LAYER_FORMATS)
 SMOOTHED = pytest.mark.parametrize("smoothed", [False, True])
 
 
@@ -34,7 +34,7 @@ def build(label: str, *, smoothed: bool = False) -> tuple[QuantLinear, FusedLine
     return layer, FusedLinear.of(layer)
 
 
-@EVERY_FORM
+@EVERY_FORMAT
 @SMOOTHED
 def test_alone_it_is_the_layer_and_has_its_tensors(label: str, smoothed: bool) -> None:
     layer, fused = build(label, smoothed=smoothed)
@@ -48,7 +48,7 @@ def test_alone_it_is_the_layer_and_has_its_tensors(label: str, smoothed: bool) -
     assert fused.training == layer.training
 
 
-@EVERY_FORM
+@EVERY_FORMAT
 @SMOOTHED
 def test_what_is_before_and_behind_it(label: str, smoothed: bool) -> None:
     layer, fused = build(label, smoothed=smoothed)
@@ -89,9 +89,9 @@ def test_what_its_matmul_reads(label: str, reads: torch.dtype | None) -> None:
 
 
 def test_a_low_rank_branch_is_not_fused() -> None:
-    layer = packed(torch.nn.Linear(256, N), FORMS["W4A16"], rank=4)
+    layer = packed(torch.nn.Linear(256, N), LAYER_FORMATS["W4A16"], rank=4)
     assert unfusable(layer) == "is W4A16 + rank 4, and its branch stands where norm and residual would"
-    assert all(unfusable(made(label, N, width(label))) is None for label in FORMS)
+    assert all(unfusable(made(label, N, width(label))) is None for label in LAYER_FORMATS)
 
 
 @pytest.mark.parametrize("label", ["FP8", "2:4 FP8"])
@@ -131,9 +131,9 @@ def test_codes_are_refused_where_their_scale_is_not_the_layers(label: str, smoot
 class OnGpu(FusedLinear):
     """Its weight is always in the order of the kernels."""
 
-    def __init__(self, in_features: int, out_features: int, form: LayerForm, **rest: Any) -> None:
-        super().__init__(in_features, out_features, form, **rest)
-        self.weight_format = OfKernels(form.scheme)
+    def __init__(self, in_features: int, out_features: int, layer_format: LayerFormat, **rest: Any) -> None:
+        super().__init__(in_features, out_features, layer_format, **rest)
+        self.weight_format = OfKernels(layer_format.scheme)
 
 
 def test_rows_as_the_kernels_read_them() -> None:

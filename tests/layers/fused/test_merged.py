@@ -11,19 +11,19 @@ import torch
 from torch import nn
 
 from quant.errors import ModelError
-from quant.formats.layer import LayerForm
+from quant.formats.layer import LayerFormat
 from quant.formats.rows import SHARED
 from quant.kernels import prepacking
 from quant.kernels.layouts import aligned_rows
 from quant.kernels.weight_orders import LAYOUTS
 from quant.layers.fused.merged import Member, MergedLinear, obstacle
 from quant.layers.fused.surroundings import merge_layers
-from tests.layers.fused.forms import EIGHT_BIT, FORMS, OF_FLOATS, packed, same
+from tests.layers.fused.layer_formats import EIGHT_BIT, LAYER_FORMATS, OF_FLOATS, packed, same
 from tests.layers.test_prepack import OfKernels
 
 K = 77
 SIZES = {"q": 33, "k": 20, "v": 7}
-EVERY_FORM = pytest.mark.parametrize("name", FORMS)
+EVERY_FORMAT = pytest.mark.parametrize("name", LAYER_FORMATS)
 #: Whose sums are exact, or added in one order whatever N is.
 EXACT = ("W8A8", "2:4 W8A8", "W4A8")
 
@@ -46,7 +46,7 @@ class Attention(nn.Module):
         rows = SIZES if name != "FP8_BLOCK" else {"q": 128, "k": 256, "v": 7}
         for leaf, n in rows.items():
             linear = nn.Linear(k, n, bias=bias, dtype=dtype)
-            self.add_module(leaf, packed(linear, FORMS[name], factor=factor if smoothed else None))
+            self.add_module(leaf, packed(linear, LAYER_FORMATS[name], factor=factor if smoothed else None))
         self.out = nn.Linear(4, 4)
 
 
@@ -62,7 +62,7 @@ def qkv(attention: nn.Module) -> MergedLinear:
     return layer
 
 
-@EVERY_FORM
+@EVERY_FORMAT
 @pytest.mark.parametrize("smoothed", [False, True])
 @pytest.mark.parametrize("bias", [False, True])
 def test_one_matmul_is_the_three(name: str, smoothed: bool, bias: bool) -> None:
@@ -77,7 +77,7 @@ def test_one_matmul_is_the_three(name: str, smoothed: bool, bias: bool) -> None:
         assert torch.equal(piece, expected) if name in EXACT else torch.allclose(piece, expected, rtol=0, atol=1e-5)
 
 
-@EVERY_FORM
+@EVERY_FORMAT
 @pytest.mark.parametrize("smoothed", [False, True])
 def test_the_state_is_that_of_the_layers(name: str, smoothed: bool) -> None:
     apart = Attention(name, smoothed=smoothed)
@@ -90,7 +90,7 @@ def test_the_state_is_that_of_the_layers(name: str, smoothed: bool) -> None:
     assert len(set(small)) == len(small)
 
 
-@EVERY_FORM
+@EVERY_FORMAT
 def test_a_state_takes_no_more_memory_than_its_tensors(name: str) -> None:
     """Views of the one weight where it lies as in a checkpoint; else no view keeps the rows of the other layers."""
     together = merged(Attention(name))
@@ -102,7 +102,7 @@ def test_a_state_takes_no_more_memory_than_its_tensors(name: str) -> None:
         assert all(together.state_dict()[f"{leaf}.weight"].untyped_storage().data_ptr() in own for leaf in SIZES)
 
 
-@EVERY_FORM
+@EVERY_FORMAT
 @pytest.mark.parametrize("assign", [False, True])
 def test_a_state_is_loaded(name: str, assign: bool) -> None:
     apart = Attention(name, smoothed=True)
@@ -169,9 +169,9 @@ def test_weights_that_follow_the_model_are_cast_when_loaded() -> None:
 class OnGpu(MergedLinear):
     """Its weight is always in the order of the kernels."""
 
-    def __init__(self, in_features: int, out_features: int, form: LayerForm, **rest: Any) -> None:
-        super().__init__(in_features, out_features, form, **rest)
-        self.weight_format = OfKernels(form.scheme)
+    def __init__(self, in_features: int, out_features: int, layer_format: LayerFormat, **rest: Any) -> None:
+        super().__init__(in_features, out_features, layer_format, **rest)
+        self.weight_format = OfKernels(layer_format.scheme)
 
 
 @pytest.mark.parametrize(
@@ -179,7 +179,7 @@ class OnGpu(MergedLinear):
     [
         (name, layout)
         for op, starts in (("int4_mm", "W4"), ("sparse_scaled_mm", "2:4"))
-        for name in FORMS
+        for name in LAYER_FORMATS
         for layout in LAYOUTS[op][1:]
         if name.startswith(starts)
     ],
@@ -226,7 +226,7 @@ def test_rows_that_kernels_pad() -> None:
     assert torch.equal(layer.pieces(layer(x))[1], layers[1](x))
 
 
-@EVERY_FORM
+@EVERY_FORMAT
 @pytest.mark.filterwarnings("ignore:for out")  # of torch, about the plain layer
 def test_copies_casts_and_moves(name: str) -> None:
     apart = Attention(name, smoothed=True)
@@ -277,7 +277,7 @@ def test_a_member_has_its_name_and_refuses_the_rest() -> None:
         (lambda a: setattr(a, "v", Attention("W8A8").v), "v is W8A8, q is FP8"),
         (lambda a: setattr(a, "v", Attention("2:4 FP8").v), "v is 2:4 FP8, q is FP8"),
         (
-            lambda a: setattr(a, "q", packed(nn.Linear(K, 33), FORMS["FP8"], rank=4)),
+            lambda a: setattr(a, "q", packed(nn.Linear(K, 33), LAYER_FORMATS["FP8"], rank=4)),
             "q is FP8 + rank 4, and its branch stands where norm and residual would",
         ),
         (lambda a: setattr(a.k, "bias", None), "one of q and k has a bias, the other has none"),

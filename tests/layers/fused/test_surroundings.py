@@ -18,7 +18,7 @@ from quant.layers.fused.linear import FusedLinear
 from quant.layers.fused.part import FUSED
 from quant.layers.fused.surroundings import FusedNorm, enter, fuse_layer, leave, normed
 from quant.layers.linear import QuantLinear
-from tests.layers.fused.forms import BY_ROW, made
+from tests.layers.fused.layer_formats import BY_ROW, made
 
 K, N = 72, 40
 U = 2.0**-8
@@ -95,7 +95,7 @@ def test_leaving_rounds_once(scheme: str, gated: bool) -> None:
     gate = torch.randn(2, 1, N) if gated else None
     assert apart.bias is not None
     tensors = {key: value for key, value in apart.state_dict().items() if key != "bias"}
-    weight = unpack_linear(tensors, apart.form)
+    weight = unpack_linear(tensors, apart.layer_format)
     if fused.codes is None:
         out = x.double() @ weight.bfloat16().double().T + apart.bias  # a weight is rounded to its input's dtype
     else:

@@ -22,12 +22,12 @@ from quant.layers.fused.linear import FusedLinear
 from quant.layers.fused.merged import MergedLinear
 from quant.layers.fused.wan_block import FusedWanTransformerBlock
 from quant.layers.replace import replace
-from tests.layers.fused.forms import BY_ROW, FORMS, OF_FLOATS, packed, same
+from tests.layers.fused.layer_formats import BY_ROW, LAYER_FORMATS, OF_FLOATS, packed, same
 from tests.layers.fused.mistakes import IMAGE_MISTAKES, MISTAKES, SMOOTHED_MISTAKES, STATIC_MISTAKES
 from tests.layers.fused.wan_blocks import exact, fused, inputs, is_wide, plain, quantized, relative_error
 
 RECIPES = [("W8A8", False), ("W8A8", True), ("FP8_DYNAMIC", False), ("FP8", False), ("FP8", True)]
-OTHERS = [(label, False) for label in FORMS if (label, False) not in RECIPES]
+OTHERS = [(label, False) for label in LAYER_FORMATS if (label, False) not in RECIPES]
 EVERY = [*RECIPES, *OTHERS, ("W4A16_ASYM", True), ("W4A8", True), ("2:4 FP8", True)]
 #: Of the block, and whether it has a modulation for each token.
 VARIANTS: list[tuple[dict[str, Any], bool]] = [
@@ -39,8 +39,10 @@ VARIANTS: list[tuple[dict[str, Any], bool]] = [
 FLOAT32 = 1e-3
 BF16 = {
     label: {None: 0.01, torch.int8: 0.02, torch.float8_e4m3fn: 0.045}[codes]
-    for label, form in FORMS.items()
-    for codes in (None if form.scheme.input_activations is None else storage_dtype(form.scheme.input_activations),)
+    for label, layer_format in LAYER_FORMATS.items()
+    for codes in (
+        None if layer_format.scheme.input_activations is None else storage_dtype(layer_format.scheme.input_activations),
+    )
 }
 
 
@@ -119,16 +121,16 @@ def test_what_is_fused_is_listed() -> None:
 
 
 @pytest.mark.parametrize(("label", "_"), OTHERS)
-def test_every_form_is_fused_whole(label: str, _: bool) -> None:
+def test_every_format_is_fused_whole(label: str, _: bool) -> None:
     parts = fused(quantized(label, image=True)).parts
-    codes = FORMS[label].scheme.has_static_input
+    codes = LAYER_FORMATS[label].scheme.has_static_input
     assert parts.pop("ffn.net.0.proj") == ("fused, its output leaves as codes" if codes else "fused")
     assert set(parts.values()) == {"fused"}
 
 
 @pytest.mark.parametrize("up", ["W4AFP8", "2:4 FP8_DYNAMIC", "FP8_BLOCK"])
 @pytest.mark.parametrize("down", ["FP8", "2:4 FP8"])
-def test_codes_leave_for_a_static_layer_of_another_form(up: str, down: str) -> None:
+def test_codes_leave_for_a_static_layer_of_another_format(up: str, down: str) -> None:
     block = quantized(up, wide=True)
     block.ffn.net[2] = quantized(down, wide=True).ffn.net[2]
     candidate = fused(block)
@@ -149,7 +151,7 @@ def test_a_low_rank_layer_runs_as_it_is() -> None:
     block = quantized("W4A16")
     for name in ("attn1.to_k", "ffn.net.2"):
         linear = plain(wide=True).get_submodule(name)
-        replace(block, name, packed(linear, FORMS["W4A16"], rank=4))
+        replace(block, name, packed(linear, LAYER_FORMATS["W4A16"], rank=4))
     candidate, given = fused(block), inputs(wide=True)
     why = "is W4A16 + rank 4, and its branch stands where norm and residual would"
     assert {part: state for part, state in candidate.parts.items() if state != "fused"} == {
@@ -196,7 +198,7 @@ def test_layers_with_scales_of_their_own_are_not_merged() -> None:
     assert relative_error(candidate(*inputs()), block(*inputs())) < FLOAT32
 
 
-def test_a_hidden_layer_of_another_format_leaves_as_floats() -> None:
+def test_a_hidden_layer_of_another_formatat_leaves_as_floats() -> None:
     block = quantized("W8A8")
     block.ffn.net[2] = quantized("FP8").ffn.net[2]
     candidate = fused(block)

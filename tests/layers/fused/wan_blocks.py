@@ -15,7 +15,7 @@ from quant.formats.tensors import unpack_linear
 from quant.layers.fused.wan import check_block, fuse_block
 from quant.layers.fused.wan_block import FusedWanTransformerBlock
 from quant.layers.replace import quantized_layers, replace
-from tests.layers.fused.forms import FORMS, packed
+from tests.layers.fused.layer_formats import LAYER_FORMATS, packed
 
 DIM, FFN, HEADS, TEXT = 72, 88, 2, 5  # not multiples of 16: rows that kernels would pad
 WIDE, WIDE_FFN = 128, 256  # for scales by group and by block
@@ -39,8 +39,8 @@ class Inputs(NamedTuple):
 
 
 def is_wide(label: str) -> bool:
-    """Does this form need the wide block?"""
-    weights = FORMS[label].scheme.weights
+    """Does this format need the wide block?"""
+    weights = LAYER_FORMATS[label].scheme.weights
     return weights is not None and weights.strategy in ("group", "block")
 
 
@@ -72,7 +72,7 @@ def quantized(label: str, *, smoothed: bool = False, ignore: Iterable[str] = (),
             continue
         factor = 0.5 + torch.rand(linear.in_features, generator=generator)
         factor = factors.setdefault(_input_of(name), factor)
-        replace(block, name, packed(linear, FORMS[label], factor=factor if smoothed else None))
+        replace(block, name, packed(linear, LAYER_FORMATS[label], factor=factor if smoothed else None))
     return block
 
 
@@ -86,7 +86,7 @@ def _input_of(name: str) -> str:
 
 
 def fused(block: Any) -> FusedWanTransformerBlock:
-    """The fused form of a copy."""
+    """The fused version of a copy."""
     check_block(block, "block")
     return fuse_block(copy.deepcopy(block))
 
@@ -97,7 +97,7 @@ def exact(block: Any) -> Any:
     for name, layer in quantized_layers(made).items():
         linear = nn.Linear(layer.in_features, layer.out_features, bias=layer.bias is not None)
         tensors = {key: value for key, value in layer.state_dict().items() if key != "bias"}
-        linear.weight.data = unpack_linear(tensors, layer.form)
+        linear.weight.data = unpack_linear(tensors, layer.layer_format)
         if layer.bias is not None:
             linear.bias.data = layer.bias.detach()
         replace(made, name, linear)
