@@ -69,7 +69,9 @@ def _processor() -> str:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
         lines = [platform.processor()]
-    return "\n".join([platform.machine(), *sorted({line for line in lines if line.startswith(("flags", "Features", "model name"))})])
+    return "\n".join(
+        [platform.machine(), *sorted({line for line in lines if line.startswith(("flags", "Features", "model name"))})]
+    )
 
 
 def _compile(compiler: str, source: Path, made: Path) -> None:

@@ -6,7 +6,6 @@ The same bits as `quant.formats` computes by passes of torch, which is what defi
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 

@@ -176,6 +176,13 @@ class Algorithm:
         assert seen.amax is not None
         return seen.amax
 
+    def shrinks(self, options: Options) -> tuple[float, ...] | None:
+        """Return factors on the range of each part of a weight, if trying them besides 1 is all that it does to weights.
+
+        The one of least squared error is taken, of equal ones the largest. None where it does more.
+        """
+        return None if self.rounds or self.smooths else ()
+
     def round_smoothed(
         self,
         weight: torch.Tensor,

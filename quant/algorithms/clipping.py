@@ -122,4 +122,14 @@ def _error_by_part(weight: torch.Tensor, grid: Grid, importance: torch.Tensor) -
             padded = torch.nn.functional.pad(error, (0, columns * BLOCK[1] - k, 0, rows * BLOCK[0] - n))
             return padded.reshape(rows, BLOCK[0], columns, BLOCK[1]).sum(dim=(1, 3))
         case _:
-            return error.reshape(n, grid.scale.shape[1], -1).sum(dim=2)
+            return _sum_by_halves(error.reshape(n, grid.scale.shape[1], -1))
+
+
+def _sum_by_halves(parts: torch.Tensor) -> torch.Tensor:
+    """The sum over the last dimension in an order that is the same on every machine, as the compiled loop adds."""
+    size = 1 << (parts.shape[-1] - 1).bit_length()
+    parts = torch.nn.functional.pad(parts, (0, size - parts.shape[-1]))
+    while parts.shape[-1] > 1:
+        first, second = parts.chunk(2, dim=-1)
+        parts = first + second
+    return parts.squeeze(-1)

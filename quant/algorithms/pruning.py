@@ -20,11 +20,13 @@ class Pruning:
         reads: the statistics it reads.
         prune: weight float32 [N, K] and Hessian [K, K], None where `reads` has none, to the mask bool [N, K] and, where
             survivors make up for what is pruned, the weight that they are.
+        by_size: is that the two largest of every four, and nothing else?
     """
 
     name: str
     reads: Needs
     prune: Callable[[torch.Tensor, torch.Tensor | None], tuple[torch.Tensor, torch.Tensor | None]]
+    by_size: bool = False
 
     def __call__(self, weight: torch.Tensor, hessian: torch.Tensor | None) -> Pruned:
         """Return a float32 weight [N, K] pruned; `hessian` is None where the method reads none."""
@@ -53,7 +55,7 @@ def _search(weight: torch.Tensor, hessian: torch.Tensor | None) -> tuple[torch.T
 
 
 PRUNINGS = (
-    Pruning("magnitude", Needs(), _magnitude),
+    Pruning("magnitude", Needs(), _magnitude, by_size=True),
     Pruning("wanda", Needs(hessian=True), _wanda),
     Pruning("sparsegpt", Needs(hessian=True), _sparsegpt),
     Pruning("search", Needs(hessian=True), _search),

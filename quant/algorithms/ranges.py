@@ -12,6 +12,7 @@ from typing import ClassVar
 import torch
 
 from quant.algorithms.base import Algorithm, Check, Needs, Options, Pruned, Rounded, Statistics
+from quant.algorithms.clipping import SHRINKS as WEIGHT_SHRINKS
 from quant.algorithms.clipping import clipped_grid
 from quant.errors import RecipeError
 from quant.fields import is_number
@@ -24,12 +25,20 @@ from quant.text import shown
 PERCENTILE = 99.99
 #: Factors on the largest value that are tried, from all of it down to a fifth.
 SHRINKS = tuple(1 - 0.02 * i for i in range(41))
+#: What an error of a weight counts by: the mean square of its input, or all alike.
+_BY_INPUTS, _UNIFORM = "inputs", "none"
 
 
 def check_percentile(value: object, where: str) -> None:
     """Raises RecipeError unless the value is a number above 50, up to 100."""
     if not is_number(value) or not 50 < value <= 100:
         raise RecipeError(f"{where}: must be a number above 50, up to 100, got {shown(value)}")
+
+
+def check_importance(value: object, where: str) -> None:
+    """Raises RecipeError unless the value names what an error of a weight counts by."""
+    if value not in (_BY_INPUTS, _UNIFORM):
+        raise RecipeError(f"{where}: must be {_BY_INPUTS} or {_UNIFORM}, got {shown(value)}")
 
 
 def percentile_range(rows: torch.Tensor, percentile: float = PERCENTILE) -> torch.Tensor:
@@ -94,13 +103,21 @@ class Percentile(Algorithm):
 
 
 class Mse(Algorithm):
-    """Weights on the ranges of least error, each input's square as importance, and static inputs likewise."""
+    """Weights on the ranges of least error, and static inputs likewise.
+
+    An error counts by its input's mean square, or all alike where `importance` is "none": that takes no data.
+    """
 
     name = "mse"
     rounds = True
+    options: ClassVar[Mapping[str, Check]] = {"importance": check_importance}
 
     def needs(self, group: Group) -> Needs:
-        return Needs(rows=group.scheme.has_static_input, hessian=True)
+        weighted = dict(() if group.algorithm is None else group.algorithm.options).get("importance") != _UNIFORM
+        return Needs(rows=group.scheme.has_static_input, hessian=weighted)
+
+    def shrinks(self, options: Options) -> tuple[float, ...] | None:
+        return tuple(sorted({*WEIGHT_SHRINKS} - {1.0}, reverse=True)) if options.get("importance") == _UNIFORM else None
 
     def input_range(self, seen: Statistics, inputs: TensorFormat, options: Options) -> torch.Tensor:
         assert seen.rows is not None and seen.amax is not None

@@ -14,7 +14,7 @@ from quant.checkpoint.config import CONFIG_KEY
 from quant.checkpoint.exports.table import stored_layers
 from quant.checkpoint.folder import new_folder
 from quant.checkpoint.manifest import write_manifest
-from quant.checkpoint.shards import WEIGHTS
+from quant.checkpoint.shards import copied
 from quant.checkpoint.writing import write_component
 from quant.errors import ModelError
 from quant.layers.kinds import quantizable
@@ -48,10 +48,8 @@ def save(model: nn.Module, out: str | Path, *, force: bool = False, max_shard_by
             work,
             _model_config(model),
             record.config,
-            of_model(model),
-            stem=WEIGHTS,
+            [copied(name, tensor) for name, tensor in of_model(model).items()],
             max_bytes=max_shard_bytes,
-            on_tensor=lambda name: None,
         )
         write_manifest(work, {**record.provenance, "layers": {"": record.layers}}, hashes)
     return out

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import threading
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from quant.calibration.component import plan_component
+from quant.calibration.component import component_parts
 from quant.calibration.solved import Solved
 from quant.checkpoint.manifest import write_manifest
-from quant.checkpoint.shards import WEIGHTS, TensorPlan
+from quant.checkpoint.shards import TensorPlan
 from quant.checkpoint.writing import write_component
 from quant.files.json_files import read_object
 from quant.pipelines.copying import copy_files
@@ -43,14 +44,11 @@ def write(
     for name in solved.models:
         place = name if source.is_pipeline else ""
         errors: dict[str, float] = {}
-        with _bar(f"scales of {name}", len(tensors[name]), how) as step:
-            plans = plan_component(tensors[name], solved.plans[name], solved.solutions[name], errors, step)
         config = read_object(source.component_folder(name) / "config.json")
         quantization = solved.config(name, how.dtype)
-        with _bar(f"writing {name}", len(plans), how) as step:
-            written = write_component(
-                work / place, config, quantization, plans, stem=WEIGHTS, max_bytes=how.max_shard_bytes, on_tensor=step
-            )
+        with _counted(tensors[name], f"writing {name}", how) as counted:
+            parts = component_parts(counted, solved.plans[name], solved.solutions[name], errors)
+            written = write_component(work / place, config, quantization, parts, max_bytes=how.max_shard_bytes)
         hashes.update({(Path(place) / file).as_posix(): digest for file, digest in written.items()})
         records[place] = solved.records(name, errors)
     copy_files(how.copied, work)
@@ -60,16 +58,29 @@ def write(
 
 
 @contextmanager
-def _bar(what: str, total: int, how: Writing) -> Iterator[Callable[[str], None]]:
-    """A bar on stderr, moved on by one with each call."""
+def _counted(tensors: Mapping[str, TensorPlan], what: str, how: Writing) -> Iterator[dict[str, TensorPlan]]:
+    """The same tensors, with a bar on stderr that counts the bytes that are made of them."""
     from tqdm import tqdm
 
-    with tqdm(total=total, desc=what, unit="tensor", disable=not how.progress) as bar:
+    lock = threading.Lock()
+    total = sum(tensor.nbytes for tensor in tensors.values())
+    with tqdm(total=total, desc=what, unit="B", unit_scale=True, disable=not how.progress) as bar:
 
-        def step(_: str) -> None:
-            bar.update()
+        def counted(tensor: TensorPlan) -> TensorPlan:
+            seen = 0
 
-        yield step
+            def rows(start: int, stop: int) -> torch.Tensor:
+                nonlocal seen
+                made = tensor.rows(start, stop)
+                if start >= seen:  # some are read twice
+                    seen = max(stop, 1)
+                    with lock:
+                        bar.update(made.nbytes)
+                return made
+
+            return replace(tensor, rows=rows)
+
+        yield {name: counted(tensor) for name, tensor in tensors.items()}
 
 
 def _yaml(recipe: Recipe) -> str:

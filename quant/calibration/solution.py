@@ -34,11 +34,11 @@ class KeptWeight:
     grid: Grid | None = None
     factor: torch.Tensor | None = None
 
-    def read(self) -> torch.Tensor:
-        """The weight [N, K]."""
+    def read(self, start: int, stop: int) -> torch.Tensor:
+        """Rows start to stop of the weight [N, K]; where blocks of rows share scales, `start` is the first of one."""
         with safe_open(self.path, framework="pt") as file:
-            tensor: torch.Tensor = file.get_tensor(self.name)
-        values = tensor if self.grid is None else self.grid.values(tensor)
+            tensor: torch.Tensor = file.get_slice(self.name)[start:stop]
+        values = tensor if self.grid is None else self.grid.rows(start, stop).values(tensor)
         return values if self.factor is None else values * self.factor
 
 
@@ -63,20 +63,23 @@ class Solution:
     grid: Grid | None = None
     low_rank: LowRank | None = None
 
-    def rounded(self, original: torch.Tensor, group: Group) -> Rounded:
-        """The weight that is packed and the scales that were chosen for it, on the CPU.
+    def rounded(self, original: torch.Tensor, group: Group, start: int = 0) -> Rounded:
+        """Rows of the weight that is packed and the scales that were chosen for them, on the CPU.
 
         Args:
-            original: [N, K], on any device.
+            original: [R, K], some rows of the original weight, on any device.
             group: of the layer. What needs no data is done here, when the layer is written: no model may be loaded.
+            start: the number of the first row; where blocks of rows share scales, the first of one.
         """
+        stop = start + len(original)
+        grid = None if self.grid is None else self.grid.rows(start, stop)
         if isinstance(self.weight, KeptWeight):
-            return Rounded(self.weight.read(), self.grid)
+            return Rounded(self.weight.read(start, stop), grid)
         if self.weight is not None:
-            return Rounded(self.weight, self.grid)
+            return Rounded(self.weight[start:stop], grid)
         if compresses(group) and not needs_of(group).hessian:
             return compress(original.cpu(), group, None)
-        return Rounded(original.cpu(), self.grid)
+        return Rounded(original.cpu(), grid)
 
     def layer_format(self, group: Group) -> LayerFormat:
         """What the layer is stored as."""

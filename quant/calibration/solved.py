@@ -10,9 +10,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from quant.calibration.component import component_config, pack_layer
+from quant.calibration.component import component_config
 from quant.calibration.journal import Journal
 from quant.calibration.kept_solutions import KeptSolutions
+from quant.calibration.layer_part import pack_layer
 from quant.calibration.layer_plan import LayerPlan, Planned, layer_plan, planned
 from quant.calibration.provenance import calibration_record, layer_records, provenance
 from quant.calibration.solution import Solution
@@ -56,7 +57,7 @@ class Solved:
     def layer(self, component: str, layer: Planned) -> tuple[QuantLinear, float]:
         """A quantized layer as it runs, on its model's device, and its relative weight error."""
         module, kind = self.models[component].get_submodule(layer.name), layer.layer_kind
-        weight = kind.matrix(self._weight(component, layer).detach())
+        weight = self._weight(component, layer)
         tensors, error = pack_layer(weight, layer, self.solutions[component][layer.name])
         return kind.filled(module, self.layer_format(component, layer), tensors, weight.device), error
 

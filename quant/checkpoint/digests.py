@@ -35,12 +35,17 @@ def with_digest(header: Mapping[str, Any]) -> dict[str, Any]:
     return {**header, METADATA: {**header[METADATA], _HEADER: _header_digest(header)}}
 
 
-def check_header(path: Path) -> None:
-    """Raises CheckpointError where a file of tensors has another sound header than it was written with."""
-    header = _header(path)
+def check_header(path: Path) -> tuple[dict[str, Any], int]:
+    """The header of a file of tensors, and where its first tensor begins, in bytes.
+
+    Raises:
+        CheckpointError: it is another sound header than the file was written with.
+    """
+    header, size = _header(path)
     found = _metadata(header, path).get(_HEADER)
     if found is not None and found != _header_digest(header):
         raise CheckpointError(f"{path}: truncated or damaged: its header is not the one it was written with")
+    return header, size
 
 
 def check_config(component: Path, files: Iterable[Path]) -> None:
@@ -48,7 +53,7 @@ def check_config(component: Path, files: Iterable[Path]) -> None:
     path = component / "config.json"
     digest = _config_digest(read_object(path))
     for file in files:
-        found = _metadata(_header(file), file).get(_CONFIG)
+        found = _metadata(_header(file)[0], file).get(_CONFIG)
         if found is not None and found != digest:
             raise CheckpointError(
                 f"{path}: was changed after {file.name} was written, whose hash of it differs; restore it, or, where "
@@ -56,12 +61,12 @@ def check_config(component: Path, files: Iterable[Path]) -> None:
             )
 
 
-def _header(path: Path) -> dict[str, Any]:
+def _header(path: Path) -> tuple[dict[str, Any], int]:
     with path.open("rb") as file:
         size = int.from_bytes(file.read(8), "little")
         text = file.read(size)
     try:
-        return parse_object(text.decode("utf-8"), str(path))
+        return parse_object(text.decode("utf-8"), str(path)), 8 + size
     except UnicodeDecodeError as error:
         raise CheckpointError(f"{path}: truncated or damaged: {error}") from None
 

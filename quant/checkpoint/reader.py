@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,10 +15,11 @@ from safetensors import SafetensorError, safe_open
 from quant.checkpoint.config import quantization_of
 from quant.checkpoint.digests import check_header
 from quant.checkpoint.exports.table import export_of, quant_methods
-from quant.checkpoint.shards import WEIGHTS
+from quant.checkpoint.shards import DTYPES, WEIGHTS
 from quant.errors import CheckpointError
 from quant.files.json_files import read_object
 from quant.files.model_paths import about_config, no_folder
+from quant.files.places import reason
 from quant.text import cut, first_line, shown
 
 #: The files that loaders look for first: diffusers' own names, the index of shards before the single file.
@@ -27,11 +30,19 @@ _INDEXES, _SINGLES = ("*.safetensors.index.json", "*.safetensors.index.*.json"),
 
 @dataclass(frozen=True)
 class StoredTensor:
-    """Where a tensor is and what its header says: safetensors' dtype name ("F8_E4M3") and the shape."""
+    """Where a tensor is and what its header says.
+
+    Attributes:
+        file: in safetensors.
+        dtype: its name there, such as "F8_E4M3".
+        shape: of the tensor.
+        offset: of its first byte, from the file's start.
+    """
 
     file: Path
     dtype: str
     shape: tuple[int, ...]
+    offset: int = 0
 
 
 def component_folders(folder: Path) -> dict[str, Path]:
@@ -121,12 +132,14 @@ def headers(files: Iterable[Path]) -> dict[str, StoredTensor]:
     found: dict[str, StoredTensor] = {}
     for path in files:
         with _opened(path) as file:
-            check_header(path)
+            header, start = check_header(path)
             for name in file.keys():  # noqa: SIM118  (safe_open is not a mapping)
                 if name in found:
                     raise CheckpointError(f"{path}: holds tensor '{name}', which {found[name].file} holds, too")
                 part = file.get_slice(name)
-                found[name] = StoredTensor(path, str(part.get_dtype()), tuple(part.get_shape()))
+                found[name] = StoredTensor(
+                    path, str(part.get_dtype()), tuple(part.get_shape()), start + header[name]["data_offsets"][0]
+                )
     return found
 
 
@@ -135,6 +148,39 @@ def read_tensor(name: str, stored: StoredTensor) -> torch.Tensor:
     with _opened(stored.file) as file:
         tensor: torch.Tensor = file.get_tensor(name)
         return tensor
+
+
+def read_rows(name: str, stored: StoredTensor, start: int, stop: int) -> torch.Tensor:
+    """Rows start to stop of a tensor's first dimension, on the CPU; all of one without dimensions.
+
+    Read, and not mapped: pages of a map count as memory of this process.
+
+    Args:
+        name: for errors.
+        stored: of a dtype of `quant.checkpoint.shards.DTYPES`.
+        start, stop: within the tensor.
+
+    Raises:
+        CheckpointError: the file is not there or shorter than its header says.
+    """
+    dtype, inner = DTYPES[stored.dtype], stored.shape[1:]
+    count = math.prod(inner) if stored.shape else 1
+    row = count * dtype.itemsize
+    made = torch.empty((stop - start) * row, dtype=torch.uint8)
+    left, at = made.numpy().data, stored.offset + start * row
+    try:
+        handle = os.open(stored.file, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            while left:
+                got = os.preadv(handle, [left], at)
+                if not got:
+                    raise CheckpointError(f"{stored.file}: truncated or damaged: ends within tensor '{name}'")
+                left, at = left[got:], at + got
+        finally:
+            os.close(handle)
+    except OSError as error:
+        raise CheckpointError(f"{stored.file}: cannot be read: {reason(error)}") from None
+    return made.view(dtype).reshape((stop - start, *inner) if stored.shape else ())
 
 
 def read_tensors(tensors: dict[str, StoredTensor]) -> Iterator[tuple[str, torch.Tensor]]:

@@ -56,7 +56,7 @@ class _File:
         self._done, self._sums = dict.fromkeys(tensors, 0), dict.fromkeys(tensors, 0)
         self._left = sum(tensor.nbytes for tensor in tensors.values())
         self._lock, self._unflushed = threading.Lock(), 0
-        self._handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        self._handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
         _write(self._handle, memoryview(head), 0)
         os.ftruncate(self._handle, len(head) + self._left)
         self._head = head

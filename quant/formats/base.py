@@ -13,8 +13,10 @@ from typing import ClassVar, NamedTuple, Required, TypedDict, Unpack
 import torch
 
 from quant.formats import checks
-from quant.formats.grid import Grid, grid_of
+from quant.formats.eight_bit import storage_dtype
+from quant.formats.grid import Grid, grid_of, scale_dtype
 from quant.formats.scheme import BLOCK, GROUP_SIZES, Scheme, TensorFormat
+from quant.kernels.cpu import encode_rows
 
 ROW_MAJOR = "row_major"
 Tensors = dict[str, torch.Tensor]
@@ -47,12 +49,15 @@ class WeightFormat(ABC):
         main: name of the tensor of a checkpoint that holds the codes.
         stored_order: name of the order in which a checkpoint has its tensors.
         plain_order: name of the order that its op reads on every device.
+        packing: how the compiled loop lays codes out as `main`, as `quant.kernels.cpu.encode_rows` names it; None
+            where it does not.
     """
 
     op: ClassVar[str]
     main: ClassVar[str] = "weight"
     stored_order: ClassVar[str] = ROW_MAJOR
     plain_order: ClassVar[str] = ROW_MAJOR
+    packing: ClassVar[int | None] = None
 
     def __init__(self, scheme: Scheme) -> None:
         self.scheme = scheme
@@ -109,6 +114,21 @@ class WeightFormat(ABC):
         Raises:
             ValueError: a weight that the format cannot hold; names the first place.
         """
+
+    def encoding(self) -> encode_rows.Encoding | None:
+        """Return how the compiled loop does what `grid`, `scales` and `codes` do to a weight; None if it cannot."""
+        weights = self.scheme.weights
+        if self.packing is None or weights is None:
+            return None
+        by_dtype = {torch.int8: encode_rows.INT8, torch.float8_e4m3fn: encode_rows.E4M3}
+        return encode_rows.Encoding(
+            by_dtype[storage_dtype(weights)] if weights.num_bits == 8 else encode_rows.INT4,
+            self.packing,
+            part=BLOCK[1] if self.by_block else weights.group_size,
+            part_rows=BLOCK[0] if self.by_block else 1,
+            symmetric=weights.symmetric,
+            narrow=scale_dtype(weights) == torch.bfloat16,
+        )
 
     @abstractmethod
     def decode(self, tensors: Mapping[str, torch.Tensor]) -> torch.Tensor:

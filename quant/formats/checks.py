@@ -19,14 +19,19 @@ _NAN_CODE = 0x7F
 _CHUNK = 2**20
 
 
-def not_finite(tensor: torch.Tensor) -> str | None:
-    """Where a tensor has its first NaN or Inf; None where it has none. Whole numbers and codes have none."""
+def not_finite(tensor: torch.Tensor, start: int = 0) -> str | None:
+    """Where a tensor has its first NaN or Inf; None where it has none. Whole numbers and codes have none.
+
+    Args:
+        tensor: any dtype and shape.
+        start: the number of its first row, if it is some rows of another.
+    """
     if not tensor.is_floating_point() or tensor.itemsize == 1:
         return None
     # The sum of a finite tensor can overflow, but not the other way round.
     if torch.isfinite(tensor.sum(dtype=torch.float64 if tensor.dtype == torch.float64 else torch.float32)):
         return None
-    return outside(tensor, torch.ones_like(tensor, dtype=torch.bool), "weights are finite")
+    return outside(tensor, torch.ones_like(tensor, dtype=torch.bool), "weights are finite", start)
 
 
 def no_scale(scale: torch.Tensor, of: TensorFormat) -> str | None:
@@ -36,13 +41,19 @@ def no_scale(scale: torch.Tensor, of: TensorFormat) -> str | None:
     return outside(scale, fits, f"a scale is finite, at least 2**-126 and at most {_LARGEST / largest_code(of):.3g}")
 
 
-def outside(tensor: torch.Tensor, fits: torch.Tensor, right: str) -> str | None:
-    """Return the first value of a tensor that does not fit or is not finite, with what would be right; or None."""
+def outside(tensor: torch.Tensor, fits: torch.Tensor, right: str, start: int = 0) -> str | None:
+    """Return the first value of a tensor that does not fit or is not finite, with what would be right; or None.
+
+    `start` is the number of the tensor's first row, if it is some rows of another.
+    """
     bad = ~(fits & torch.isfinite(tensor))
     if not bad.any():
         return None
     place = bad.nonzero()[0].tolist()
-    return f"holds {_words(tensor[tuple(place)].item())} at {place}; {right}"
+    value = tensor[tuple(place)].item()
+    if place:
+        place[0] += start
+    return f"holds {_words(value)} at {place}; {right}"
 
 
 def _words(value: float) -> str:

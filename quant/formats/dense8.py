@@ -12,6 +12,7 @@ from quant.formats.eight_bit import storage_dtype
 from quant.formats.grid import Grid, scale_count, scale_dtype, scale_shape
 from quant.formats.scheme import Scheme, TensorFormat
 from quant.kernels import ops
+from quant.kernels.cpu import encode_rows
 from quant.kernels.layouts import aligned_rows
 from quant.text import shown
 
@@ -20,6 +21,7 @@ class Dense8(WeightFormat):
     """Codes [N, K] as they are; on a GPU in rows of whole 16 bytes, as most are that come."""
 
     op = "scaled_mm"
+    packing = encode_rows.BYTES
 
     def __init__(self, scheme: Scheme) -> None:
         super().__init__(scheme)

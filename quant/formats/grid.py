@@ -7,6 +7,7 @@ packing of a file round alike. The arithmetic of an 8-bit code is `quant.kernels
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -42,6 +43,23 @@ class Grid:
         zeros = self._zeros(n, k)
         steps = codes.float() if zeros is None else codes.float() - zeros
         return steps * self._spread(self.scale, n, k)
+
+    def rows(self, start: int, stop: int) -> Grid:
+        """The grid of rows start to stop; where blocks of rows share scales, `start` is the first of one."""
+        match self.format.strategy:
+            case "tensor":
+                return self
+            case "block":
+                part = slice(start // BLOCK[0], -(-stop // BLOCK[0]))
+            case _:
+                part = slice(start, stop)
+        return Grid(self.format, self.scale[part], None if self.zero_point is None else self.zero_point[part])
+
+    @staticmethod
+    def joined(grids: Sequence[Grid]) -> Grid:
+        """The grid of all rows, of the grids of some rows each, in order."""
+        zeros = [grid.zero_point for grid in grids if grid.zero_point is not None]
+        return Grid(grids[0].format, torch.cat([grid.scale for grid in grids]), torch.cat(zeros) if zeros else None)
 
     def columns(self, n: int, k: int) -> Columns:
         """The same grid of a weight [n, k], for rounding some columns at a time."""

@@ -14,6 +14,7 @@ from quant.formats.packed import Packed, shape_tensor
 from quant.formats.scheme import TensorFormat
 from quant.kernels import ops, prepacking
 from quant.kernels.arguments import Int4Weight
+from quant.kernels.cpu import encode_rows
 from quant.kernels.layouts import nibbles
 
 _ZEROS = "weight_zero_point"
@@ -28,6 +29,7 @@ class Int4(Packed):
     op = "int4_mm"
     plain_order = nibbles.NAME
     bits = 4
+    packing = encode_rows.NIBBLES
     pack = staticmethod(nibbles.pack)
     unpack = staticmethod(nibbles.unpack)
 

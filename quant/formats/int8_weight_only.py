@@ -12,6 +12,7 @@ from quant.formats.grid import scale_count, scale_dtype
 from quant.formats.packed import Packed, shape_tensor
 from quant.formats.scheme import TensorFormat
 from quant.kernels import ops
+from quant.kernels.cpu import encode_rows
 
 _OFFSET = 128  # the first bit of every byte flipped
 
@@ -21,6 +22,7 @@ class Int8WeightOnly(Packed):
 
     op = "int8_mm"
     bits = 8
+    packing = encode_rows.OFFSET
 
     @classmethod
     def is_about(cls, weights: TensorFormat, inputs: TensorFormat | None) -> bool:

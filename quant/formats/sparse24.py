@@ -6,6 +6,7 @@ Codes, or floats where the layer is only sparse. In a checkpoint their zeros are
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Unpack
 
 import torch
@@ -17,6 +18,7 @@ from quant.formats.layer import SPARSITY
 from quant.formats.scheme import Scheme
 from quant.kernels import ops, prepacking
 from quant.kernels.arguments import Sparse24Weight
+from quant.kernels.cpu.encode_rows import Encoding
 from quant.kernels.layouts import sparse24
 
 
@@ -53,6 +55,10 @@ class Sparse24(WeightFormat):
         coded = weight if self._dense is None else self._dense.codes(weight, scales)
         # Through the layout in which it runs: that checks it, and leaves no negative zeros that would not come back.
         return sparse24.decompress(*sparse24.compress(coded), coded.shape[1])
+
+    def encoding(self) -> Encoding | None:
+        dense = None if self._dense is None else self._dense.encoding()
+        return None if dense is None else replace(dense, sparse=True)
 
     def decode(self, tensors: Mapping[str, torch.Tensor]) -> torch.Tensor:
         return tensors["weight"].float() if self._dense is None else self._dense.decode(tensors)

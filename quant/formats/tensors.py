@@ -74,7 +74,7 @@ def small_tensors(
         need = "needs" if layer_format.scheme.has_static_input else "takes no"
         raise ValueError(f"scheme {layer_format.scheme.name} {need} input_scale")
     kind = format_of(layer_format)
-    tensors = kind.scales(grid or kind.grid(_divided(weight, pre_quant_scale)), *weight.shape)
+    tensors = kind.scales(grid or own_grid(weight, layer_format, pre_quant_scale), *weight.shape)
     if input_scale is not None:
         tensors["input_scale"] = input_scale.float().reshape(1)
     if pre_quant_scale is not None:
@@ -82,6 +82,11 @@ def small_tensors(
     if low_rank is not None:
         tensors["low_rank_up"], tensors["low_rank_down"] = low_rank.up, low_rank.down
     return tensors
+
+
+def own_grid(weight: torch.Tensor, layer_format: LayerFormat, pre_quant_scale: torch.Tensor | None) -> Grid | None:
+    """The scales that a weight [N, K] as its input reads it asks for; None of a scheme without a weight format."""
+    return format_of(layer_format).grid(_divided(weight, pre_quant_scale))
 
 
 def coded_weight(weight: torch.Tensor, layer_format: LayerFormat, small: Mapping[str, torch.Tensor]) -> torch.Tensor:
@@ -151,22 +156,47 @@ def reads_as(wanted: torch.dtype | None, found: torch.dtype) -> bool:
     return found == wanted or (wanted == torch.float32 and found in (torch.bfloat16, torch.float16))
 
 
-def relative_error(weight: torch.Tensor, tensors: Mapping[str, torch.Tensor], layer_format: LayerFormat) -> float:
-    """||W - W_stored|| / ||W|| in the Frobenius norm, in float64 and in units of the largest weight.
+class RelativeError:
+    """||W - W_stored|| / ||W|| in the Frobenius norm, from some rows of a weight at a time, in float64.
 
-    0 for an all-zero weight, 1 where nothing of a weight was left; no size of the weights overflows or vanishes.
+    In units of the largest weight seen, as LAPACK's dlassq does it: no size of the weights overflows or vanishes.
     """
-    sizes = (float(rows.double().abs().max()) for rows in torch.split(weight, _ROWS) if rows.numel())
-    largest = max(sizes, default=0.0)
-    if largest == 0:
-        return 0.0
-    lost = power = 0.0
-    parts = (torch.split(weight, _ROWS), torch.split(unpack_linear(tensors, layer_format), _ROWS))
-    for rows, stored in zip(*parts, strict=True):
-        exact = rows.double() / largest
-        lost += float((stored.double() / largest - exact).square().sum())
-        power += float(exact.square().sum())
-    return math.sqrt(lost / power)
+
+    def __init__(self) -> None:
+        self._largest = self._lost = self._power = 0.0
+
+    def add(self, rows: torch.Tensor, stored: torch.Tensor) -> None:
+        """Counts rows [R, K] of the weight, and what is stored of them."""
+        exact = rows.double()
+        largest = float(exact.abs().max()) if exact.numel() else 0.0
+        if largest > self._largest:
+            shrink = (self._largest / largest) ** 2
+            self._lost, self._power, self._largest = self._lost * shrink, self._power * shrink, largest
+        if self._largest:
+            exact = exact / self._largest
+            self.add_squares(
+                float((stored.double() / self._largest - exact).square().sum()), float(exact.square().sum())
+            )
+
+    def add_squares(self, lost: float, power: float) -> None:
+        """Counts rows of which the sums of squares are known, of what is lost and of the weight, in one unit."""
+        self._lost += lost
+        self._power += power
+
+    @property
+    def value(self) -> float:
+        """The error: 0 for an all-zero weight, 1 where nothing of a weight was left."""
+        return math.sqrt(self._lost / self._power) if self._power else 0.0
+
+
+def relative_error(weight: torch.Tensor, tensors: Mapping[str, torch.Tensor], layer_format: LayerFormat) -> float:
+    """||W - W_stored|| / ||W|| of a weight [N, K] and the tensors of a checkpoint."""
+    error = RelativeError()
+    for rows, stored in zip(
+        torch.split(weight, _ROWS), torch.split(unpack_linear(tensors, layer_format), _ROWS), strict=True
+    ):
+        error.add(rows, stored)
+    return error.value
 
 
 def _divided(weight: torch.Tensor, pre_quant_scale: torch.Tensor | None) -> torch.Tensor:

@@ -20,9 +20,12 @@ class LayerKind(ABC):
 
     Attributes:
         standard: is a checkpoint of such layers what every reader of compressed-tensors takes it for?
+        by_rows: is row i of the matrix made of entry i of the weight's first dimension, so that some rows of a weight
+            are enough for some rows of the matrix?
     """
 
     standard: ClassVar[bool] = False
+    by_rows: ClassVar[bool] = False
 
     @abstractmethod
     def holds(self, module: nn.Module) -> bool:

@@ -26,6 +26,7 @@ class LinearKind(LayerKind):
     """`nn.Linear`, and subclasses that do nothing else."""
 
     standard = True
+    by_rows = True
 
     def holds(self, module: nn.Module) -> bool:
         return isinstance(module, nn.Linear)

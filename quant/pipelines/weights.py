@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from quant.checkpoint.reader import StoredTensor, read_tensor, stored_tensors
+from quant.checkpoint.reader import StoredTensor, read_rows, stored_tensors
 from quant.checkpoint.shards import DTYPES, TensorPlan
 from quant.errors import CheckpointError, ModelError, QuantWarning
 from quant.formats.checks import not_finite
@@ -47,13 +47,14 @@ _SIGNS = {
 }
 #: Weights that only unpickling, which runs code, would read.
 PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
+_NOT_FINITE = "the model's file is damaged or its training diverged"
 _REMEDY = "load the original in bf16, or write the weights out as what they mean"
 
 
 def of_model(model: nn.Module) -> dict[str, TensorPlan]:
     """The tensors that a loaded model holds."""
     return {
-        name: TensorPlan(tensor.dtype, tuple(tensor.shape), partial(torch.Tensor.detach, tensor))
+        name: TensorPlan(tensor.dtype, tuple(tensor.shape), partial(_part, tensor.detach()))
         for name, tensor in model.state_dict().items()
     }
 
@@ -148,7 +149,7 @@ def check_finite(name: str, tensor: torch.Tensor) -> torch.Tensor:
     """The tensor, if it has no NaN and no Inf. Raises ModelError otherwise."""
     wrong = not_finite(tensor)
     if wrong is not None:
-        raise ModelError(f"{name}: {wrong}; the model's file is damaged or its training diverged")
+        raise ModelError(f"{name}: {wrong}; {_NOT_FINITE}")
     return tensor
 
 
@@ -168,11 +169,18 @@ def target_dtype(model: nn.Module, name: str, stored: torch.dtype, dtype: torch.
     return torch.float32 if any(part in name.split(".") for part in kept) else dtype
 
 
-def _read(name: str, stored: StoredTensor, dtype: torch.dtype) -> torch.Tensor:
-    where, tensor = f"{stored.file}: tensor '{name}'", read_tensor(name, stored)
+def _part(tensor: torch.Tensor, start: int, stop: int) -> torch.Tensor:
+    return tensor[start:stop] if tensor.ndim else tensor
+
+
+def _read(name: str, stored: StoredTensor, dtype: torch.dtype, start: int, stop: int) -> torch.Tensor:
+    where, tensor = f"{stored.file}: tensor '{name}'", read_rows(name, stored, start, stop)
     made = tensor.to(dtype)
+    wrong = not_finite(made, start)
+    if wrong is None:
+        return made
     # Codes of 8 bits say nothing of themselves; they widen to what they are.
-    if not_finite(made) is not None and not_finite(tensor) is None and tensor.itemsize > 1:
+    if not_finite(tensor) is None and tensor.itemsize > 1:
         kind = str(dtype).removeprefix("torch.")
         raise ModelError(f"{where}: holds {float(tensor.abs().max()):.3g}, which {kind} does not; use another --dtype")
-    return check_finite(where, made)
+    raise ModelError(f"{where}: {wrong}; {_NOT_FINITE}")

@@ -14,10 +14,10 @@ from safetensors.torch import load_file, save_file
 
 from quant.checkpoint.digests import METADATA, check_config, check_header
 from quant.checkpoint.reader import headers
-from quant.checkpoint.shards import write_shards
+from quant.checkpoint.streaming import write_shards
 from quant.checkpoint.writing import write_component
 from quant.errors import CheckpointError
-from tests.checkpoint.tiny import plan
+from tests.checkpoint.tiny import parts
 
 CONFIG = {"_class_name": "Tiny", "heads": 8, "eps": 1e-6, "nested": {"a": [1, None]}}
 QUANTIZATION = {"quant_method": "quant", "smoothed": ["a"]}
@@ -27,9 +27,7 @@ TENSORS = {"a": torch.zeros(2, 4), "b": torch.ones(2, 4), "c": torch.ones(2, dty
 @pytest.fixture(scope="module")
 def component(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("digests")
-    write_component(
-        folder, CONFIG, QUANTIZATION, plan(TENSORS), stem="model", max_bytes=30, on_tensor=lambda name: None
-    )
+    write_component(folder, CONFIG, QUANTIZATION, parts(TENSORS), max_bytes=30)
     assert len(files(folder)) == 3
     return folder
 
@@ -49,7 +47,10 @@ def test_a_config_means_what_it_meant(component: Path) -> None:
     check_config(component, files(component))
     for changes in ({"heads": 4}, {"more": 1}, {"quantization_config": {**QUANTIZATION, "smoothed": []}}):
         edited(component, **changes)
-        with pytest.raises(CheckpointError, match=r"config\.json: was changed after model-00001-of-00003\.safetensors"):
+        with pytest.raises(
+            CheckpointError,
+            match=r"config\.json: was changed after diffusion_pytorch_model-00001-of-00003\.safetensors",
+        ):
             check_config(component, files(component))
 
 
@@ -92,7 +93,7 @@ def swap(header: dict[str, Any]) -> None:
     ],
 )
 def test_a_sound_header_of_another_model_is_refused(tmp_path: Path, change: Any) -> None:
-    write_shards(tmp_path, plan(TENSORS))
+    write_shards(tmp_path, parts(TENSORS))
     (path,) = files(tmp_path)
     rewrite(path, lambda header: None)  # written anew, it is the same header
     assert headers([path]).keys() == TENSORS.keys()
@@ -103,7 +104,7 @@ def test_a_sound_header_of_another_model_is_refused(tmp_path: Path, change: Any)
 
 
 def test_files_of_other_writers_say_nothing_and_are_read(tmp_path: Path) -> None:
-    write_shards(tmp_path, plan(TENSORS))
+    write_shards(tmp_path, parts(TENSORS))
     (path,) = files(tmp_path)
     save_file(load_file(path), path)
     edited(tmp_path)
@@ -113,7 +114,7 @@ def test_files_of_other_writers_say_nothing_and_are_read(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("value", [None, {}])
 def test_metadata_may_be_nothing(tmp_path: Path, value: object) -> None:
-    write_shards(tmp_path, plan(TENSORS))
+    write_shards(tmp_path, parts(TENSORS))
     (path,) = files(tmp_path)
     rewrite(path, lambda header: header.update({METADATA: value}))
     edited(tmp_path)
@@ -123,7 +124,7 @@ def test_metadata_may_be_nothing(tmp_path: Path, value: object) -> None:
 
 @pytest.mark.parametrize("value", [["quant_header_sha256"], [], "x", {"format": 1}, {"quant_header_sha256": None}])
 def test_metadata_of_another_kind_is_damage(tmp_path: Path, value: object) -> None:
-    write_shards(tmp_path, plan(TENSORS))
+    write_shards(tmp_path, parts(TENSORS))
     (path,) = files(tmp_path)
     rewrite(path, lambda header: header.update({METADATA: value}))
     for read in (check_header, lambda path: check_config(tmp_path, [path])):

@@ -1,126 +1,18 @@
-"""safetensors as a stream: the library's own reader reads the same tensors, one at a time is in memory."""
+"""Which tensors go into which file of a checkpoint."""
 
 from __future__ import annotations
-
-import hashlib
-import json
-import weakref
-from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from safetensors import safe_open
-from safetensors.torch import load, load_file, save_file
 
-from quant.checkpoint.shards import TensorPlan, plan_shards, write_shards
-from tests.checkpoint.tiny import plan
-
-DTYPES = [
-    torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.float8_e4m3fn, torch.float8_e5m2,
-    torch.complex64, torch.int64, torch.int32, torch.int16, torch.int8, torch.uint64, torch.uint32, torch.uint16,
-    torch.uint8, torch.bool,
-]  # fmt: skip
-ONE_FILE = "diffusion_pytorch_model.safetensors"
-
-
-def header_of(path: Path) -> dict[str, Any]:
-    data = path.read_bytes()
-    length = int.from_bytes(data[:8], "little")
-    assert length % 8 == 0
-    header = json.loads(data[8 : 8 + length])
-    assert isinstance(header, dict)
-    return header
-
-
-def same(a: torch.Tensor, b: torch.Tensor) -> bool:
-    """Equal in dtype, shape and every byte."""
-    raw = [t.contiguous().reshape(-1).view(torch.uint8) for t in (a, b)]
-    return a.dtype == b.dtype and a.shape == b.shape and torch.equal(*raw)
-
-
-def some_tensors() -> dict[str, torch.Tensor]:
-    generator = torch.Generator().manual_seed(0)
-    tensors = {}
-    for dtype in DTYPES:
-        raw = torch.randint(0, 2 if dtype == torch.bool else 256, (15 * dtype.itemsize,), generator=generator)
-        tensors[str(dtype)] = raw.to(torch.uint8).view(dtype).reshape(3, 5)
-    return tensors
-
-
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize("shape", [(), (1,), (7,), (3, 5), (0, 4), (2, 1, 3)])
-def test_the_library_reads_every_dtype_and_shape(tmp_path: Path, dtype: torch.dtype, shape: tuple[int, ...]) -> None:
-    tensor = torch.ones(shape).to(dtype)
-    write_shards(tmp_path, plan({"x": tensor}))
-    (read,) = load_file(tmp_path / ONE_FILE).values()
-    assert same(read, tensor)
-
-
-def test_the_file_holds_what_the_library_itself_would_write(tmp_path: Path) -> None:
-    tensors = some_tensors()
-    write_shards(tmp_path, plan(tensors))
-    save_file(tensors, tmp_path / "theirs.safetensors", metadata={"format": "pt"})
-    ours, theirs = load_file(tmp_path / ONE_FILE), load_file(tmp_path / "theirs.safetensors")
-    assert ours.keys() == theirs.keys()
-    assert all(same(ours[name], theirs[name]) for name in theirs)
-    digest = len(',"quant_header_sha256":""') + 64
-    more = (tmp_path / ONE_FILE).stat().st_size - (tmp_path / "theirs.safetensors").stat().st_size
-    assert more - digest in range(-8, 9)
-    with safe_open(tmp_path / ONE_FILE, framework="pt") as file:
-        assert file.metadata().items() >= {"format": "pt"}.items()
-
-
-def test_every_tensor_starts_at_a_multiple_of_its_element(tmp_path: Path) -> None:
-    write_shards(tmp_path, plan({"odd": torch.zeros(3, dtype=torch.int8), **some_tensors()}))
-    header = header_of(tmp_path / ONE_FILE)
-    sizes = {str(dtype): dtype.itemsize for dtype in DTYPES}
-    assert all(header[name]["data_offsets"][0] % size == 0 for name, size in sizes.items())
-
-
-@pytest.mark.parametrize("view", ["transposed", "strided", "expanded", "with gradient"])
-def test_views_are_written_as_they_read(tmp_path: Path, view: str) -> None:
-    base = torch.arange(24.0).reshape(4, 6)
-    tensor = {
-        "transposed": base.T,
-        "strided": base[1:, ::2],
-        "expanded": base[:1].expand(5, 6),
-        "with gradient": base.clone().requires_grad_(),
-    }[view]
-    write_shards(tmp_path, plan({"x": tensor}))
-    assert torch.equal(load_file(tmp_path / ONE_FILE)["x"], tensor)
-
-
-def test_shards_and_their_index(tmp_path: Path) -> None:
-    tensors = {f"layer.{i}": torch.full((10,), float(i)) for i in range(5)}
-    hashes = write_shards(tmp_path, plan(tensors), stem="model", max_bytes=80)
-    names = [f"model-0000{i}-of-00003.safetensors" for i in (1, 2, 3)]
-    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*names, "model.safetensors.index.json"])
-    index = json.loads((tmp_path / "model.safetensors.index.json").read_text(encoding="utf-8"))
-    assert index["metadata"] == {"total_size": 200}
-    assert index["weight_map"] == {f"layer.{i}": names[i // 2] for i in range(5)}
-    for name, file in index["weight_map"].items():
-        assert torch.equal(load_file(tmp_path / file)[name], tensors[name])
-    assert sum(len(load_file(tmp_path / name)) for name in names) == 5
-    assert hashes.keys() == {path.name for path in tmp_path.iterdir()}
-
-
-@pytest.mark.parametrize("max_bytes", [1, 80, 10**9])
-def test_the_hashes_are_those_of_the_files(tmp_path: Path, max_bytes: int) -> None:
-    hashes = write_shards(tmp_path, plan({f"x{i}": torch.randn(10) for i in range(3)}), max_bytes=max_bytes)
-    assert hashes == {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in tmp_path.iterdir()}
-
-
-def test_no_tensors_make_an_empty_file(tmp_path: Path) -> None:
-    assert write_shards(tmp_path, {}).keys() == {ONE_FILE}
-    assert load((tmp_path / ONE_FILE).read_bytes()) == {}
+from quant.checkpoint.shards import FileTensor, plan_shards
 
 
 @given(sizes=st.lists(st.integers(0, 50), max_size=20), max_bytes=st.integers(1, 100))
 def test_no_file_is_larger_than_asked_unless_one_tensor_is(sizes: list[int], max_bytes: int) -> None:
-    plans = {f"t{i}": TensorPlan(torch.int8, (size,), torch.Tensor) for i, size in enumerate(sizes)}
+    plans = {f"t{i}": FileTensor(torch.int8, (size,)) for i, size in enumerate(sizes)}
     shards = plan_shards(plans, max_bytes)
     assert [name for names in shards for name in names] == list(plans)
     totals = [sum(plans[name].nbytes for name in names) for names in shards]
@@ -131,29 +23,5 @@ def test_no_file_is_larger_than_asked_unless_one_tensor_is(sizes: list[int], max
 
 
 @pytest.mark.parametrize(("dtype", "shape", "nbytes"), [(torch.float64, (), 8), (torch.bfloat16, (3, 5), 30)])
-def test_the_size_of_a_plan(dtype: torch.dtype, shape: tuple[int, ...], nbytes: int) -> None:
-    assert TensorPlan(dtype, shape, torch.Tensor).nbytes == nbytes
-
-
-def test_one_tensor_at_a_time_is_in_memory(tmp_path: Path) -> None:
-    alive: weakref.WeakSet[torch.Tensor] = weakref.WeakSet()
-    most = 0
-
-    def make() -> torch.Tensor:
-        nonlocal most
-        tensor = torch.zeros(100)
-        alive.add(tensor)
-        most = max(most, len(alive))
-        return tensor
-
-    done: list[str] = []
-    plans = {f"x{i}": TensorPlan(torch.float32, (100,), make) for i in range(6)}
-    write_shards(tmp_path, plans, max_bytes=800, on_tensor=done.append)
-    assert most == 1
-    assert done == list(plans)
-
-
-@pytest.mark.parametrize("made", [torch.zeros(3, 2), torch.zeros(6), torch.zeros(2, 3, dtype=torch.float16)])
-def test_a_tensor_that_is_not_as_planned_is_a_defect(tmp_path: Path, made: torch.Tensor) -> None:
-    with pytest.raises(AssertionError, match=r"^x: planned torch\.float32 \(2, 3\), made "):
-        write_shards(tmp_path, {"x": TensorPlan(torch.float32, (2, 3), lambda: made)})
+def test_the_size_of_a_parts(dtype: torch.dtype, shape: tuple[int, ...], nbytes: int) -> None:
+    assert FileTensor(dtype, shape).nbytes == nbytes

@@ -12,7 +12,8 @@ from torch import nn
 
 from quant.checkpoint.config import CONFIG_KEY
 from quant.checkpoint.exports.table import build_config
-from quant.checkpoint.shards import TensorPlan, write_shards
+from quant.checkpoint.shards import Part, TensorPlan, copied
+from quant.checkpoint.streaming import write_shards
 from quant.formats.layer import LayerFormat
 from quant.formats.scheme import SCHEMES
 from quant.formats.tensors import pack_linear
@@ -39,9 +40,16 @@ def tiny(seed: int = 0) -> Tiny:
         return Tiny().requires_grad_(False)
 
 
-def plan(tensors: Mapping[str, torch.Tensor]) -> dict[str, TensorPlan]:
-    """Plans of tensors that exist already."""
-    return {name: TensorPlan(t.dtype, tuple(t.shape), lambda t=t: t) for name, t in tensors.items()}  # type: ignore[misc]
+def parts(tensors: Mapping[str, torch.Tensor]) -> list[Part]:
+    """What makes tensors that exist already."""
+    return [copied(name, tensor_plan(tensor)) for name, tensor in tensors.items()]
+
+
+def tensor_plan(tensor: torch.Tensor) -> TensorPlan:
+    """A plan whose rows are those of a tensor."""
+    return TensorPlan(
+        tensor.dtype, tuple(tensor.shape), lambda start, stop: tensor[start:stop] if tensor.ndim else tensor
+    )
 
 
 def tiny_tensors(schemes: Mapping[str, str], smoothed: tuple[str, ...] = ()) -> dict[str, torch.Tensor]:
@@ -73,5 +81,5 @@ def write_tiny(folder: Path, schemes: Mapping[str, str], *, max_bytes: int = 10*
     config = {"_class_name": "Tiny", CONFIG_KEY: tiny_config(schemes)}
     (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
     tensors = tiny_tensors(schemes)
-    write_shards(folder, plan(tensors), max_bytes=max_bytes)
+    write_shards(folder, parts(tensors), max_bytes=max_bytes)
     return tensors

@@ -14,13 +14,14 @@ from torch import nn
 
 import quant
 from quant.algorithms.sparse24 import magnitude_mask
-from quant.checkpoint.shards import TensorPlan, write_shards
+from quant.checkpoint.streaming import write_shards
 from quant.errors import ModelError
 from quant.formats.layer import LayerFormat
 from quant.formats.scheme import SCHEMES, Scheme
 from quant.formats.tensors import pack_linear
 from quant.pipelines.weights import of_files
 from quant.recipe import Recipe
+from tests.checkpoint.tiny import parts
 from tests.formats.decoder import Array, decoded, read
 
 SPELLED = [
@@ -139,11 +140,8 @@ def _input_scale(scheme: Scheme) -> torch.Tensor | None:
 
 def written(folder: Path, tensors: dict[str, torch.Tensor]) -> dict[str, Array]:
     """The tensors as a checkpoint's file has them."""
-    plans = {
-        name: TensorPlan(each.dtype, tuple(each.shape), lambda each=each: each)  # type: ignore[misc]
-        for name, each in tensors.items()
-    }
-    (name,) = write_shards(folder, plans, stem="numbers")
+    (folder / "numbers.safetensors").unlink(missing_ok=True)
+    (name,) = write_shards(folder, parts(tensors), stem="numbers")
     return read(folder / name)
 
 
@@ -171,14 +169,14 @@ def test_a_weight_that_a_dtype_does_not_hold_is_refused_by_name(
     tmp_path: Path, stored: torch.dtype, value: float, dtype: torch.dtype
 ) -> None:
     weight = torch.tensor([[1.0, value]], dtype=stored)
-    write_shards(tmp_path, {"weight": TensorPlan(stored, (1, 2), lambda: weight)})
+    write_shards(tmp_path, parts({"weight": weight}))
     with torch.device("meta"):
         model = nn.Linear(2, 1, bias=False)
     kind = str(dtype).removeprefix("torch.")
     with pytest.raises(
         ModelError, match=rf"tensor 'weight': holds [\d.e+]+, which {kind} does not; use another --dtype$"
     ):
-        of_files(model, tmp_path, dtype)["weight"].make()
+        of_files(model, tmp_path, dtype)["weight"].whole()
 
 
 @pytest.mark.parametrize("scheme", ["W4A16", "W4A16_ASYM", "W8A16", "FP8_DYNAMIC", "W8A8"])

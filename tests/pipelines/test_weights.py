@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import threading
 import weakref
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +14,8 @@ from diffusers import WanTransformer3DModel
 from safetensors.torch import load_file, save_file
 
 import quant
-from quant.checkpoint.reader import StoredTensor, read_tensor, stored_tensors
+from quant.checkpoint import streaming
+from quant.checkpoint.reader import StoredTensor, read_rows, stored_tensors
 from quant.pipelines import weights
 from quant.pipelines.skeleton import skeleton
 from quant.pipelines.weights import check_files, of_files
@@ -27,7 +29,7 @@ def test_as_diffusers_loads_them(model_folder: Path, dtype: torch.dtype) -> None
     ours = of_files(skeleton(folder, stored_tensors(folder)), folder, dtype)
     assert list(ours) == list(theirs)
     for name, plan in ours.items():
-        made = plan.make()
+        made = plan.whole()
         assert (plan.dtype, plan.shape) == (made.dtype, tuple(made.shape)) == (theirs[name].dtype, theirs[name].shape)
         assert torch.equal(made, theirs[name])
     assert {tensor.dtype for tensor in theirs.values()} == {dtype, torch.float32}  # some are kept in float32
@@ -53,23 +55,30 @@ def test_wrong_shapes_are_named(model_folder: Path, tmp_path: Path) -> None:
         quant.calibrate(folder, "fp8-dynamic", tmp_path / "out", progress=False)
 
 
-def test_one_tensor_is_in_memory_at_a_time(model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("threads", [1, 3])
+def test_one_piece_a_thread_is_in_memory_at_a_time(
+    model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, threads: int
+) -> None:
+    lock = threading.Lock()
     alive: set[int] = set()
     most = read = 0
 
-    def watched(name: str, stored: StoredTensor) -> torch.Tensor:
+    def watched(name: str, stored: StoredTensor, start: int, stop: int) -> torch.Tensor:
         nonlocal most, read
-        tensor = read_tensor(name, stored).clone()
-        read += 1
-        alive.add(read)
-        weakref.finalize(tensor, alive.discard, read)
-        most = max(most, len(alive))
+        tensor = read_rows(name, stored, start, stop)
+        with lock:
+            read += 1
+            number = read
+            alive.add(number)
+            most = max(most, len(alive))
+        weakref.finalize(tensor, alive.discard, number)
         return tensor
 
-    monkeypatch.setattr(weights, "read_tensor", watched)
+    monkeypatch.setattr(weights, "read_rows", watched)
+    monkeypatch.setattr(streaming, "usable_cores", lambda: threads)
     quant.calibrate(model_folder, "fp8-dynamic", tmp_path / "out", progress=False)
-    assert read > len(stored_tensors(model_folder / "transformer"))
-    assert most <= 2  # the next one is read while the last one's name still holds it
+    assert read == len(stored_tensors(model_folder / "transformer"))  # all are small, and read once
+    assert most <= 2 * threads  # the next one is read while the last one's name still holds it
 
 
 LAYER = "blocks.0.ffn.net.2"
@@ -129,7 +138,7 @@ def test_tensors_that_a_class_leaves_and_fp8_without_scales_are_read(model_folde
     save_file(tensors, path)
     with pytest.warns(UserWarning, match=f"1 tensors are F8_E4M3 without scales, such as '{LAYER}.weight'"):
         plans = of_files(skeleton(folder, stored_tensors(folder)), folder, torch.bfloat16)
-    assert torch.equal(plans[f"{LAYER}.weight"].make(), tensors[f"{LAYER}.weight"].to(torch.bfloat16))
+    assert torch.equal(plans[f"{LAYER}.weight"].whole(), tensors[f"{LAYER}.weight"].to(torch.bfloat16))
 
 
 def test_pickled_weights_are_named(model_folder: Path, tmp_path: Path) -> None:
