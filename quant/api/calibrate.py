@@ -27,7 +27,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from quant.api.room import check_room
 from quant.api.writing import Writing, write
@@ -45,10 +44,10 @@ from quant.checkpoint.sensitivity import Sensitivity
 from quant.errors import CheckpointError, QuantError, QuantWarning
 from quant.files.places import check_apart
 from quant.pipelines.copying import files_to_copy, places_of
+from quant.pipelines.inputs.base import Component
 from quant.pipelines.settings import GenerationSettings
-from quant.pipelines.skeleton import skeleton
 from quant.pipelines.snapshot import Snapshot
-from quant.pipelines.weights import of_files, of_model, source_tensors
+from quant.pipelines.weights import of_model
 from quant.recipe import Recipe
 from quant.recipe_parts import KeepBudget
 
@@ -128,9 +127,8 @@ def calibrate(
     copied = files_to_copy(start.source, start.components) if full else {}
     how = Writing(dtype, copied, max_shard_bytes, progress)
     with holding(out, force=force) as folder:
-        parts = {name: start.source.component_folder(name) for name in start.components}
-        skeletons = {name: skeleton(part, source_tensors(part)) for name, part in parts.items()}
-        check_room(folder, skeletons, start.recipe, dtype, copied.values())
+        parts = {name: start.source.component(name) for name in start.components}
+        check_room(folder, {name: part.model for name, part in parts.items()}, start.recipe, dtype, copied.values())
         run = run_of(start, snapshot, dtype)
         differs = folder.claim(run)
         if differs:
@@ -140,7 +138,7 @@ def calibrate(
                 stacklevel=2,
             )
         with _kept(folder, snapshot):
-            return _calibrated(folder, start, skeletons, device, run["key"], snapshot, how)
+            return _calibrated(folder, start, parts, device, run["key"], snapshot, how)
 
 
 @contextmanager
@@ -169,7 +167,7 @@ def _kept(folder: OutputFolder, snapshot: Snapshot) -> Iterator[None]:
 def _calibrated(
     folder: OutputFolder,
     start: Prepared,
-    skeletons: Mapping[str, nn.Module],
+    parts: Mapping[str, Component],
     device: str | None,
     key: str,
     snapshot: Snapshot,
@@ -187,8 +185,8 @@ def _calibrated(
         tensors = {name: of_model(module) for name, module in models.items()}
         forward = start.runner(pipe, how.progress, journal)
     else:
-        models = dict(skeletons)
-        tensors = {name: of_files(model, source.component_folder(name), how.dtype) for name, model in models.items()}
+        models = {name: part.model for name, part in parts.items()}
+        tensors = {name: part.tensors(how.dtype) for name, part in parts.items()}
     solved = solve_models(models, start.recipe, forward, texts, start.settings, journal, kept)
     found: Sensitivity | None = None
     if start.recipe.keep_budget is not None:
@@ -196,7 +194,8 @@ def _calibrated(
         solved, found = apply_budget(solved, pipe, source.name, texts, how.progress)
     snapshot.check()
     with folder.new() as work:
-        layers = write(work, source, solved, tensors, how)
+        configs = {name: part.config for name, part in parts.items()}
+        layers = write(work, source, solved, configs, tensors, how)
         if found is not None:
             (work / SENSITIVITY).write_text(found.to_json(), encoding="utf-8")
         snapshot.check()

@@ -16,7 +16,6 @@ from quant.calibration.solved import Solved
 from quant.checkpoint.manifest import write_manifest
 from quant.checkpoint.shards import TensorPlan
 from quant.checkpoint.writing import write_component
-from quant.files.json_files import read_object
 from quant.pipelines.copying import copy_files
 from quant.pipelines.source import Source
 from quant.recipe import Recipe
@@ -36,19 +35,26 @@ Tensors = Mapping[str, Mapping[str, TensorPlan]]
 
 
 def write(
-    work: Path, source: Source, solved: Solved, tensors: Tensors, how: Writing
+    work: Path,
+    source: Source,
+    solved: Solved,
+    configs: Mapping[str, Mapping[str, Any]],
+    tensors: Tensors,
+    how: Writing,
 ) -> dict[str, list[dict[str, Any]]]:
-    """Writes everything of a checkpoint into the empty folder `work`; returns the record of every layer."""
+    """Writes everything of a checkpoint into the empty folder `work`; returns the record of every layer.
+
+    `configs` and `tensors` are the components' own, by name.
+    """
     records: dict[str, list[dict[str, Any]]] = {}
     hashes: dict[str, str] = {}
     for name in solved.models:
         place = name if source.is_pipeline else ""
         errors: dict[str, float] = {}
-        config = read_object(source.component_folder(name) / "config.json")
         quantization = solved.config(name, how.dtype)
         with _counted(tensors[name], f"writing {name}", how) as counted:
             parts = component_parts(counted, solved.plans[name], solved.solutions[name], errors)
-            written = write_component(work / place, config, quantization, parts, max_bytes=how.max_shard_bytes)
+            written = write_component(work / place, configs[name], quantization, parts, max_bytes=how.max_shard_bytes)
         hashes.update({(Path(place) / file).as_posix(): digest for file, digest in written.items()})
         records[place] = solved.records(name, errors)
     copy_files(how.copied, work)

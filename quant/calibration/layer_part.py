@@ -90,9 +90,12 @@ class _LayerRows:
         """
         whole, encoding = self._whole_grid(), self._encoding()
         error, grids = RelativeError(), []
-        for start, rows in self._rows(whole_at_once=self._is_one_piece()):
-            made = None if encoding is None else self._encoded(rows, encoding, whole, error)
-            codes, grid = made or self._coded(rows, start, whole, error)
+        for start, weight in self._pieces(whole_at_once=self._is_one_piece()):
+            rows = self._layer.layer_kind.matrix(weight)
+            encoded = None if encoding is None else self._encoded(rows, encoding, whole, error)
+            if encoded is None:  # the compiled loop itself looks whether all are finite
+                self._weight.check(weight, start)
+            codes, grid = encoded or self._coded(rows, start, whole, error)
             put(self._format.main, codes)
             grids.append(grid)
         if not math.isfinite(error.value):
@@ -103,12 +106,17 @@ class _LayerRows:
             put(leaf, tensor)
         return error.value
 
-    def _rows(self, *, whole_at_once: bool = False) -> Iterator[tuple[int, torch.Tensor]]:
-        """Rows [R, K] of the original, each stretch with the number of its first."""
-        kind = self._layer.layer_kind
-        pieces = self._weight.pieces() if kind.by_rows and not whole_at_once else [(0, self._weight.shape[0])]
-        for start, stop in pieces:
-            yield start, kind.matrix(self._weight.rows(start, stop).detach())
+    def _pieces(self, *, whole_at_once: bool = False) -> Iterator[tuple[int, torch.Tensor]]:
+        """The original a few rows at a time, each stretch with the number of its first."""
+        by_rows = self._layer.layer_kind.by_rows and not whole_at_once
+        for start, stop in self._weight.pieces() if by_rows else [(0, self._weight.shape[0])]:
+            yield start, self._weight.rows(start, stop).detach()
+
+    def _rows(self) -> Iterator[tuple[int, torch.Tensor]]:
+        """The same as rows [R, K] of the matrix."""
+        for start, weight in self._pieces():
+            self._weight.check(weight, start)
+            yield start, self._layer.layer_kind.matrix(weight)
 
     def _is_one_piece(self) -> bool:
         """Whether an algorithm without data chooses one scale for all rows, which then have to be seen at once."""
@@ -153,6 +161,8 @@ class _LayerRows:
     ) -> tuple[torch.Tensor, Grid] | None:
         """Codes of some rows and their scales by the compiled loop; None for rows that it does not take."""
         weights = self.layer_format.scheme.weights
+        if rows.dtype == torch.float16:
+            rows = rows.float()
         if weights is None or rows.device.type != "cpu" or rows.dtype not in encode_rows.SOURCES:
             return None
         given = None if whole is None else whole.scale.expand(len(rows), 1).contiguous()

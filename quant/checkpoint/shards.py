@@ -64,9 +64,12 @@ class TensorPlan(FileTensor):
 
     Attributes:
         rows: makes rows start to stop of the first dimension, on any device; of a tensor without dimensions, all of it.
+        check: raises an error that names the tensor where rows, of which the first has the given number, are not all
+            finite.
     """
 
     rows: Callable[[int, int], torch.Tensor]
+    check: Callable[[torch.Tensor, int], None] = lambda rows, start: None
 
     def pieces(self) -> Iterator[tuple[int, int]]:
         """First and last row + 1 of each stretch of about 2 MB, whole multiples of 128 rows."""
@@ -76,9 +79,15 @@ class TensorPlan(FileTensor):
         for start in range(0, count, step):
             yield start, min(start + step, count)
 
+    def checked(self, start: int, stop: int) -> torch.Tensor:
+        """Rows that are finite."""
+        made = self.rows(start, stop)
+        self.check(made, start)
+        return made
+
     def whole(self) -> torch.Tensor:
-        """All of it."""
-        return self.rows(0, self.shape[0] if self.shape else 1)
+        """All of it, checked."""
+        return self.checked(0, self.shape[0] if self.shape else 1)
 
 
 @dataclass(frozen=True)
@@ -99,7 +108,7 @@ def copied(name: str, tensor: TensorPlan) -> Part:
 
     def make(put: Put) -> None:
         for start, stop in tensor.pieces():
-            put(name, tensor.rows(start, stop))
+            put(name, tensor.checked(start, stop))
 
     return Part({name: tensor}, make)
 

@@ -43,7 +43,7 @@ _PIECE = 1 << 20
 _PAUSE = 0.2
 
 
-class _Stopped(Exception):
+class _StoppedError(Exception):
     """Another thread failed, or the user has had enough."""
 
 
@@ -218,7 +218,7 @@ class _Filling:
                 if part is None:
                     return
                 part.make(self._put)
-        except _Stopped:
+        except _StoppedError:
             pass
         except BaseException as error:  # of any kind: another thread raises it
             self._events.put(error)
@@ -245,7 +245,7 @@ class _Filling:
 
     def _put(self, name: str, made: torch.Tensor) -> None:
         if self.stop.is_set():
-            raise _Stopped
+            raise _StoppedError
         file_name = self._file_names.get(name)
         if file_name is None:  # the part lies in two files, and the other one was finished before
             return

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from quant.files.json_files import text_of
 
 def write_component(
     folder: Path,
-    config: dict[str, Any],
+    config: Mapping[str, Any],
     quantization: dict[str, Any],
     parts: Sequence[Part],
     *,

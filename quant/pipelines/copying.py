@@ -29,6 +29,8 @@ _OURS = (FILE_NAME, "sensitivity.json", "recipe.yaml")
 
 def places_of(source: Source) -> list[Path]:
     """Every folder that a model lies in, for what may not be written into any of them."""
+    if source.file is not None:
+        return [source.file]
     parts = [source.folder / name for name in source.parts] if source.is_pipeline else []
     # The hub's cache holds a model as snapshots of links to files in a folder next to them.
     cached = [source.folder.parent.parent] if source.folder.parent.name == "snapshots" else []
@@ -37,6 +39,8 @@ def places_of(source: Source) -> list[Path]:
 
 def files_of(source: Source) -> dict[str, Path]:
     """The files that a model is read from, by their path in its folder."""
+    if source.file is not None:
+        return {source.file.name: source.file}
     if not source.is_pipeline:
         entries = (path for path in _entries(source.folder) if path.name.endswith(_OF_A_COMPONENT))
         return {path.name: path for path in entries if is_file(path)}

@@ -12,12 +12,16 @@ from quant.errors import ModelError, RecipeError
 from quant.families.table import DENOISERS
 from quant.files.json_files import read_object
 from quant.files.model_paths import about_config, no_folder
-from quant.files.places import is_plain_name
+from quant.files.places import is_file, is_plain_name
+from quant.pipelines.inputs.base import Component
+from quant.pipelines.inputs.table import open_files
 from quant.pipelines.skeleton import in_our_words
 from quant.recipe import Recipe
 from quant.text import first_line, shown
 
 _INDEX = "model_index.json"
+#: The name of the only component where its class is not known.
+WEIGHTS_ALONE = "model"
 _FILES = (".json", ".yaml", ".md", ".txt")
 
 
@@ -31,6 +35,7 @@ class Source:
         classes: diffusers class by component name; of a lone component, one entry named after its kind.
         is_pipeline: whether it can be run on prompts.
         parts: every component that a pipeline's index names, whichever library's; each the name of a folder.
+        file: the one file that all weights are in, where the user named a file.
     """
 
     name: str
@@ -38,9 +43,14 @@ class Source:
     classes: dict[str, str]
     is_pipeline: bool
     parts: tuple[str, ...] = ()
+    file: Path | None = None
 
     def component_folder(self, component: str) -> Path:
         return self.folder / component if self.is_pipeline else self.folder
+
+    def component(self, name: str) -> Component:
+        """What the files of a component hold. Raises ModelError as `open_files`."""
+        return open_files(self.file or self.component_folder(name))
 
     def load_pipeline(self, dtype: torch.dtype) -> Any:
         """The whole pipeline, on the CPU. Raises ModelError where it cannot be loaded."""
@@ -57,6 +67,8 @@ def open_source(model: str | Path) -> Source:
         ModelError: no such folder or hub model, or a folder of another kind.
     """
     folder, name = Path(model), "/".join(Path(model).resolve().parts[-2:])
+    if is_weights_file(folder):
+        return Source(name, folder.parent, {WEIGHTS_ALONE: ""}, is_pipeline=False, file=folder)
     if not folder.is_dir():
         what = no_folder(folder)
         if what is not None:
@@ -75,10 +87,21 @@ def open_source(model: str | Path) -> Source:
                     f"{folder / 'config.json'}: _class_name must name a diffusers class, got {shown(kind)}"
                 )
             return Source(name, folder, {"unet" if "UNet" in kind else "transformer": kind}, is_pipeline=False)
-        what = about_config(config)
+    if any(folder.glob("*.safetensors")):
+        return Source(name, folder, {WEIGHTS_ALONE: ""}, is_pipeline=False)
+    if (folder / "config.json").is_file():
+        what = about_config(_read_json(folder / "config.json"))
         if what is not None:
             raise ModelError(f"{folder}: {what}; give the folder of the pipeline it belongs to")
-    raise ModelError(f"{folder}: neither a diffusers pipeline (model_index.json) nor a component (config.json)")
+    raise ModelError(
+        f"{folder}: neither a diffusers pipeline (model_index.json), nor a component (config.json), nor a folder of "
+        "safetensors"
+    )
+
+
+def is_weights_file(path: Path) -> bool:
+    """Is it a file of tensors that is read here?"""
+    return path.suffix in (".safetensors", ".sft") and is_file(path)
 
 
 def components_of(source: Source, recipe: Recipe) -> list[str]:
@@ -89,7 +112,7 @@ def components_of(source: Source, recipe: Recipe) -> list[str]:
         ModelError: no denoiser, a missing folder, or a component that is quantized already.
     """
     if recipe.components is None:
-        chosen = [name for name in DENOISERS if name in source.classes]
+        chosen = [name for name in (*DENOISERS, WEIGHTS_ALONE) if name in source.classes]
         if not chosen:
             raise ModelError(
                 f"{source.folder}: has no {', '.join(DENOISERS)}; name 'components' in the recipe, of: "
@@ -105,6 +128,8 @@ def components_of(source: Source, recipe: Recipe) -> list[str]:
                 )
     for name in chosen:
         path = source.component_folder(name) / "config.json"
+        if source.file is not None or (name == WEIGHTS_ALONE and not path.is_file()):
+            continue
         if not path.is_file():
             raise ModelError(f"{path}: missing; the pipeline's {_INDEX} lists the component '{name}'")
         quantization = _read_json(path).get("quantization_config")

@@ -117,19 +117,21 @@ def _sign(name: str) -> str | None:
     return _SIGNS.get(name.rpartition(".")[2])
 
 
-def of_files(skeleton: nn.Module, folder: Path, dtype: torch.dtype) -> dict[str, TensorPlan]:
-    """The tensors that diffusers would load for `skeleton` from a component's folder.
+def plans_of(
+    skeleton: nn.Module, folder: Path, stored: Mapping[str, StoredTensor], dtype: torch.dtype
+) -> dict[str, TensorPlan]:
+    """The tensors that diffusers would load for `skeleton` from a component's files.
 
     Args:
         skeleton: the model on the meta device.
-        folder: with safetensors; pickles are not read.
+        folder: for errors.
+        stored: the tensors of its files.
         dtype: of all floating tensors but those that the class keeps in float32.
 
     Raises:
         ModelError: a file or tensor that is missing, damaged, or of another shape; when a tensor is made, one that
             is not finite.
     """
-    stored = source_tensors(folder)
     check_source(skeleton, stored)
     plans = {}
     for name, empty in skeleton.state_dict().items():
@@ -140,9 +142,23 @@ def of_files(skeleton: nn.Module, folder: Path, dtype: torch.dtype) -> dict[str,
                 f"{stored[name].file}: tensor '{name}' is {list(stored[name].shape)}, "
                 f"{type(skeleton).__name__} needs {list(empty.shape)}"
             )
-        target = target_dtype(skeleton, name, DTYPES[stored[name].dtype], dtype)
-        plans[name] = TensorPlan(target, tuple(empty.shape), partial(_read, name, stored[name], target))
+        plans[name] = plan_of(name, stored[name], target_dtype(skeleton, name, DTYPES[stored[name].dtype], dtype))
     return plans
+
+
+def plan_of(name: str, stored: StoredTensor, dtype: torch.dtype) -> TensorPlan:
+    """The plan of a stored tensor that is to be of another dtype; checking its rows raises ModelError."""
+    return TensorPlan(
+        dtype, stored.shape, partial(_read, name, stored, dtype), partial(_check_rows, name, stored, dtype)
+    )
+
+
+def refuse_codes(stored: Mapping[str, StoredTensor]) -> None:
+    """Raises ModelError for the first tensor whose name says that it belongs to quantized weights."""
+    for name, tensor in stored.items():
+        sign = _sign(name)
+        if sign is not None:
+            raise ModelError(f"{tensor.file}: holds '{name}', which belongs to quantized weights ({sign}); {_REMEDY}")
 
 
 def check_finite(name: str, tensor: torch.Tensor) -> torch.Tensor:
@@ -174,11 +190,15 @@ def _part(tensor: torch.Tensor, start: int, stop: int) -> torch.Tensor:
 
 
 def _read(name: str, stored: StoredTensor, dtype: torch.dtype, start: int, stop: int) -> torch.Tensor:
-    where, tensor = f"{stored.file}: tensor '{name}'", read_rows(name, stored, start, stop)
-    made = tensor.to(dtype)
+    return read_rows(name, stored, start, stop).to(dtype)
+
+
+def _check_rows(name: str, stored: StoredTensor, dtype: torch.dtype, made: torch.Tensor, start: int) -> None:
     wrong = not_finite(made, start)
     if wrong is None:
-        return made
+        return
+    where = f"{stored.file}: tensor '{name}'"
+    tensor = read_rows(name, stored, start, start + (len(made) if made.ndim else 1))
     # Codes of 8 bits say nothing of themselves; they widen to what they are.
     if not_finite(tensor) is None and tensor.itemsize > 1:
         kind = str(dtype).removeprefix("torch.")

@@ -19,7 +19,7 @@ from quant.errors import ModelError
 from quant.formats.layer import LayerFormat
 from quant.formats.scheme import SCHEMES, Scheme
 from quant.formats.tensors import pack_linear
-from quant.pipelines.weights import of_files
+from quant.pipelines.weights import plans_of, source_tensors
 from quant.recipe import Recipe
 from tests.checkpoint.tiny import parts
 from tests.formats.decoder import Array, decoded, read
@@ -176,7 +176,7 @@ def test_a_weight_that_a_dtype_does_not_hold_is_refused_by_name(
     with pytest.raises(
         ModelError, match=rf"tensor 'weight': holds [\d.e+]+, which {kind} does not; use another --dtype$"
     ):
-        of_files(model, tmp_path, dtype)["weight"].whole()
+        plans_of(model, tmp_path, source_tensors(tmp_path), dtype)["weight"].whole()
 
 
 @pytest.mark.parametrize("scheme", ["W4A16", "W4A16_ASYM", "W8A16", "FP8_DYNAMIC", "W8A8"])

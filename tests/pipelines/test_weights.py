@@ -18,7 +18,7 @@ from quant.checkpoint import streaming
 from quant.checkpoint.reader import StoredTensor, read_rows, stored_tensors
 from quant.pipelines import weights
 from quant.pipelines.skeleton import skeleton
-from quant.pipelines.weights import check_files, of_files
+from quant.pipelines.weights import check_files, plans_of
 from tests.tiny_pipeline import WIDTH
 
 
@@ -26,7 +26,7 @@ from tests.tiny_pipeline import WIDTH
 def test_as_diffusers_loads_them(model_folder: Path, dtype: torch.dtype) -> None:
     folder = model_folder / "transformer"
     theirs = WanTransformer3DModel.from_pretrained(folder, dtype=dtype).state_dict()
-    ours = of_files(skeleton(folder, stored_tensors(folder)), folder, dtype)
+    ours = plans_of(skeleton(folder, stored_tensors(folder)), folder, stored_tensors(folder), dtype)
     assert list(ours) == list(theirs)
     for name, plan in ours.items():
         made = plan.whole()
@@ -137,7 +137,7 @@ def test_tensors_that_a_class_leaves_and_fp8_without_scales_are_read(model_folde
     tensors[f"{LAYER}.weight"] = tensors[f"{LAYER}.weight"].to(FP8)
     save_file(tensors, path)
     with pytest.warns(UserWarning, match=f"1 tensors are F8_E4M3 without scales, such as '{LAYER}.weight'"):
-        plans = of_files(skeleton(folder, stored_tensors(folder)), folder, torch.bfloat16)
+        plans = plans_of(skeleton(folder, stored_tensors(folder)), folder, stored_tensors(folder), torch.bfloat16)
     assert torch.equal(plans[f"{LAYER}.weight"].whole(), tensors[f"{LAYER}.weight"].to(torch.bfloat16))
 
 

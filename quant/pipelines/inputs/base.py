@@ -1,0 +1,61 @@
+"""What a kind of model files has to know: whether some files are of it, and what they hold."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from quant.checkpoint.reader import StoredTensor
+from quant.checkpoint.shards import TensorPlan
+
+
+@dataclass(frozen=True)
+class Files:
+    """Weights that a user named, before anything is known of them.
+
+    Attributes:
+        path: the folder, or the one file.
+        config: the config.json in the folder; None where there is none.
+        stored: the tensors of the files, by their names there.
+    """
+
+    path: Path
+    config: Mapping[str, Any] | None
+    stored: Mapping[str, StoredTensor]
+
+
+@dataclass(frozen=True)
+class Component:
+    """One model that lies in files.
+
+    Attributes:
+        config: what its config.json says, without any quantization.
+        model: of its class, on the meta device: names, classes and shapes.
+        tensors: given the dtype of all that is not packed, the model's tensors by their names in it.
+    """
+
+    config: Mapping[str, Any]
+    model: nn.Module
+    tensors: Callable[[torch.dtype], dict[str, TensorPlan]]
+
+
+class InputKind(ABC):
+    """One kind of files. A kind is one subclass in one file, listed in `quant.pipelines.inputs.table`."""
+
+    @abstractmethod
+    def holds(self, files: Files) -> bool:
+        """Return whether files are of this kind."""
+
+    @abstractmethod
+    def open(self, files: Files) -> Component:
+        """Return what files hold.
+
+        Raises:
+            ModelError: a tensor that is missing, of another shape, or none that this kind knows.
+        """

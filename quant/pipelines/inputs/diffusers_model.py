@@ -1,0 +1,22 @@
+"""A component as diffusers saves it: its config.json names the class, which says what is in the files."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from quant.checkpoint.config import CONFIG_KEY
+from quant.pipelines.inputs.base import Component, Files, InputKind
+from quant.pipelines.skeleton import skeleton
+from quant.pipelines.weights import plans_of
+
+
+class DiffusersModel(InputKind):
+    """Files next to a config.json with a `_class_name`."""
+
+    def holds(self, files: Files) -> bool:
+        return files.config is not None and "_class_name" in files.config
+
+    def open(self, files: Files) -> Component:
+        model = skeleton(files.path, files.stored)
+        config = {key: value for key, value in (files.config or {}).items() if key != CONFIG_KEY}
+        return Component(config, model, partial(plans_of, model, files.path, files.stored))
