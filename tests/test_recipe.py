@@ -105,6 +105,7 @@ def test_a_recipe_is_frozen() -> None:
         ({**SHORT, "calibration": {"rows": 2**31}}, "here: calibration.rows: must be a whole number of at most"),
         ({**SHORT, "calibration": {"hessian_gb": float("inf")}}, "here: calibration.hessian_gb: must be a number abov"),
         ({**SHORT, "calibration": {"hessian_gb": 10**400}}, "here: calibration.hessian_gb: must be a number above 0"),
+        ({**SHORT, "calibration": {"hessian_gb": 0}}, "here: calibration.hessian_gb: must be a number above 0, got 0"),
         ({**SHORT, "calibration": {"timestep_weights": [1, True]}}, "here: calibration.timestep_weights: must be a l"),
         ({**SHORT, "groups": []}, "here: 'groups' must be a non-empty list"),
         ({**SHORT, "groups": {}}, "here: 'groups' must be a non-empty list"),
@@ -132,6 +133,7 @@ def test_a_recipe_is_frozen() -> None:
         ({**SHORT, "summary": 1}, "here: summary: must be a str, got 1"),
         ({**SHORT, "components": []}, "here: components: must be a non-empty list of names"),
         ({**SHORT, "components": "transformer"}, "here: components: must be a non-empty list of names"),
+        ({**SHORT, "components": ["vae", "../vae"]}, "here: components: '../vae' is not a plain folder name"),
         ({**SHORT, "ignore": "proj_out"}, "here: ignore: must be a list, got 'proj_out'"),
         ({**SHORT, "ignore": ["a", ""]}, "here: ignore[1]: a pattern must be a non-empty string"),
         ({**SHORT, "calibration": None}, "here: calibration: must be a mapping with the keys samples, steps"),
@@ -160,6 +162,14 @@ def test_a_value_of_any_size_makes_a_short_message() -> None:
 def test_refuses_a_share_of_edge_blocks_outside_its_range(edge: object) -> None:
     with pytest.raises(RecipeError, match=r"^here: keep_edge_blocks is a share of the blocks from 0 to 0\.5, got "):
         Recipe.from_dict({**SHORT, "keep_edge_blocks": edge}, "here")
+
+
+def test_the_ends_of_a_range_are_in_it() -> None:
+    ends = {"keep_edge_blocks": 0.5, "keep_budget": {"share": 1}, "calibration": {"timestep_weights": [0, 1]}}
+    recipe = Recipe.from_dict({**SHORT, **ends})
+    assert recipe.keep_edge_blocks == 0.5
+    assert recipe.keep_budget == KeepBudget(1)
+    assert recipe.calibration.timestep_weights == (0, 1)
 
 
 @pytest.mark.parametrize("number", [-1, 0, 1.5, "8", True, None])
@@ -270,6 +280,8 @@ def test_a_keep_budget_is_read_and_written() -> None:
     assert Recipe.from_dict(recipe.to_dict()) == recipe
     assert recipe.sha256 != Recipe.from_dict(SHORT).sha256
     assert Recipe.from_dict(SHORT).keep_budget is None
+    short = Recipe.from_dict({**SHORT, "keep_budget": {"share": 0.05}})
+    assert short.keep_budget == KeepBudget(0.05, scheme=None, runs=4, steps=5)
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,9 @@ from click.testing import CliRunner
 
 import quant
 from quant.cli import main
+from quant.cli.progress import StepBars
+from quant.errors import QuantError
+from quant.eval.inputs.config import EvaluationConfig, SpeedSettings
 from quant.eval.results.schema import read_results
 from tests.tiny_pipeline import save_pipeline
 
@@ -45,6 +48,60 @@ def test_run_resume_and_compare(models: Path, tmp_path: Path, monkeypatch: pytes
     assert compared.exit_code == 0, compared.output
     line = next(line for line in compared.stdout.splitlines() if " ssim " in line)
     assert line.split()[-3:] == ["+0", "[+0,", "+0]"]
+
+
+def asked(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> EvaluationConfig:
+    """The configuration that a command line stands for."""
+    found = []
+
+    def keep(config: EvaluationConfig, *given: Any, **named: Any) -> None:
+        found.append(config)
+        raise QuantError("only asked")
+
+    monkeypatch.setattr("quant.eval.runs.running.run_evaluation", keep)
+    ran = CliRunner().invoke(main, ["eval", "run", *arguments, "--quiet"])
+    assert "only asked" in ran.stderr, ran.output
+    return found[0]
+
+
+def test_options_and_what_is_not_given(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    common = [str(models / "model"), str(models / "fp8"), "--prompts", str(models / "prompts.txt")]
+    plain = asked(monkeypatch, *common)
+    assert (plain.seeds, plain.speed, plain.samples) == ((0,), SpeedSettings(), None)
+    given = asked(monkeypatch, *common, "--seed", "7", "--samples", "2", "--no-speed")
+    assert (given.seeds, given.speed, given.samples) == ((7,), None, 2)
+    timed = asked(monkeypatch, *common, "--rounds", "3", "--compile")
+    assert timed.speed == SpeedSettings(3, compile=True)
+
+
+def test_a_configuration_file_may_end_in_yml(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    short = shutil.copyfile(models / "c.yaml", models / "c.yml")
+    assert asked(monkeypatch, str(short)) == asked(monkeypatch, str(models / "c.yaml"))
+
+
+def test_of_several_processes_only_the_first_speaks(
+    models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown = []
+
+    class Recorded(StepBars):
+        def show(self, what: str, done: int, total: int) -> None:
+            shown.append(what)
+
+    def play(config: EvaluationConfig, out: Path, *, progress: Any, **named: Any) -> Path:
+        progress("original", 1, 2)
+        return out
+
+    monkeypatch.setattr("quant.cli.eval.run.StepBars", Recorded)
+    monkeypatch.setattr("quant.eval.runs.running.run_evaluation", play)
+    command = ["eval", "run", str(models / "c.yaml"), "--out", str(tmp_path)]
+    monkeypatch.setenv("RANK", "1")
+    second = CliRunner().invoke(main, command)
+    assert (second.exit_code, second.output, shown) == (0, "", [])
+    monkeypatch.setenv("RANK", "0")
+    first = CliRunner().invoke(main, command)
+    assert shown == ["original"]
+    assert first.exit_code != 0  # it looks for results, which the played run has not made
 
 
 def test_who_stops_a_run_is_told_how_it_goes_on(models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -108,3 +165,14 @@ def test_a_candidate_that_fails_is_the_last_line_and_the_status(
     assert ran.stderr.splitlines()[-1].startswith(r"failed: b\x1b[2Jad: cannot be loaded: ")
     assert re.search(r"^b\\x1b\[2Jad .* failed +failed", ran.stdout, re.M) and "\x1b" not in ran.output
     assert re.search(r"^fp8 +FP8_DYNAMIC", ran.stdout, re.M)
+    (folder,) = (path for path in (tmp_path / "evals").iterdir() if (path / "results.json").is_file())
+    rated: list[str] = []
+
+    def play(videos: Path, samples: list[str], **options: Any) -> dict[str, Any]:
+        rated.append(videos.name)
+        return {"dynamic_degree": {"score": 0.5, "videos": {}}}
+
+    monkeypatch.setattr("quant.eval.metrics.vbench.run_vbench", play)
+    command = ["eval", "vbench", str(folder), "--dimension", "dynamic_degree"]
+    assert CliRunner().invoke(main, command).exit_code == 0
+    assert rated == ["original", "fp8"]
