@@ -10,7 +10,9 @@ import torch
 
 
 def in_unit(hessian: torch.Tensor) -> torch.Tensor:
-    """H in another unit: divided by the power of two next to its largest element, which no bit of a result sees.
+    """H in another unit: divided by a power of four next to its largest element, which no bit of a result sees.
+
+    Of four, because solutions read the roots of H, whose unit is then a power of two.
 
     Inputs of 1e19 have squares that float32 does not hold, and those of 1e-23 squares that it takes for 0; no solution
     depends on the unit of H.
@@ -20,7 +22,7 @@ def in_unit(hessian: torch.Tensor) -> torch.Tensor:
     """
     h = hessian.double()
     _, exponent = torch.frexp(_finite(h).abs().max())
-    return torch.ldexp(h, -exponent)
+    return torch.ldexp(h, -(exponent + exponent % 2))
 
 
 def damp(hessian: torch.Tensor, damping: float) -> torch.Tensor:

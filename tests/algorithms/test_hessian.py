@@ -20,9 +20,13 @@ def _rank(directions: int) -> torch.Tensor:
 def test_a_unit_changes_no_bit(size: float) -> None:
     h = _rank(48).double() * size
     found = in_unit(h)
-    assert 0.5 <= found.abs().max() < 1
+    assert 0.25 <= found.abs().max() < 1
     factor = (h / found)[0, 0]
     assert torch.equal(found * factor, h)
+    root = factor.sqrt()
+    assert torch.frexp(root).mantissa == 0.5
+    if 1e-30 < size < 1e30:  # what float32 holds
+        assert torch.equal(inverse_factor(found, 0.01), inverse_factor(h, 0.01) * root)
     assert torch.equal(in_unit(torch.zeros(3, 3)), torch.zeros(3, 3, dtype=torch.float64))
 
 
