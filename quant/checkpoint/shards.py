@@ -40,6 +40,9 @@ DTYPE_NAMES = {
 }
 
 DTYPES = {name: dtype for dtype, name in DTYPE_NAMES.items()}
+#: Where the first tensor of a file begins is a multiple of this: a processor's vectors read it alike, whatever the
+#: length of the header, so that a model's last bits do not depend on its metadata.
+_ALIGNED = 64
 #: Takes the next bytes of a tensor of the file, by name: tensors may come in turns, the rows of each in order.
 Put = Callable[[str, torch.Tensor], None]
 #: Bytes of a tensor that are read and worked on at once, and of rows that none is cut within: 128 share scales.
@@ -152,7 +155,7 @@ def file_header(tensors: Mapping[str, FileTensor], metadata: Mapping[str, str]) 
         }
         offset += tensor.nbytes
     text = json.dumps(with_digest(header), separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
+    text += b" " * (-(8 + len(text)) % _ALIGNED)
     head = len(text).to_bytes(8, "little") + text
     return head, {name: len(head) + place for name, place in places.items()}
 
