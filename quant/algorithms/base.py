@@ -177,9 +177,9 @@ class Algorithm:
         return seen.amax
 
     def shrinks(self, options: Options) -> tuple[float, ...] | None:
-        """Return factors on the range of each part of a weight, if trying them besides 1 is all that it does to weights.
+        """Return factors on the range of each part of a weight, if trying these is all that it does to weights.
 
-        The one of least squared error is taken, of equal ones the largest. None where it does more.
+        1 is tried too; that of the least squared error is taken, of equal ones the largest. None where it does more.
         """
         return None if self.rounds or self.smooths else ()
 

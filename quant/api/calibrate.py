@@ -11,7 +11,8 @@ that finds it does:
    journal; where all prompts were run, none is run again. If the journal lacks an input that is not solved, for a file
    was damaged, the pass starts anew.
    Phases 2 and 3 repeat until all passes are done; a pass that is solved whole is skipped.
-4. The checkpoint is written into `new/`. The next run starts with this phase, for all is solved.
+4. The checkpoint is written, its files of tensors into `written/`, and then moved to `new/`. The next run starts with
+   this phase, for all is solved, and does not make the files again that are finished.
 5. The original is compared with what it was at the beginning, and the folder is renamed into place.
 
 `run.json` says what all this depends on. A run that differs in any of it drops what is there, and says so.
@@ -40,6 +41,7 @@ from quant.calibration.solved import solve_models
 from quant.calibration.solving import Forward
 from quant.checkpoint.folder import OutputFolder, holding
 from quant.checkpoint.free import check_free
+from quant.checkpoint.kept_shards import KeptShards
 from quant.checkpoint.sensitivity import Sensitivity
 from quant.errors import CheckpointError, QuantError, QuantWarning
 from quant.files.places import check_apart
@@ -195,7 +197,7 @@ def _calibrated(
     snapshot.check()
     with folder.new() as work:
         configs = {name: part.config for name, part in parts.items()}
-        layers = write(work, source, solved, configs, tensors, how)
+        layers = write(work, source, solved, configs, tensors, KeptShards(folder.written, key), how)
         if found is not None:
             (work / SENSITIVITY).write_text(found.to_json(), encoding="utf-8")
         snapshot.check()

@@ -13,6 +13,7 @@ import torch
 
 from quant.calibration.component import component_parts
 from quant.calibration.solved import Solved
+from quant.checkpoint.kept_shards import KeptShards
 from quant.checkpoint.manifest import write_manifest
 from quant.checkpoint.shards import TensorPlan
 from quant.checkpoint.writing import write_component
@@ -40,11 +41,12 @@ def write(
     solved: Solved,
     configs: Mapping[str, Mapping[str, Any]],
     tensors: Tensors,
+    shards: KeptShards,
     how: Writing,
 ) -> dict[str, list[dict[str, Any]]]:
     """Writes everything of a checkpoint into the empty folder `work`; returns the record of every layer.
 
-    `configs` and `tensors` are the components' own, by name.
+    `configs` and `tensors` are the components' own, by name; `shards` keeps files while others are not finished.
     """
     records: dict[str, list[dict[str, Any]]] = {}
     hashes: dict[str, str] = {}
@@ -54,7 +56,16 @@ def write(
         quantization = solved.config(name, how.dtype)
         with _counted(tensors[name], f"writing {name}", how) as counted:
             parts = component_parts(counted, solved.plans[name], solved.solutions[name], errors)
-            written = write_component(work / place, configs[name], quantization, parts, max_bytes=how.max_shard_bytes)
+            written = write_component(
+                work / place,
+                configs[name],
+                quantization,
+                parts,
+                max_bytes=how.max_shard_bytes,
+                shards=shards,
+                component=place,
+                errors=errors,
+            )
         hashes.update({(Path(place) / file).as_posix(): digest for file, digest in written.items()})
         records[place] = solved.records(name, errors)
     copy_files(how.copied, work)

@@ -7,8 +7,9 @@ to a given grid or divided by factors, a compiled loop does to the rows what tor
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 
 import torch
 
@@ -49,7 +50,7 @@ def layer_part(weight: TensorPlan, layer: Planned, solution: Solution, errors: d
     }
 
     def make(put: Put) -> None:
-        errors[layer.name] = work.write(lambda leaf, tensor: put(f"{layer.name}.{leaf}", tensor))
+        work.write(lambda leaf, tensor: put(f"{layer.name}.{leaf}", tensor), partial(errors.__setitem__, layer.name))
 
     return Part(tensors, make)
 
@@ -68,9 +69,10 @@ def pack_layer(weight: torch.Tensor, layer: Planned, solution: Solution) -> tupl
     made: dict[str, list[torch.Tensor]] = {}
     plan = TensorPlan(weight.dtype, tuple(weight.shape), lambda start, stop: weight[start:stop])
     work = _LayerRows(plan, layer, solution)
-    error = work.write(lambda leaf, tensor: made.setdefault(leaf, []).append(tensor))
+    errors: list[float] = []
+    work.write(lambda leaf, tensor: made.setdefault(leaf, []).append(tensor), errors.append)
     layout = tensor_layout(work.layer_format, *layer.shape)
-    return {leaf: _joined(made[leaf], shape) for leaf, (_, shape) in layout.items()}, error
+    return {leaf: _joined(made[leaf], shape) for leaf, (_, shape) in layout.items()}, errors[0]
 
 
 class _LayerRows:
@@ -82,8 +84,10 @@ class _LayerRows:
         self._format = format_of(self.layer_format)
         self._around = solution.around(weight.dtype)
 
-    def write(self, put: Put) -> float:
-        """Gives all tensors by their names in the layer to `put`; returns the relative weight error.
+    def write(self, put: Put, report: Callable[[float], None]) -> None:
+        """Gives all tensors by their names in the layer to `put`, and the relative weight error to `report`.
+
+        The error is known before the last tensor is put: a file may be finished with that.
 
         Raises:
             ModelError: names the layer, where its weights cannot be stored in its format.
@@ -102,9 +106,9 @@ class _LayerRows:
             raise self._too_large()
         parts = [grid for grid in grids if grid is not None]
         grid = whole or (Grid.joined(parts) if parts else None)
+        report(error.value)
         for leaf, tensor in self._small(grid).items():
             put(leaf, tensor)
-        return error.value
 
     def _pieces(self, *, whole_at_once: bool = False) -> Iterator[tuple[int, torch.Tensor]]:
         """The original a few rows at a time, each stretch with the number of its first."""

@@ -8,6 +8,7 @@ Two names next to OUT belong to the one process that makes it:
                   is not finished
         old/      the folder that --force replaces, between the two renames
         run.json, journal.safetensors, solved/   what a calibration has done (quant.api.calibrate)
+        written/  files of tensors that are finished while others are not, until all are moved to new/
 
 A run can be killed at any moment. The next one for the same OUT takes the lock, and what it then finds says how far the
 killed one came:
@@ -15,6 +16,7 @@ killed one came:
     new/, and perhaps journal and solved/   it was working or writing: new/ is emptied; what was done is used where
                                             run.json has the key of the same run, else dropped
     old/, new/ and no OUT                   it stopped between the renames: old/ becomes OUT again, then as above
+    written/                                the same: what is finished there is not made again
     no new/                                 it had finished: OUT is the new folder, and .OUT.quant is removed
 
 An error or an interrupt ends a run in the first of these states too, and leaves .OUT.quant only where something was
@@ -34,6 +36,7 @@ from itertools import chain
 from pathlib import Path
 
 from quant.checkpoint.free import check_free
+from quant.checkpoint.kept_shards import NOTE
 from quant.errors import CheckpointError, QuantWarning
 from quant.files.json_files import read_object
 from quant.files.locks import locked
@@ -68,9 +71,13 @@ class OutputFolder:
         return self.hidden / "solved"
 
     @property
+    def written(self) -> Path:
+        return self.hidden / "written"
+
+    @property
     def keeps_work(self) -> bool:
         """Whether there is something that the next run can use."""
-        return self.journal.exists() or any(self.solved.glob("*.safetensors"))
+        return self.journal.exists() or any(self.solved.glob("*.safetensors")) or (self.written / NOTE).exists()
 
     @property
     def is_finished(self) -> bool:
@@ -100,6 +107,7 @@ class OutputFolder:
         try:
             self.journal.unlink(missing_ok=True)
             remove_tree(self.solved)
+            remove_tree(self.written)
             unfinished = note.with_name(f"{note.name}.tmp")
             unfinished.write_text(json.dumps(dict(run)), encoding="utf-8")
             unfinished.replace(note)
@@ -159,7 +167,7 @@ class OutputFolder:
 
     def _check_links(self) -> None:
         """Refuses links where only this program puts anything: what is emptied or written there would be elsewhere."""
-        for path in chain([self.hidden], self.hidden.glob("*"), self.solved.glob("*")):
+        for path in chain([self.hidden], self.hidden.glob("*"), self.solved.glob("*"), self.written.rglob("*")):
             if path.is_symlink():
                 raise CheckpointError(f"{path}: is a link; remove it")
 
@@ -190,7 +198,7 @@ class OutputFolder:
 
     def _remove_hidden(self) -> None:
         """Removes what this program puts there, and nothing else."""
-        for path in (self._new, self._old, self.solved):
+        for path in (self._new, self._old, self.solved, self.written):
             remove_tree(path)
         for path in (self.journal, self.hidden / "run.json"):
             path.unlink(missing_ok=True)

@@ -12,12 +12,13 @@ import hashlib
 import os
 import queue
 import threading
-import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
 
+import numpy as np
 import torch
 
 from quant.checkpoint.shards import (
@@ -38,7 +39,6 @@ from quant.errors import CheckpointError
 _MOST_THREADS = 8
 #: Bytes after which the disk is asked to begin, so that it does not idle until the end.
 _FLUSHED = 1 << 26
-_PIECE = 1 << 20
 #: Seconds between two looks at what is not on its way to the disk.
 _PAUSE = 0.2
 
@@ -53,7 +53,8 @@ class _File:
     def __init__(self, path: Path, tensors: Mapping[str, FileTensor], metadata: Mapping[str, str]) -> None:
         self.path, self._tensors = path, tensors
         head, self._places = file_header(tensors, metadata)
-        self._done, self._sums = dict.fromkeys(tensors, 0), dict.fromkeys(tensors, 0)
+        self._done = dict.fromkeys(tensors, 0)
+        self._written: dict[str, list[tuple[int, int]]] = {name: [] for name in tensors}
         self._left = sum(tensor.nbytes for tensor in tensors.values())
         self._lock, self._unflushed = threading.Lock(), 0
         self._handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
@@ -70,7 +71,7 @@ class _File:
             raise AssertionError(
                 f"{name}: planned {planned.dtype} {planned.shape}, made {made.dtype} {tuple(made.shape)} at byte {at}"
             )
-        self._sums[name] = zlib.crc32(data, self._sums[name])
+        self._written[name].append((len(data), _checksum(data)))
         self._done[name] = at + len(data)
         with self._lock:
             _write(self._handle, data, self._places[name] + at)
@@ -90,23 +91,29 @@ class _File:
         Raises:
             CheckpointError: they are not those that were written.
         """
-        digest = hashlib.sha256(self._head)
-        if os.pread(self._handle, len(self._head), 0) != self._head:
-            raise self._unsound()
-        for name, place in self._places.items():
-            total, left, at = 0, self._tensors[name].nbytes, place
-            while left:
-                data = os.pread(self._handle, min(left, _PIECE), at)
-                if not data:
-                    raise self._unsound()
-                digest.update(data)
-                total = zlib.crc32(data, total)
-                left, at = left - len(data), at + len(data)
-            if total != self._sums[name]:
-                raise self._unsound()
-        os.fsync(self._handle)
+        with ThreadPoolExecutor(1) as disk:
+            on_disk = disk.submit(os.fsync, self._handle)
+            digest = self._digest()
+            on_disk.result()
         self.close()
-        return digest.hexdigest()
+        return digest
+
+    def _digest(self) -> str:
+        found = hashlib.sha256()
+        for size, checksum, at in self._pieces():
+            data = bytearray(size)
+            if os.preadv(self._handle, [data], at) != size or _checksum(data) != checksum:
+                raise CheckpointError(f"{self.path}: does not read back as it was written; is the disk sound?")
+            found.update(data)
+        return found.hexdigest()
+
+    def _pieces(self) -> Iterator[tuple[int, int, int]]:
+        """Size, checksum and place of everything that was written, in the file's order."""
+        yield len(self._head), _checksum(self._head), 0
+        for name, at in self._places.items():
+            for size, checksum in self._written[name]:
+                yield size, checksum, at
+                at += size
 
     def close(self) -> None:
         if self._handle >= 0:
@@ -116,9 +123,6 @@ class _File:
     def lacking(self) -> list[str]:
         """Names of tensors that are not whole."""
         return [name for name, done in self._done.items() if done < self._tensors[name].nbytes]
-
-    def _unsound(self) -> CheckpointError:
-        return CheckpointError(f"{self.path}: does not read back as it was written; is the disk sound?")
 
 
 def write_shards(
@@ -140,7 +144,8 @@ def write_shards(
         max_bytes: largest size of a file's tensors.
         metadata: goes into the header of every file.
         on_file: called with name and SHA-256 of each file of tensors as it is finished, one at a time.
-        finished: files that are there already, whole, with their SHA-256: nothing of them is made.
+        finished: files that are there already with their SHA-256: nothing of those is made that begin as this call
+            would begin them.
 
     Returns:
         SHA-256 by file name.
@@ -154,10 +159,14 @@ def write_shards(
     shards = plan_shards(tensors, max_bytes)
     names = shard_names(len(shards), stem)
     weight_map = {tensor: name for name, shard in zip(names, shards, strict=True) for tensor in shard}
-    hashes = dict(finished)
-    missing = {name: shard for name, shard in zip(names, shards, strict=True) if name not in finished}
-    files = {name: {each: tensors[each] for each in shard} for name, shard in missing.items()}
-    for name, digest in _filled(folder, files, parts, metadata):
+    files = {name: {each: tensors[each] for each in shard} for name, shard in zip(names, shards, strict=True)}
+    hashes = {
+        name: digest
+        for name, digest in finished.items()
+        if name in files and _begins(folder / name, file_header(files[name], metadata)[0])
+    }
+    missing = {name: file for name, file in files.items() if name not in hashes}
+    for name, digest in _filled(folder, missing, parts, metadata):
         hashes[name] = digest
         on_file(name, digest)
     if len(shards) > 1:
@@ -263,6 +272,11 @@ class _Filling:
         return next(name for file in self._files.values() for name in file.lacking())
 
 
+def _begins(path: Path, head: bytes) -> bool:
+    with path.open("rb") as file:
+        return file.read(len(head)) == head
+
+
 @contextmanager
 def _one_thread_each() -> Iterator[None]:
     """torch's own threads would only wait for one another: there is a thread for every core."""
@@ -272,6 +286,13 @@ def _one_thread_each() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+def _checksum(data: bytes | bytearray | memoryview) -> int:
+    """The sum of 64-bit words, of which one that was changed on its way to the disk and back is known."""
+    count = len(data) // 8
+    words = np.frombuffer(data, np.uint64, count)
+    return (int(words.sum(dtype=np.uint64)) + int.from_bytes(data[8 * count :], "little")) % 2**64
 
 
 def _write(handle: int, data: memoryview, at: int) -> None:

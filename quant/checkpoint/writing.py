@@ -8,6 +8,7 @@ from typing import Any
 
 from quant.checkpoint.config import CONFIG_KEY
 from quant.checkpoint.digests import config_metadata
+from quant.checkpoint.kept_shards import KeptShards
 from quant.checkpoint.shards import Part
 from quant.checkpoint.streaming import write_shards
 from quant.files.json_files import text_of
@@ -20,6 +21,9 @@ def write_component(
     parts: Sequence[Part],
     *,
     max_bytes: int,
+    shards: KeptShards | None = None,
+    component: str = "",
+    errors: dict[str, float] | None = None,
 ) -> dict[str, str]:
     """Writes `config.json` and the tensors into a new folder.
 
@@ -28,6 +32,9 @@ def write_component(
         quantization: its quantization_config.
         parts: what makes its tensors.
         max_bytes: largest size of a file's tensors.
+        shards: where finished files are kept until all are; None keeps none.
+        component: the name that its files have there.
+        errors: of the layers that the parts make, which are kept with the files.
 
     Returns:
         SHA-256 by name of the files of tensors and their index.
@@ -37,4 +44,17 @@ def write_component(
     text = text_of(body, str(path), indent=2, sort_keys=True) + "\n"
     path.write_text(text, encoding="utf-8")
     vouching = config_metadata(body)
-    return write_shards(folder, parts, max_bytes=max_bytes, metadata=vouching)
+    if shards is None:
+        return write_shards(folder, parts, max_bytes=max_bytes, metadata=vouching)
+    known = {} if errors is None else errors
+    known.update(shards.errors(component))
+    hashes = write_shards(
+        shards.place(component),
+        parts,
+        max_bytes=max_bytes,
+        metadata=vouching,
+        on_file=lambda name, digest: shards.keep(component, name, digest, known),
+        finished=shards.finished(component),
+    )
+    shards.move(component, folder)
+    return hashes

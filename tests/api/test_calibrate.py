@@ -211,16 +211,22 @@ def test_a_missing_component_and_a_quantized_model(
         quant.calibrate(checkpoints["w8a8"], "fp8-dynamic", tmp_path / "out", progress=False)
 
 
-def test_a_run_that_dies_while_writing_leaves_nothing(
-    model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_run_that_dies_at_the_end_keeps_what_was_written_and_no_checkpoint(
+    model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, checkpoints: dict[str, Path]
 ) -> None:
     def full(*args: object, **kwargs: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(writing, "write_manifest", full)
-    with pytest.raises(quant.QuantError, match="out: cannot be written: No space left on device"):
-        quant.calibrate(model_folder, "fp8-dynamic", tmp_path / "out", progress=False)
-    assert list(tmp_path.iterdir()) == []
+    says = "out: cannot be written: No space left on device; what was done is kept: the same command goes on$"
+    with monkeypatch.context() as patched:
+        patched.setattr(writing, "write_manifest", full)
+        with pytest.raises(quant.QuantError, match=says):
+            quant.calibrate(model_folder, "fp8-dynamic", tmp_path / "out", progress=False)
+    assert [path.name for path in tmp_path.iterdir()] == [".out.quant"]
+    made = quant.calibrate(model_folder, "fp8-dynamic", tmp_path / "out", progress=False)
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    for name in ("quant_manifest.json", "transformer/diffusion_pytorch_model.safetensors"):
+        assert (made.folder / name).read_bytes() == (checkpoints["fp8-dynamic"] / name).read_bytes()
 
 
 @pytest.mark.parametrize("out", ["model", ".", "model/transformer", "model/int4", "link/int4"])
