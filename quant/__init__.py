@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from quant.api.calibrate import calibrate
+    from quant.api.convert import convert
     from quant.api.inspect import inspect
     from quant.api.load import load
     from quant.api.quantize import quantize
@@ -31,6 +32,7 @@ __all__ = [
     "Sensitivity",
     "SensitivityUnit",
     "calibrate",
+    "convert",
     "inspect",
     "layer_groups",
     "load",
@@ -48,6 +50,7 @@ _HOMES = {
     "Sensitivity": "quant.checkpoint.sensitivity",
     "SensitivityUnit": "quant.checkpoint.sensitivity",
     "calibrate": "quant.api.calibrate",
+    "convert": "quant.api.convert",
     "inspect": "quant.api.inspect",
     "layer_groups": "quant.calibration.layer_plan",
     "load": "quant.api.load",

@@ -43,7 +43,7 @@ from quant.checkpoint.folder import OutputFolder, holding
 from quant.checkpoint.free import check_free
 from quant.checkpoint.kept_shards import KeptShards
 from quant.checkpoint.sensitivity import Sensitivity
-from quant.errors import CheckpointError, QuantError, QuantWarning
+from quant.errors import CheckpointError, ModelError, QuantError, QuantWarning
 from quant.files.places import check_apart
 from quant.pipelines.copying import files_to_copy, places_of
 from quant.pipelines.inputs.base import Component
@@ -200,5 +200,9 @@ def _calibrated(
         layers = write(work, source, solved, configs, tensors, KeptShards(folder.written, key), how)
         if found is not None:
             (work / SENSITIVITY).write_text(found.to_json(), encoding="utf-8")
-        snapshot.check()
+        try:
+            snapshot.check()
+        except ModelError:
+            folder.drop_written()
+            raise
     return Calibrated(folder.out, solved.recipe, layers, len(texts or ()))

@@ -95,7 +95,7 @@ def prepare(
         QuantError: no such model or recipe, one that does not fit the other, or prompts that are missing.
     """
     source = open_source(model)
-    chosen = _recipe_for(source, recipe, samples, seed)
+    chosen = recipe_for(source, recipe, samples, seed)
     if keep_budget is not None:
         chosen = replace(chosen, keep_budget=keep_budget)
     components = components_of(source, chosen)
@@ -104,7 +104,14 @@ def prepare(
     return Prepared(source, chosen, components, texts, _settings(source, chosen, settings))
 
 
-def _recipe_for(source: Source, recipe: str | Path | Recipe, samples: int | None, seed: int | None) -> Recipe:
+def recipe_for(
+    source: Source, recipe: str | Path | Recipe, samples: int | None = None, seed: int | None = None
+) -> Recipe:
+    """A recipe by name, path or itself, as it is for a model's family; with what the user overrides.
+
+    Raises:
+        RecipeError: as `find_recipe`.
+    """
     family = next((family_name(cls) for cls in source.classes.values() if family_name(cls) != "generic"), "generic")
     chosen = find_recipe(recipe, family)
     changes: dict[str, Any] = {key: value for key, value in (("samples", samples), ("seed", seed)) if value is not None}

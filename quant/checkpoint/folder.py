@@ -74,6 +74,11 @@ class OutputFolder:
     def written(self) -> Path:
         return self.hidden / "written"
 
+    def drop_written(self) -> None:
+        """Removes finished files, which are of a model that is no longer there."""
+        with suppress(OSError):
+            remove_tree(self.written)
+
     @property
     def keeps_work(self) -> bool:
         """Whether there is something that the next run can use."""

@@ -16,6 +16,7 @@ import click
 
 from quant.cli.bench import bench
 from quant.cli.calibrate import calibrate
+from quant.cli.convert import convert
 from quant.cli.demo import demo
 from quant.cli.eval.run import evaluate
 from quant.cli.inspect import inspect
@@ -137,7 +138,7 @@ def _terminations() -> Iterator[None]:
 @click.group(
     cls=_Group,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="A first run: quant calibrate MODEL --recipe fp8-dynamic --out OUT, then quant inspect OUT.",
+    epilog="A first run: quant convert MODEL --scheme FP8_DYNAMIC --out OUT, then quant inspect OUT.",
 )
 @click.version_option(package_name="quant-video", prog_name="quant")
 def main() -> None:
@@ -156,5 +157,5 @@ def main() -> None:
     warnings.filterwarnings("ignore", message="transformers .* is not tested")
 
 
-for command in (calibrate, sensitivity, inspect, recipes, kernels, bench, demo, evaluate, report):
+for command in (convert, calibrate, sensitivity, inspect, recipes, kernels, bench, demo, evaluate, report):
     main.add_command(command)

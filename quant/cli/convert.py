@@ -1,0 +1,133 @@
+"""`quant convert`."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from quant.cli.options import NAME, PATH, gigabytes
+
+if TYPE_CHECKING:
+    from quant.api.calibrate import Calibrated
+
+#: Bytes of weights that are read while Python still loads torch, so that a disk does not wait for that.
+_AHEAD = 4 << 30
+
+
+@click.command()
+@click.argument("source", type=NAME, metavar="SRC")
+@click.option("--scheme", metavar="NAME", help="Numbers of every Linear in the model's blocks, such as FP8_DYNAMIC.")
+@click.option("--recipe", type=NAME, metavar="NAME|FILE", help="Instead: a recipe that needs no data.")
+@click.option("--out", required=True, type=PATH, metavar="DIR", help="The folder to make.")
+@click.option("--sparsity", metavar="2:4", help="Of every four weights keep the two largest; with or without --scheme.")
+@click.option(
+    "--ranges",
+    type=click.Choice(["max", "mse"]),
+    default="max",
+    show_default=True,
+    help="Scales by the largest weight, or by the least squared error: for 4 bits, several times slower.",
+)
+@click.option("--full", is_flag=True, help="Write a complete pipeline folder: copy all other components too.")
+@click.option("--force", is_flag=True, help="Replace DIR if it is a checkpoint of this program.")
+@click.option(
+    "--dtype",
+    type=click.Choice(["bfloat16", "float16", "float32"]),
+    default="bfloat16",
+    show_default=True,
+    help="Of everything that is not packed, where SRC names its class; else that stays as it is.",
+)
+@click.option(
+    "--shard-size",
+    type=float,
+    callback=gigabytes,
+    default=10.0,
+    show_default=True,
+    metavar="GB",
+    help="Largest file.",
+)
+@click.option("--quiet", is_flag=True, help="No progress bar and no summary.")
+def convert(
+    source: str,
+    scheme: str | None,
+    recipe: str | None,
+    out: Path,
+    sparsity: str | None,
+    ranges: str,
+    full: bool,
+    force: bool,
+    dtype: str,
+    shard_size: int,
+    quiet: bool,
+) -> None:
+    """Quantize the weights in SRC without any data, as fast as the disk takes them and in half a gigabyte of memory.
+
+    SRC is a safetensors file, a folder of them with or without config.json, a diffusers component or pipeline, or a
+    hub id. Each weight is read once and no model is run. Schemes: FP8_DYNAMIC, FP8_BLOCK, W8A8, W8A16, W4A16,
+    W4A16_ASYM, W4A8, W4AFP8. 8 bits are close to the original without data; for 4 bits and for 2:4 calibrate with
+    prompts instead where quality counts: quant calibrate. Layers whose shape does not fit a scheme are kept.
+
+    DIR appears when it is complete. A conversion that is killed goes on at the file where it was when the same command
+    is given again.
+
+    \b
+    Examples:
+      quant convert Wan-AI/Wan2.1-T2V-1.3B-Diffusers --scheme FP8_DYNAMIC --full --out wan-fp8
+      quant convert ./wan/transformer --scheme W4A16 --ranges mse --out wan-int4
+      quant convert model.safetensors --scheme W8A8 --out model-int8
+    """
+    begun = time.monotonic()
+    threading.Thread(target=_read_ahead, args=(Path(source),), daemon=True).start()
+    import torch
+
+    import quant
+
+    made = quant.convert(
+        source,
+        out,
+        scheme=scheme,
+        recipe=recipe,
+        sparsity=sparsity,
+        ranges=ranges,
+        full=full,
+        force=force,
+        dtype=getattr(torch, dtype),
+        max_shard_bytes=shard_size,
+        progress=not quiet,
+    )
+    if not quiet:
+        click.echo("\n".join(_summary(made)))
+    click.echo(f"wrote {out} in {time.monotonic() - begun:.1f} s; look into it with: quant inspect {out}")
+
+
+def _summary(made: Calibrated) -> list[str]:
+    """How many layers became what, and why the others were kept."""
+    from quant.kernels.cpu.encode_rows import unavailable
+
+    lines = []
+    for component, records in made.layers.items():
+        schemes = Counter(record["scheme"] for record in records if record["scheme"] is not None)
+        kept = Counter(record["reason"] for record in records if record["scheme"] is None)
+        lines += [f"{component or 'model'}: {count} layers {scheme}" for scheme, count in schemes.items()]
+        lines += [f"{component or 'model'}: {count} layers kept: {reason}" for reason, count in kept.items()]
+    missing = unavailable()
+    if missing is not None:
+        lines.append(f"note: weights were encoded by torch, which takes longer: {missing}")
+    return lines
+
+
+def _read_ahead(source: Path) -> None:
+    """Reads the first weights into the system's cache; whatever cannot be read is for the conversion to say."""
+    try:
+        files = [source] if source.is_file() else sorted(source.rglob("*.safetensors"))
+        left = _AHEAD
+        for path in files:
+            with path.open("rb", buffering=0) as file:
+                while left > 0 and (piece := file.read(1 << 20)):
+                    left -= len(piece)
+    except OSError:
+        return
