@@ -6,6 +6,7 @@ The same bits as `quant.formats` computes by passes of torch, which is what defi
 from __future__ import annotations
 
 import ctypes
+import functools
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -78,6 +79,7 @@ class Encoded(NamedTuple):
     power: torch.Tensor
 
 
+@functools.cache
 def unavailable() -> str | None:
     """Return why there is no compiled loop on this machine; None where there is one."""
     try:
