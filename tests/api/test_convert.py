@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -119,9 +118,12 @@ def test_shards_with_an_index_and_without_a_config(tmp_path: Path) -> None:
 
 def test_it_goes_on_at_the_file_where_it_was(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Killed while the second of three files is made: the first is not made again, and all are the same."""
-    convert: Callable[[str], Path] = lambda name: (
-        quant.convert(source, tmp_path / name, scheme="FP8_DYNAMIC", max_shard_bytes=40_000, progress=False).folder
-    )
+
+    def convert(name: str) -> Path:
+        return quant.convert(
+            source, tmp_path / name, scheme="FP8_DYNAMIC", max_shard_bytes=40_000, progress=False
+        ).folder
+
     whole = convert("whole")
     made: list[str] = []
     put = streaming._File.put
