@@ -43,10 +43,14 @@ def check_header(path: Path) -> None:
         raise CheckpointError(f"{path}: truncated or damaged: its header is not the one it was written with")
 
 
-def check_config(component: Path, files: Iterable[Path]) -> None:
-    """Raises CheckpointError where config.json is not the one that the files of tensors beside it were written with."""
+def check_config(component: Path, files: Iterable[Path]) -> bool:
+    """Returns whether a file of tensors vouches for the config.json beside it.
+
+    Raises:
+        CheckpointError: config.json is not the one that a file was written with.
+    """
     path = component / "config.json"
-    digest = _config_digest(read_object(path))
+    digest, vouched = _config_digest(read_object(path)), False
     for file in files:
         found = _metadata(_header(file), file).get(_CONFIG)
         if found is not None and found != digest:
@@ -54,6 +58,8 @@ def check_config(component: Path, files: Iterable[Path]) -> None:
                 f"{path}: was changed after {file.name} was written, whose hash of it differs; restore it, or, where "
                 "that was on purpose, load it with quant.load(..., check_files=False) and save it again"
             )
+        vouched = vouched or found is not None
+    return vouched
 
 
 def _header(path: Path) -> dict[str, Any]:

@@ -120,14 +120,27 @@ def verify_files(folder: Path, manifest: dict[str, Any]) -> None:
         CheckpointError: the first file that is missing, truncated or changed.
     """
     for name, entry in manifest["files"].items():
-        path = folder / name
-        # By its name, not by where a link leads: the hub's cache is folders of links to files outside.
-        if name.startswith("/") or ".." in PurePosixPath(name).parts:
-            raise CheckpointError(f"{folder / FILE_NAME}: lists {shown(name)}, which is outside the folder")
-        if not path.is_file():
-            raise CheckpointError(f"{path}: missing; the checkpoint is incomplete")
-        size = path.stat().st_size
-        if size != entry["bytes"]:
-            raise CheckpointError(f"{path}: has {size} bytes, the manifest says {shown(entry['bytes'])}; copy it again")
-        if sha256_of(path) != entry["sha256"]:
-            raise CheckpointError(f"{path}: its SHA-256 differs from the manifest's; it is damaged, copy it again")
+        wrong = size_fault(folder, name, entry) or digest_fault(folder / name, sha256_of(folder / name), entry)
+        if wrong is not None:
+            raise CheckpointError(wrong)
+
+
+def size_fault(folder: Path, name: str, entry: dict[str, Any]) -> str | None:
+    """What is wrong with a listed file before it is read: outside, missing, of another size; None where nothing is."""
+    path = folder / name
+    # By its name, not by where a link leads: the hub's cache is folders of links to files outside.
+    if name.startswith("/") or ".." in PurePosixPath(name).parts:
+        return f"{folder / FILE_NAME}: lists {shown(name)}, which is outside the folder"
+    if not path.is_file():
+        return f"{path}: missing; the checkpoint is incomplete"
+    size = path.stat().st_size
+    if size != entry["bytes"]:
+        return f"{path}: has {size} bytes, the manifest says {shown(entry['bytes'])}; copy it again"
+    return None
+
+
+def digest_fault(path: Path, digest: str, entry: dict[str, Any]) -> str | None:
+    """What is wrong with a listed file that has this SHA-256; None where nothing is."""
+    if digest == entry["sha256"]:
+        return None
+    return f"{path}: its SHA-256 differs from the manifest's; it is damaged, copy it again"
