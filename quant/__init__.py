@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from quant.api.quantize import quantize
     from quant.api.save import save
     from quant.api.sensitivity import measure_sensitivity
+    from quant.api.verify import Verified, verify
     from quant.calibration.layer_plan import layer_groups
     from quant.checkpoint.sensitivity import Sensitivity, SensitivityUnit
     from quant.errors import QuantError
@@ -30,6 +31,7 @@ __all__ = [
     "Scheme",
     "Sensitivity",
     "SensitivityUnit",
+    "Verified",
     "calibrate",
     "inspect",
     "layer_groups",
@@ -37,6 +39,7 @@ __all__ = [
     "measure_sensitivity",
     "quantize",
     "save",
+    "verify",
 ]
 
 _HOMES = {
@@ -47,6 +50,7 @@ _HOMES = {
     "Scheme": "quant.formats.scheme",
     "Sensitivity": "quant.checkpoint.sensitivity",
     "SensitivityUnit": "quant.checkpoint.sensitivity",
+    "Verified": "quant.api.verify",
     "calibrate": "quant.api.calibrate",
     "inspect": "quant.api.inspect",
     "layer_groups": "quant.calibration.layer_plan",
@@ -54,6 +58,7 @@ _HOMES = {
     "measure_sensitivity": "quant.api.sensitivity",
     "quantize": "quant.api.quantize",
     "save": "quant.api.save",
+    "verify": "quant.api.verify",
 }
 
 

@@ -37,7 +37,7 @@ def with_digest(header: Mapping[str, Any]) -> dict[str, Any]:
 
 def check_header(path: Path) -> None:
     """Raises CheckpointError where a file of tensors has another sound header than it was written with."""
-    header = _header(path)
+    header = read_header(path)
     found = _metadata(header, path).get(_HEADER)
     if found is not None and found != _header_digest(header):
         raise CheckpointError(f"{path}: truncated or damaged: its header is not the one it was written with")
@@ -52,7 +52,7 @@ def check_config(component: Path, files: Iterable[Path]) -> bool:
     path = component / "config.json"
     digest, vouched = _config_digest(read_object(path)), False
     for file in files:
-        found = _metadata(_header(file), file).get(_CONFIG)
+        found = _metadata(read_header(file), file).get(_CONFIG)
         if found is not None and found != digest:
             raise CheckpointError(
                 f"{path}: was changed after {file.name} was written, whose hash of it differs; restore it, or, where "
@@ -62,7 +62,8 @@ def check_config(component: Path, files: Iterable[Path]) -> bool:
     return vouched
 
 
-def _header(path: Path) -> dict[str, Any]:
+def read_header(path: Path) -> dict[str, Any]:
+    """The JSON header of a file of tensors. Raises CheckpointError where it is none."""
     with path.open("rb") as file:
         size = int.from_bytes(file.read(8), "little")
         text = file.read(size)

@@ -147,6 +147,25 @@ def survey(component: Path) -> Survey:
     return Survey(files, tuple(sound), found, tuple(faults))
 
 
+def survey_all(component: Path) -> Survey:
+    """As `survey`, of every file of tensors in a folder, whichever a loader takes; two may hold the same tensor."""
+    files = tuple(sorted(component.glob(_SINGLES[0])))
+    found, sound, faults = {}, [], []
+    for path in files:
+        try:
+            found.update(headers([path]))
+            sound.append(path)
+        except CheckpointError as error:
+            faults.append(str(error))
+    for index in sorted(path for pattern in _INDEXES for path in component.glob(pattern)):
+        try:
+            missing = sorted({name for name in _weight_map(index).values() if not (component / name).is_file()})
+            faults += [f"{component / name}: missing; the checkpoint is incomplete" for name in missing]
+        except CheckpointError as error:
+            faults.append(str(error))
+    return Survey(files, tuple(sound), found, tuple(faults))
+
+
 def _weight_map(index: Path) -> dict[str, str]:
     listed = read_object(index).get("weight_map")
     if not isinstance(listed, dict) or any(Path(str(f)).name != f for f in listed.values()):

@@ -40,9 +40,11 @@ def find_manifest(folder: Path) -> FoundManifest | None:
         CheckpointError: it is damaged or of an unknown version, or lists other weights than those that are there.
     """
     found = locate_manifest(folder)
-    wrong = None if found is None else next(listing_faults(found), None)
-    if wrong is not None:
-        raise CheckpointError(wrong)
+    if found is not None:
+        alone = found.component or (folder / "config.json").is_file()
+        for component in [found.component] if alone else sorted(found.body.get("layers", {})):
+            for wrong in listing_faults(found, component):
+                raise CheckpointError(wrong)
     return found
 
 
@@ -58,13 +60,6 @@ def locate_manifest(folder: Path) -> FoundManifest | None:
         folder.name in body.get("layers", {}) or any(name.startswith(f"{folder.name}/") for name in body["files"])
     )
     return FoundManifest(folder.parent, body, folder.name) if body is not None and known else None
-
-
-def listing_faults(found: FoundManifest) -> Iterator[str]:
-    """Weights that the manifest does not know, which a loader may take for those that were checked; and none listed."""
-    alone = found.component or (found.root / "config.json").is_file()
-    for component in [found.component] if alone else sorted(found.body.get("layers", {})):
-        yield from _listing_faults(found, component)
 
 
 def verify(folder: Path) -> FoundManifest | None:
@@ -99,7 +94,8 @@ def verify_component(folder: Path) -> None:
     verify_files(found.root, {"files": files})
 
 
-def _listing_faults(found: FoundManifest, component: str) -> Iterator[str]:
+def listing_faults(found: FoundManifest, component: str) -> Iterator[str]:
+    """Weights that the manifest does not know, which a loader may take for those that were checked; and none listed."""
     folder = found.root / component
     place = f"{component}/" if component else ""
     listed = {name.removeprefix(place) for name in found.body["files"] if name.startswith(place)}
