@@ -35,6 +35,7 @@ class Component:
         name: "transformer"; empty where the folder is itself the component.
         path: its folder.
         files: those of tensors whose headers can be read.
+        complete: can all of them be read? Else tensors that are not there are no fault of their own.
         tensors: what they hold.
         layers: quantized layers whose tensors can be looked at as what the config says they are.
         unfit: tensors of those layers of another dtype or shape.
@@ -44,6 +45,7 @@ class Component:
     name: str
     path: Path
     files: tuple[Path, ...] = ()
+    complete: bool = True
     tensors: dict[str, StoredTensor] = field(default_factory=dict)
     layers: dict[str, Shaped] = field(default_factory=dict)
     unfit: set[str] = field(default_factory=set)
@@ -69,6 +71,7 @@ def check_component(name: str, path: Path, recorded: Iterable[str], *, hashed: b
     # Of what is not quantized, every file that some loader may take.
     seen = survey(path) if quantized else survey_all(path)
     found.files, found.tensors = seen.sound, seen.tensors
+    found.complete = bool(seen.sound) and seen.sound == seen.files
     found.add("headers", _headers_text(found), seen.faults)
     left = sorted(file.name for file in weight_files(path) if file.suffix == ".safetensors" and file not in seen.files)
     if left and not seen.faults:
@@ -146,7 +149,10 @@ def _check_tensors(found: Component, config: Mapping[str, Any], recorded: Iterab
         else:
             layers = stored_layers(config, quantizable(model), where)
     except CheckpointError as error:
-        found.add("tensors", "", [str(error)])
+        if model is None and not found.complete:  # a layer that the config names may be in what cannot be read
+            found.add("tensors", "not compared with config.json: a file cannot be read", skipped=True)
+        else:
+            found.add("tensors", "", [str(error)])
         return
     if model is None:
         faults = list(_without_class(found, layers))
@@ -156,7 +162,8 @@ def _check_tensors(found: Component, config: Mapping[str, Any], recorded: Iterab
         others = [fault for name, fault in wrong if _layer(name) not in layers]
         found.add("class", f"names and shapes as {cls} has them", others)
     where = f"{found.path}: has no quantized layer"
-    faults += [f"{where} '{name}', which the manifest lists" for name in recorded if name not in layers]
+    if found.complete:
+        faults += [f"{where} '{name}', which the manifest lists" for name in recorded if name not in layers]
     labels = ", ".join(dict.fromkeys(layer.label for layer in layers.values()))
     found.add("tensors", f"{number(len(layers), 'layer')} in {labels}, as config.json says", faults)
     if model is None and not cls:
@@ -195,14 +202,21 @@ def _without_class(found: Component, layers: Mapping[str, LayerForm]) -> Iterato
             size = stored_size(name, own, layer, found.path)
             specs = layer_tensors(name, layer, *size)
         except CheckpointError as error:
-            yield str(error)
+            if found.complete:
+                yield str(error)
             continue
         found.layers[name] = (layer, *size)
         needed = {f"{name}.{leaf}": spec for leaf, spec in specs.items()}
         stored = {f"{name}.{leaf}": each for leaf, each in own.items() if leaf != "bias"}
         yield from (fault for _, fault in _misfits(found, needed, stored))
     for name, tensor in found.tensors.items():
-        if name not in taken and tensor.dtype in DTYPES and DTYPES[tensor.dtype].itemsize == 1 and tensor.shape[1:]:
+        if (
+            found.complete
+            and name not in taken
+            and tensor.dtype in DTYPES
+            and DTYPES[tensor.dtype].itemsize == 1
+            and tensor.shape[1:]
+        ):
             yield f"{tensor.file}: tensor '{name}' is {tensor.dtype}, codes without a scale or a layer of the config"
 
 
@@ -211,7 +225,8 @@ def _misfits(
 ) -> Iterator[tuple[str, str]]:
     for name, fault in misfits(found.path, expected, stored, unused):
         found.unfit.add(name)
-        yield name, fault
+        if found.complete or name in stored:
+            yield name, fault
 
 
 def _layer(tensor: str) -> str:

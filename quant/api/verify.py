@@ -209,4 +209,5 @@ def _size(nbytes: int) -> str:
 
 def _shortened(check: Check, base: Path) -> Check:
     """The check with files named as within the folder."""
-    return replace(check, faults=tuple(fault.replace(f"{base}/", "") for fault in check.faults))
+    faults = (fault.removeprefix(f"{base}: ").replace(f"{base}/", "") for fault in check.faults)
+    return replace(check, faults=tuple(faults))
