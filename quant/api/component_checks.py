@@ -86,7 +86,7 @@ def check_component(name: str, path: Path, recorded: Iterable[str], *, hashed: b
             found.add("tensors", "", [f"{where}: has no '{CONFIG_KEY}', but the manifest has quantized layers"])
         return found
     method = quantization.get("quant_method")
-    if method not in quant_methods():
+    if name and isinstance(method, str) and method not in quant_methods():
         found.add("tensors", f"quantized by {shown(method)}, which quant does not read: not compared", skipped=True)
         return found
     _check_tensors(found, quantization, recorded)
@@ -95,11 +95,24 @@ def check_component(name: str, path: Path, recorded: Iterable[str], *, hashed: b
 
 def may_be_quantized(path: Path) -> bool:
     """True where a folder's config.json has a quantization_config, or cannot be read."""
-    config = path / "config.json"
     try:
-        return config.is_file() and quantization_of(read_object(config), str(config)) is not None
+        return _quantization(path) is not None
     except CheckpointError:
         return True
+
+
+def is_damaged(path: Path) -> bool:
+    """True where a folder's config.json cannot be read."""
+    try:
+        _quantization(path)
+    except CheckpointError:
+        return True
+    return False
+
+
+def _quantization(path: Path) -> Mapping[str, Any] | None:
+    config = path / "config.json"
+    return quantization_of(read_object(config), str(config)) if config.is_file() else None
 
 
 def _headers_text(found: Component) -> str:
@@ -210,13 +223,7 @@ def _without_class(found: Component, layers: Mapping[str, LayerForm]) -> Iterato
         stored = {f"{name}.{leaf}": each for leaf, each in own.items() if leaf != "bias"}
         yield from (fault for _, fault in _misfits(found, needed, stored))
     for name, tensor in found.tensors.items():
-        if (
-            found.complete
-            and name not in taken
-            and tensor.dtype in DTYPES
-            and DTYPES[tensor.dtype].itemsize == 1
-            and tensor.shape[1:]
-        ):
+        if found.complete and name not in taken and _is_codes(tensor):
             yield f"{tensor.file}: tensor '{name}' is {tensor.dtype}, codes without a scale or a layer of the config"
 
 
@@ -227,6 +234,11 @@ def _misfits(
         found.unfit.add(name)
         if found.complete or name in stored:
             yield name, fault
+
+
+def _is_codes(tensor: StoredTensor) -> bool:
+    """True of a matrix of one byte a value."""
+    return tensor.dtype in DTYPES and DTYPES[tensor.dtype].itemsize == 1 and len(tensor.shape) > 1
 
 
 def _layer(tensor: str) -> str:

@@ -30,13 +30,13 @@ class FileJob:
     Attributes:
         path: a regular file.
         nbytes: its size.
-        entry: of the manifest, for its SHA-256; None where it is not to be hashed.
+        entries: of the manifest, for its SHA-256; none where it is not to be hashed.
         component: whose tensors it holds; None where none are to be looked at.
     """
 
     path: Path
     nbytes: int
-    entry: dict[str, Any] | None = None
+    entries: tuple[dict[str, Any], ...] = ()
     component: Component | None = None
 
 
@@ -72,7 +72,7 @@ def _read(job: FileJob, stop: threading.Event, on_bytes: Callable[[int], object]
         # SHA-256 of one piece is taken while its values are looked at: neither holds Python's lock.
         with ThreadPoolExecutor(1) as hasher:
             for piece in pieces(job.path, tensors=job.component is not None):
-                hashing = None if job.entry is None else hasher.submit(digest.update, piece.data)
+                hashing = hasher.submit(digest.update, piece.data) if job.entries else None
                 if job.component is not None and piece.name not in values:
                     wrong = _value_fault(job.component, piece)
                     if wrong is not None:
@@ -86,8 +86,8 @@ def _read(job: FileJob, stop: threading.Event, on_bytes: Callable[[int], object]
         return FileFaults((str(error),), tuple(values.values()))
     except OSError as error:
         return FileFaults((f"{job.path}: cannot be read: {first_line(error)}",), tuple(values.values()))
-    wrong = None if job.entry is None else digest_fault(job.path, digest.hexdigest(), job.entry)
-    return FileFaults(() if wrong is None else (wrong,), tuple(values.values()))
+    found = (digest_fault(job.path, digest.hexdigest(), entry) for entry in job.entries)
+    return FileFaults(tuple(dict.fromkeys(wrong for wrong in found if wrong is not None)), tuple(values.values()))
 
 
 def _value_fault(component: Component, piece: Piece) -> str | None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from quant.api.checks import Check
-from quant.api.component_checks import Component, check_component, may_be_quantized, number
+from quant.api.component_checks import Component, check_component, is_damaged, may_be_quantized, number
 from quant.api.file_checks import FileFaults, FileJob, read_files
 from quant.checkpoint.manifest import FILE_NAME, size_fault
 from quant.checkpoint.reader import component_folders, weight_files
@@ -74,20 +74,24 @@ def verify(folder: str | Path, *, progress: bool = True) -> Verified:
     folder = Path(os.path.abspath(given))  # noqa: PTH100  (a link's target may have no manifest beside it)
     manifest, broken = _manifest(folder)
     parts = _parts(folder, manifest)
-    if manifest is None and not broken and not any(may_be_quantized(path) for path in parts.values()):
-        component_folders(given)  # says what the folder holds instead
+    recorded = {name: _recorded(manifest, name) for name in _names(parts, manifest)}
+    try:
+        component_folders(given)
+    except CheckpointError:  # what was a checkpoint and is damaged is verified all the same
+        if not (broken or any(recorded.values()) or any(is_damaged(path) for path in parts.values())):
+            raise
     components = []
     for name, path in parts.items():
         hashed = manifest is not None and Path(name, "config.json").as_posix() in manifest.body["files"]
-        components.append(check_component(name, path, _recorded(manifest, name), hashed=hashed))
+        components.append(check_component(name, path, recorded[name], hashed=hashed))
     jobs = _jobs(components, manifest)
     found = _read(list(jobs.values()), progress)
     checks = [*broken]
     for component in components:
-        checks += [*_file_checks(component.name, manifest, parts, found), *component.checks]
+        checks += [*_file_checks(component.name, manifest, parts, jobs, found), *component.checks]
         checks += _value_checks(component, jobs, found)
     if "" not in parts:
-        checks += _file_checks("", manifest, parts, found)
+        checks += _file_checks("", manifest, parts, jobs, found)
     if manifest is None and not broken:
         checks.append(Check("", "files", f"no {FILE_NAME}: bytes are not compared with hashes", skipped=True))
     base = folder if manifest is None else manifest.root
@@ -112,13 +116,18 @@ def _parts(folder: Path, manifest: FoundManifest | None) -> dict[str, Path]:
     if manifest is not None and manifest.component:
         return {manifest.component: folder}
     listed = {} if manifest is None else manifest.body.get("layers", {})
-    alone = "" in listed or (folder / "config.json").is_file() or bool(weight_files(folder))
-    if alone and (may_be_quantized(folder) or not (folder / "model_index.json").is_file()):
+    if "" in listed or may_be_quantized(folder):
         return {"": folder}
     found = {path.name: path for path in sorted(folder.iterdir()) if path.is_dir()}
     return {
         name: path for name, path in found.items() if name in listed or weight_files(path) or may_be_quantized(path)
     }
+
+
+def _names(parts: Mapping[str, Path], manifest: FoundManifest | None) -> list[str]:
+    """Names of the components that are there, and of those that the manifest lists besides."""
+    listed = {} if manifest is None or manifest.component else manifest.body.get("layers", {})
+    return [*dict.fromkeys([*parts, *listed])]
 
 
 def _recorded(manifest: FoundManifest | None, component: str) -> list[str]:
@@ -129,12 +138,13 @@ def _recorded(manifest: FoundManifest | None, component: str) -> list[str]:
 
 def _jobs(components: Sequence[Component], manifest: FoundManifest | None) -> dict[Path, FileJob]:
     """The files that are read: those that the manifest lists and that are of the size it says, and those of tensors."""
-    jobs = {}
+    jobs: dict[Path, FileJob] = {}
     for name, entry in _listed(manifest).items():
         assert manifest is not None
         path = manifest.root / name
         if size_fault(manifest.root, name, entry) is None:
-            jobs[path] = FileJob(path, path.stat().st_size, entry)
+            before = jobs[path].entries if path in jobs else ()  # a name may be written in two ways
+            jobs[path] = FileJob(path, path.stat().st_size, (*before, entry))
     for component in components:
         for path in component.files:
             job = jobs.get(path) or FileJob(path, path.stat().st_size)
@@ -159,7 +169,11 @@ def _read(jobs: Sequence[FileJob], progress: bool) -> dict[Path, FileFaults]:
 
 
 def _file_checks(
-    component: str, manifest: FoundManifest | None, parts: Mapping[str, Path], found: Mapping[Path, FileFaults]
+    component: str,
+    manifest: FoundManifest | None,
+    parts: Mapping[str, Path],
+    jobs: Mapping[Path, FileJob],
+    found: Mapping[Path, FileFaults],
 ) -> Iterator[Check]:
     """The check of a component's files; of "", of those that are of no component."""
     if manifest is None:
@@ -172,9 +186,9 @@ def _file_checks(
     if component in manifest.body.get("layers", {}):
         faults += listing_faults(manifest, component)
     if mine or faults:
-        size = sum((manifest.root / name).stat().st_size for name in mine if (manifest.root / name).is_file())
+        size = sum(jobs[path].nbytes for path in {manifest.root / name for name in mine} & jobs.keys())
         text = f"{number(len(mine), 'file')}, {_size(size)}: SHA-256 as in {FILE_NAME}"
-        yield Check.of(component, "files", text, faults)
+        yield Check.of(component, "files", text, dict.fromkeys(faults))
 
 
 def _part(name: str, parts: Mapping[str, Path]) -> str:
@@ -188,7 +202,7 @@ def _value_checks(
     """The check of a component's values, and of what kept files that no manifest lists from being read."""
     if not component.files:
         return
-    faults = [fault for path in component.files if jobs[path].entry is None for fault in found[path].file]
+    faults = [fault for path in component.files if not jobs[path].entries for fault in found[path].file]
     faults += [fault for path in component.files for fault in found[path].values]
     text = f"values of {number(len(component.tensors), 'tensor')} are finite"
     if component.layers:

@@ -131,7 +131,11 @@ def size_fault(folder: Path, name: str, entry: dict[str, Any]) -> str | None:
     # By its name, not by where a link leads: the hub's cache is folders of links to files outside.
     if name.startswith("/") or ".." in PurePosixPath(name).parts:
         return f"{folder / FILE_NAME}: lists {shown(name)}, which is outside the folder"
-    if not path.is_file():
+    try:
+        missing = not path.is_file()
+    except OSError:  # a name that no file can have
+        missing = True
+    if missing:
         return f"{path}: missing; the checkpoint is incomplete"
     size = path.stat().st_size
     if size != entry["bytes"]:

@@ -242,7 +242,11 @@ def _main_file(component: Path) -> tuple[Path | None, Path | None]:
 
 
 def _opened(path: Path) -> Any:
-    if not path.is_file():
+    try:
+        missing = not path.is_file()
+    except OSError:  # a name that no file can have
+        missing = True
+    if missing:
         raise CheckpointError(f"{path}: missing; the checkpoint is incomplete")
     try:
         return safe_open(path, framework="pt")

@@ -10,11 +10,10 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
 from torch import nn
 
 import quant
-from quant.api.checks import MOST_FAULTS, Check
+from quant.api.checks import MOST_FAULTS
 from quant.api.verify import Verified
 from quant.checkpoint import pieces
 from quant.recipe import Recipe
@@ -340,14 +339,6 @@ def test_a_place_in_a_large_tensor_is_counted_from_a_row(net: Path, monkeypatch:
     assert faults(net) == ["4.weight: holds NaN at [0, 3]; weights are finite (rows counted from 100)"]
 
 
-def test_a_check_lists_the_first_faults_and_counts_the_others() -> None:
-    check = Check.of("vae", "values", "fine", (f"fault {i}\x1b" for i in range(MOST_FAULTS + 5)))
-    assert (len(check.faults), check.more, check.count) == (MOST_FAULTS, 5, MOST_FAULTS + 5)
-    assert check.faults[1] == "fault 1\\x1b"
-    assert check.to_dict()["status"] == "FAIL"
-    assert Check.of("vae", "values", "fine", ()).status == "ok"
-
-
 def test_nothing_is_written(pipeline: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in pipeline.rglob("*")}
     verified(pipeline)
@@ -361,16 +352,62 @@ def test_a_link_that_leads_to_a_component_finds_the_manifest_beside_it(pipeline:
     assert not verified(tmp_path / "alone").has_manifest
 
 
-def test_files_of_tensors_are_read_in_order_of_their_bytes(tmp_path: Path) -> None:
-    tensors = {"b": torch.arange(6.0).reshape(3, 2), "a": torch.tensor(2), "none": torch.ones(0, 4)}
-    save_file(tensors, tmp_path / "file.safetensors")
-    seen: dict[str, torch.Tensor] = {}
-    data = b""
-    for piece in pieces.pieces(tmp_path / "file.safetensors", tensors=True):
-        data += bytes(piece.data)
-        if piece.rows is not None:
-            seen[piece.name] = piece.rows.clone()
-    assert data == (tmp_path / "file.safetensors").read_bytes()
-    stored = load_file(tmp_path / "file.safetensors")
-    assert seen.keys() == {"a", "b"}
-    assert all(torch.equal(seen[name], stored[name]) for name in seen)
+def test_a_folder_of_links_as_the_hubs_cache_is_one(pipeline: Path, tmp_path: Path) -> None:
+    for path in [path for path in pipeline.rglob("*") if path.is_file()]:
+        blob = tmp_path / "blobs" / str(len(list(tmp_path.glob("blobs/*"))))
+        blob.parent.mkdir(exist_ok=True)
+        path.rename(blob)
+        path.symlink_to(blob)
+    found = verified(pipeline)
+    assert found.sound and all(check.status == "ok" for check in found.checks)
+
+
+def test_a_config_beside_the_components_hides_none_of_them(pipeline: Path) -> None:
+    (pipeline / "config.json").write_text("{}")
+    (pipeline / "model_index.json").unlink()
+    edited(pipeline / "transformer", first(f"{LAYER}.weight_scale", -1.0))
+    assert any(fault.startswith(f"transformer.{LAYER}.weight_scale: holds -1") for fault in faults(pipeline))
+
+
+def test_a_component_that_is_gone(pipeline: Path) -> None:
+    shutil.rmtree(pipeline / "transformer")
+    found = faults(pipeline)
+    assert found[0] == "transformer/config.json: missing; the checkpoint is incomplete"
+
+
+def test_a_manifest_that_lists_nothing_makes_no_checkpoint(tmp_path: Path) -> None:
+    (tmp_path / "quant_manifest.json").write_text('{"files": {}, "format_version": 1}')
+    with pytest.raises(quant.QuantError, match="holds no quantized component"):
+        verified(tmp_path)
+
+
+def test_names_that_no_file_can_have_and_two_for_one_file(saved: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "net"
+    shutil.copytree(saved, folder)
+    manifest = folder / "quant_manifest.json"
+    body = json.loads(manifest.read_text())
+    body["files"]["./config.json"] = {**body["files"]["config.json"], "sha256": "0"}
+    body["files"]["x" * 5000] = body["files"]["no\0ne"] = {"bytes": 1, "sha256": "0"}
+    manifest.write_text(json.dumps(body))
+    found = next(check for check in verified(folder).checks if check.name == "files").faults
+    assert len(found) == 3
+    assert sum("its SHA-256 differs" in fault for fault in found) == 1
+    assert sum("missing; the checkpoint is incomplete" in fault for fault in found) == 2
+
+
+@pytest.mark.parametrize("method", [None, "bitsandbytes", ["quant"]])
+def test_a_method_that_is_not_read(net: Path, method: object) -> None:
+    edited(net, lambda tensors: None)
+    configured(net, lambda body: body["quantization_config"].update(quant_method=method))
+    (fault,) = faults(net)
+    assert "quant_method is " in fault
+
+
+def test_a_part_of_another_librarys_is_left_to_it(pipeline: Path) -> None:
+    (pipeline / "quant_manifest.json").unlink()
+    config = {"quantization_config": {"quant_method": "bitsandbytes"}}
+    configured(pipeline / "text_encoder", lambda body: body.update(config))
+    found = verified(pipeline)
+    assert found.sound
+    notes = [check.text for check in found.checks if check.component == "text_encoder" and check.name == "tensors"]
+    assert notes == ["quantized by 'bitsandbytes', which quant does not read: not compared"]
