@@ -15,7 +15,7 @@ from quant.checkpoint.config import CONFIG_KEY, quantization_of
 from quant.checkpoint.digests import check_config
 from quant.checkpoint.exports.table import quant_methods, stored_layers
 from quant.checkpoint.reader import StoredTensor, survey, survey_all, weight_files
-from quant.checkpoint.shards import DTYPES
+from quant.checkpoint.shards import DTYPES, WEIGHTS
 from quant.errors import CheckpointError, ModelError
 from quant.files.json_files import read_object
 from quant.formats.base import TensorSpec
@@ -76,7 +76,9 @@ def check_component(name: str, path: Path, recorded: Iterable[str], *, hashed: b
     left = sorted(file.name for file in weight_files(path) if file.suffix == ".safetensors" and file not in seen.files)
     if left and not seen.faults:
         found.add("headers", f"{number(len(left), 'file')} that loading leaves: {shown(left)}", skipped=True)
-    config = _check_config(found, hashed) if quantized or (path / "config.json").is_file() else {}
+    # Other tensors, such as those of a LoRA, have none.
+    needed = quantized or any(file.name.startswith(WEIGHTS) for file in seen.files)
+    config = _check_config(found, hashed) if needed or (path / "config.json").is_file() else {}
     if config is None:
         return found
     quantization = config.get(CONFIG_KEY)

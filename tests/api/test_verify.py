@@ -281,6 +281,14 @@ def test_a_config_that_is_damaged_or_gone(pipeline: Path) -> None:
     assert fault.startswith("transformer/config.json: damaged: ")
 
 
+def test_a_config_that_is_gone_where_another_component_is_quantized(pipeline: Path) -> None:
+    shutil.copytree(pipeline / "transformer", pipeline / "transformer_2")
+    (pipeline / "quant_manifest.json").unlink()
+    (pipeline / "transformer" / "config.json").unlink()
+    (fault,) = faults(pipeline)
+    assert fault.startswith("transformer/config.json: missing")
+
+
 def test_a_config_without_the_quantization_that_the_manifest_has(pipeline: Path) -> None:
     configured(pipeline / "transformer", lambda body: body.pop("quantization_config"))
     says = "transformer/config.json: has no 'quantization_config', but the manifest has quantized layers"
