@@ -126,6 +126,8 @@ def _headers_text(found: Component) -> str:
 def _check_config(found: Component, hashed: bool) -> dict[str, Any] | None:
     """The body of config.json; None where it is missing or damaged."""
     path = found.path / "config.json"
+    if hashed and not path.is_file():  # a fault of the files
+        return None
     try:
         config = read_object(path)
         quantization_of(config, str(path))

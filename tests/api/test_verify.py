@@ -16,6 +16,7 @@ import quant
 from quant.api.checks import MOST_FAULTS
 from quant.api.verify import Verified
 from quant.checkpoint import pieces
+from quant.checkpoint.manifest import read_manifest, write_manifest
 from quant.recipe import Recipe
 from tests.api.editing import WEIGHTS, Edit, configured, edited, put_all
 from tests.checkpoint.tiny import LAYERS, write_tiny
@@ -309,6 +310,23 @@ def test_weights_that_the_manifest_does_not_list(pipeline: Path) -> None:
     assert fault.startswith("transformer/other.safetensors: is not in ")
 
 
+def test_a_layer_that_is_gone_from_a_file_with_new_hashes(saved: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "net"
+    shutil.copytree(saved, folder)
+    edited(folder, lambda tensors: [tensors.pop(name) for name in list(tensors) if name.startswith("3.")])
+    body = read_manifest(folder)
+    assert body is not None
+    write_manifest(folder, body, {})
+    assert faults(folder) == ["has no quantized layer '3', which the manifest lists"]
+
+
+def test_codes_that_are_no_numbers_outside_layers(net: Path) -> None:
+    edited(net, put_all({"5.table": torch.zeros(6, dtype=torch.float8_e4m3fn)}))
+    assert verified(net).sound
+    edited(net, code("5.table", 0, 0x7F))
+    assert faults(net) == ["5.table: holds NaN: 0x7f and 0xff are no numbers"]
+
+
 def test_a_model_of_another_size(pipeline: Path) -> None:
     (pipeline / "quant_manifest.json").unlink()
     configured(pipeline / "transformer", lambda body: body.update(num_layers=3))
@@ -394,7 +412,7 @@ def test_names_that_no_file_can_have_and_two_for_one_file(saved: Path, tmp_path:
     shutil.copytree(saved, folder)
     manifest = folder / "quant_manifest.json"
     body = json.loads(manifest.read_text())
-    body["files"]["./config.json"] = {**body["files"]["config.json"], "sha256": "0"}
+    body["files"] = {"./config.json": {**body["files"]["config.json"], "sha256": "0"}, **body["files"]}
     body["files"]["x" * 5000] = body["files"]["no\0ne"] = {"bytes": 1, "sha256": "0"}
     manifest.write_text(json.dumps(body))
     found = next(check for check in verified(folder).checks if check.name == "files").faults
