@@ -71,12 +71,12 @@ def verify(folder: str | Path, *, progress: bool = True) -> Verified:
     given = Path(folder)
     if not given.is_dir():
         component_folders(given)  # says what the path is instead
-    folder = Path(os.path.abspath(given))  # noqa: PTH100  (a link's target may have no manifest beside it)
+    folder = Path(os.path.abspath(given))  # noqa: PTH100  (a link's target may have no manifest next to it)
     manifest, broken = _manifest(folder)
     parts = _parts(folder, manifest)
     recorded = {name: _recorded(manifest, name) for name in _names(parts, manifest)}
     try:
-        component_folders(given)
+        component_folders(given)  # says what a folder that never was a checkpoint holds
     except CheckpointError:  # what was a checkpoint and is damaged is verified all the same
         if not (broken or any(recorded.values()) or any(is_damaged(path) for path in parts.values())):
             raise
@@ -183,7 +183,7 @@ def _file_checks(
     for name, entry in mine.items():
         wrong = size_fault(manifest.root, name, entry)
         faults += [wrong] if wrong is not None else found[manifest.root / name].file
-    if component in manifest.body.get("layers", {}):
+    if component in parts and (component in manifest.body.get("layers", {}) or may_be_quantized(parts[component])):
         faults += listing_faults(manifest, component)
     if mine or faults:
         size = sum(jobs[path].nbytes for path in {manifest.root / name for name in mine} & jobs.keys())

@@ -44,7 +44,7 @@ def check_header(path: Path) -> None:
 
 
 def check_config(component: Path, files: Iterable[Path]) -> bool:
-    """Returns whether a file of tensors vouches for the config.json beside it.
+    """Returns whether a file of tensors vouches for the config.json next to it.
 
     Raises:
         CheckpointError: config.json is not the one that a file was written with.

@@ -304,6 +304,14 @@ def test_a_manifest_that_is_damaged_hides_nothing(pipeline: Path) -> None:
     assert found[1].startswith(f"transformer.{LAYER}.weight_scale: holds -1 at")
 
 
+def test_weights_that_a_manifest_without_records_does_not_list(pipeline: Path) -> None:
+    manifest = pipeline / "quant_manifest.json"
+    manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "layers": {}}))
+    shutil.copy(pipeline / "transformer" / WEIGHTS, pipeline / "transformer" / "other.safetensors")
+    (fault,) = faults(pipeline)
+    assert fault.startswith("transformer/other.safetensors: is not in ")
+
+
 def test_weights_that_the_manifest_does_not_list(pipeline: Path) -> None:
     shutil.copy(pipeline / "transformer" / WEIGHTS, pipeline / "transformer" / "other.safetensors")
     (fault,) = faults(pipeline)

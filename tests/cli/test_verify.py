@@ -76,7 +76,6 @@ def test_more_than_are_listed_are_counted(folder: Path) -> None:
     edited(folder, lambda tensors: tensors.update({f"{LAYERS[0]}.extra{i}": torch.ones(1) for i in range(30)}))
     said = run(folder, "--quiet").stdout
     assert said.count("FAIL") == 21
-    assert "FAIL (model)  and 10 more faults of this kind\n30 faults: " not in said  # other checks follow
     assert "FAIL (model)  and 10 more faults of this kind\n" in said and "\n30 faults: " in said
 
 
