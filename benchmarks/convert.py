@@ -50,7 +50,7 @@ class Run:
 
 
 def make_weights(path: Path, size: int, *, dense: bool) -> None:
-    """Writes bf16 weights of whole blocks, at least one, of about `size` bytes; zeros that take no room if not dense."""
+    """Writes bf16 weights of whole blocks, about `size` bytes; if not `dense`, zeros that take no room on the disk."""
     per_block = 2 * sum(n * k for n, k in BLOCK.values())
     tensors = {
         f"blocks.{i}.{name}.weight": FileTensor(torch.bfloat16, shape)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from quant.api.quantize import quantize
     from quant.api.save import save
     from quant.api.sensitivity import measure_sensitivity
+    from quant.api.verify import Verified, verify
     from quant.calibration.layer_plan import layer_groups
     from quant.checkpoint.sensitivity import Sensitivity, SensitivityUnit
     from quant.errors import QuantError
@@ -31,6 +32,7 @@ __all__ = [
     "Scheme",
     "Sensitivity",
     "SensitivityUnit",
+    "Verified",
     "calibrate",
     "convert",
     "inspect",
@@ -39,6 +41,7 @@ __all__ = [
     "measure_sensitivity",
     "quantize",
     "save",
+    "verify",
 ]
 
 _HOMES = {
@@ -49,6 +52,7 @@ _HOMES = {
     "Scheme": "quant.formats.scheme",
     "Sensitivity": "quant.checkpoint.sensitivity",
     "SensitivityUnit": "quant.checkpoint.sensitivity",
+    "Verified": "quant.api.verify",
     "calibrate": "quant.api.calibrate",
     "convert": "quant.api.convert",
     "inspect": "quant.api.inspect",
@@ -57,6 +61,7 @@ _HOMES = {
     "measure_sensitivity": "quant.api.sensitivity",
     "quantize": "quant.api.quantize",
     "save": "quant.api.save",
+    "verify": "quant.api.verify",
 }
 
 

@@ -8,25 +8,22 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from quant.api.explain import kernels_of_layer
 from quant.checkpoint.config import CONFIG_KEY
 from quant.checkpoint.digests import check_config
-from quant.checkpoint.exports.table import export_of, stored_layers
-from quant.checkpoint.reader import StoredTensor, component_folders, read_config, read_tensor, stored_tensors
+from quant.checkpoint.exports.table import export_of
+from quant.checkpoint.reader import StoredTensor, component_folders, read_config, stored_tensors
 from quant.checkpoint.shards import DTYPE_NAMES
 from quant.checkpoint.verifying import find_manifest
 from quant.errors import CheckpointError
 from quant.formats.layer import LayerFormat
 from quant.formats.table import format_of
 from quant.layers.fitting import check_tensor, layer_tensors
+from quant.layers.from_tensors import layers_of_tensors, stored_size, tensors_of
 
 _BYTES = {name: dtype.itemsize for dtype, name in DTYPE_NAMES.items()}
 _TORCH_NAMES = {name: str(dtype).removeprefix("torch.") for dtype, name in DTYPE_NAMES.items()}
 _BF16_BYTES = 2
-#: Beginnings of the names of tensors that only quantized layers have, of which each has one.
-_SIGNS = ("weight_", "low_rank_")
 
 
 @dataclass(frozen=True)
@@ -141,10 +138,8 @@ def inspect(folder: str | Path) -> Inspection:
 def _component(name: str, path: Path, records: Sequence[Mapping[str, Any]]) -> Component:
     config, where = read_config(path)[CONFIG_KEY], str(path / "config.json")
     tensors, export = stored_tensors(path), export_of(config, where)
-    signed = [layer for layer, _, leaf in (key.rpartition(".") for key in tensors) if leaf.startswith(_SIGNS)]
-    sparse = [layer for layer in export.sparse(config, where) if f"{layer}.weight" in tensors]
     check_config(path, {tensor.file for tensor in tensors.values()})
-    layer_formats = stored_layers(config, dict.fromkeys([*signed, *sparse]), where)
+    layer_formats = layers_of_tensors(config, tensors, where)
     known = {record["name"]: record for record in records}
     kept = [layer for layer in export.kept(config, where) if f"{layer}.weight" in tensors]
     layers = tuple(
@@ -170,7 +165,7 @@ def _layer(
     layer_format: LayerFormat | None,
     record: Mapping[str, Any],
 ) -> Layer:
-    own = {key.removeprefix(f"{name}."): found for key, found in tensors.items() if key.rpartition(".")[0] == name}
+    own = tensors_of(name, tensors)
     leaf = "weight" if layer_format is None else format_of(layer_format).main
     if leaf not in own:
         raise CheckpointError(f"{path}: has no tensor '{name}.{leaf}'; is a shard missing?")
@@ -194,21 +189,8 @@ def _layer(
 
 def _weight_shape(name: str, own: Mapping[str, StoredTensor], layer_format: LayerFormat, path: Path) -> tuple[int, ...]:
     """Shape of a packed layer's weight, which the headers of all its tensors `own` bear out."""
-
-    def read(leaf: str) -> torch.Tensor:
-        if leaf not in own:
-            raise CheckpointError(f"{path}: has no tensor '{name}.{leaf}'; is a shard missing?")
-        check_tensor(f"{name}.{leaf}", kind.layout(1, 1)[leaf], own[leaf])
-        return read_tensor(f"{name}.{leaf}", own[leaf])
-
-    kind = format_of(layer_format)
-    try:
-        shape = kind.size(name, {leaf: tensor.shape for leaf, tensor in own.items()}, read)
-    except ValueError as error:
-        raise CheckpointError(f"{path}: {error}") from None
-    if len(shape) != 2:
-        raise CheckpointError(f"{path}: the weight of '{name}' is {list(shape)}, where a matrix is needed")
-    needed = layer_tensors(name, layer_format, shape[0], shape[1])
+    shape = stored_size(name, own, layer_format, path)
+    needed = layer_tensors(name, layer_format, *shape)
     for leaf, spec in needed.items():
         if leaf not in own:
             raise CheckpointError(f"{path}: has no tensor '{name}.{leaf}'; is a shard missing?")

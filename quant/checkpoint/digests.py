@@ -41,27 +41,38 @@ def check_header(path: Path) -> tuple[dict[str, Any], int]:
     Raises:
         CheckpointError: it is another sound header than the file was written with.
     """
-    header, size = _header(path)
+    header, size = read_header(path)
     found = _metadata(header, path).get(_HEADER)
     if found is not None and found != _header_digest(header):
         raise CheckpointError(f"{path}: truncated or damaged: its header is not the one it was written with")
     return header, size
 
 
-def check_config(component: Path, files: Iterable[Path]) -> None:
-    """Raises CheckpointError where config.json is not the one with which the files of tensors next to it were made."""
+def check_config(component: Path, files: Iterable[Path]) -> bool:
+    """Returns whether a file of tensors vouches for the config.json next to it.
+
+    Raises:
+        CheckpointError: config.json is not the one that a file was written with.
+    """
     path = component / "config.json"
-    digest = _config_digest(read_object(path))
+    digest, vouched = _config_digest(read_object(path)), False
     for file in files:
-        found = _metadata(_header(file)[0], file).get(_CONFIG)
+        found = _metadata(read_header(file)[0], file).get(_CONFIG)
         if found is not None and found != digest:
             raise CheckpointError(
                 f"{path}: was changed after {file.name} was written, whose hash of it differs; restore it, or, where "
                 "that was on purpose, load it with quant.load(..., check_files=False) and save it again"
             )
+        vouched = vouched or found is not None
+    return vouched
 
 
-def _header(path: Path) -> tuple[dict[str, Any], int]:
+def read_header(path: Path) -> tuple[dict[str, Any], int]:
+    """The JSON header of a file of tensors, and where its first tensor begins, in bytes.
+
+    Raises:
+        CheckpointError: it is none.
+    """
     with path.open("rb") as file:
         size = int.from_bytes(file.read(8), "little")
         text = file.read(size)

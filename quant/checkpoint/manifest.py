@@ -124,17 +124,35 @@ def verify_files(folder: Path, manifest: dict[str, Any]) -> None:
     """
     listed = manifest["files"]
     for name, entry in listed.items():
-        path = folder / name
-        # By its name, not by where a link leads: the hub's cache is folders of links to files outside.
-        if name.startswith("/") or ".." in PurePosixPath(name).parts:
-            raise CheckpointError(f"{folder / FILE_NAME}: lists {shown(name)}, which is outside the folder")
-        if not path.is_file():
-            raise CheckpointError(f"{path}: missing; the checkpoint is incomplete")
-        size = path.stat().st_size
-        if size != entry["bytes"]:
-            raise CheckpointError(f"{path}: has {size} bytes, the manifest says {shown(entry['bytes'])}; copy it again")
+        wrong = size_fault(folder, name, entry)
+        if wrong is not None:
+            raise CheckpointError(wrong)
     for name, digest in hashed({name: folder / name for name in listed}).items():
-        if digest != listed[name]["sha256"]:
-            raise CheckpointError(
-                f"{folder / name}: its SHA-256 differs from the manifest's; it is damaged, copy it again"
-            )
+        wrong = digest_fault(folder / name, digest, listed[name])
+        if wrong is not None:
+            raise CheckpointError(wrong)
+
+
+def size_fault(folder: Path, name: str, entry: dict[str, Any]) -> str | None:
+    """What is wrong with a listed file before it is read: outside, missing, of another size; None where nothing is."""
+    path = folder / name
+    # By its name, not by where a link leads: the hub's cache is folders of links to files outside.
+    if name.startswith("/") or ".." in PurePosixPath(name).parts:
+        return f"{folder / FILE_NAME}: lists {shown(name)}, which is outside the folder"
+    try:
+        missing = not path.is_file()
+    except OSError:  # a name that no file can have
+        missing = True
+    if missing:
+        return f"{path}: missing; the checkpoint is incomplete"
+    size = path.stat().st_size
+    if size != entry["bytes"]:
+        return f"{path}: has {size} bytes, the manifest says {shown(entry['bytes'])}; copy it again"
+    return None
+
+
+def digest_fault(path: Path, digest: str, entry: dict[str, Any]) -> str | None:
+    """What is wrong with a listed file that has this SHA-256; None where nothing is."""
+    if digest == entry["sha256"]:
+        return None
+    return f"{path}: its SHA-256 differs from the manifest's; it is damaged, copy it again"

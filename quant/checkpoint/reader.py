@@ -104,23 +104,104 @@ def stored_tensors(component: Path) -> dict[str, StoredTensor]:
     Raises:
         CheckpointError: a shard is missing or truncated, or the index disagrees with the shards.
     """
+    found = survey(component)
+    if found.faults:
+        raise CheckpointError(found.faults[0])
+    return found.tensors
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What the files of a component say that diffusers would take, as far as they can be read.
+
+    Attributes:
+        files: those of tensors, the missing ones too.
+        sound: those whose headers can be read.
+        tensors: of the sound files.
+        faults: everything that is wrong, what was found first in front.
+    """
+
+    files: tuple[Path, ...]
+    sound: tuple[Path, ...]
+    tensors: dict[str, StoredTensor]
+    faults: tuple[str, ...]
+
+
+def survey(component: Path) -> Survey:
+    """The headers of a component's tensors, and all that is wrong with files, headers and index."""
     index, single = _main_file(component)
-    if index is None:
-        if single is None:
-            count = len(list(component.glob(_SINGLES[0])))
-            raise CheckpointError(f"{component}: {count} .safetensors files and no index; expected one")
-        return headers([single])
+    listed: dict[str, str] | None = None
+    if index is not None:
+        try:
+            listed = _weight_map(index)
+        except CheckpointError as error:
+            return Survey((), (), {}, (str(error),))
+        files = tuple(component / name for name in sorted(set(listed.values())))
+    elif single is not None:
+        files = (single,)
+    else:
+        count = len(list(component.glob(_SINGLES[0])))
+        return Survey((), (), {}, (f"{component}: {count} .safetensors files and no index; expected one",))
+    found, sound, faults = _sound_headers(files)
+    if listed is not None:
+        read = {path.name for path in sound}
+        faults += [
+            f"{tensor.file}: holds tensor '{name}', which {index} does not list for it"
+            for name, tensor in found.items()
+            if listed.get(name) != tensor.file.name
+        ]
+        faults += [
+            f"{index}: lists tensor '{cut(name, 200)}', which its file does not hold"
+            for name in sorted(set(listed) - set(found))
+            if listed[name] in read
+        ]
+    return Survey(files, tuple(sound), found, tuple(faults))
+
+
+def survey_all(component: Path) -> Survey:
+    """As `survey`, of every file of tensors in a folder, whichever a loader takes; two may hold the same tensor."""
+    files = tuple(sorted(component.glob(_SINGLES[0])))
+    found, sound, faults = {}, [], []
+    for path in files:
+        try:
+            found.update(headers([path]))
+            sound.append(path)
+        except CheckpointError as error:
+            faults.append(str(error))
+    for index in sorted(path for pattern in _INDEXES for path in component.glob(pattern)):
+        try:
+            missing = sorted({name for name in _weight_map(index).values() if not (component / name).is_file()})
+            faults += [f"{component / name}: missing; the checkpoint is incomplete" for name in missing]
+        except CheckpointError as error:
+            faults.append(str(error))
+    return Survey(files, tuple(sound), found, tuple(faults))
+
+
+def _weight_map(index: Path) -> dict[str, str]:
     listed = read_object(index).get("weight_map")
     if not isinstance(listed, dict) or any(Path(str(f)).name != f for f in listed.values()):
         raise CheckpointError(f"{index}: damaged: weight_map must name files of its own folder")
-    found = headers(component / name for name in sorted(set(listed.values())))
-    for name, tensor in found.items():
-        if listed.get(name) != tensor.file.name:
-            raise CheckpointError(f"{tensor.file}: holds tensor '{name}', which {index} does not list for it")
-    missing = sorted(set(listed) - set(found))
-    if missing:
-        raise CheckpointError(f"{index}: lists tensor '{cut(missing[0], 200)}', which its file does not hold")
-    return found
+    return listed
+
+
+def _sound_headers(files: Iterable[Path]) -> tuple[dict[str, StoredTensor], list[Path], list[str]]:
+    """Tensors of the files that can be read, those files, and what is wrong with the others."""
+    found: dict[str, StoredTensor] = {}
+    sound, faults = [], []
+    for path in files:
+        try:
+            for name, tensor in headers([path]).items():
+                if found.setdefault(name, tensor) is not tensor:
+                    faults.append(_twice(path, name, found[name].file))
+        except CheckpointError as error:
+            faults.append(str(error))
+        else:
+            sound.append(path)
+    return found, sound, faults
+
+
+def _twice(path: Path, name: str, first: Path) -> str:
+    return f"{path}: holds tensor '{name}', which {first} holds, too"
 
 
 def headers(files: Iterable[Path]) -> dict[str, StoredTensor]:
@@ -135,7 +216,7 @@ def headers(files: Iterable[Path]) -> dict[str, StoredTensor]:
             header, start = check_header(path)
             for name in file.keys():  # noqa: SIM118  (safe_open is not a mapping)
                 if name in found:
-                    raise CheckpointError(f"{path}: holds tensor '{name}', which {found[name].file} holds, too")
+                    raise CheckpointError(_twice(path, name, found[name].file))
                 part = file.get_slice(name)
                 found[name] = StoredTensor(
                     path, str(part.get_dtype()), tuple(part.get_shape()), start + header[name]["data_offsets"][0]
@@ -207,7 +288,11 @@ def _main_file(component: Path) -> tuple[Path | None, Path | None]:
 
 
 def _opened(path: Path) -> Any:
-    if not path.is_file():
+    try:
+        missing = not path.is_file()
+    except OSError:  # a name that no file can have
+        missing = True
+    if missing:
         raise CheckpointError(f"{path}: missing; the checkpoint is incomplete")
     try:
         return safe_open(path, framework="pt")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,23 +39,27 @@ def find_manifest(folder: Path) -> FoundManifest | None:
     Raises:
         CheckpointError: it is damaged or of an unknown version, or lists other weights than those that are there.
     """
+    found = locate_manifest(folder)
+    if found is not None:
+        alone = found.component or (folder / "config.json").is_file()
+        for component in [found.component] if alone else sorted(found.body.get("layers", {})):
+            for wrong in listing_faults(found, component):
+                raise CheckpointError(wrong)
+    return found
+
+
+def locate_manifest(folder: Path) -> FoundManifest | None:
+    """As `find_manifest`, whatever weights it lists. Raises CheckpointError for a manifest that cannot be read."""
     # Not the place that a link leads to, which may have no manifest next to it.
     folder = Path(os.path.abspath(folder))  # noqa: PTH100
     body = read_manifest(folder)
     if body is not None:
-        found = FoundManifest(folder, body, "")
-    else:
-        body = read_manifest(folder.parent)
-        known = body is not None and (
-            folder.name in body.get("layers", {}) or any(name.startswith(f"{folder.name}/") for name in body["files"])
-        )
-        if body is None or not known:
-            return None
-        found = FoundManifest(folder.parent, body, folder.name)
-    alone = found.component or (folder / "config.json").is_file()
-    for component in [found.component] if alone else sorted(found.body.get("layers", {})):
-        _check_listed(found, component)
-    return found
+        return FoundManifest(folder, body, "")
+    body = read_manifest(folder.parent)
+    known = body is not None and (
+        folder.name in body.get("layers", {}) or any(name.startswith(f"{folder.name}/") for name in body["files"])
+    )
+    return FoundManifest(folder.parent, body, folder.name) if body is not None and known else None
 
 
 def verify(folder: Path) -> FoundManifest | None:
@@ -89,16 +94,16 @@ def verify_component(folder: Path) -> None:
     verify_files(found.root, {"files": files})
 
 
-def _check_listed(found: FoundManifest, component: str) -> None:
-    """Refuses weights that the manifest does not know: a loader may take them for those that were checked."""
+def listing_faults(found: FoundManifest, component: str) -> Iterator[str]:
+    """Weights that the manifest does not know, which a loader may take for those that were checked; and none listed."""
     folder = found.root / component
     place = f"{component}/" if component else ""
     listed = {name.removeprefix(place) for name in found.body["files"] if name.startswith(place)}
     manifest = found.root / FILE_NAME
-    stale = next((path for path in weight_files(folder) if path.name not in listed), None)
-    if stale is not None:
-        raise CheckpointError(f"{stale}: is not in {manifest}, so it is of another checkpoint; remove it")
+    for path in weight_files(folder):
+        if path.name not in listed:
+            yield f"{path}: is not in {manifest}, so it is of another checkpoint; remove it"
     if not any(name.endswith(".safetensors") and "/" not in name for name in listed):
-        raise CheckpointError(f"{manifest}: lists no weights of {folder}, so nothing vouches for them")
+        yield f"{manifest}: lists no weights of {folder}, so nothing vouches for them"
     if "config.json" not in listed:
-        raise CheckpointError(f"{manifest}: lists no {folder / 'config.json'}, so nothing vouches for it")
+        yield f"{manifest}: lists no {folder / 'config.json'}, so nothing vouches for it"

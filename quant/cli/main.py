@@ -24,6 +24,7 @@ from quant.cli.kernels import kernels
 from quant.cli.recipes import recipes
 from quant.cli.report import report
 from quant.cli.sensitivity import sensitivity
+from quant.cli.verify import verify
 from quant.errors import QuantError, QuantWarning
 from quant.kernels.runtime.errors import KernelError
 from quant.text import cut, message, printable
@@ -157,5 +158,5 @@ def main() -> None:
     warnings.filterwarnings("ignore", message="transformers .* is not tested")
 
 
-for command in (convert, calibrate, sensitivity, inspect, recipes, kernels, bench, demo, evaluate, report):
+for command in (convert, calibrate, sensitivity, inspect, verify, recipes, kernels, bench, demo, evaluate, report):
     main.add_command(command)

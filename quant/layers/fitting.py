@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import torch
@@ -73,25 +73,45 @@ def check_fit(
     Raises:
         CheckpointError: names the first tensor that is missing, too many, or of another shape or dtype.
     """
+    for _, wrong in misfits(where, expected, stored, unused):
+        raise CheckpointError(wrong)
+
+
+def misfits(
+    where: Path, expected: Mapping[str, TensorSpec], stored: Mapping[str, StoredTensor], unused: Iterable[str] = ()
+) -> Iterator[tuple[str, str]]:
+    """Every tensor that is missing, too many, or of another shape or dtype: its name, and what is wrong with it.
+
+    Arguments as of `check_fit`.
+    """
     for name, spec in expected.items():
         if name not in stored:
-            raise CheckpointError(f"{where}: has no tensor '{name}', which the model needs; is it another model's?")
-        check_tensor(name, spec, stored[name])
-    extra = min(unknown(stored, expected, unused), default=None)
-    if extra is not None:
-        raise CheckpointError(f"{where}: holds a tensor '{extra}' that the model has not; is it another model's?")
+            yield name, f"{where}: has no tensor '{name}', which the model needs; is it another model's?"
+            continue
+        wrong = _tensor_fault(name, spec, stored[name])
+        if wrong is not None:
+            yield name, wrong
+    for name in sorted(unknown(stored, expected, unused)):
+        yield name, f"{where}: holds a tensor '{name}' that the model has not; is it another model's?"
 
 
 def check_tensor(name: str, spec: TensorSpec, found: StoredTensor) -> None:
     """Raises CheckpointError unless a tensor's header is of the dtype and shape that its place needs."""
+    wrong = _tensor_fault(name, spec, found)
+    if wrong is not None:
+        raise CheckpointError(wrong)
+
+
+def _tensor_fault(name: str, spec: TensorSpec, found: StoredTensor) -> str | None:
     dtype, shape = spec
     if found.shape != shape:
-        raise CheckpointError(f"{found.file}: tensor '{name}' is {list(found.shape)}, the model needs {list(shape)}")
+        return f"{found.file}: tensor '{name}' is {list(found.shape)}, the model needs {list(shape)}"
     if found.dtype not in DTYPES or not reads_as(dtype, DTYPES[found.dtype]):
         needs = (
             "the model needs a float of 16 or more bits" if dtype is None else f"its scheme needs {DTYPE_NAMES[dtype]}"
         )
-        raise CheckpointError(f"{found.file}: tensor '{name}' is {found.dtype}, {needs}")
+        return f"{found.file}: tensor '{name}' is {found.dtype}, {needs}"
+    return None
 
 
 def unknown(stored: Iterable[str], expected: Iterable[str], unused: Iterable[str] = ()) -> set[str]:
@@ -116,11 +136,19 @@ def check_values(tensors: Iterable[tuple[str, torch.Tensor]], layers: Mapping[st
         CheckpointError: names the first tensor, the place in it, and what would be right.
     """
     for name, tensor in tensors:
-        layer, _, leaf = name.rpartition(".")
-        shaped = layers.get(layer)
-        wrong = not_finite(tensor) if shaped is None else fault(leaf, tensor, *shaped)
+        wrong = value_fault(name, tensor, layers)
         if wrong is not None:
             raise CheckpointError(f"{where}: tensor '{name}' {wrong}")
+
+
+def value_fault(name: str, tensor: torch.Tensor, layers: Mapping[str, Shaped]) -> str | None:
+    """What is wrong with the values of a tensor, or of some of its rows, and what would be right; None where nothing.
+
+    Arguments as of `check_values`.
+    """
+    layer, _, leaf = name.rpartition(".")
+    shaped = layers.get(layer)
+    return not_finite(tensor) if shaped is None else fault(leaf, tensor, *shaped)
 
 
 def check_rest(model: nn.Module, where: object) -> None:

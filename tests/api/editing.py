@@ -14,11 +14,11 @@ WEIGHTS = "diffusion_pytorch_model.safetensors"
 Edit = Callable[[dict[str, torch.Tensor]], object]
 
 
-def edited(folder: Path, edit: Edit) -> None:
+def edited(folder: Path, edit: Edit, file: str = WEIGHTS) -> None:
     """Write the folder's tensors again after an edit, by another writer: no hash of the config stays with them."""
-    tensors = load_file(folder / WEIGHTS)
+    tensors = load_file(folder / file)
     edit(tensors)
-    save_file(tensors, folder / WEIGHTS)
+    save_file(tensors, folder / file)
 
 
 def configured(folder: Path, edit: Callable[[dict[str, Any]], object]) -> None:

@@ -52,6 +52,7 @@ def test_every_command_has_help_that_teaches() -> None:
     ("arguments", "says"),
     [
         (["inspect", "nowhere"], "Error: nowhere: no such checkpoint folder\n"),
+        (["verify", "nowhere"], "Error: nowhere: no such checkpoint folder\n"),
         (
             ["recipes", "show", "w9a9"],
             "Error: unknown recipe 'w9a9'; known: fp8-block, fp8-dynamic, ",

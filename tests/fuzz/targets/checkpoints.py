@@ -68,6 +68,14 @@ def _inspect_net(folder: Path) -> Any:
     return json.loads(json.dumps(quant.inspect(folder / "net").to_dict(), default=str))
 
 
+def _verify_net(folder: Path) -> Any:
+    """True; a fault that was found counts as a refusal."""
+    found = quant.verify(folder / "net", progress=False)
+    if not found.sound:
+        raise quant.QuantError(next(check.faults[0] for check in found.checks if check.faults))
+    return True
+
+
 def _make_pipeline(folder: Path) -> None:
     tiny_pipeline.save_pipeline(folder / "model")
     quant.calibrate(folder / "model", "fp8-dynamic", folder / "made", progress=False)
@@ -110,6 +118,8 @@ CHECKPOINTS = (
     Target("checkpoint without hashes", _without_manifest, _load_net, wrong=_not_what_the_file_says, share=4.0),
     Target("inspect", _without_manifest, _inspect_net),
     Target("inspect a manifest", _make_net, _inspect_net, mutated=("net/*.json",)),
+    Target("verify", _make_net, _verify_net, hashed=True, share=0.5),
+    Target("verify without hashes", _without_manifest, _verify_net, share=0.5),
     Target(
         "transformer's config",
         _make_without_manifest,
