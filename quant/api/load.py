@@ -19,7 +19,7 @@ from quant.checkpoint.digests import check_config
 from quant.checkpoint.exports.table import stored_layers
 from quant.checkpoint.reader import StoredTensor, component_folders, read_config, read_tensors, stored_tensors
 from quant.checkpoint.shards import DTYPES, WEIGHTS, write_index
-from quant.checkpoint.verifying import find_manifest, verify
+from quant.checkpoint.verifying import Verification, find_manifest
 from quant.devices import find_device
 from quant.errors import CheckpointError, ModelError
 from quant.families.fusing import block_module, fuse, wants_fusing, with_fusing
@@ -49,7 +49,7 @@ def load(
             the checkpoint is not a diffusers model's. It may be on the meta device.
         dtype: of everything that is not packed; as stored by default.
         device: where tensors are put; full-precision weights of packed layers are never made.
-        check_files: compare every file with its SHA-256 in the manifest first (about a second a GB). Where there is no
+        check_files: compare every file with its SHA-256 in the manifest, while it is read. Where there is no
             manifest, as `quant inspect` says, there is only what files of tensors say of their headers and of
             config.json. What tensors hold is checked either way.
         fused: make the model's blocks into blocks of fused ops: fewer, larger ones, whose results differ by rounding.
@@ -66,16 +66,18 @@ def load(
     """
     where = find_device(device)
     path = _component(Path(folder), component)
-    manifest = verify(path) if check_files else find_manifest(path)
-    config = read_config(path)
-    quantization = config[CONFIG_KEY]
-    wanted = wants_fusing(quantization, str(path / "config.json")) if fused is None else fused
-    if into is not None:
-        if wanted:
-            block_module(into)  # refuses before anything is read
-        model = _fill(into, path, quantization, dtype, where, check_files)
-    else:
-        model = _diffusers_model(path, config, dtype, where, fused=wanted, check_files=check_files)
+    manifest = find_manifest(path)
+    verification = Verification(manifest if check_files else None)
+    with verification.around():
+        config = read_config(path)
+        quantization = config[CONFIG_KEY]
+        wanted = wants_fusing(quantization, str(path / "config.json")) if fused is None else fused
+        if into is not None:
+            if wanted:
+                block_module(into)  # refuses before anything is read
+            model = _fill(into, path, quantization, dtype, where, check_files, verification)
+        else:
+            model = _diffusers_model(path, config, dtype, where, fused=wanted, check_files=check_files)
     if wanted:
         fuse(model)
     made, layers = ({}, []) if manifest is None else (manifest.provenance, manifest.layers)
@@ -161,6 +163,7 @@ def _fill(
     dtype: torch.dtype | None,
     device: torch.device,
     check_files: bool,
+    verification: Verification,
 ) -> nn.Module:
     """Packed layers and all other tensors of the checkpoint, put into `model` in place, once all of it is right."""
     layers = stored_layers(config, quantizable(model), str(path / "config.json"))
@@ -171,6 +174,7 @@ def _fill(
         check_config(path, {tensor.file for tensor in tensors.values()})
     taken = {name: tensor for name, tensor in tensors.items() if name in expected}
     check_values(read_tensors(taken), shapes_of(model, layers), path)
+    verification.finish()  # before anything is changed
     insert_empty_layers(model, layers)
     for name, tensor in read_tensors(taken):
         _put(model, name, tensor, dtype, device)

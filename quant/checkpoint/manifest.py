@@ -116,17 +116,26 @@ def _check_provenance(body: dict[str, Any], path: Path) -> None:
         raise CheckpointError(f"{path}: damaged: recipe has a name and a sha256 of text, got {shown(recipe)}")
 
 
-def verify_files(folder: Path, manifest: dict[str, Any]) -> None:
-    """Checks every listed file against its size and SHA-256.
+def verify_files(folder: Path, listed: Mapping[str, dict[str, Any]]) -> None:
+    """Checks files that a manifest lists against their size and SHA-256.
 
     Raises:
         CheckpointError: the first file that is missing, truncated or changed.
     """
-    listed = manifest["files"]
+    verify_sizes(folder, listed)
+    verify_digests(folder, listed)
+
+
+def verify_sizes(folder: Path, listed: Mapping[str, dict[str, Any]]) -> None:
+    """The part of `verify_files` that reads nothing."""
     for name, entry in listed.items():
         wrong = size_fault(folder, name, entry)
         if wrong is not None:
             raise CheckpointError(wrong)
+
+
+def verify_digests(folder: Path, listed: Mapping[str, dict[str, Any]]) -> None:
+    """The part of `verify_files` that reads every byte."""
     for name, digest in hashed({name: folder / name for name in listed}).items():
         wrong = digest_fault(folder / name, digest, listed[name])
         if wrong is not None:

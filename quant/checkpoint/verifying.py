@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from quant.checkpoint.manifest import FILE_NAME, read_manifest, verify_files
+from quant.checkpoint.manifest import FILE_NAME, read_manifest, verify_digests, verify_files, verify_sizes
 from quant.checkpoint.reader import weight_files
 from quant.errors import CheckpointError
 
@@ -62,16 +64,37 @@ def locate_manifest(folder: Path) -> FoundManifest | None:
     return FoundManifest(folder.parent, body, folder.name) if body is not None and known else None
 
 
-def verify(folder: Path) -> FoundManifest | None:
-    """Checks every file of a checkpoint against its manifest, and returns that; None where there is none.
+class Verification:
+    """Hashes of a checkpoint's files, taken by threads of their own while it is loaded."""
 
-    Raises:
-        CheckpointError: names the first file that is missing, truncated, damaged, or unknown to the manifest.
-    """
-    found = find_manifest(folder)
-    if found is not None:
-        verify_files(found.root, found.body)
-    return found
+    def __init__(self, manifest: FoundManifest | None) -> None:
+        """Begins to compare files with a manifest; None has nothing to compare.
+
+        Raises:
+            CheckpointError: names the first file that is missing or truncated.
+        """
+        self._hashing: Future[None] | None = None
+        if manifest is not None:
+            listed = manifest.body["files"]
+            verify_sizes(manifest.root, listed)
+            thread = ThreadPoolExecutor(1)
+            self._hashing = thread.submit(verify_digests, manifest.root, listed)
+            thread.shutdown(wait=False)
+
+    def finish(self) -> None:
+        """Waits for the last hash. Raises CheckpointError, which names the first file that is damaged."""
+        if self._hashing is not None:
+            self._hashing.result()
+
+    @contextmanager
+    def around(self) -> Iterator[None]:
+        """Finishes when the block ends: a file that is damaged is the reason of whatever error it ends with."""
+        try:
+            yield
+        except Exception:
+            self.finish()
+            raise
+        self.finish()
 
 
 def verify_component(folder: Path) -> None:
@@ -91,7 +114,7 @@ def verify_component(folder: Path) -> None:
         part = name.partition("/")[0]
         if part not in others and (mine in ("", part) or (found.root / name).is_file()):
             files[name] = entry
-    verify_files(found.root, {"files": files})
+    verify_files(found.root, files)
 
 
 def listing_faults(found: FoundManifest, component: str) -> Iterator[str]:

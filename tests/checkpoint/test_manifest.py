@@ -46,7 +46,7 @@ def test_it_lists_every_file_and_verifies(folder: Path) -> None:
             name: {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()} for name, data in FILES.items()
         },
     }
-    verify_files(folder, manifest)
+    verify_files(folder, manifest["files"])
 
 
 def test_sha256_of_a_file_of_several_pieces(tmp_path: Path) -> None:
@@ -60,13 +60,13 @@ def test_a_manifest_that_is_there_already_is_not_listed(folder: Path) -> None:
     write_manifest(folder, {"recipe": {"name": "second"}}, {})
     manifest = manifest_of(folder)
     assert manifest["files"].keys() == FILES.keys()
-    verify_files(folder, manifest)
+    verify_files(folder, manifest["files"])
 
 
 def test_what_was_written_must_be_there(folder: Path) -> None:
     right = {name: hashlib.sha256(data).hexdigest() for name, data in FILES.items()}
     write_manifest(folder, {}, right)
-    verify_files(folder, manifest_of(folder))
+    verify_files(folder, manifest_of(folder)["files"])
     with pytest.raises(CheckpointError, match=r"/lost: was written and is gone"):
         write_manifest(folder, {}, {**right, "lost": "0" * 64})
 
@@ -79,7 +79,7 @@ def test_a_folder_without_one(tmp_path: Path) -> None:
 def test_a_missing_file_is_named(folder: Path, name: str) -> None:
     (folder / name).unlink()
     with pytest.raises(CheckpointError) as error:
-        verify_files(folder, manifest_of(folder))
+        verify_files(folder, manifest_of(folder)["files"])
     assert str(error.value) == f"{folder / name}: missing; the checkpoint is incomplete"
 
 
@@ -87,7 +87,7 @@ def test_a_missing_file_is_named(folder: Path, name: str) -> None:
 def test_a_file_of_another_size_is_named(folder: Path, name: str, size: int) -> None:
     (folder / name).write_bytes(b"x" * size)
     with pytest.raises(CheckpointError) as error:
-        verify_files(folder, manifest_of(folder))
+        verify_files(folder, manifest_of(folder)["files"])
     assert str(error.value).startswith(f"{folder / name}: has {size} bytes, the manifest says {len(FILES[name])}")
 
 
@@ -99,7 +99,7 @@ def test_a_flipped_bit_is_found(folder: Path, position: int, bit: int) -> None:
     data[position] ^= 1 << bit
     path.write_bytes(data)
     with pytest.raises(CheckpointError, match="its SHA-256 differs") as error:
-        verify_files(folder, manifest_of(folder))
+        verify_files(folder, manifest_of(folder)["files"])
     assert str(error.value).startswith(f"{path}: ")
 
 
@@ -111,14 +111,14 @@ def test_a_path_outside_the_folder_is_refused(folder: Path, name: str) -> None:
     entry = {"bytes": 6, "sha256": hashlib.sha256(b"secret").hexdigest()}
     rewrite(folder, files={name: entry})
     with pytest.raises(CheckpointError) as error:
-        verify_files(folder, manifest_of(folder))
+        verify_files(folder, manifest_of(folder)["files"])
     assert str(error.value) == f"{folder / FILE_NAME}: lists '{name}', which is outside the folder"
 
 
 def test_a_name_that_no_file_can_have(folder: Path) -> None:
     rewrite(folder, files={"a\0b": {"bytes": 0, "sha256": ""}})
     with pytest.raises(CheckpointError, match="missing; the checkpoint is incomplete"):
-        verify_files(folder, manifest_of(folder))
+        verify_files(folder, manifest_of(folder)["files"])
 
 
 def test_links_are_followed_as_the_hub_cache_has_them(folder: Path) -> None:
@@ -127,10 +127,10 @@ def test_links_are_followed_as_the_hub_cache_has_them(folder: Path) -> None:
     for name in [*FILES, FILE_NAME]:
         (snapshot / name).parent.mkdir(parents=True, exist_ok=True)
         (snapshot / name).symlink_to(folder / name)
-    verify_files(snapshot, manifest_of(snapshot))
+    verify_files(snapshot, manifest_of(snapshot)["files"])
     (folder / "config.json").write_bytes(b"[]")
     with pytest.raises(CheckpointError, match=r"main/config\.json: its SHA-256 differs"):
-        verify_files(snapshot, manifest_of(snapshot))
+        verify_files(snapshot, manifest_of(snapshot)["files"])
 
 
 @pytest.mark.parametrize(

@@ -13,13 +13,20 @@ from safetensors.torch import save_file
 from quant.checkpoint.config import CONFIG_KEY
 from quant.checkpoint.manifest import FILE_NAME, write_manifest
 from quant.checkpoint.reader import component_folders, read_config, read_tensors, stored_tensors, weight_files
-from quant.checkpoint.verifying import find_manifest, verify
+from quant.checkpoint.verifying import FoundManifest, Verification, find_manifest
 from quant.errors import CheckpointError
 from tests.attacks.attack import CANARY, PICKLE
 from tests.checkpoint.tiny import LAYERS, write_tiny
 
 SCHEMES = dict.fromkeys(LAYERS, "W8A8")
 INDEX = "diffusion_pytorch_model.safetensors.index.json"
+
+
+def verify(folder: Path) -> FoundManifest | None:
+    """The manifest of a checkpoint whose files are as it lists them."""
+    found = find_manifest(folder)
+    Verification(found).finish()
+    return found
 
 
 @pytest.fixture
