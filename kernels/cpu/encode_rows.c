@@ -45,6 +45,7 @@ typedef struct {
     double *squares;                // [the power of two above part]
     int8_t *codes;                  // [columns]
     int32_t *ranges;                // [2 * parts]: least and largest, as ordered()
+    uint32_t largest;               // of the row that was read last, as a float's bits
 } Scratch;
 
 static const float SMALLEST_SCALE = 0x1p-126f;
@@ -82,14 +83,24 @@ static void load(const Rows *p, int64_t row, float *x) {
     for (int64_t i = 0; i < k; i++) to[i] = (uint32_t)from[i] << 16;
 }
 
-static int is_finite(const float *x, int64_t count) {
-    const uint32_t *bits = (const uint32_t *)x;
-    uint32_t largest = 0;
+// The largest absolute value of some columns of a row, as a float's bits; of values that are not finite, those above.
+static uint32_t largest_of(const Rows *p, int64_t row, int64_t first, int64_t count) {
+    if (p->source == SOURCE_FLOAT32) {
+        const int32_t *from = (const int32_t *)p->weight + row * p->columns + first;
+        int32_t largest = 0;
+        for (int64_t i = 0; i < count; i++) {
+            int32_t size = from[i] & 0x7fffffff;
+            largest = size > largest ? size : largest;
+        }
+        return largest;
+    }
+    const int16_t *from = (const int16_t *)p->weight + row * p->columns + first;
+    int16_t largest = 0;
     for (int64_t i = 0; i < count; i++) {
-        uint32_t size = bits[i] & 0x7fffffffu;
+        int16_t size = from[i] & 0x7fff;
         largest = size > largest ? size : largest;
     }
-    return largest < 0x7f800000u;
+    return (uint32_t)largest << 16;
 }
 
 // The two largest of every four stay, of equal ones the first; the others become zeros of their own sign.
@@ -140,7 +151,8 @@ static Step step_of_range(const Rows *p, float low, float high) {
 }
 
 // The nearest codes of a part, and the values that they mean.
-static void encode_part(const Rows *p, const float *x, int64_t count, Step step, int8_t *codes, float *values) {
+static void encode_part(
+    const Rows *p, const float *restrict x, int64_t count, Step step, int8_t *restrict codes, float *restrict values) {
     const float scale = step.scale, zero = step.zero, most = largest_code(p);
     if (p->codes == CODES_E4M3) {
         for (int64_t i = 0; i < count; i++) {
@@ -160,10 +172,33 @@ static void encode_part(const Rows *p, const float *x, int64_t count, Step step,
     const float least = p->symmetric ? -most : -8.0f;
     for (int64_t i = 0; i < count; i++) {
         float code = rintf(x[i] / scale) + zero;
-        code = code < least ? least : code > most ? most : code;
+        code = code < most ? code : most;
+        code = code > least ? code : least;
         codes[i] = (int8_t)(int32_t)code;
         values[i] = (code - zero) * scale;
     }
+}
+
+static inline double sum_by_halves(double *squares, int64_t size) {
+    for (size /= 2; size > 0; size /= 2)
+        for (int64_t i = 0; i < size; i++) squares[i] += squares[i + size];
+    return squares[0];
+}
+
+// Squares of what rounding to whole numbers changes. Called with `count` and `size` known where it is compiled, which is
+// three times as fast.
+static inline __attribute__((always_inline)) double integer_error(
+    const Rows *p, const float *restrict x, int64_t count, int64_t size, Step step, double *restrict squares) {
+    const float scale = step.scale, zero = step.zero, most = largest_code(p), least = p->symmetric ? -most : -8.0f;
+    for (int64_t i = 0; i < count; i++) {
+        float code = rintf(x[i] / scale) + zero;
+        code = code < most ? code : most;
+        code = code > least ? code : least;
+        double change = (double)((code - zero) * scale - x[i]);
+        squares[i] = change * change;
+    }
+    for (int64_t i = count; i < size; i++) squares[i] = 0.0;
+    return sum_by_halves(squares, size);
 }
 
 // The squares of what rounding a part changes, summed in float64 by halves: the order is part of the definition.
@@ -171,15 +206,19 @@ static double error_of(const Rows *p, const float *x, int64_t count, Step step, 
     double *squares = scratch->squares;
     int64_t size = 1;
     while (size < count) size *= 2;
+    if (p->codes != CODES_E4M3) {
+        if (count == 128) return integer_error(p, x, 128, 128, step, squares);
+        if (count == 64) return integer_error(p, x, 64, 64, step, squares);
+        if (count == 32) return integer_error(p, x, 32, 32, step, squares);
+        return integer_error(p, x, count, size, step, squares);
+    }
     encode_part(p, x, count, step, scratch->codes, scratch->values);
     for (int64_t i = 0; i < count; i++) {
         double change = (double)(scratch->values[i] - x[i]);
         squares[i] = change * change;
     }
     for (int64_t i = count; i < size; i++) squares[i] = 0.0;
-    for (size /= 2; size > 0; size /= 2)
-        for (int64_t i = 0; i < size; i++) squares[i] += squares[i + size];
-    return squares[0];
+    return sum_by_halves(squares, size);
 }
 
 static Step search(const Rows *p, const float *x, int64_t count, Step first, Scratch *scratch) {
@@ -233,20 +272,29 @@ static void pack(const Rows *p, int64_t row, const int8_t *codes) {
     }
 }
 
-static void sum_squares(const float *x, const float *values, int64_t count, double *lost, double *power) {
-    double off[LANES] = {0}, all[LANES] = {0};
-    int64_t i = 0;
-    for (; i + LANES <= count; i += LANES)
-        for (int j = 0; j < LANES; j++) {
-            double exact = x[i + j], change = (double)values[i + j] - exact;
-            off[j] += change * change, all[j] += exact * exact;
+// Sums of squares of what rounding changed and of the weight, in units of the row's largest value: float32 for a few
+// hundred columns at a time, so that eight are added at once, then float64.
+static void sum_squares(const float *x, const float *values, int64_t count, uint32_t largest, double *lost, double *power) {
+    enum { STRETCH = 16 * LANES };
+    const int32_t exponent = (int32_t)(largest >> 23) - 127; // below, |x| < 2 and no square overflows or vanishes
+    const float unit = ldexpf(1.0f, exponent < -126 ? 126 : exponent > 126 ? -126 : -exponent);
+    double off = 0.0, all = 0.0;
+    for (int64_t start = 0; start < count; start += STRETCH) {
+        const int64_t end = start + STRETCH < count ? start + STRETCH : count;
+        float part_off[LANES] = {0}, part_all[LANES] = {0};
+        int64_t i = start;
+        for (; i + LANES <= end; i += LANES)
+            for (int j = 0; j < LANES; j++) {
+                float exact = x[i + j] * unit, change = (values[i + j] - x[i + j]) * unit;
+                part_off[j] += change * change, part_all[j] += exact * exact;
+            }
+        for (int j = 0; i < end; i++, j++) {
+            float exact = x[i] * unit, change = (values[i] - x[i]) * unit;
+            part_off[j] += change * change, part_all[j] += exact * exact;
         }
-    for (int j = 0; i < count; i++, j++) {
-        double exact = x[i], change = (double)values[i] - exact;
-        off[j] += change * change, all[j] += exact * exact;
+        for (int j = 0; j < LANES; j++) off += part_off[j], all += part_all[j];
     }
-    *lost = *power = 0.0;
-    for (int j = 0; j < LANES; j++) *lost += off[j], *power += all[j];
+    *lost = off / unit / unit, *power = all / unit / unit;
 }
 
 static int allocate(const Rows *p, int64_t parts, Scratch *s) {
@@ -275,15 +323,26 @@ static void read_row(const Rows *p, int64_t row, Scratch *s) {
     if (p->sparse) memcpy(s->pruned, s->exact, p->columns * sizeof *s->exact), prune(s->pruned, p->columns);
 }
 
-// Scales of the parts that share rows start to end; the number of the row that is not finite + 1, else 0.
+// Scales of the parts that share rows start to end; the number of the first row that is not finite + 1, else 0.
 static int64_t find_scales(const Rows *p, int64_t start, int64_t end, int64_t parts, Scratch *s) {
     float *scale = p->scale + start / p->part_rows * parts, *zero = p->zero + start / p->part_rows * parts;
     memset(s->ranges, 0, 2 * parts * sizeof *s->ranges);
     for (int64_t row = start; row < end; row++) {
-        read_row(p, row, s);
-        if (!is_finite(s->exact, p->columns)) return row + 1;
-        for (int64_t j = 0; j < parts && !p->given; j++)
+        uint32_t largest = 0;
+        // A 2:4 mask takes no part's largest value away.
+        for (int64_t j = 0; j < parts; j++) {
+            uint32_t found = largest_of(p, row, j * p->part, columns_of(p, j));
+            largest = found > largest ? found : largest;
+            s->ranges[2 * j + 1] = (int32_t)found > s->ranges[2 * j + 1] ? (int32_t)found : s->ranges[2 * j + 1];
+        }
+        if (largest >= 0x7f800000u) return row + 1;
+        s->largest = largest;
+        if (p->part_rows == 1) read_row(p, row, s);
+        if (p->symmetric || p->given) continue;
+        for (int64_t j = 0; j < parts; j++) {
+            s->ranges[2 * j + 1] = 0; // parts without symmetry are of one row
             widen(s->pruned + j * p->part, columns_of(p, j), s->ranges + 2 * j, s->ranges + 2 * j + 1);
+        }
     }
     for (int64_t j = 0; j < parts && !p->given; j++) {
         Step step = step_of_range(p, disordered(s->ranges[2 * j]), disordered(s->ranges[2 * j + 1]));
@@ -303,7 +362,7 @@ int64_t quant_encode_rows(const Rows *p) {
         const float *scale = p->scale + start / p->part_rows * parts, *zero = p->zero + start / p->part_rows * parts;
         status = find_scales(p, start, end, parts, &s);
         for (int64_t row = start; row < end && status == 0; row++) {
-            if (p->part_rows > 1) read_row(p, row, &s);
+            if (p->part_rows > 1) read_row(p, row, &s), s.largest = largest_of(p, row, 0, p->columns);
             for (int64_t j = 0; j < parts; j++) {
                 const int64_t first = j * p->part;
                 const Step step = {scale[j], zero[j]};
@@ -311,7 +370,7 @@ int64_t quant_encode_rows(const Rows *p) {
             }
             if (p->sparse) two_of_four(p, s.codes);
             pack(p, row, s.codes);
-            sum_squares(s.exact, s.values, p->columns, p->lost + row, p->power + row);
+            sum_squares(s.exact, s.values, p->columns, s.largest, p->lost + row, p->power + row);
         }
     }
     release(p, &s);
