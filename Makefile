@@ -33,6 +33,10 @@ lint: $(INSTALLED)  ## ruff, mypy strict, and the order of the rooms
 bench: $(INSTALLED)  ## measure speed on this machine into benchmarks/results/
 	$(BIN)/python benchmarks/linear.py
 
+bench-convert: $(INSTALLED)  ## measure quant convert against cp and fsync on this disk: half an hour, 70 GB
+	$(BIN)/python -m benchmarks.convert
+	$(BIN)/python -m benchmarks.readme
+
 quality: $(INSTALLED)  ## measure what every recipe costs in quality, beside ModelOpt and SDNQ: two hours
 	$(BIN)/python -m pip install -q --no-deps --group rivals
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.quality --jobs $(TEST_WORKERS)

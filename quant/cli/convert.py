@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import threading
 import time
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +17,8 @@ from quant.cli.options import NAME, PATH, gigabytes
 if TYPE_CHECKING:
     from quant.api.calibrate import Calibrated
 
+#: Parameters of glibc's mallopt(3).
+_MMAP_THRESHOLD, _TRIM_THRESHOLD = -3, -1
 #: Bytes of weights that are read while Python still loads torch, so that a disk does not wait for that.
 _AHEAD = 4 << 30
 
@@ -81,6 +85,7 @@ def convert(
       quant convert model.safetensors --scheme W8A8 --out model-int8
     """
     begun = time.monotonic()
+    _keep_memory()
     threading.Thread(target=_read_ahead, args=(Path(source),), daemon=True).start()
     import torch
 
@@ -102,6 +107,14 @@ def convert(
     if not quiet:
         click.echo("\n".join(_summary(made)))
     click.echo(f"wrote {out} in {time.monotonic() - begun:.1f} s; look into it with: quant inspect {out}")
+
+
+def _keep_memory() -> None:
+    """Asks glibc to keep the memory of pieces instead of giving it back and taking it anew, which stops all threads."""
+    with suppress(OSError, AttributeError):  # another C library
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(_MMAP_THRESHOLD, 1 << 26)
+        mallopt(_TRIM_THRESHOLD, 1 << 26)
 
 
 def _summary(made: Calibrated) -> list[str]:

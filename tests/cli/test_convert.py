@@ -1,0 +1,63 @@
+"""`quant convert` as its user runs it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from click.testing import CliRunner
+from safetensors.torch import save_file
+
+from quant.cli.main import main
+from quant.kernels.cpu import encode_rows
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    tensors = {f"blocks.{i}.{name}.weight": torch.randn(128, 128) for i in range(2) for name in ("q", "k")}
+    tensors |= {f"blocks.{i}.odd.weight": torch.randn(8, 36) for i in range(2)} | {"head.weight": torch.randn(4, 128)}
+    save_file(tensors, tmp_path / "model.safetensors")
+    return tmp_path / "model.safetensors"
+
+
+def test_it_says_what_became_of_the_layers(source: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    done = CliRunner().invoke(main, ["convert", str(source), "--scheme", "w4a16", "--ranges", "mse", "--out", str(out)])
+    assert done.exit_code == 0, done.output
+    lines = done.stdout.splitlines()
+    assert lines[0] == "model: 4 layers W4A16"
+    assert "model: 2 layers kept: groups of 128 do not fit in_features 36; strategy 'channel' would" in lines
+    assert "model: 1 layers kept: outside the repeated blocks (generic)" in lines
+    assert lines[-1].startswith(f"wrote {out} in ") and lines[-1].endswith(f"look into it with: quant inspect {out}")
+    assert "writing model: 100%" in done.stderr
+    assert (out / "config.json").is_file()
+
+
+def test_quiet_is_one_line_and_a_lack_of_a_compiler_is_not_silent(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = ["convert", str(source), "--sparsity", "2:4", "--scheme", "FP8_DYNAMIC", "--out"]
+    quiet = CliRunner().invoke(main, [*arguments, str(tmp_path / "a"), "--quiet"])
+    assert quiet.exit_code == 0 and not quiet.stderr and len(quiet.stdout.splitlines()) == 1
+    monkeypatch.setattr(encode_rows, "unavailable", lambda: "no C compiler: CC names 'cc'")
+    slow = CliRunner().invoke(main, [*arguments, str(tmp_path / "b")])
+    assert "note: weights were encoded by torch, which takes longer: no C compiler" in slow.stdout
+    same = [(tmp_path / name / "diffusion_pytorch_model.safetensors").read_bytes() for name in "ab"]
+    assert same[0] == same[1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ([], "give a scheme, such as FP8_DYNAMIC, or a recipe"),
+        (["--scheme", "FP9"], "unknown scheme 'FP9'; known: FP8_DYNAMIC"),
+        (["--recipe", "w8a8"], "w8a8: needs calibration data; run it with quant calibrate and --prompts"),
+        (["--scheme", "W8A8", "--full"], "--full copies the others of a pipeline"),
+    ],
+)
+def test_what_cannot_be_is_one_line(source: Path, tmp_path: Path, arguments: list[str], says: str) -> None:
+    done = CliRunner().invoke(main, ["convert", str(source), *arguments, "--out", str(tmp_path / "out")])
+    assert done.exit_code == 2
+    assert says in done.stderr and len(done.stderr.splitlines()) == 1
+    assert not (tmp_path / "out").exists()
