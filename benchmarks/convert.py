@@ -18,7 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -109,14 +109,71 @@ def copied(source: Path, folder: Path) -> Run:
     return done
 
 
+#: The command, which leaves its peak memory in a file: what the system counts of a child begins with its parent's.
+_COMMAND = """
+import atexit, sys
+from pathlib import Path
+
+def peak():
+    lines = Path("/proc/self/status").read_text().splitlines()
+    Path(sys.argv[-1] + ".peak").write_text(next(line.split()[1] for line in lines if line.startswith("VmHWM")))
+
+atexit.register(peak)
+from quant.cli import main
+main()
+"""
+
+
 def converted(source: Path, folder: Path, options: Sequence[str]) -> tuple[Run, int]:
     """`quant convert`, and the bytes that it wrote."""
+    out, peak = folder / "out", folder / "out.peak"
+    done = run([sys.executable, "-c", _COMMAND, "convert", str(source), *options, "--quiet", "--out", str(out)])
+    written = sum(path.stat().st_size for path in out.rglob("*"))
+    done = replace(done, peak_bytes=1024 * int(peak.read_text()))
+    shutil.rmtree(out)
+    peak.unlink()
+    return done, written
+
+
+#: Loads a checkpoint into an empty model and prints seconds: reading its bytes, loading with hashes, and without.
+_LOAD = """
+import copy, json, sys, time
+import quant.api.load as api
+from pathlib import Path
+from quant.pipelines.inputs.table import open_files
+
+def seconds(call):
+    started = time.perf_counter()
+    call()
+    return time.perf_counter() - started
+
+def read():
+    with open(file, "rb", buffering=0) as opened:
+        buffer = bytearray(1 << 22)
+        while opened.readinto(buffer):
+            pass
+
+out, source = map(Path, sys.argv[1:])
+(file,) = out.glob("*.safetensors")
+model = open_files(source).model
+read()
+models = [copy.deepcopy(model) for _ in range(2)]
+found = {"read": seconds(read)}
+for name, check in (("with_hashes", True), ("without", False)):
+    found[name] = seconds(lambda: api.load(out, into=models.pop(), check_files=check))
+print(json.dumps({"bytes": file.stat().st_size, **found}))
+"""
+
+
+def loaded(source: Path, folder: Path, rounds: int) -> dict[str, Any]:
+    """Seconds of `quant.load` of a checkpoint in the page cache, over reading its bytes; the medians."""
     out = folder / "out"
     main = "from quant.cli import main; main()"
-    done = run([sys.executable, "-c", main, "convert", str(source), *options, "--out", str(out), "--quiet"])
-    written = sum(path.stat().st_size for path in out.rglob("*"))
+    run([sys.executable, "-c", main, "convert", str(source), "--scheme", "FP8_DYNAMIC", "--quiet", "--out", str(out)])
+    command = [sys.executable, "-c", _LOAD, str(out), str(source)]
+    found = [json.loads(subprocess.run(command, capture_output=True, check=True).stdout) for _ in range(rounds)]
     shutil.rmtree(out)
-    return done, written
+    return {key: statistics.median(each[key] for each in found) for key in found[0]}
 
 
 def measure(name: str, source: Path, folder: Path, state: str, rounds: int) -> dict[str, Any]:
@@ -179,9 +236,43 @@ def main(
                 f"(goal {row['goal']}), {row['source_gb_per_core_second']:.2f} GB a core second, "
                 f"peak {row['peak_bytes'] / 1e6:.0f} MB"
             )
+        loading = loaded(dense, work, rounds)
     machine = {"processor": _processor(), "cores": len(os.sched_getaffinity(0)), "system": platform.platform()}
-    body = {"machine": machine, "torch": torch.__version__, "rounds": rounds, "rows": rows}
+    body = {"machine": machine, "torch": torch.__version__, "rounds": rounds, "rows": rows, "load": loading}
     out.write_text(json.dumps(body, indent=1) + "\n", encoding="utf-8")
+
+
+def table() -> str:
+    """What was measured, from `benchmarks/results/convert.json`."""
+    found = json.loads(RESULTS.read_text(encoding="utf-8"))
+    rows = [
+        ["case", "source", "cache", "cp + fsync / ours", "goal", "GB/s", "GB a core second", "peak MB"],
+        ["---", "---:", "---", *["---:"] * 5],
+    ]
+    for row in found["rows"]:
+        seconds = statistics.median(each["seconds"] for each in row["conversions"])
+        rows.append(
+            [
+                row["case"],
+                f"{row['source_bytes'] / 1e9:.1f} GB",
+                row["cache"],
+                f"{row['ratio']:.2f}",
+                str(row["goal"]),
+                f"{row['source_bytes'] / 1e9 / seconds:.2f}",
+                f"{row['source_gb_per_core_second']:.2f}",
+                f"{row['peak_bytes'] / 1e6:.0f}",
+            ]
+        )
+    load, machine = found["load"], found["machine"]
+    return (
+        "\n".join(f"| {' | '.join(row)} |" for row in rows)
+        + "\n\ncp + fsync / ours: seconds of copying over those of converting, each a program from its start to the "
+        "last byte on the disk; above 1, converting was faster. cache: whether the source was in the page cache. GB/s "
+        f"and GB a core second: of the source. Medians of {found['rounds']} pairs, the large file once; "
+        f"{machine['processor']}, {machine['cores']} cores, torch {found['torch']}. `quant.load` of {load['bytes'] / 1e9:.1f} GB took "
+        f"{load['with_hashes'] - load['read']:.2f} s longer than reading its bytes ({load['read']:.2f} s), and "
+        f"{load['without'] - load['read']:.2f} s with check_files=False."
+    )
 
 
 def _processor() -> str:

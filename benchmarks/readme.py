@@ -13,6 +13,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+from benchmarks import convert
 from benchmarks.gpu import results
 from benchmarks.gpu.table import section
 from benchmarks.quality.expected import EXPECTED, expected
@@ -31,7 +32,8 @@ from quant.kernels.runtime.architectures import ARCHITECTURES
 ROOT = Path(__file__).parent.parent
 GPU_README = ROOT / "benchmarks" / "README.md"
 QUALITY = ROOT / "docs" / "quality.md"
-READMES = (ROOT / "README.md", ROOT / "examples" / "shapes" / "README.md", GPU_README, QUALITY)
+CONVERT = ROOT / "docs" / "convert.md"
+READMES = (ROOT / "README.md", ROOT / "examples" / "shapes" / "README.md", GPU_README, QUALITY, CONVERT)
 _SECTION = re.compile(r"(<!-- figures: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -109,6 +111,7 @@ FIGURES: dict[str, Callable[[], str]] = {
     "kernels": kernels,
     "quality": quality,
     "goals": goals,
+    "convert": convert.table,
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import threading
 import time
 from collections import Counter
@@ -134,13 +135,13 @@ def _summary(made: Calibrated) -> list[str]:
 
 
 def _read_ahead(source: Path) -> None:
-    """Reads the first weights into the system's cache; whatever cannot be read is for the conversion to say."""
-    try:
-        files = [source] if source.is_file() else sorted(source.rglob("*.safetensors"))
-        left = _AHEAD
-        for path in files:
-            with path.open("rb", buffering=0) as file:
-                while left > 0 and (piece := file.read(1 << 20)):
-                    left -= len(piece)
-    except OSError:
+    """Has the system read the first weights; whatever cannot be read is for the conversion to say."""
+    if not hasattr(os, "posix_fadvise"):
         return
+    left, step = _AHEAD, 1 << 26
+    with suppress(OSError, ValueError):
+        for path in [source] if source.is_file() else sorted(source.rglob("*.safetensors")):
+            with path.open("rb") as file:
+                for start in range(0, min(path.stat().st_size, left), step):
+                    os.posix_fadvise(file.fileno(), start, step, os.POSIX_FADV_WILLNEED)
+                    left -= step
