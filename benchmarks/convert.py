@@ -269,7 +269,8 @@ def table() -> str:
         + "\n\ncp + fsync / ours: seconds of copying over those of converting, each a program from its start to the "
         "last byte on the disk; above 1, converting was faster. cache: whether the source was in the page cache. GB/s "
         f"and GB a core second: of the source. Medians of {found['rounds']} pairs, the large file once; "
-        f"{machine['processor']}, {machine['cores']} cores, torch {found['torch']}. `quant.load` of {load['bytes'] / 1e9:.1f} GB took "
+        f"{machine['processor']}, {machine['cores']} cores, torch {found['torch']}. "
+        f"`quant.load` of {load['bytes'] / 1e9:.1f} GB took "
         f"{load['with_hashes'] - load['read']:.2f} s longer than reading its bytes ({load['read']:.2f} s), and "
         f"{load['without'] - load['read']:.2f} s with check_files=False."
     )

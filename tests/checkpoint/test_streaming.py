@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import threading
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors.torch import load, load_file, save_file
 
+from quant.checkpoint import streaming
 from quant.checkpoint.shards import FileTensor, Part, Put
 from quant.checkpoint.streaming import write_shards
+from quant.errors import CheckpointError, ModelError
 from tests.checkpoint.tiny import parts
 
 DTYPES = [
@@ -132,3 +138,87 @@ def test_a_tensor_that_is_not_as_planned_is_a_defect(tmp_path: Path) -> None:
 
 def _put(made: torch.Tensor, put: Put) -> None:
     put("x", made)
+
+
+@pytest.mark.parametrize("threads", [1, 4])
+def test_parts_of_several_files_are_made_once_and_in_turns(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, threads: int
+) -> None:
+    """A part gives its tensors in pieces, in turns, and two of them lie in different files."""
+    monkeypatch.setattr(streaming, "usable_cores", lambda: threads)
+    made: list[str] = []
+    tensors = {f"{name}{i}": torch.randn(7, 3) for i in range(9) for name in "ab"}
+
+    def part(i: int) -> Part:
+        pair = {f"{name}{i}": tensors[f"{name}{i}"] for name in "ab"}
+
+        def make(put: Put) -> None:
+            made.append(f"{i}")
+            for row in range(7):
+                for name, tensor in pair.items():
+                    put(name, tensor[row : row + 1])
+
+        return Part({name: FileTensor(tensor.dtype, tuple(tensor.shape)) for name, tensor in pair.items()}, make)
+
+    finished: list[str] = []
+    hashes = write_shards(
+        tmp_path, [part(i) for i in range(9)], max_bytes=3 * 84, on_file=lambda name, digest: finished.append(name)
+    )
+    files = [path for path in tmp_path.iterdir() if path.suffix == ".safetensors"]
+    assert sorted(made) == sorted(f"{i}" for i in range(9)) and len(files) == 6
+    assert sorted(finished) == sorted(path.name for path in files)
+    read = {name: tensor for path in files for name, tensor in load_file(path).items()}
+    assert read.keys() == tensors.keys() and all(torch.equal(read[name], tensors[name]) for name in read)
+    assert hashes == {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in tmp_path.iterdir()}
+
+
+def test_what_is_finished_is_not_made_again_unless_it_begins_otherwise(tmp_path: Path) -> None:
+    tensors = {f"x{i}": torch.randn(10) for i in range(4)}
+    hashes = write_shards(tmp_path, parts(tensors), max_bytes=80)
+    before = {name: (tmp_path / name).stat().st_mtime_ns for name in hashes}
+    first, second = sorted(name for name in hashes if name.endswith(".safetensors"))
+    again = write_shards(tmp_path, parts(tensors), max_bytes=80, finished={first: hashes[first]})
+    assert again == hashes
+    assert (tmp_path / first).stat().st_mtime_ns == before[first]
+    assert (tmp_path / second).stat().st_mtime_ns != before[second]
+    other = {f"y{i}": torch.randn(10) for i in range(4)}
+    write_shards(tmp_path, parts(other), max_bytes=80, finished={name: hashes[name] for name in (first, second)})
+    assert load_file(tmp_path / first).keys() == {"y0", "y1"}
+
+
+def test_the_first_error_of_a_thread_ends_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streaming, "usable_cores", lambda: 2)
+    never = threading.Event()
+
+    def fails(put: Put) -> None:
+        raise ModelError("a part fails")
+
+    def waits(put: Put) -> None:
+        while not never.wait(0.01):  # ends with the first piece that it puts after the other failed
+            put("endless", torch.zeros(1))
+
+    planned = [Part({"bad": FileTensor(torch.float32, (1,))}, fails)]
+    planned.append(Part({"endless": FileTensor(torch.float32, (10**9,))}, waits))
+    with pytest.raises(ModelError, match="a part fails"):
+        write_shards(tmp_path, planned)
+
+
+def test_a_file_that_does_not_read_back_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def before_reading(self: streaming._File) -> str:
+        os.pwrite(self._handle, b"\x55", self.path.stat().st_size - 5)
+        return digest(self)
+
+    digest = streaming._File._digest
+    monkeypatch.setattr(streaming._File, "_digest", before_reading)
+    with pytest.raises(CheckpointError, match="does not read back as it was written; is the disk sound"):
+        write_shards(tmp_path, parts({"x": torch.randn(100)}))
+
+
+@given(data=st.binary(max_size=50), flips=st.lists(st.integers(0, 399), min_size=1, max_size=1))
+def test_a_checksum_knows_any_one_bit(data: bytes, flips: list[int]) -> None:
+    changed = bytearray(data)
+    if flips[0] < 8 * len(data):
+        changed[flips[0] // 8] ^= 1 << flips[0] % 8
+        assert streaming._checksum(changed) != streaming._checksum(data)
+    else:
+        assert streaming._checksum(changed) == streaming._checksum(data)
