@@ -8,7 +8,10 @@ import torch
 from torch import nn
 
 import quant
+from quant.algorithms.clipping import clipped_grid
 from quant.algorithms.ranges import SHRINKS, mse_range, percentile_range
+from quant.formats.grid import grid_of
+from quant.formats.scheme import SCHEMES
 from quant.kernels.numerics import encode, scale_from_amax
 
 
@@ -72,3 +75,25 @@ def test_a_model_gets_the_range_that_its_recipe_names(rows: torch.Tensor, algori
     made = quant.quantize(model, recipe, forward_loop=lambda m: m(rows))
     largest = float(rows.abs().max()) / 127
     assert (made[0].input_scale.item() < 0.999 * largest) == shorter
+
+
+def test_ranges_of_weights_without_data() -> None:
+    """Each group's scale is the search's where all errors count alike, and nothing is run."""
+    torch.manual_seed(0)
+    linear = nn.Linear(256, 8)
+    group = {"targets": ["Linear"], "scheme": "W4A16", "algorithm": {"name": "mse", "importance": "none"}}
+    made = quant.quantize(nn.Sequential(linear), quant.Recipe.from_dict({"version": 1, "groups": [group]}))
+    weights = SCHEMES["W4A16"].weights
+    assert weights is not None
+    grid = clipped_grid(linear.weight.detach(), weights)
+    assert torch.equal(made[0].weight_scale.float(), grid.scale)
+    assert (grid.scale < grid_of(linear.weight.detach(), weights).scale).any()
+
+
+def test_an_importance_is_one_of_two() -> None:
+    group = {"targets": ["Linear"], "scheme": "W4A16", "algorithm": {"name": "mse", "importance": "some"}}
+    with pytest.raises(quant.QuantError, match=r"algorithm\.importance: must be inputs or none, got 'some'"):
+        quant.Recipe.from_dict({"version": 1, "groups": [group]})
+    group["algorithm"] = {"name": "mse", "importance": "inputs"}
+    with pytest.raises(quant.QuantError, match="needs calibration data"):
+        quant.quantize(nn.Sequential(nn.Linear(256, 8)), quant.Recipe.from_dict({"version": 1, "groups": [group]}))
