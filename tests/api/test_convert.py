@@ -15,6 +15,7 @@ from torch import nn
 import quant
 from quant.api.convert import recipe_of
 from quant.checkpoint import streaming
+from quant.checkpoint.shard_file import ShardFile
 from quant.formats.layer import LayerFormat
 from quant.formats.scheme import SCHEMES
 from quant.formats.tensors import pack_linear
@@ -126,23 +127,23 @@ def test_it_goes_on_at_the_file_where_it_was(source: Path, tmp_path: Path, monke
 
     whole = convert("whole")
     made: list[str] = []
-    put = streaming._File.put
+    put = ShardFile.put
 
-    def dying(self: streaming._File, name: str, tensor: torch.Tensor) -> bool:
+    def dying(self: ShardFile, name: str, tensor: torch.Tensor) -> bool:
         if self.path.name.endswith("-00002-of-00003.safetensors"):
             raise KeyboardInterrupt
         return put(self, name, tensor)
 
-    def watched(self: streaming._File, name: str, tensor: torch.Tensor) -> bool:
+    def watched(self: ShardFile, name: str, tensor: torch.Tensor) -> bool:
         made.append(self.path.name)
         return put(self, name, tensor)
 
     monkeypatch.setattr(streaming, "usable_cores", lambda: 1)
-    monkeypatch.setattr(streaming._File, "put", dying)
+    monkeypatch.setattr(ShardFile, "put", dying)
     with pytest.raises(KeyboardInterrupt, match="what was done is kept: the same command goes on"):
         convert("out")
     assert not (tmp_path / "out").exists()
-    monkeypatch.setattr(streaming._File, "put", watched)
+    monkeypatch.setattr(ShardFile, "put", watched)
     out = convert("out")
     assert not any(name.endswith("-00001-of-00003.safetensors") for name in made) and made
     assert {path.name for path in out.iterdir()} == {path.name for path in whole.iterdir()}

@@ -18,6 +18,7 @@ from safetensors import safe_open
 from safetensors.torch import load, load_file, save_file
 
 from quant.checkpoint import streaming
+from quant.checkpoint.shard_file import ShardFile, _checksum
 from quant.checkpoint.shards import FileTensor, Part, Put
 from quant.checkpoint.streaming import write_shards
 from quant.errors import CheckpointError, ModelError
@@ -204,12 +205,12 @@ def test_the_first_error_of_a_thread_ends_all(tmp_path: Path, monkeypatch: pytes
 
 
 def test_a_file_that_does_not_read_back_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def before_reading(self: streaming._File) -> str:
+    def before_reading(self: ShardFile) -> str:
         os.pwrite(self._handle, b"\x55", self.path.stat().st_size - 5)
         return digest(self)
 
-    digest = streaming._File._digest
-    monkeypatch.setattr(streaming._File, "_digest", before_reading)
+    digest = ShardFile._digest
+    monkeypatch.setattr(ShardFile, "_digest", before_reading)
     with pytest.raises(CheckpointError, match="does not read back as it was written; is the disk sound"):
         write_shards(tmp_path, parts({"x": torch.randn(100)}))
 
@@ -219,6 +220,6 @@ def test_a_checksum_knows_any_one_bit(data: bytes, flips: list[int]) -> None:
     changed = bytearray(data)
     if flips[0] < 8 * len(data):
         changed[flips[0] // 8] ^= 1 << flips[0] % 8
-        assert streaming._checksum(changed) != streaming._checksum(data)
+        assert _checksum(changed) != _checksum(data)
     else:
-        assert streaming._checksum(changed) == streaming._checksum(data)
+        assert _checksum(changed) == _checksum(data)
