@@ -7,6 +7,17 @@ prints it and exits with status 2; anything else that escapes is a defect of thi
 from quant import text
 
 
+def interrupt_within(error: BaseException) -> KeyboardInterrupt | None:
+    """The interrupt that an error was raised from, or while; None where there was none.
+
+    Python 3.11 wraps one that comes while a class is made, and diffusers one that comes while it opens a file.
+    """
+    found: BaseException | None = error
+    while found is not None and not isinstance(found, KeyboardInterrupt):
+        found = found.__cause__ or found.__context__
+    return found
+
+
 class QuantError(Exception):
     """Base of every error that a user's input, model or file can cause.
 

@@ -25,7 +25,7 @@ from quant.cli.recipes import recipes
 from quant.cli.report import report
 from quant.cli.sensitivity import sensitivity
 from quant.cli.verify import verify
-from quant.errors import QuantError, QuantWarning
+from quant.errors import QuantError, QuantWarning, interrupt_within
 from quant.kernels.runtime.errors import KernelError
 from quant.text import cut, message, printable
 
@@ -79,8 +79,9 @@ class _Group(click.Group):
             where = "" if error.filename is None else f"{cut(str(error.filename), 300)}: "
             raise _Failure(printable(f"{where}{error.strerror}")) from error
         except Exception as error:
-            if isinstance(error.__cause__, KeyboardInterrupt):  # Python 3.11 wraps one that comes while a class is made
-                raise _stopped(error.__cause__) from None
+            within = interrupt_within(error)
+            if within is not None:
+                raise _stopped(within) from None
             lacking = _memory_lacking(error)
             if lacking is None:
                 raise

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from quant.devices import memory_lacking
-from quant.errors import CalibrationError, QuantError
+from quant.errors import CalibrationError, QuantError, interrupt_within
 from quant.kernels.runtime.errors import KernelError
 from quant.pipelines.input_error import InputError
 from quant.pipelines.settings import GenerationSettings
@@ -95,8 +95,9 @@ def run_prompts(
             except Exception as error:  # a pipeline raises what its parts raise, of many kinds
                 if _is_ours(error):
                     raise
-                if isinstance(error.__cause__, KeyboardInterrupt):  # so wrapped by Python 3.11 while a class is made
-                    raise error.__cause__ from None
+                stopped = interrupt_within(error)
+                if stopped is not None:
+                    raise stopped from None
                 what = f"{type(pipe).__name__} fails on {shown(prompt)}"
                 raise CalibrationError(f"{what}: {memory_lacking(error) or cut(first_line(error), 500)}") from error
             if not reports_steps:

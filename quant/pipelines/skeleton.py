@@ -22,7 +22,7 @@ from torch.nn.modules import module as torch_modules
 
 from quant.checkpoint.config import CONFIG_KEY
 from quant.devices import memory_lacking
-from quant.errors import ModelError, QuantError
+from quant.errors import ModelError, QuantError, interrupt_within
 from quant.files.json_files import read_object
 from quant.kernels.runtime.errors import KernelError
 from quant.text import first_line, shown
@@ -96,8 +96,9 @@ def in_our_words(what: str, why: str = "") -> Iterator[None]:
     except Exception as error:  # of many kinds: a file decides what goes wrong
         if memory_lacking(error):
             raise
-        if isinstance(error.__cause__, KeyboardInterrupt):  # Python 3.11 wraps one that comes while a class is made
-            raise error.__cause__ from None
+        stopped = interrupt_within(error)
+        if stopped is not None:
+            raise stopped from None
         raise ModelError(f"{what}: {f'{why}: ' if why else ''}{first_line(error)}") from error
 
 

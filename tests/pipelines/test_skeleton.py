@@ -99,6 +99,10 @@ def test_errors_of_other_libraries_become_one_line() -> None:
         raise KeyboardInterrupt
     with pytest.raises(KeyboardInterrupt), in_our_words("a"):
         raise RuntimeError("Error calling __set_name__") from KeyboardInterrupt()
+    as_diffusers = OSError("Unable to load weights from checkpoint file")
+    as_diffusers.__context__ = KeyboardInterrupt()
+    with pytest.raises(KeyboardInterrupt), in_our_words("a"):
+        raise as_diffusers
     with pytest.raises(torch.OutOfMemoryError), in_our_words("a"):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
