@@ -68,6 +68,8 @@ def write(
             )
         hashes.update({(Path(place) / file).as_posix(): digest for file, digest in written.items()})
         records[place] = solved.records(name, errors)
+    for place in records:  # when all are finished: what is in `work` is lost with a run that is killed
+        shards.move(place, work / place)
     copy_files(how.copied, work)
     (work / "recipe.yaml").write_text(_yaml(solved.recipe), encoding="utf-8")
     write_manifest(work, {**solved.provenance(source.name), "layers": records}, hashes)

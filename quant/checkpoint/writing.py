@@ -32,7 +32,7 @@ def write_component(
         quantization: its quantization_config.
         parts: what makes its tensors.
         max_bytes: largest size of a file's tensors.
-        shards: where finished files are kept until all are; None keeps none.
+        shards: where files of tensors are written instead, and kept until all of a checkpoint are; None keeps none.
         component: the name that its files have there.
         errors: of the layers that the parts make, which are kept with the files.
 
@@ -48,7 +48,7 @@ def write_component(
         return write_shards(folder, parts, max_bytes=max_bytes, metadata=vouching)
     known = {} if errors is None else errors
     known.update(shards.errors(component))
-    hashes = write_shards(
+    return write_shards(
         shards.place(component),
         parts,
         max_bytes=max_bytes,
@@ -56,5 +56,3 @@ def write_component(
         on_file=lambda name, digest: shards.keep(component, name, digest, known),
         finished=shards.finished(component),
     )
-    shards.move(component, folder)
-    return hashes
