@@ -48,6 +48,11 @@ def check_header(path: Path) -> tuple[dict[str, Any], int]:
     return header, size
 
 
+def read_metadata(path: Path) -> dict[str, str]:
+    """What the header of a file of tensors says besides its tensors. Raises CheckpointError for a damaged one."""
+    return _metadata(read_header(path)[0], path)
+
+
 def check_config(component: Path, files: Iterable[Path]) -> bool:
     """Returns whether a file of tensors vouches for the config.json next to it.
 

@@ -15,11 +15,13 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from quant.checkpoint.reader import StoredTensor, read_rows, stored_tensors
+from quant.checkpoint.reader import StoredTensor, stored_tensors
 from quant.checkpoint.shards import DTYPES, TensorPlan
 from quant.errors import CheckpointError, ModelError, QuantWarning
 from quant.formats.checks import not_finite
 from quant.layers.fitting import unknown, unused_of
+from quant.pipelines.inputs.scaled import REMEDY
+from quant.pipelines.inputs.tensors import SourceTensor, as_stored
 from quant.pipelines.skeleton import skeleton
 
 #: How other tools name what they store of a quantized layer besides its codes, and whole files' marks.
@@ -48,7 +50,6 @@ _SIGNS = {
 #: Weights that only unpickling, which runs code, would read.
 PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
 _NOT_FINITE = "the model's file is damaged or its training diverged"
-_REMEDY = "load the original in bf16, or write the weights out as what they mean"
 
 
 def of_model(model: nn.Module) -> dict[str, TensorPlan]:
@@ -69,47 +70,52 @@ def source_tensors(folder: Path) -> dict[str, StoredTensor]:
         raise ModelError(str(error)) from None
 
 
-def check_source(model: nn.Module, stored: Mapping[str, StoredTensor]) -> None:
+def check_source(model: nn.Module, tensors: Mapping[str, SourceTensor]) -> None:
     """Refuses files that hold something else than a model's weights, whichever way they will be loaded.
 
     Args:
         model: of the files' class, which may be on the meta device.
-        stored: what the files hold.
+        tensors: what the files hold.
 
     Raises:
         ModelError: a tensor that the model has not and that its class does not leave by intent, such as the scale of
             FP8 codes; whole numbers in the place of floats; a dtype that is not read here.
     """
     needed, kind = model.state_dict(), type(model).__name__
-    for name in sorted(unknown(stored, needed, unused_of(model)), key=lambda name: (_sign(name) is None, name)):
+    for name in sorted(unknown(tensors, needed, unused_of(model)), key=lambda name: (_sign(name) is None, name)):
         sign = _sign(name)
-        what = f": it belongs to quantized weights ({sign}); {_REMEDY}" if sign else "; is it another model's?"
-        raise ModelError(f"{stored[name].file}: holds '{name}', which {kind} has not{what}")
+        what = f": it belongs to quantized weights ({sign}); {REMEDY}" if sign else "; is it another model's?"
+        raise ModelError(f"{tensors[name].file}: holds '{name}', which {kind} has not{what}")
     for name, empty in needed.items():
-        if name not in stored:
+        if name not in tensors:
             continue
-        found = stored[name]
+        found = tensors[name]
         if found.dtype not in DTYPES:
             raise ModelError(f"{found.file}: tensor '{name}' is {found.dtype}, which is not read here")
         if empty.is_floating_point() and not DTYPES[found.dtype].is_floating_point:
             raise ModelError(
                 f"{found.file}: tensor '{name}' is {found.dtype}, {kind} has a float there: codes of quantized weights "
-                f"without a config that says so; {_REMEDY}"
+                f"without a config that says so; {REMEDY}"
             )
-    short = [name for name in needed if name in stored and stored[name].dtype.startswith("F8_")]
+    warn_of_fp8({name: tensors[name] for name in needed if name in tensors})
+
+
+def warn_of_fp8(tensors: Mapping[str, SourceTensor]) -> None:
+    """Warns of FP8 tensors that have no scales."""
+    short = [name for name, tensor in tensors.items() if tensor.dtype.startswith("F8_")]
     if short:
         warnings.warn(
-            f"{stored[short[0]].file}: {len(short)} tensors are {stored[short[0]].dtype} without scales, such as "
+            f"{tensors[short[0]].file}: {len(short)} tensors are {tensors[short[0]].dtype} without scales, such as "
             f"'{short[0]}'; they are read as the weights themselves, at that precision",
             QuantWarning,
-            stacklevel=2,
+            stacklevel=3,
         )
 
 
 def check_files(component: Path) -> None:
-    """The same of a component that diffusers will load itself."""
+    """The same of a component that diffusers will load itself, which would take codes for weights and leave scales."""
     stored = source_tensors(component)
-    check_source(skeleton(component, stored), stored)
+    check_source(skeleton(component, stored), as_stored(stored))
 
 
 def _sign(name: str) -> str | None:
@@ -118,47 +124,45 @@ def _sign(name: str) -> str | None:
 
 
 def plans_of(
-    skeleton: nn.Module, folder: Path, stored: Mapping[str, StoredTensor], dtype: torch.dtype
+    skeleton: nn.Module, where: Path, tensors: Mapping[str, SourceTensor], dtype: torch.dtype
 ) -> dict[str, TensorPlan]:
-    """The tensors that diffusers would load for `skeleton` from a component's files.
+    """The tensors of a model, as diffusers would load them.
 
     Args:
         skeleton: the model on the meta device.
-        folder: for errors.
-        stored: the tensors of its files.
+        where: its files, for errors.
+        tensors: what they hold, by the model's names.
         dtype: of all floating tensors but those that the class keeps in float32.
 
     Raises:
         ModelError: a file or tensor that is missing, damaged, or of another shape; when a tensor is made, one that
             is not finite.
     """
-    check_source(skeleton, stored)
+    check_source(skeleton, tensors)
     plans = {}
     for name, empty in skeleton.state_dict().items():
-        if name not in stored:
-            raise ModelError(f"{folder}: has no tensor '{name}', which {type(skeleton).__name__} needs")
-        if stored[name].shape != tuple(empty.shape):
+        if name not in tensors:
+            raise ModelError(f"{where}: has no tensor '{name}', which {type(skeleton).__name__} needs")
+        if tensors[name].shape != tuple(empty.shape):
             raise ModelError(
-                f"{stored[name].file}: tensor '{name}' is {list(stored[name].shape)}, "
+                f"{tensors[name].file}: tensor '{name}' is {list(tensors[name].shape)}, "
                 f"{type(skeleton).__name__} needs {list(empty.shape)}"
             )
-        plans[name] = plan_of(name, stored[name], target_dtype(skeleton, name, DTYPES[stored[name].dtype], dtype))
+        plans[name] = plan_of(name, tensors[name], target_dtype(skeleton, name, DTYPES[tensors[name].dtype], dtype))
     return plans
 
 
-def plan_of(name: str, stored: StoredTensor, dtype: torch.dtype) -> TensorPlan:
-    """The plan of a stored tensor that is to be of another dtype; checking its rows raises ModelError."""
-    return TensorPlan(
-        dtype, stored.shape, partial(_read, name, stored, dtype), partial(_check_rows, name, stored, dtype)
-    )
+def plan_of(name: str, tensor: SourceTensor, dtype: torch.dtype) -> TensorPlan:
+    """The plan of a tensor that is to be of another dtype; checking its rows raises ModelError."""
+    return TensorPlan(dtype, tensor.shape, partial(_read, tensor, dtype), partial(_check_rows, name, tensor, dtype))
 
 
-def refuse_codes(stored: Mapping[str, StoredTensor]) -> None:
+def refuse_codes(tensors: Mapping[str, SourceTensor]) -> None:
     """Raises ModelError for the first tensor whose name says that it belongs to quantized weights."""
-    for name, tensor in stored.items():
+    for name, tensor in tensors.items():
         sign = _sign(name)
         if sign is not None:
-            raise ModelError(f"{tensor.file}: holds '{name}', which belongs to quantized weights ({sign}); {_REMEDY}")
+            raise ModelError(f"{tensor.file}: holds '{name}', which belongs to quantized weights ({sign}); {REMEDY}")
 
 
 def check_finite(name: str, tensor: torch.Tensor) -> torch.Tensor:
@@ -189,18 +193,18 @@ def _part(tensor: torch.Tensor, start: int, stop: int) -> torch.Tensor:
     return tensor[start:stop] if tensor.ndim else tensor
 
 
-def _read(name: str, stored: StoredTensor, dtype: torch.dtype, start: int, stop: int) -> torch.Tensor:
-    return read_rows(name, stored, start, stop).to(dtype)
+def _read(tensor: SourceTensor, dtype: torch.dtype, start: int, stop: int) -> torch.Tensor:
+    return tensor.rows(start, stop).to(dtype)
 
 
-def _check_rows(name: str, stored: StoredTensor, dtype: torch.dtype, made: torch.Tensor, start: int) -> None:
+def _check_rows(name: str, tensor: SourceTensor, dtype: torch.dtype, made: torch.Tensor, start: int) -> None:
     wrong = not_finite(made, start)
     if wrong is None:
         return
-    where = f"{stored.file}: tensor '{name}'"
-    tensor = read_rows(name, stored, start, start + (len(made) if made.ndim else 1))
+    where = f"{tensor.file}: tensor '{name}'"
+    read = tensor.rows(start, start + (len(made) if made.ndim else 1))
     # Codes of 8 bits say nothing of themselves; they widen to what they are.
-    if not_finite(tensor) is None and tensor.itemsize > 1:
+    if not_finite(read) is None and read.itemsize > 1:
         kind = str(dtype).removeprefix("torch.")
-        raise ModelError(f"{where}: holds {float(tensor.abs().max()):.3g}, which {kind} does not; use another --dtype")
+        raise ModelError(f"{where}: holds {float(read.abs().max()):.3g}, which {kind} does not; use another --dtype")
     raise ModelError(f"{where}: {wrong}; {_NOT_FINITE}")

@@ -19,6 +19,7 @@ from quant.errors import ModelError
 from quant.formats.layer import LayerFormat
 from quant.formats.scheme import SCHEMES, Scheme
 from quant.formats.tensors import pack_linear
+from quant.pipelines.inputs.tensors import as_stored
 from quant.pipelines.weights import plans_of, source_tensors
 from quant.recipe import Recipe
 from tests.checkpoint.tiny import parts
@@ -176,7 +177,7 @@ def test_a_weight_that_a_dtype_does_not_hold_is_refused_by_name(
     with pytest.raises(
         ModelError, match=rf"tensor 'weight': holds [\d.e+]+, which {kind} does not; use another --dtype$"
     ):
-        plans_of(model, tmp_path, source_tensors(tmp_path), dtype)["weight"].whole()
+        plans_of(model, tmp_path, as_stored(source_tensors(tmp_path)), dtype)["weight"].whole()
 
 
 @pytest.mark.parametrize("scheme", ["W4A16", "W4A16_ASYM", "W8A16", "FP8_DYNAMIC", "W8A8"])

@@ -16,7 +16,8 @@ from safetensors.torch import load_file, save_file
 import quant
 from quant.checkpoint import streaming
 from quant.checkpoint.reader import StoredTensor, read_rows, stored_tensors
-from quant.pipelines import weights
+from quant.pipelines.inputs import tensors as inputs
+from quant.pipelines.inputs.tensors import as_stored
 from quant.pipelines.skeleton import skeleton
 from quant.pipelines.weights import check_files, plans_of
 from tests.tiny_pipeline import WIDTH
@@ -26,7 +27,8 @@ from tests.tiny_pipeline import WIDTH
 def test_as_diffusers_loads_them(model_folder: Path, dtype: torch.dtype) -> None:
     folder = model_folder / "transformer"
     theirs = WanTransformer3DModel.from_pretrained(folder, dtype=dtype).state_dict()
-    ours = plans_of(skeleton(folder, stored_tensors(folder)), folder, stored_tensors(folder), dtype)
+    read = as_stored(stored_tensors(folder))
+    ours = plans_of(skeleton(folder, read), folder, read, dtype)
     assert list(ours) == list(theirs)
     for name, plan in ours.items():
         made = plan.whole()
@@ -74,7 +76,7 @@ def test_one_piece_a_thread_is_in_memory_at_a_time(
         weakref.finalize(tensor, alive.discard, number)
         return tensor
 
-    monkeypatch.setattr(weights, "read_rows", watched)
+    monkeypatch.setattr(inputs, "read_rows", watched)
     monkeypatch.setattr(streaming, "usable_cores", lambda: threads)
     quant.calibrate(model_folder, "fp8-dynamic", tmp_path / "out", progress=False)
     assert read == len(stored_tensors(model_folder / "transformer"))  # all are small, and read once
@@ -100,16 +102,21 @@ def scaled(leaf: str, dtype: torch.dtype) -> Callable[[dict[str, torch.Tensor]],
 FP8 = torch.float8_e4m3fn
 
 
+def edited(model_folder: Path, out: Path, edit: Callable[[dict[str, torch.Tensor]], None]) -> Path:
+    """A copy of the pipeline, the tensors of its transformer changed."""
+    model = shutil.copytree(model_folder, out)
+    path = model / "transformer" / "diffusion_pytorch_model.safetensors"
+    tensors = load_file(path)
+    edit(tensors)
+    save_file(tensors, path)
+    return model
+
+
 @pytest.mark.parametrize("recipe", ["fp8-dynamic", "w8a8"])  # read by this library, and by diffusers
 @pytest.mark.parametrize(
     ("edit", "says"),
     [
-        (
-            scaled("scale_weight", FP8),
-            f"holds '{LAYER}.scale_weight', which WanTransformer3DModel has not: it belongs to ",
-        ),
         (scaled("scaled_fp8", FP8), r"holds 'scaled_fp8', .* \(ComfyUI's scaled FP8\); load the original in bf16"),
-        (scaled("weight_scale", FP8), f"holds '{LAYER}.weight_scale', .* it belongs to quantized weights"),
         (scaled("", torch.int8), f"tensor '{LAYER}.weight' is I8, WanTransformer3DModel has a float there: codes of"),
         (lambda tensors: tensors.update(more=torch.zeros(1)), r"holds 'more', which .* has not; is it another model's"),
     ],
@@ -117,14 +124,32 @@ FP8 = torch.float8_e4m3fn
 def test_codes_are_not_taken_for_weights(
     model_folder: Path, tmp_path: Path, recipe: str, edit: Callable[[dict[str, torch.Tensor]], None], says: str
 ) -> None:
-    model = shutil.copytree(model_folder, tmp_path / "model")
-    path = model / "transformer" / "diffusion_pytorch_model.safetensors"
-    tensors = load_file(path)
-    edit(tensors)
-    save_file(tensors, path)
+    model = edited(model_folder, tmp_path / "model", edit)
     with pytest.raises(quant.QuantError, match=says):
         quant.calibrate(model, recipe, tmp_path / "out", prompts=["a"], progress=False)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("leaf", ["scale_weight", "weight_scale"])
+def test_scales_are_read_where_nothing_runs_and_refused_where_diffusers_would_leave_them(
+    model_folder: Path, tmp_path: Path, leaf: str
+) -> None:
+    model = edited(model_folder, tmp_path / "model", scaled(leaf, FP8))
+    says = f"holds '{LAYER}.{leaf}', which WanTransformer3DModel has not: it belongs to quantized weights"
+    with pytest.raises(quant.QuantError, match=says):
+        quant.calibrate(model, "w8a8", tmp_path / "out", prompts=["a"], progress=False)
+    quant.calibrate(model, "fp8-dynamic", tmp_path / "out", progress=False)
+
+    def write_out(tensors: dict[str, torch.Tensor]) -> None:
+        scaled(leaf, FP8)(tensors)
+        meant = tensors[f"{LAYER}.weight"].float() * tensors.pop(f"{LAYER}.{leaf}")
+        tensors[f"{LAYER}.weight"] = meant.bfloat16()
+
+    quant.calibrate(
+        edited(model_folder, tmp_path / "meant", write_out), "fp8-dynamic", tmp_path / "two", progress=False
+    )
+    name = Path("transformer", "diffusion_pytorch_model.safetensors")
+    assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
 
 
 def test_tensors_that_a_class_leaves_and_fp8_without_scales_are_read(model_folder: Path, tmp_path: Path) -> None:
@@ -137,7 +162,9 @@ def test_tensors_that_a_class_leaves_and_fp8_without_scales_are_read(model_folde
     tensors[f"{LAYER}.weight"] = tensors[f"{LAYER}.weight"].to(FP8)
     save_file(tensors, path)
     with pytest.warns(UserWarning, match=f"1 tensors are F8_E4M3 without scales, such as '{LAYER}.weight'"):
-        plans = plans_of(skeleton(folder, stored_tensors(folder)), folder, stored_tensors(folder), torch.bfloat16)
+        plans = plans_of(
+            skeleton(folder, stored_tensors(folder)), folder, as_stored(stored_tensors(folder)), torch.bfloat16
+        )
     assert torch.equal(plans[f"{LAYER}.weight"].whole(), tensors[f"{LAYER}.weight"].to(torch.bfloat16))
 
 

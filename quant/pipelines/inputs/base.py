@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from quant.checkpoint.reader import StoredTensor
 from quant.checkpoint.shards import TensorPlan
+from quant.pipelines.inputs.tensors import SourceTensor
 
 
 @dataclass(frozen=True)
@@ -22,12 +22,12 @@ class Files:
     Attributes:
         path: the folder, or the one file.
         config: the config.json in the folder; None where there is none.
-        stored: the tensors of the files, by their names there.
+        tensors: what the files mean, by their names there; codes have been put together with their scales.
     """
 
     path: Path
     config: Mapping[str, Any] | None
-    stored: Mapping[str, StoredTensor]
+    tensors: Mapping[str, SourceTensor]
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,6 @@ class DiffusersModel(InputKind):
         return files.config is not None and "_class_name" in files.config
 
     def open(self, files: Files) -> Component:
-        model = skeleton(files.path, files.stored)
+        model = skeleton(files.path, files.tensors)
         config = {key: value for key, value in (files.config or {}).items() if key != CONFIG_KEY}
-        return Component(config, model, partial(plans_of, model, files.path, files.stored))
+        return Component(config, model, partial(plans_of, model, files.path, files.tensors))

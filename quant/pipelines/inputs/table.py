@@ -10,6 +10,7 @@ from quant.files.json_files import read_object
 from quant.pipelines.inputs.bare import Bare
 from quant.pipelines.inputs.base import Component, Files, InputKind
 from quant.pipelines.inputs.diffusers_model import DiffusersModel
+from quant.pipelines.inputs.scaled import meant
 from quant.pipelines.weights import source_tensors
 
 INPUTS: tuple[InputKind, ...] = (DiffusersModel(), Bare())
@@ -28,8 +29,8 @@ def open_files(path: Path) -> Component:
 def _files(path: Path) -> Files:
     if path.is_dir():
         config = path / "config.json"
-        return Files(path, read_object(config, ModelError) if config.is_file() else None, source_tensors(path))
+        return Files(path, read_object(config, ModelError) if config.is_file() else None, meant(source_tensors(path)))
     try:
-        return Files(path, None, headers([path]))
+        return Files(path, None, meant(headers([path])))
     except CheckpointError as error:
         raise ModelError(str(error)) from None
