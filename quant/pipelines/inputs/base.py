@@ -21,12 +21,14 @@ class Files:
 
     Attributes:
         path: the folder, or the one file.
-        config: the config.json in the folder; None where there is none.
+        config: what the config.json says that the user named or that lies in the folder; None where there is none.
+        config_folder: where that is.
         tensors: what the files mean, by their names there; codes have been put together with their scales.
     """
 
     path: Path
     config: Mapping[str, Any] | None
+    config_folder: Path | None
     tensors: Mapping[str, SourceTensor]
 
 

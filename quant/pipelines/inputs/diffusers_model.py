@@ -11,12 +11,12 @@ from quant.pipelines.weights import plans_of
 
 
 class DiffusersModel(InputKind):
-    """Files next to a config.json with a `_class_name`."""
+    """Files of the class that a config.json names in its `_class_name`."""
 
     def holds(self, files: Files) -> bool:
         return files.config is not None and "_class_name" in files.config
 
     def open(self, files: Files) -> Component:
-        model = skeleton(files.path, files.tensors)
+        model = skeleton(files.config_folder or files.path, files.tensors)
         config = {key: value for key, value in (files.config or {}).items() if key != CONFIG_KEY}
         return Component(config, model, partial(plans_of, model, files.path, files.tensors))

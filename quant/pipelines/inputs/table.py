@@ -9,28 +9,38 @@ from quant.errors import CheckpointError, ModelError
 from quant.files.json_files import read_object
 from quant.pipelines.inputs.bare import Bare
 from quant.pipelines.inputs.base import Component, Files, InputKind
+from quant.pipelines.inputs.configs import CONFIG, config_folder
 from quant.pipelines.inputs.diffusers_model import DiffusersModel
+from quant.pipelines.inputs.original import OriginalNaming
 from quant.pipelines.inputs.scaled import meant
 from quant.pipelines.weights import source_tensors
 
-INPUTS: tuple[InputKind, ...] = (DiffusersModel(), Bare())
+INPUTS: tuple[InputKind, ...] = (OriginalNaming(), DiffusersModel(), Bare())
 
 
-def open_files(path: Path) -> Component:
+def open_files(path: Path, config: str | Path | None = None) -> Component:
     """What a folder of weights or a single safetensors file holds.
 
+    Args:
+        path: the folder or the file.
+        config: where the config.json of its class is, if not in the folder: a folder, a pipeline's folder, or a hub id.
+
     Raises:
-        ModelError: no weights, a damaged file, or tensors that the kind of files does not know.
+        ModelError: no weights, a damaged file, or tensors that the kind of files does not know; no such config.
     """
-    files = _files(path)
+    files = _files(path, config)
     return next(kind for kind in INPUTS if kind.holds(files)).open(files)
 
 
-def _files(path: Path) -> Files:
+def _files(path: Path, given: str | Path | None) -> Files:
+    folder = path if given is None else config_folder(given)
+    config = folder / CONFIG
+    said = read_object(config, ModelError) if config.is_file() else None
     if path.is_dir():
-        config = path / "config.json"
-        return Files(path, read_object(config, ModelError) if config.is_file() else None, meant(source_tensors(path)))
-    try:
-        return Files(path, None, meant(headers([path])))
-    except CheckpointError as error:
-        raise ModelError(str(error)) from None
+        stored = source_tensors(path)
+    else:
+        try:
+            stored = headers([path])
+        except CheckpointError as error:
+            raise ModelError(str(error)) from None
+    return Files(path, said, None if said is None else folder, meant(stored))
