@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
 import torch
 
 from quant.calibration.layer_part import layer_part
-from quant.calibration.layer_plan import Kept, LayerPlan, planned
+from quant.calibration.layer_plan import Kept, LayerPlan, Planned, planned
 from quant.calibration.solution import Solution
 from quant.checkpoint.exports.table import build_config
-from quant.checkpoint.shards import Part, TensorPlan, copied
+from quant.checkpoint.shards import Part, Put, TensorPlan, copied
+from quant.errors import QuantWarning
+from quant.formats.tensors import tensor_layout
 from quant.recipe import Recipe
 
 
@@ -41,9 +44,45 @@ def component_parts(
         errors: gets each layer's relative weight error as its tensors are made.
     """
     quantized = {f"{layer.name}.weight": layer for layer in planned(plan)}
-    return [
-        layer_part(tensor, quantized[key], solutions[quantized[key].name], errors)
-        if key in quantized
-        else copied(key, tensor)
-        for key, tensor in tensors.items()
-    ]
+    made, twice = [], []
+    for key, tensor in tensors.items():
+        layer = quantized.get(key)
+        if layer is None:
+            made.append(copied(key, tensor))
+            continue
+        solution = solutions[layer.name]
+        codes = _codes(tensor, layer, solution)
+        if codes is None:
+            made.append(layer_part(tensor, layer, solution, errors))
+            twice += [layer.name] if tensor.coded is not None else []
+        else:
+            made.append(_codes_part(layer, codes, errors))
+    if twice:
+        warnings.warn(
+            f"{len(twice)} layers are quantized already in another way, such as '{twice[0]}'; their weights are "
+            "rounded a second time",
+            QuantWarning,
+            stacklevel=2,
+        )
+    return made
+
+
+def _codes(tensor: TensorPlan, layer: Planned, solution: Solution) -> dict[str, TensorPlan] | None:
+    """The tensors of a quantized layer where files hold them as they are to be written; None where they do not."""
+    wanted = solution.layer_format(layer.group)
+    solved = solution.weight is not None or solution.grid is not None
+    if tensor.coded is None or solved or not tensor.coded.serves(wanted):
+        return None
+    return {leaf: tensor.coded.tensors[leaf] for leaf in tensor_layout(wanted, *layer.shape)}
+
+
+def _codes_part(layer: Planned, codes: Mapping[str, TensorPlan], errors: dict[str, float]) -> Part:
+    """The part of a layer whose tensors are copied, which loses nothing."""
+    parts = [copied(f"{layer.name}.{leaf}", tensor) for leaf, tensor in codes.items()]
+
+    def make(put: Put) -> None:
+        for part in parts:
+            part.make(put)
+        errors[layer.name] = 0.0
+
+    return Part({name: tensor for part in parts for name, tensor in part.tensors.items()}, make)

@@ -98,9 +98,10 @@ def prepare(
     chosen = recipe_for(source, recipe, samples, seed)
     if keep_budget is not None:
         chosen = replace(chosen, keep_budget=keep_budget)
-    components = components_of(source, chosen)
+    runs = runs or needs_data(chosen)
+    components = components_of(source, chosen, runs=runs)
     asked = samples is not None
-    texts = _prompts(chosen, source, prompts, asked) if runs or needs_data(chosen) else None
+    texts = _prompts(chosen, source, prompts, asked) if runs else None
     return Prepared(source, chosen, components, texts, _settings(source, chosen, settings))
 
 

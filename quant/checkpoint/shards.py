@@ -18,6 +18,7 @@ from typing import Any
 import torch
 
 from quant.checkpoint.digests import METADATA, with_digest
+from quant.formats.layer import LayerFormat
 
 WEIGHTS = "diffusion_pytorch_model"
 DTYPE_NAMES = {
@@ -69,10 +70,12 @@ class TensorPlan(FileTensor):
         rows: makes rows start to stop of the first dimension, on any device; of a tensor without dimensions, all of it.
         check: raises an error that names the tensor where rows, of which the first has the given number, are not all
             finite.
+        coded: the same as the codes that a file holds it as; None where it holds none.
     """
 
     rows: Callable[[int, int], torch.Tensor]
     check: Callable[[torch.Tensor, int], None] = lambda rows, start: None
+    coded: Coded | None = None
 
     def pieces(self) -> Iterator[tuple[int, int]]:
         """First and last row + 1 of each stretch of about 2 MB, whole multiples of 128 rows."""
@@ -91,6 +94,26 @@ class TensorPlan(FileTensor):
     def whole(self) -> torch.Tensor:
         """All of it, checked."""
         return self.checked(0, self.shape[0] if self.shape else 1)
+
+
+@dataclass(frozen=True)
+class Coded:
+    """A layer's weight as codes, which are there before anything is rounded.
+
+    Attributes:
+        layer_format: what it is stored as.
+        tensors: by their names in the layer, of the dtypes and shapes that a checkpoint of this library has.
+    """
+
+    layer_format: LayerFormat
+    tensors: Mapping[str, TensorPlan]
+
+    def serves(self, wanted: LayerFormat) -> bool:
+        """Are its codes those of a layer in a wanted format? Its input may be quantized in another way."""
+        found = self.layer_format
+        if not wanted.is_plain or (wanted.scheme.weights, wanted.sparse) != (found.scheme.weights, found.sparse):
+            return False
+        return not wanted.scheme.has_static_input or "input_scale" in self.tensors
 
 
 @dataclass(frozen=True)

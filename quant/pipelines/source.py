@@ -14,6 +14,7 @@ from quant.files.json_files import read_object
 from quant.files.model_paths import about_config, no_folder
 from quant.files.places import is_file, is_plain_name
 from quant.pipelines.inputs.base import Component
+from quant.pipelines.inputs.coded import is_read
 from quant.pipelines.inputs.table import open_files
 from quant.pipelines.skeleton import in_our_words
 from quant.recipe import Recipe
@@ -104,8 +105,13 @@ def is_weights_file(path: Path) -> bool:
     return path.suffix in (".safetensors", ".sft") and is_file(path)
 
 
-def components_of(source: Source, recipe: Recipe) -> list[str]:
+def components_of(source: Source, recipe: Recipe, *, runs: bool = False) -> list[str]:
     """The components a recipe is applied to: those it names, else every denoiser.
+
+    Args:
+        source: the model.
+        recipe: may name components.
+        runs: will the pipeline be run? diffusers, which loads it, would take codes for weights.
 
     Raises:
         RecipeError: a named component that the model has not.
@@ -133,7 +139,7 @@ def components_of(source: Source, recipe: Recipe) -> list[str]:
         if not path.is_file():
             raise ModelError(f"{path}: missing; the pipeline's {_INDEX} lists the component '{name}'")
         quantization = _read_json(path).get("quantization_config")
-        if quantization is not None:
+        if quantization is not None and (runs or not is_read(quantization)):
             by = quantization.get("quant_method") if isinstance(quantization, dict) else quantization
             raise ModelError(f"{path}: is quantized already ({shown(by)}); calibrate the original model")
     return chosen

@@ -154,7 +154,8 @@ def plans_of(
 
 def plan_of(name: str, tensor: SourceTensor, dtype: torch.dtype) -> TensorPlan:
     """The plan of a tensor that is to be of another dtype; checking its rows raises ModelError."""
-    return TensorPlan(dtype, tensor.shape, partial(_read, tensor, dtype), partial(_check_rows, name, tensor, dtype))
+    check = partial(_check_rows, name, tensor, dtype)
+    return TensorPlan(dtype, tensor.shape, partial(_read, tensor, dtype), check, tensor.coded)
 
 
 def refuse_codes(tensors: Mapping[str, SourceTensor]) -> None:

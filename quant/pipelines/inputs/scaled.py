@@ -59,7 +59,7 @@ def meant(stored: Mapping[str, StoredTensor]) -> dict[str, SourceTensor]:
     scales: dict[str, str] = {}
     left: set[str] = set()
     for name, tensor in stored.items():
-        leaf, weight = _leaf(name), _weight_of(name)
+        leaf, weight = leaf_of(name), _weight_of(name)
         if leaf in _SCALES and weight in codes:
             _check_scale(name, tensor, weight, codes[weight])
             if weight in scales:
@@ -72,21 +72,22 @@ def meant(stored: Mapping[str, StoredTensor]) -> dict[str, SourceTensor]:
         if weight in codes and weight not in scales:
             raise ModelError(f"{codes[weight].file}: holds the codes '{weight}' without their scale; {REMEDY}")
     if scales:
-        left.update(name for name, tensor in stored.items() if _leaf(name) == _MARK and math.prod(tensor.shape) <= 2)
-    left.update(name for name in stored if _leaf(name) in _OF_INPUTS and _weight_of(name) in scales)
+        left.update(name for name, tensor in stored.items() if leaf_of(name) == _MARK and math.prod(tensor.shape) <= 2)
+    left.update(name for name in stored if leaf_of(name) in _OF_INPUTS and _weight_of(name) in scales)
     kept = as_stored({name: tensor for name, tensor in codes.items() if name not in left})
     for weight, scale in scales.items():
         kept[weight] = _scaled(weight, codes[weight], scale, stored[scale])
     return kept
 
 
-def _leaf(name: str) -> str:
+def leaf_of(name: str) -> str:
+    """The last part of a tensor's name, such as "weight_scale"."""
     return name.rpartition(".")[2]
 
 
 def _weight_of(name: str) -> str:
     """The weight of the layer that a tensor belongs to."""
-    return f"{name.removesuffix(_leaf(name))}weight"
+    return f"{name.removesuffix(leaf_of(name))}weight"
 
 
 def _notes(stored: Mapping[str, StoredTensor]) -> dict[str, str]:
@@ -101,7 +102,7 @@ def _notes(stored: Mapping[str, StoredTensor]) -> dict[str, str]:
             {f"{path}.weight": _dtype(f"{file}: the weights of '{path}'", note) for path, note in layers.items()}
         )
     for name, tensor in stored.items():
-        if _leaf(name) == _NOTE:
+        if leaf_of(name) == _NOTE:
             notes[_weight_of(name)] = _dtype(f"{tensor.file}: '{_weight_of(name)}'", _note(name, tensor))
     return notes
 

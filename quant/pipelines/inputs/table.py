@@ -9,6 +9,7 @@ from quant.errors import CheckpointError, ModelError
 from quant.files.json_files import read_object
 from quant.pipelines.inputs.bare import Bare
 from quant.pipelines.inputs.base import Component, Files, InputKind
+from quant.pipelines.inputs.coded import decoded, quantization_in
 from quant.pipelines.inputs.configs import CONFIG, config_folder
 from quant.pipelines.inputs.diffusers_model import DiffusersModel
 from quant.pipelines.inputs.original import OriginalNaming
@@ -33,9 +34,11 @@ def open_files(path: Path, config: str | Path | None = None) -> Component:
 
 
 def _files(path: Path, given: str | Path | None) -> Files:
-    folder = path if given is None else config_folder(given)
+    folder = config_folder(given) if given is not None else path if path.is_dir() else path.parent
     config = folder / CONFIG
     said = read_object(config, ModelError) if config.is_file() else None
+    if given is None and not path.is_dir() and "_class_name" not in (said or {}):
+        said = None  # what lies next to a file may belong to others
     if path.is_dir():
         stored = source_tensors(path)
     else:
@@ -43,4 +46,6 @@ def _files(path: Path, given: str | Path | None) -> Files:
             stored = headers([path])
         except CheckpointError as error:
             raise ModelError(str(error)) from None
-    return Files(path, said, None if said is None else folder, meant(stored))
+    quantization = quantization_in(path, said)
+    tensors = meant(stored) if quantization is None else decoded(stored, quantization, str(config))
+    return Files(path, said, None if said is None else folder, tensors)

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from quant.checkpoint.reader import StoredTensor, read_rows
+from quant.checkpoint.shards import Coded
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,7 @@ class SourceTensor:
         rows: reads rows start to stop of the first dimension, on the CPU; of a tensor without dimensions, all of it.
         scaled: are its values codes times scales, computed in float32? Then `dtype` is "F32", and says nothing of how
             precise they are.
+        coded: those codes, where a config says what layer they are of.
     """
 
     file: Path
@@ -30,6 +32,7 @@ class SourceTensor:
     shape: tuple[int, ...]
     rows: Callable[[int, int], torch.Tensor]
     scaled: bool = False
+    coded: Coded | None = None
 
     @property
     def of_codes(self) -> bool:
