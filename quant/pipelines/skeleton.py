@@ -1,4 +1,4 @@
-"""A diffusers model without weights: names, classes and shapes, for what has to be known before any is read.
+"""A model without weights: names, classes and shapes, for what has to be known before any is read.
 
 A config.json is anyone's: its class has to be a diffusers model, its numbers numbers, and the model no larger than the
 file that it is to be filled from.
@@ -11,7 +11,7 @@ import math
 import threading
 import types
 import typing
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -73,9 +73,43 @@ def skeleton(component: Path, tensors: Collection[str]) -> nn.Module:
     for key, value in config.items():
         if hints.get(key) in (int, float) and isinstance(value, str | bool | dict):
             raise ModelError(f"{path}: {key} must be {_words(hints[key])}, got {shown(value)}")
-    what, why = f"{path}: {cls.__name__} cannot be made", _suspect(config, hints)
-    with in_our_words(what, why), torch.device("meta"), _bounded(path, len(tensors)):
-        model = cls.from_config(config)
+    return _made(lambda: cls.from_config(config), path, cls.__name__, _suspect(config, hints), tensors)
+
+
+def transformers_class(config: Mapping[str, Any]) -> Any:
+    """The transformers model class that a config.json names in its `architectures`; None where there is none."""
+    names = config.get("architectures")
+    if "_class_name" in config or not isinstance(names, list) or not names or not isinstance(names[0], str):
+        return None
+    import transformers
+
+    try:
+        cls = getattr(transformers, names[0], None)
+    except Exception:  # a class whose own libraries are not installed
+        return None
+    is_model = isinstance(cls, type) and issubclass(cls, transformers.PreTrainedModel)
+    return cls if is_model and getattr(cls, "config_class", None) is not None else None
+
+
+def transformers_skeleton(path: Path, config: Mapping[str, Any], tensors: Collection[str]) -> nn.Module:
+    """The same of a transformers model whose class `transformers_class` finds; no code of the folder is run.
+
+    Args:
+        path: its config.json, for errors.
+        config: what that says.
+        tensors: as of `skeleton`.
+
+    Raises:
+        ModelError: a value that the class does not take; a model of many more layers than tensors.
+    """
+    cls = transformers_class(config)
+    return _made(lambda: cls(cls.config_class.from_dict(dict(config))), path, cls.__name__, "", tensors)
+
+
+def _made(make: Callable[[], Any], path: Path, name: str, why: str, tensors: Collection[str]) -> nn.Module:
+    """What a constructor makes on the meta device, in eval mode, no larger than its files can fill."""
+    with in_our_words(f"{path}: {name} cannot be made", why), torch.device("meta"), _bounded(path, len(tensors)):
+        model = make()
     assert isinstance(model, nn.Module)
     _check_tables(model, path)
     return model.eval()

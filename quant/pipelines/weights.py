@@ -8,7 +8,7 @@ and takes the codes for weights.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -124,7 +124,11 @@ def _sign(name: str) -> str | None:
 
 
 def plans_of(
-    skeleton: nn.Module, where: Path, tensors: Mapping[str, SourceTensor], dtype: torch.dtype
+    skeleton: nn.Module,
+    where: Path,
+    tensors: Mapping[str, SourceTensor],
+    dtype: torch.dtype,
+    tied: Collection[str] = (),
 ) -> dict[str, TensorPlan]:
     """The tensors of a model, as diffusers would load them.
 
@@ -133,6 +137,7 @@ def plans_of(
         where: its files, for errors.
         tensors: what they hold, by the model's names.
         dtype: of all floating tensors but those that the class keeps in float32.
+        tied: names that files may lack, for the tensor is another's, too.
 
     Raises:
         ModelError: a file or tensor that is missing, damaged, or of another shape; when a tensor is made, one that
@@ -141,6 +146,8 @@ def plans_of(
     check_source(skeleton, tensors)
     plans = {}
     for name, empty in skeleton.state_dict().items():
+        if name not in tensors and name in tied:
+            continue
         if name not in tensors:
             raise ModelError(f"{where}: has no tensor '{name}', which {type(skeleton).__name__} needs")
         if tensors[name].shape != tuple(empty.shape):

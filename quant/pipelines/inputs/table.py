@@ -14,9 +14,10 @@ from quant.pipelines.inputs.configs import CONFIG, config_folder
 from quant.pipelines.inputs.diffusers_model import DiffusersModel
 from quant.pipelines.inputs.original import OriginalNaming
 from quant.pipelines.inputs.scaled import meant
+from quant.pipelines.inputs.transformers_model import TransformersModel
 from quant.pipelines.weights import source_tensors
 
-INPUTS: tuple[InputKind, ...] = (OriginalNaming(), DiffusersModel(), Bare())
+INPUTS: tuple[InputKind, ...] = (OriginalNaming(), DiffusersModel(), TransformersModel(), Bare())
 
 
 def open_files(path: Path, config: str | Path | None = None) -> Component:
