@@ -13,7 +13,7 @@ from quant.pipelines.source import components_of, open_source
 from quant.recipe_files import find_recipe
 
 
-@pytest.mark.parametrize("name", ["wan.safetensors", "wan.gguf", "model_index.json"])
+@pytest.mark.parametrize("name", ["wan.pt", "wan.gguf", "model_index.json"])
 def test_a_single_file_is_called_a_file_everywhere(tmp_path: Path, name: str) -> None:
     path = tmp_path / name
     path.write_bytes(b"GGUF")
@@ -30,10 +30,19 @@ def test_a_single_file_is_called_a_file_everywhere(tmp_path: Path, name: str) ->
             way()
 
 
+def test_a_damaged_file_of_weights_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "wan.safetensors"
+    path.write_bytes(b"GGUF")
+    with pytest.raises(ModelError, match=r"wan\.safetensors: truncated or damaged"):
+        open_source(path).component("model")
+
+
 def test_folders_of_other_libraries(tmp_path: Path, model_folder: Path) -> None:
     config = tmp_path / "config.json"
+    assert open_source(model_folder / "text_encoder").classes == {"model": ""}
+    config.write_text(json.dumps({"architectures": ["UMT5EncoderModel"]}))
     with pytest.raises(ModelError, match=r"is a transformers model, 'UMT5EncoderModel'; .*; give the folder of the"):
-        open_source(model_folder / "text_encoder")
+        open_source(tmp_path)  # of which there are no weights
     kinds: tuple[object, ...] = (5, None, [])
     for value in kinds:
         config.write_text(json.dumps({"_class_name": value}))
