@@ -17,11 +17,11 @@ import torch
 from quant.checkpoint.exports.compressed_tensors import CompressedTensors
 from quant.checkpoint.exports.table import export_of, stored_layers
 from quant.checkpoint.reader import StoredTensor, read_rows
-from quant.checkpoint.shards import DTYPES, Coded, TensorPlan
+from quant.checkpoint.shards import DTYPE_NAMES, DTYPES, Coded, TensorPlan
 from quant.errors import CheckpointError, ModelError
 from quant.files.json_files import read_object
 from quant.formats.layer import LayerFormat
-from quant.formats.scheme import SCHEMES, Scheme
+from quant.formats.scheme import BLOCK, SCHEMES, Scheme
 from quant.formats.table import format_of, misfit
 from quant.formats.tensors import fault, reads_as, tensor_layout
 from quant.pipelines.inputs.scaled import REMEDY, leaf_of, meant
@@ -66,26 +66,47 @@ def decoded(stored: Mapping[str, StoredTensor], quantization: Mapping[str, Any],
     Raises:
         ModelError: a method, a scheme or a tensor that is not read here, by name.
     """
-    if quantization.get("quant_method") == _FP8:
-        blocks = quantization.get("weight_block_size")
-        if blocks not in (None, [128, 128]):
-            raise ModelError(f"{where}: weight_block_size {shown(blocks)} is not read here; {REMEDY}")
+    if _is_by_block(quantization, where):
         return meant(stored)
-    names = [name.removesuffix(".weight_scale") for name in stored if leaf_of(name) == "weight_scale"]
+    by_layer: dict[str, dict[str, StoredTensor]] = {}
+    for name, tensor in stored.items():
+        layer, _, leaf = name.rpartition(".")
+        by_layer.setdefault(layer, {})[leaf] = tensor
+    names = [layer for layer, leaves in by_layer.items() if "weight_scale" in leaves]
     layers = _layers(quantization, names, where)
-    coded = {name: _coded(name, layers[name], stored) for name in names if name in layers}
-    odd = next((name for name in names if name not in layers), None)
-    if odd is not None:
-        raise ModelError(f"{where}: says nothing of '{odd}', whose weights are codes; {REMEDY}")
-    taken = {f"{name}.{leaf}" for name in coded for leaf in (*coded[name].tensors, "input_scale")}
-    for tensor in stored:
-        path, leaf = tensor.rpartition(".")[::2]
-        if path in coded and tensor not in taken and leaf != "bias":
-            raise ModelError(f"{stored[tensor].file}: holds '{tensor}', which is not read here with codes; {REMEDY}")
-    tensors = as_stored({name: tensor for name, tensor in stored.items() if name not in taken})
-    for name, layer in coded.items():
-        tensors[f"{name}.weight"] = _weight(name, layer, stored)
-    return tensors
+    weights: dict[str, SourceTensor] = {}
+    for name in names:
+        if name not in layers:
+            raise ModelError(f"{where}: says nothing of '{name}', whose weights are codes; {REMEDY}")
+        weights[f"{name}.weight"] = _weight(name, layers[name], by_layer[name])
+    coded = {*names}
+    rest = {key: each for key, each in stored.items() if _is_bias(key) or key.rpartition(".")[0] not in coded}
+    return as_stored(rest) | weights
+
+
+def _is_bias(name: str) -> bool:
+    return leaf_of(name) == "bias"
+
+
+def _is_by_block(quantization: Mapping[str, Any], where: str) -> bool:
+    """Are weights FP8 codes with a scale for each block, which no layer runs and `meant` reads? Raises ModelError."""
+    groups = quantization.get("config_groups")
+    found = [group.get("weights") for group in groups.values()] if isinstance(groups, Mapping) else []
+    structures = [
+        each.get("block_structure") for each in found if isinstance(each, Mapping) and each.get("strategy") == "block"
+    ]
+    if quantization.get("quant_method") == _FP8:
+        structures = [quantization.get("weight_block_size") or list(BLOCK)]
+    if not structures:
+        return False
+    other = next((each for each in structures if each != list(BLOCK)), None)
+    if other is not None:
+        raise ModelError(f"{where}: scales of blocks {shown(other)} are not read here, only of {list(BLOCK)}; {REMEDY}")
+    if len(structures) < len(found) or quantization.get("transform_config"):
+        raise ModelError(
+            f"{where}: scales of blocks next to others, or of rotated weights, are not read here; {REMEDY}"
+        )
+    return True
 
 
 def _layers(quantization: Mapping[str, Any], names: list[str], where: str) -> dict[str, LayerFormat]:
@@ -109,18 +130,27 @@ def _layers(quantization: Mapping[str, Any], names: list[str], where: str) -> di
     return layers
 
 
-def _coded(name: str, layer_format: LayerFormat, stored: Mapping[str, StoredTensor]) -> Coded:
+def _weight(name: str, layer_format: LayerFormat, leaves: Mapping[str, StoredTensor]) -> SourceTensor:
+    """The weight that a layer's tensors mean, and the codes that they are.
+
+    Args:
+        name: of the layer, for errors.
+        layer_format: what it is stored as.
+        leaves: its tensors, by their names in it.
+    """
     kind = format_of(layer_format)
-    n, k = _size(name, layer_format, stored)
+    file = leaves["weight_scale"].file
+    n, k = _size(name, layer_format, leaves)
     reason = misfit(layer_format, n, k)
     if reason is not None:
-        raise ModelError(f"layer '{name}' [{n}, {k}]: {reason}; {REMEDY}")
+        raise ModelError(f"{file}: layer '{name}' [{n}, {k}]: {reason}; {REMEDY}")
+    layout = tensor_layout(layer_format, n, k)
+    odd = next((leaf for leaf in leaves if leaf not in (*layout, "input_scale", "bias")), None)
+    if odd is not None:
+        raise ModelError(f"{file}: holds '{name}.{odd}', which is not read here with codes; {REMEDY}")
     tensors = {}
-    for leaf, (wanted, shape) in tensor_layout(layer_format, n, k).items():
-        key, dtype = f"{name}.{leaf}", wanted or torch.float32
-        found = stored.get(key)
-        if found is None:
-            raise ModelError(f"{stored[f'{name}.weight_scale'].file}: has no tensor '{key}', which its scheme needs")
+    for leaf, (wanted, shape) in layout.items():
+        key, dtype, found = f"{name}.{leaf}", wanted or torch.float32, leaves[leaf]
         # Others store one scale as a number, and one a row without a second dimension.
         alike = found.shape == shape or (leaf != kind.main and _squeezed(found.shape) == _squeezed(shape))
         # Scales in another float dtype decode as they are; `_rows` looks whether they can be written.
@@ -128,34 +158,30 @@ def _coded(name: str, layer_format: LayerFormat, stored: Mapping[str, StoredTens
         if not alike or found.dtype not in DTYPES or not reads_as(wider, DTYPES[found.dtype]):
             raise ModelError(
                 f"{found.file}: tensor '{key}' is {found.dtype} {list(found.shape)}, {layer_format.label} needs "
-                f"{dtype} {list(shape)}; {REMEDY}"
+                f"{DTYPE_NAMES[dtype]} {list(shape)}; {REMEDY}"
             )
         check = partial(_check, key, found.file, layer_format, n, k)
         tensors[leaf] = TensorPlan(dtype, shape, partial(_rows, key, found, dtype, shape), check)
-    return Coded(layer_format, tensors)
+    read = partial(_decode, name, layer_format, {leaf: leaves[leaf] for leaf in kind.layout(n, k)}, n)
+    return SourceTensor(file, "F32", (n, k), read, scaled=True, coded=Coded(layer_format, tensors))
 
 
-def _weight(name: str, coded: Coded, stored: Mapping[str, StoredTensor]) -> SourceTensor:
-    """The weight that a layer's codes mean."""
-    n, k = _size(name, coded.layer_format, stored)
-    leaves = format_of(coded.layer_format).layout(n, k)
-    read = partial(_decode, name, coded.layer_format, {leaf: stored[f"{name}.{leaf}"] for leaf in leaves}, n)
-    return SourceTensor(stored[f"{name}.weight_scale"].file, "F32", (n, k), read, scaled=True, coded=coded)
-
-
-def _size(name: str, layer_format: LayerFormat, stored: Mapping[str, StoredTensor]) -> tuple[int, ...]:
-    """The shape of a layer's weight."""
-    shapes = {leaf_of(key): each.shape for key, each in stored.items() if key.rpartition(".")[0] == name}
-    kind = format_of(layer_format)
+def _size(name: str, layer_format: LayerFormat, leaves: Mapping[str, StoredTensor]) -> tuple[int, ...]:
+    """The shape of a layer's weight, whose tensors all are there."""
+    kind, file = format_of(layer_format), leaves["weight_scale"].file
+    # Which tensors a format has does not depend on the size.
+    lacking = next((leaf for leaf in tensor_layout(layer_format, _ROWS, _ROWS) if leaf not in leaves), None)
+    if lacking is not None:
+        raise ModelError(f"{file}: has no tensor '{name}.{lacking}', which its scheme needs")
+    shapes = {leaf: tensor.shape for leaf, tensor in leaves.items()}
     try:
-        size = kind.size(name, shapes, lambda leaf: _all(f"{name}.{leaf}", stored[f"{name}.{leaf}"]))
-    except KeyError as missing:
-        file = stored[f"{name}.weight_scale"].file
-        raise ModelError(f"{file}: has no tensor '{name}.{missing.args[0]}', which its scheme needs") from None
+        size = kind.size(name, shapes, lambda leaf: _all(f"{name}.{leaf}", leaves[leaf]))
     except ValueError as error:
-        raise ModelError(f"{stored[f'{name}.{kind.main}'].file}: {error}") from None
+        raise ModelError(f"{file}: {error}") from None
     if len(size) != 2:
-        raise ModelError(f"{stored[f'{name}.{kind.main}'].file}: '{name}' has codes {list(size)}; {REMEDY}")
+        raise ModelError(
+            f"{file}: tensor '{name}.{kind.main}' is {list(size)}, and codes of a Linear are [N, K]; {REMEDY}"
+        )
     return size
 
 

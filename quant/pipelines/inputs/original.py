@@ -10,11 +10,13 @@ import warnings
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import NamedTuple
 
 from quant.checkpoint.config import CONFIG_KEY
 from quant.errors import ModelError, QuantWarning
 from quant.files.json_files import read_object
+from quant.pipelines.inputs import cogvideox
 from quant.pipelines.inputs.base import Component, Files, InputKind
 from quant.pipelines.inputs.configs import CONFIG, hub_config
 from quant.pipelines.inputs.pieces import Traced, trace, traced
@@ -22,15 +24,30 @@ from quant.pipelines.inputs.tensors import SourceTensor
 from quant.pipelines.skeleton import in_our_words, model_class, skeleton
 from quant.pipelines.weights import plans_of
 
-#: A tensor that every model in such names has, and none in diffusers' own. Listed for speed: to ask diffusers takes
-#: seconds and 170 MB, which files of unknown models must not cost.
-_SIGNS = (
-    "head.modulation",  # Wan 2.1 and 2.2, VACE, Animate, SkyReels V2
-    "patchify_proj.weight",  # LTX, LTX-2
-    "txt_in.individual_token_refiner.blocks.0.adaLN_modulation.1.bias",  # HunyuanVideo
-    "blocks.0.attn.qkv_x.weight",  # Mochi
-    "net.x_embedder.proj.1.weight",  # Cosmos 1 and 2
-    "token_refiner.blocks.0.attn.qkv_proj.weight",  # MiniMax-H3
+Names = Callable[..., Mapping[str, Traced]]
+
+
+class Naming(NamedTuple):
+    """One way to name a model.
+
+    Attributes:
+        sign: a tensor that every model in these names has, and none in diffusers' own. Listed for speed: to ask
+            diffusers takes seconds and 170 MB, which files of unknown models must not cost.
+        names: by class, what names tensors anew, as diffusers' maps do; of other classes diffusers' own map does.
+    """
+
+    sign: str
+    names: Mapping[str, Names] = MappingProxyType({})
+
+
+NAMINGS = (
+    Naming("head.modulation"),  # Wan 2.1 and 2.2, VACE, Animate, SkyReels V2
+    Naming("patchify_proj.weight"),  # LTX, LTX-2
+    Naming("txt_in.individual_token_refiner.blocks.0.adaLN_modulation.1.bias"),  # HunyuanVideo
+    Naming("blocks.0.attn.qkv_x.weight"),  # Mochi
+    Naming("net.x_embedder.proj.1.weight"),  # Cosmos 1 and 2
+    Naming("token_refiner.blocks.0.attn.qkv_proj.weight"),  # MiniMax-H3
+    Naming("transformer.layers.0.attention.query_key_value.weight", {"CogVideoXTransformer3DModel": cogvideox.names}),
 )
 #: What stands before the names of the denoiser in a file that holds other components too.
 _PREFIXES = ("", "model.diffusion_model.", "diffusion_model.", "model.model.")
@@ -40,35 +57,34 @@ class OriginalNaming(InputKind):
     """Files whose names are not diffusers'."""
 
     def holds(self, files: Files) -> bool:
-        return _prefix(files.tensors) is not None
+        return _naming(files.tensors) is not None
 
     def open(self, files: Files) -> Component:
-        tensors = _denoiser(files)
-        folder = _config_folder(files, tensors)
+        found = _naming(files.tensors)
+        assert found is not None
+        naming, prefix = found
+        rest = [name for name in files.tensors if not name.startswith(prefix)]
+        _warn_of_rest(files.path, rest, "the denoiser")
+        tensors = {name.removeprefix(prefix): each for name, each in files.tensors.items() if name.startswith(prefix)}
+        folder = _config_folder(files, naming, tensors)
         said = read_object(folder / CONFIG, ModelError)
         config = {key: value for key, value in said.items() if key != CONFIG_KEY}
         cls = model_class(folder)
-        names = _names(cls, folder)
+        names = _names(naming, cls, folder)
         with in_our_words(f"{files.path}: diffusers cannot name its tensors as {cls.__name__}'s"):
-            named, left = trace(partial(names, config=config), tensors)
+            named, left = trace(lambda checkpoint: names(checkpoint=checkpoint, config=config), tensors)
         model = skeleton(folder, named)
         _warn_of_rest(files.path, left, cls.__name__)
         return Component(config, model, partial(plans_of, model, files.path, named))
 
 
-def _prefix(tensors: Mapping[str, SourceTensor]) -> str | None:
-    return next((prefix for prefix in _PREFIXES if any(f"{prefix}{sign}" in tensors for sign in _SIGNS)), None)
+def _naming(tensors: Mapping[str, SourceTensor]) -> tuple[Naming, str] | None:
+    """How a denoiser is named, and what stands before its names; None where nothing here knows."""
+    found = ((naming, prefix) for naming in NAMINGS for prefix in _PREFIXES if f"{prefix}{naming.sign}" in tensors)
+    return next(found, None)
 
 
-def _denoiser(files: Files) -> dict[str, SourceTensor]:
-    """The tensors of the denoiser, without what stands before their names."""
-    prefix = _prefix(files.tensors) or ""
-    found = {name.removeprefix(prefix): each for name, each in files.tensors.items() if name.startswith(prefix)}
-    _warn_of_rest(files.path, [name for name in files.tensors if not name.startswith(prefix)], "the denoiser")
-    return found
-
-
-def _config_folder(files: Files, tensors: Mapping[str, SourceTensor]) -> Path:
+def _config_folder(files: Files, naming: Naming, tensors: Mapping[str, SourceTensor]) -> Path:
     """Where the class is named: by the user, next to the files, or where diffusers looks for it."""
     import diffusers
 
@@ -76,6 +92,8 @@ def _config_folder(files: Files, tensors: Mapping[str, SourceTensor]) -> Path:
     # Authors' own config.json may name a class of theirs.
     if files.config_folder is not None and isinstance(name, str) and hasattr(diffusers, name):
         return files.config_folder
+    if naming.names:
+        raise ModelError(f"{files.path}: has its authors' names; give --config DIR, a folder with its class's {CONFIG}")
     from diffusers.loaders.single_file_utils import fetch_diffusers_config
 
     with in_our_words(f"{files.path}: its model is not known", "give --config DIR, a folder with its config.json"):
@@ -86,15 +104,16 @@ def _config_folder(files: Files, tensors: Mapping[str, SourceTensor]) -> Path:
         raise ModelError(f"{files.path}: has its authors' names, and no config.json with its class: {error}") from None
 
 
-def _names(cls: type, folder: Path) -> Callable[..., Mapping[str, Traced]]:
-    """The map that names tensors as a class's. Raises ModelError where diffusers has none."""
+def _names(naming: Naming, cls: type, folder: Path) -> Names:
+    """The map that names tensors as a class's. Raises ModelError where there is none."""
     from diffusers.loaders.single_file_model import SINGLE_FILE_LOADABLE_CLASSES
 
+    maps = {name: kind["checkpoint_mapping_fn"] for name, kind in SINGLE_FILE_LOADABLE_CLASSES.items()}
+    maps.update(naming.names)
     for base in cls.__mro__:
-        if base.__name__ in SINGLE_FILE_LOADABLE_CLASSES:
-            kind: dict[str, Any] = SINGLE_FILE_LOADABLE_CLASSES[base.__name__]
-            names = kind["checkpoint_mapping_fn"]
-            return lambda checkpoint, config: names(checkpoint=checkpoint, config=config)
+        if base.__name__ in maps:
+            names: Names = maps[base.__name__]
+            return names
     raise ModelError(f"{folder}: diffusers reads no {cls.__name__} in its authors' names")
 
 

@@ -211,7 +211,28 @@ def test_deepseeks_blocks_are_read_as_weights(tmp_path: Path) -> None:
     plans = open_files(tmp_path).tensors(torch.float32)
     assert torch.equal(plans["blocks.0.up.weight"].whole(), codes.float() * torch.tensor(0.001))
     (tmp_path / "config.json").write_text(json.dumps({"quantization_config": {**says, "weight_block_size": [64, 128]}}))
-    with pytest.raises(ModelError, match=r"weight_block_size \[64, 128\] is not read here; load the original"):
+    with pytest.raises(ModelError, match=r"scales of blocks \[64, 128\] are not read here, only of \[128, 128\]; load"):
+        open_files(tmp_path)
+
+
+def test_compressed_tensors_blocks_are_read_as_weights(tmp_path: Path) -> None:
+    tensors = original()
+    codes = (tensors["blocks.0.up.weight"] * 1000).to(torch.float8_e4m3fn)
+    tensors |= {"blocks.0.up.weight": codes, "blocks.0.up.weight_scale": torch.full((2, 2), 0.001)}
+    save_file(tensors, tmp_path / "model.safetensors")
+    scheme = SCHEMES["FP8_BLOCK"]
+    assert scheme.weights is not None
+    group = {"targets": ["Linear"], "weights": scheme.weights.to_dict()}
+    says: dict[str, Any] = {"quant_method": "compressed-tensors", "config_groups": {"group_0": group}}
+    (tmp_path / "config.json").write_text(json.dumps({"quantization_config": says}))
+    weight = open_files(tmp_path).tensors(torch.float32)["blocks.0.up.weight"]
+    assert torch.equal(weight.whole(), codes.float() * torch.tensor(0.001))
+    assert weight.coded is None
+    says["transform_config"] = {"config_groups": {}, "rotated": True}
+    (tmp_path / "config.json").write_text(json.dumps({"quantization_config": says}))
+    with pytest.raises(
+        ModelError, match="scales of blocks next to others, or of rotated weights, are not read here; lo"
+    ):
         open_files(tmp_path)
 
 

@@ -91,6 +91,22 @@ HUNYUAN = (
 )
 
 
+COGVIDEOX = (
+    ("norm_final", "transformer.final_layernorm"),
+    ("attn1.to_out.0", "attention.dense"),
+    ("ff.net.0.proj", "mlp.dense_h_to_4h"),
+    ("ff.net.2", "mlp.dense_4h_to_h"),
+    ("norm1.norm", "input_layernorm"),
+    ("norm2.norm", "post_attention_layernorm"),
+    ("time_embedding.linear_1", "time_embed.0"),
+    ("time_embedding.linear_2", "time_embed.2"),
+    ("patch_embed", "mixins.patch_embed"),
+    ("norm_out.norm", "mixins.final_layer.norm_final"),
+    ("norm_out.linear", "mixins.final_layer.adaLN_modulation.1"),
+    ("transformer_blocks", "transformer.layers"),
+)
+
+
 def named(key: str, names: Iterable[tuple[str, str]]) -> str:
     for ours, theirs in names:
         key = key.replace(ours, theirs)
@@ -132,6 +148,23 @@ def hunyuan(tensors: Tensors) -> Tensors:
     }
 
 
+def cogvideox(tensors: Tensors) -> Tensors:
+    found = dict(tensors)
+    joined(found, ("attn1.to_q", "attn1.to_k", "attn1.to_v"), "attention.query_key_value")
+    for key in [key for key in found if "norm1.linear" in key]:
+        layer, leaf = key.split(".")[1], key.rpartition(".")[2]
+        first, second = found.pop(key).chunk(6), found.pop(key.replace("norm1", "norm2")).chunk(6)
+        name = f"mixins.adaln_layer.adaLN_modulations.{layer}.1.{leaf}"
+        found[name] = torch.cat([*first[:3], *second[:3], *first[3:], *second[3:]])
+    for part, kind in (("q", "query"), ("k", "key")):
+        for key in [key for key in found if f"attn1.norm_{part}" in key]:
+            layer, leaf = key.split(".")[1], key.rpartition(".")[2]
+            found[f"mixins.adaln_layer.{kind}_layernorm_list.{layer}.{leaf}"] = found.pop(key)
+    found["mixins.final_layer.linear.weight"] = found.pop("proj_out.weight")
+    found["mixins.final_layer.linear.bias"] = found.pop("proj_out.bias")
+    return {key if "mixins" in key else named(key, COGVIDEOX): tensor for key, tensor in found.items()}
+
+
 MODELS: dict[str, tuple[str, dict[str, Any], Callable[[Tensors], Tensors]]] = {
     "wan": ("WanTransformer3DModel", {"cross_attn_norm": True}, wan),
     "wan, from an image": (
@@ -142,6 +175,7 @@ MODELS: dict[str, tuple[str, dict[str, Any], Callable[[Tensors], Tensors]]] = {
     "wan vace": ("WanVACETransformer3DModel", {"cross_attn_norm": True}, wan),
     "ltx": ("LTXVideoTransformer3DModel", {}, ltx),
     "hunyuan": ("HunyuanVideoTransformer3DModel", {"num_single_layers": 0, "guidance_embeds": True}, hunyuan),
+    "cogvideox": ("CogVideoXTransformer3DModel", {}, cogvideox),
 }
 
 
@@ -164,7 +198,8 @@ def test_as_diffusers_loads_them(make_model: ModelMaker, tmp_path: Path, kind: s
     file = tmp_path / "model.safetensors"
     stored = written(model, file, names, prefix)
     assert {*stored} != {*model.state_dict()}
-    if not (prefix and kind == "hunyuan"):  # diffusers itself does not know that prefix of HunyuanVideo
+    # diffusers itself does not know that prefix of HunyuanVideo, nor CogVideoX.
+    if not (prefix and kind == "hunyuan") and kind != "cogvideox":
         theirs = type(model).from_single_file(str(file), config=str(tmp_path / "config"))  # type: ignore[attr-defined]
         assert all(torch.equal(tensor, model.state_dict()[name]) for name, tensor in theirs.state_dict().items())
     found = open_files(file, tmp_path / "config")
@@ -276,6 +311,16 @@ def test_without_a_config_the_remedy_is_named(make_model: ModelMaker, tmp_path: 
     written(make_model("LTXVideoTransformer3DModel", device="cpu"), file, ltx)
     with pytest.raises(ModelError, match=r"diffusers/LTX-Video-0\.9\.0: its config\.json is not .*; give --config DIR"):
         open_files(file)
+
+
+def test_cogvideox_needs_a_config(make_model: ModelMaker, tmp_path: Path) -> None:
+    file = tmp_path / "model.safetensors"
+    tensors = written(make_model("CogVideoXTransformer3DModel", device="cpu"), file, cogvideox)
+    with pytest.raises(ModelError, match="has its authors' names; give --config DIR, a folder with its class's config"):
+        open_files(file)
+    save_file({**tensors, "transformer.position_embedding.freqs_sin": torch.zeros(2)}, file)
+    with pytest.warns(UserWarning, match=r"1 tensors are no part of CogVideoXTransformer3DModel .*freqs_sin'"):
+        open_files(file, tmp_path / "config")
 
 
 def test_another_models_config_is_refused(make_model: ModelMaker, tmp_path: Path) -> None:
