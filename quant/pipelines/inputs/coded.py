@@ -7,7 +7,7 @@ library's own; ModelOpt's FP8 is it, too, under another config.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -88,13 +88,17 @@ def _is_bias(name: str) -> bool:
     return leaf_of(name) == "bias"
 
 
+def _mappings(values: Iterable[Any]) -> list[Mapping[str, Any]]:
+    """Those values that are mappings; `stored_layers` names what else stands in their place."""
+    return [value for value in values if isinstance(value, Mapping)]
+
+
 def _is_by_block(quantization: Mapping[str, Any], where: str) -> bool:
     """Are weights FP8 codes with a scale for each block, which no layer runs and `meant` reads? Raises ModelError."""
     groups = quantization.get("config_groups")
-    found = [group.get("weights") for group in groups.values()] if isinstance(groups, Mapping) else []
-    structures = [
-        each.get("block_structure") for each in found if isinstance(each, Mapping) and each.get("strategy") == "block"
-    ]
+    parts = [group.get("weights") for group in _mappings(groups.values() if isinstance(groups, Mapping) else ())]
+    found = _mappings(parts)
+    structures = [part.get("block_structure") for part in found if part.get("strategy") == "block"]
     if quantization.get("quant_method") == _FP8:
         structures = [quantization.get("weight_block_size") or list(BLOCK)]
     if not structures:
@@ -162,7 +166,7 @@ def _weight(name: str, layer_format: LayerFormat, leaves: Mapping[str, StoredTen
             )
         check = partial(_check, key, found.file, layer_format, n, k)
         tensors[leaf] = TensorPlan(dtype, shape, partial(_rows, key, found, dtype, shape), check)
-    read = partial(_decode, name, layer_format, {leaf: leaves[leaf] for leaf in kind.layout(n, k)}, n)
+    read = partial(_decode, name, layer_format, {leaf: leaves[leaf] for leaf in kind.layout(n, k)}, n, k)
     return SourceTensor(file, "F32", (n, k), read, scaled=True, coded=Coded(layer_format, tensors))
 
 
@@ -217,19 +221,20 @@ def _check(name: str, file: Path, layer_format: LayerFormat, n: int, k: int, row
 
 
 def _decode(
-    name: str, layer_format: LayerFormat, stored: Mapping[str, StoredTensor], n: int, start: int, stop: int
+    name: str, layer_format: LayerFormat, stored: Mapping[str, StoredTensor], n: int, k: int, start: int, stop: int
 ) -> torch.Tensor:
     """Rows start to stop of the float32 weight that some of a layer's tensors mean."""
     kind, weights = format_of(layer_format), layer_format.scheme.weights
+    layout = kind.layout(n, k)
     first = start - start % _ROWS
     tensors = {}
     for leaf, found in stored.items():
         if leaf == kind.main:
             tensors[leaf] = read_rows(f"{name}.{leaf}", found, first, stop)
             continue
-        whole = _all(f"{name}.{leaf}", found)
+        whole = _all(f"{name}.{leaf}", found).reshape(layout[leaf].shape)
         if leaf == "weight_scale" and weights is not None and weights.strategy == "tensor":
-            tensors[leaf] = whole.reshape(1)
+            tensors[leaf] = whole
         else:
             tensors[leaf] = kind.take_rows(leaf, whole, [first, stop - first, n - stop], 1)
     return kind.decode(tensors)[start - first :]

@@ -2,7 +2,8 @@
 
 from tests.fuzz.target import Target
 from tests.fuzz.targets.checkpoints import CHECKPOINTS
+from tests.fuzz.targets.inputs import INPUTS
 from tests.fuzz.targets.recipes import RECIPES
 from tests.fuzz.targets.runs import RUNS
 
-TARGETS: tuple[Target, ...] = (*CHECKPOINTS, *RECIPES, *RUNS)
+TARGETS: tuple[Target, ...] = (*CHECKPOINTS, *INPUTS, *RECIPES, *RUNS)
