@@ -64,6 +64,31 @@ def _make_packed(folder: Path) -> None:
     shutil.rmtree(folder / "made")
 
 
+def _make_original(folder: Path) -> None:
+    """LTX in its authors' names, which are few replacements."""
+    from diffusers import LTXVideoTransformer3DModel
+
+    torch.manual_seed(0)
+    sizes = {"num_attention_heads": 2, "attention_head_dim": 12, "cross_attention_dim": 24, "caption_channels": 16}
+    model = LTXVideoTransformer3DModel(in_channels=4, out_channels=4, num_layers=2, **sizes)
+    names = (("proj_in", "patchify_proj"), ("time_embed", "adaln_single"), ("norm_q", "q_norm"), ("norm_k", "k_norm"))
+    tensors = {}
+    for key, tensor in model.state_dict().items():
+        for ours, theirs in names:
+            key = key.replace(ours, theirs)
+        tensors[f"model.diffusion_model.{key}"] = tensor
+    model.save_config(folder / "model")
+    save_file(tensors, folder / "model" / "model.safetensors")
+
+
+def _make_transformers(folder: Path) -> None:
+    from transformers import UMT5Config, UMT5EncoderModel
+
+    torch.manual_seed(0)
+    config = UMT5Config(d_model=32, d_ff=64, num_layers=2, num_heads=2, d_kv=16, vocab_size=50)
+    UMT5EncoderModel(config).save_pretrained(folder / "model")
+
+
 def _convert(folder: Path, scheme: str) -> Any:
     out = folder.with_name(f"{folder.name}-out")
     try:
@@ -89,5 +114,7 @@ INPUTS = (
     Target("scaled codes", _make_scaled, _convert_to_int8, mutated=("model/*",)),
     Target("codes of ModelOpt", _make_modelopt, _keep_fp8, mutated=("model/*",), share=0.5),
     Target("codes of llm-compressor", _make_packed, _keep_int4, mutated=("model/*",)),
+    Target("authors' names", _make_original, _convert_to_int8, mutated=("model/*",), share=0.5),
+    Target("transformers model", _make_transformers, _convert_to_int8, mutated=("model/*",), share=0.5),
     Target("codes of llm-compressor as weights", _make_packed, _convert_to_int8, mutated=("model/*",), share=0.5),
 )
