@@ -90,12 +90,13 @@ def calibrate(
     seed: int | None = None,
     keep_budget: KeepBudget | None = None,
     max_shard_bytes: int = 10 * 10**9,
+    config: str | Path | None = None,
     progress: bool = True,
 ) -> Calibrated:
     """Makes a quantized checkpoint of a diffusers model.
 
     Args:
-        model: a pipeline folder or hub id; for recipes that need no data, also one component's folder.
+        model: a pipeline folder or hub id; for recipes that need no data, also what `quant.convert` takes.
         recipe: a shipped recipe's name, the path of a YAML file, or a Recipe.
         out: the folder to make. It appears when it is complete.
         prompts: a .txt, .jsonl, .parquet or .csv file, or a list; for recipes that need data.
@@ -108,6 +109,8 @@ def calibrate(
         keep_budget: over the recipe's own: measure how sensitive each layer is, and keep the most sensitive ones in
             higher precision. The recipe written into `out` names them; `sensitivity.json` has what was measured.
         max_shard_bytes: largest safetensors file.
+        config: for recipes that need no data, where the config.json of the model's class is, if not next to its files:
+            a component's folder, a pipeline's, or a hub id.
         progress: bars on stderr.
 
     A calibration that is killed goes on after its last written prompt when the same call is made again; layers that
@@ -122,7 +125,14 @@ def calibrate(
     check_apart(out, [Path(model)], CheckpointError)
     check_free(out, force=force)
     start = prepare(
-        model, recipe, prompts=prompts, settings=settings, samples=samples, seed=seed, keep_budget=keep_budget
+        model,
+        recipe,
+        prompts=prompts,
+        settings=settings,
+        samples=samples,
+        seed=seed,
+        keep_budget=keep_budget,
+        config=config,
     )
     check_apart(out, places_of(start.source), CheckpointError)
     snapshot = Snapshot.of(start.source)

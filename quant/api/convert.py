@@ -30,6 +30,7 @@ def convert(
     full: bool = False,
     force: bool = False,
     dtype: torch.dtype = torch.bfloat16,
+    config: str | Path | None = None,
     max_shard_bytes: int = 10 * 10**9,
     progress: bool = True,
 ) -> Calibrated:
@@ -37,14 +38,15 @@ def convert(
 
     Args:
         source: a safetensors file, a folder of them with or without an index and a config.json, a diffusers component
-            or pipeline, or a hub id.
+            or pipeline, a transformers model, or a hub id; also in its authors' names, as FP8 codes with scales, or
+            quantized by llm-compressor or ModelOpt.
         out: the folder to make. It appears when it is complete.
         scheme: of every Linear in the model's blocks, such as "FP8_DYNAMIC"; where its groups do not fit a layer, that
             is kept.
         recipe: instead of a scheme: one that needs no data.
         sparsity: "2:4" with a scheme: of every four weights the two largest stay.
         ranges: "mse" with a scheme: each scale is the one of the least squared error.
-        full, force, max_shard_bytes, progress: as in `quant.calibrate`.
+        full, force, config, max_shard_bytes, progress: as in `quant.calibrate`.
         dtype: of everything that is not packed, where the model's class is known; of any other it stays as it is.
 
     A conversion that is killed goes on at the file where it was when the same call is made again.
@@ -59,7 +61,7 @@ def convert(
     elif sparsity is not None or ranges != "max":
         raise RecipeError("sparsity and ranges go with a scheme; a recipe says them itself")
     else:
-        chosen = recipe_for(open_source(source), recipe)
+        chosen = recipe_for(open_source(source, config), recipe)
     if needs_data(chosen):
         raise RecipeError(f"{chosen.name}: needs calibration data; run it with quant calibrate and --prompts")
     return calibrate(
@@ -69,6 +71,7 @@ def convert(
         full=full,
         force=force,
         dtype=dtype,
+        config=config,
         max_shard_bytes=max_shard_bytes,
         progress=progress,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -81,25 +81,41 @@ def _counted(tensors: Mapping[str, TensorPlan], what: str, how: Writing) -> Iter
     """The same tensors, with a bar on stderr that counts the bytes that are made of them."""
     from tqdm import tqdm
 
-    lock = threading.Lock()
-    total = sum(tensor.nbytes for tensor in tensors.values())
+    total, lock = sum(tensor.nbytes for tensor in tensors.values()), threading.Lock()
     with tqdm(total=total, desc=what, unit="B", unit_scale=True, disable=not how.progress) as bar:
 
+        def count(nbytes: float) -> None:
+            with lock:
+                bar.update(nbytes)
+
         def counted(tensor: TensorPlan) -> TensorPlan:
-            seen = 0
-
-            def rows(start: int, stop: int) -> torch.Tensor:
-                nonlocal seen
-                made = tensor.rows(start, stop)
-                if start >= seen:  # some are read twice
-                    seen = max(stop, 1)
-                    with lock:
-                        bar.update(made.nbytes)
-                return made
-
-            return replace(tensor, rows=rows)
+            found = _watched(tensor, count)
+            if tensor.coded is None:
+                return found
+            # Codes that are copied stand for the weight, whatever they take.
+            share = tensor.nbytes / sum(each.nbytes for each in tensor.coded.tensors.values())
+            codes = {
+                leaf: _watched(each, lambda nbytes: count(share * nbytes))
+                for leaf, each in tensor.coded.tensors.items()
+            }
+            return replace(found, coded=replace(tensor.coded, tensors=codes))
 
         yield {name: counted(tensor) for name, tensor in tensors.items()}
+
+
+def _watched(tensor: TensorPlan, count: Callable[[float], None]) -> TensorPlan:
+    """The same tensor, of which `count` is called with the bytes of all rows that are made for the first time."""
+    seen = 0
+
+    def rows(start: int, stop: int) -> torch.Tensor:
+        nonlocal seen
+        made = tensor.rows(start, stop)
+        if start >= seen:  # some are read twice
+            seen = max(stop, 1)
+            count(made.nbytes)
+        return made
+
+    return replace(tensor, rows=rows)
 
 
 def _yaml(recipe: Recipe) -> str:

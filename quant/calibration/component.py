@@ -81,8 +81,8 @@ def _codes_part(layer: Planned, codes: Mapping[str, TensorPlan], errors: dict[st
     parts = [copied(f"{layer.name}.{leaf}", tensor) for leaf, tensor in codes.items()]
 
     def make(put: Put) -> None:
+        errors[layer.name] = 0.0
         for part in parts:
             part.make(put)
-        errors[layer.name] = 0.0
 
     return Part({name: tensor for part in parts for name, tensor in part.tensors.items()}, make)

@@ -84,17 +84,18 @@ def prepare(
     seed: int | None = None,
     keep_budget: KeepBudget | None = None,
     runs: bool = False,
+    config: str | Path | None = None,
 ) -> Prepared:
     """Reads and checks everything small.
 
     Args:
-        model, recipe, prompts, settings, samples, seed, keep_budget: as in `quant.calibrate`.
+        model, recipe, prompts, settings, samples, seed, keep_budget, config: as in `quant.calibrate`.
         runs: prompts are needed whatever the recipe needs.
 
     Raises:
         QuantError: no such model or recipe, one that does not fit the other, or prompts that are missing.
     """
-    source = open_source(model)
+    source = open_source(model, config)
     chosen = recipe_for(source, recipe, samples, seed)
     if keep_budget is not None:
         chosen = replace(chosen, keep_budget=keep_budget)

@@ -37,6 +37,12 @@ _AHEAD = 4 << 30
     show_default=True,
     help="Scales by the largest weight, or by the least squared error: for 4 bits, several times slower.",
 )
+@click.option(
+    "--config",
+    type=NAME,
+    metavar="DIR|ID",
+    help="Where the config.json of the model's class is, if not next to SRC: a folder of diffusers, or a hub id.",
+)
 @click.option("--full", is_flag=True, help="Write a complete pipeline folder: copy all other components too.")
 @click.option("--force", is_flag=True, help="Replace DIR if it is a checkpoint of this program.")
 @click.option(
@@ -63,6 +69,7 @@ def convert(
     out: Path,
     sparsity: str | None,
     ranges: str,
+    config: str | None,
     full: bool,
     force: bool,
     dtype: str,
@@ -71,10 +78,14 @@ def convert(
 ) -> None:
     """Quantize the weights in SRC without any data, as fast as the disk takes them and in half a gigabyte of memory.
 
-    SRC is a safetensors file, a folder of them with or without config.json, a diffusers component or pipeline, or a
-    hub id. Each weight is read once and no model is run. Schemes: FP8_DYNAMIC, FP8_BLOCK, W8A8, W8A16, W4A16,
-    W4A16_ASYM, W4A8, W4AFP8. 8 bits are close to the original without data; for 4 bits and for 2:4 calibrate with
-    prompts instead where quality counts: quant calibrate. Layers whose shape does not fit a scheme are kept.
+    SRC is a safetensors file, a folder of them with or without config.json, a diffusers component or pipeline, a
+    transformers model, or a hub id. Models in their authors' names become diffusers' where --config, the folder or the
+    hub has their config; FP8 codes are read with their scales, and those of llm-compressor and ModelOpt are written as
+    they are where the scheme is the same. Each weight is read once and no model is run.
+
+    Schemes: FP8_DYNAMIC, FP8_BLOCK, W8A8, W8A16, W4A16, W4A16_ASYM, W4A8, W4AFP8. 8 bits are close to the original
+    without data; for 4 bits and for 2:4 calibrate with prompts instead where quality counts: quant calibrate. Layers
+    whose shape does not fit a scheme are kept.
 
     DIR appears when it is complete. A conversion that is killed goes on at the file where it was when the same command
     is given again.
@@ -84,6 +95,8 @@ def convert(
       quant convert Wan-AI/Wan2.1-T2V-1.3B-Diffusers --scheme FP8_DYNAMIC --full --out wan-fp8
       quant convert ./wan/transformer --scheme W4A16 --ranges mse --out wan-int4
       quant convert model.safetensors --scheme W8A8 --out model-int8
+      quant convert wan2.1_t2v_14B_fp16.safetensors --config Wan-AI/Wan2.1-T2V-14B-Diffusers \\
+          --scheme FP8_DYNAMIC --out wan-14b-fp8
     """
     begun = time.monotonic()
     _keep_memory()
@@ -99,6 +112,7 @@ def convert(
         recipe=recipe,
         sparsity=sparsity,
         ranges=ranges,
+        config=config,
         full=full,
         force=force,
         dtype=getattr(torch, dtype),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,7 @@ class Source:
         is_pipeline: whether it can be run on prompts.
         parts: every component that a pipeline's index names, whichever library's; each the name of a folder.
         file: the one file that all weights are in, where the user named a file.
+        config: where the config.json of the class of a lone component is, if the user named one: a folder, or a hub id.
     """
 
     name: str
@@ -45,13 +46,14 @@ class Source:
     is_pipeline: bool
     parts: tuple[str, ...] = ()
     file: Path | None = None
+    config: str | Path | None = None
 
     def component_folder(self, component: str) -> Path:
         return self.folder / component if self.is_pipeline else self.folder
 
     def component(self, name: str) -> Component:
         """What the files of a component hold. Raises ModelError as `open_files`."""
-        return open_files(self.file or self.component_folder(name))
+        return open_files(self.file or self.component_folder(name), self.config)
 
     def load_pipeline(self, dtype: torch.dtype) -> Any:
         """The whole pipeline, on the CPU. Raises ModelError where it cannot be loaded."""
@@ -61,12 +63,25 @@ class Source:
             return DiffusionPipeline.from_pretrained(self.folder, dtype=dtype, local_files_only=True)
 
 
-def open_source(model: str | Path) -> Source:
-    """Finds a model by folder or hub id; nothing is loaded yet.
+def open_source(model: str | Path, config: str | Path | None = None) -> Source:
+    """Finds a model by file, folder or hub id; nothing is loaded yet.
+
+    Args:
+        model: what the user named.
+        config: of a lone component, as `Source.config`.
 
     Raises:
         ModelError: no such folder or hub model, or a folder of another kind.
     """
+    found = _found(model)
+    if config is None:
+        return found
+    if found.is_pipeline:
+        raise ModelError(f"{found.folder}: a pipeline has its components' configs; a config goes with one component")
+    return replace(found, config=config)
+
+
+def _found(model: str | Path) -> Source:
     folder, name = Path(model), "/".join(Path(model).resolve().parts[-2:])
     if is_weights_file(folder):
         return Source(name, folder.parent, {WEIGHTS_ALONE: ""}, is_pipeline=False, file=folder)

@@ -7,10 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 from click.testing import CliRunner
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
+import quant
 from quant.cli.main import main
 from quant.kernels.cpu import encode_rows
+from tests.pipelines.inputs.test_original import wan
 
 
 @pytest.fixture
@@ -45,6 +47,23 @@ def test_quiet_is_one_line_and_a_lack_of_a_compiler_is_not_silent(
     assert "note: weights were encoded by torch, which takes longer: no C compiler" in slow.stdout
     same = [(tmp_path / name / "diffusion_pytorch_model.safetensors").read_bytes() for name in "ab"]
     assert same[0] == same[1]
+
+
+def test_a_model_in_its_authors_names_takes_its_config_from_elsewhere(tmp_path: Path, model_folder: Path) -> None:
+    stored = load_file(model_folder / "transformer" / "diffusion_pytorch_model.safetensors")
+    stored = {f"model.diffusion_model.{name}": tensor for name, tensor in wan(stored).items()}
+    save_file(stored, tmp_path / "wan.safetensors")
+    arguments = ["convert", str(tmp_path / "wan.safetensors"), "--scheme", "W4A16", "--quiet", "--out"]
+    plain = quant.convert(model_folder / "transformer", tmp_path / "plain", scheme="W4A16", progress=False).folder
+    for config in (model_folder, model_folder / "transformer"):
+        out = tmp_path / f"by {config.name}"
+        done = CliRunner().invoke(main, [*arguments, str(out), "--config", str(config)])
+        assert done.exit_code == 0, done.output
+        ours, theirs = (load_file(each / "diffusion_pytorch_model.safetensors") for each in (out, plain))
+        assert ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
+        assert (out / "config.json").read_bytes() == (plain / "config.json").read_bytes()
+    alone = CliRunner().invoke(main, [*arguments, str(tmp_path / "alone")])
+    assert alone.exit_code == 2 and "--config" in alone.stderr
 
 
 @pytest.mark.parametrize(
