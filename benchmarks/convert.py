@@ -89,7 +89,7 @@ def cold(path: Path) -> None:
 
 
 def run(command: Sequence[str]) -> Run:
-    """Runs a program to its end. Raises CalledProcessError with its words where it fails."""
+    """Runs a program to its end. Raises ClickException with its words where it fails."""
     started = time.perf_counter()
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
@@ -97,7 +97,7 @@ def run(command: Sequence[str]) -> Run:
     _, status, used = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
-        raise subprocess.CalledProcessError(process.returncode, command, stderr=said)
+        raise click.ClickException(f"{command[0]} ends with status {process.returncode}: {said.strip()[-500:]}")
     return Run(time.perf_counter() - started, used.ru_utime + used.ru_stime, used.ru_maxrss * 1024)
 
 

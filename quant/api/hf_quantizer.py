@@ -29,7 +29,7 @@ from quant.checkpoint.config import (
 from quant.checkpoint.digests import check_config
 from quant.checkpoint.exports.table import export_of, quant_methods, stored_layers
 from quant.checkpoint.reader import headers
-from quant.checkpoint.verifying import verify_component
+from quant.checkpoint.verifying import Verification, verify_component
 from quant.errors import CheckpointError
 from quant.families.fusing import block_module, fuse, wants_fusing
 from quant.formats.tensors import fault, reads_as
@@ -68,6 +68,8 @@ class Quantizer(DiffusersQuantizer):  # type: ignore[misc]
     use_keep_in_fp32_modules = True
     is_serializable = True
     is_trainable = False
+    #: Of the files that are being loaded; none within `loading`, whose caller sees to it.
+    verification = Verification(None)
 
     def validate_environment(self, *args: Any, **kwargs: Any) -> None:
         """Raises CheckpointError for what would damage packed tensors or has no meaning here."""
@@ -116,13 +118,15 @@ class Quantizer(DiffusersQuantizer):  # type: ignore[misc]
         layers = stored_layers(config, quantizable(model), f"{where}: {CONFIG_KEY}")
         # Here, because diffusers logs a tensor that nothing takes, and goes on.
         if _loading.get() is None:  # else `quant.load` has checked them, or was asked not to
-            verify_component(self.files[0].parent)
+            self.verification = verify_component(self.files[0].parent)
         check_fit(where, expected_tensors(model, layers), headers(self.files), unused_of(model))
         if _loading.get() is None:
             check_config(where, self.files)
         insert_empty_layers(model, layers)
 
     def _process_model_after_weight_loading(self, model: nn.Module, **kwargs: Any) -> nn.Module:
+        self.verification.finish()
+        self.verification = Verification(None)  # a model that is loaded is copied and pickled
         empty = next((name for name, tensor in model.state_dict().items() if tensor.is_meta), None)
         if empty is not None:
             raise CheckpointError(f"the checkpoint has no tensor '{empty}'; is a shard missing?")
@@ -169,6 +173,7 @@ class Quantizer(DiffusersQuantizer):  # type: ignore[misc]
         # As it arrives: a device map puts weights into their order before all are there.
         wrong = fault(leaf, stored, layer.layer_format, layer.out_features, layer.in_features)
         if wrong is not None:
+            self.verification.finish()  # where the file is damaged, that is the reason
             raise CheckpointError(f"{self.where}: tensor '{param_name}' {wrong}")
         layer._buffers[leaf] = stored.to(target_device)
 

@@ -116,18 +116,8 @@ def _check_provenance(body: dict[str, Any], path: Path) -> None:
         raise CheckpointError(f"{path}: damaged: recipe has a name and a sha256 of text, got {shown(recipe)}")
 
 
-def verify_files(folder: Path, listed: Mapping[str, dict[str, Any]]) -> None:
-    """Checks files that a manifest lists against their size and SHA-256.
-
-    Raises:
-        CheckpointError: the first file that is missing, truncated or changed.
-    """
-    verify_sizes(folder, listed)
-    verify_digests(folder, listed)
-
-
 def verify_sizes(folder: Path, listed: Mapping[str, dict[str, Any]]) -> None:
-    """The part of `verify_files` that reads nothing."""
+    """Raises CheckpointError for the first file that a manifest lists and that is missing, or of another size."""
     for name, entry in listed.items():
         wrong = size_fault(folder, name, entry)
         if wrong is not None:
@@ -135,7 +125,7 @@ def verify_sizes(folder: Path, listed: Mapping[str, dict[str, Any]]) -> None:
 
 
 def verify_digests(folder: Path, listed: Mapping[str, dict[str, Any]]) -> None:
-    """The part of `verify_files` that reads every byte."""
+    """Raises CheckpointError for the first file whose SHA-256 is not the listed one. Reads every byte."""
     for name, digest in hashed({name: folder / name for name in listed}).items():
         wrong = digest_fault(folder / name, digest, listed[name])
         if wrong is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -225,10 +225,8 @@ def headers(files: Iterable[Path]) -> dict[str, StoredTensor]:
 
 
 def read_tensor(name: str, stored: StoredTensor) -> torch.Tensor:
-    """One tensor, on the CPU."""
-    with _opened(stored.file) as file:
-        tensor: torch.Tensor = file.get_tensor(name)
-        return tensor
+    """One tensor, on the CPU. Raises CheckpointError as `read_rows`."""
+    return read_rows(name, stored, 0, stored.shape[0] if stored.shape else 1)
 
 
 def read_rows(name: str, stored: StoredTensor, start: int, stop: int) -> torch.Tensor:
@@ -238,12 +236,14 @@ def read_rows(name: str, stored: StoredTensor, start: int, stop: int) -> torch.T
 
     Args:
         name: for errors.
-        stored: of a dtype of `quant.checkpoint.shards.DTYPES`.
+        stored: where it is.
         start, stop: within the tensor.
 
     Raises:
-        CheckpointError: the file is not there or shorter than its header says.
+        CheckpointError: the file is not there or shorter than its header says, or torch has no such dtype.
     """
+    if stored.dtype not in DTYPES:
+        raise CheckpointError(f"{stored.file}: tensor '{name}' is {stored.dtype}, which torch has not")
     dtype, inner = DTYPES[stored.dtype], stored.shape[1:]
     count = math.prod(inner) if stored.shape else 1
     row = count * dtype.itemsize
@@ -264,15 +264,10 @@ def read_rows(name: str, stored: StoredTensor, start: int, stop: int) -> torch.T
     return made.view(dtype).reshape((stop - start, *inner) if stored.shape else ())
 
 
-def read_tensors(tensors: dict[str, StoredTensor]) -> Iterator[tuple[str, torch.Tensor]]:
-    """Each tensor in turn, on the CPU, one in memory at a time."""
-    by_file: dict[Path, list[str]] = {}
-    for name, tensor in tensors.items():
-        by_file.setdefault(tensor.file, []).append(name)
-    for path, names in by_file.items():
-        with _opened(path) as file:
-            for name in names:
-                yield name, file.get_tensor(name)
+def read_tensors(tensors: Mapping[str, StoredTensor]) -> Iterator[tuple[str, torch.Tensor]]:
+    """Each tensor in turn, on the CPU, one in memory at a time. Raises CheckpointError as `read_rows`."""
+    for name, stored in tensors.items():
+        yield name, read_tensor(name, stored)
 
 
 def _main_file(component: Path) -> tuple[Path | None, Path | None]:
@@ -295,6 +290,7 @@ def _opened(path: Path) -> Any:
     if missing:
         raise CheckpointError(f"{path}: missing; the checkpoint is incomplete")
     try:
-        return safe_open(path, framework="pt")
-    except (SafetensorError, OSError, RuntimeError) as error:  # torch maps the file, and says so in its own way
+        # Not for torch, which maps files as if it would write to them: that asks for memory of the file's size.
+        return safe_open(path, framework="numpy")
+    except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{path}: truncated or damaged: {first_line(error)}") from None

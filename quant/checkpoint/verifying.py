@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from quant.checkpoint.manifest import FILE_NAME, read_manifest, verify_digests, verify_files, verify_sizes
+from quant.checkpoint.manifest import FILE_NAME, read_manifest, verify_digests, verify_sizes
 from quant.checkpoint.reader import weight_files
 from quant.errors import CheckpointError
 
@@ -67,15 +67,19 @@ def locate_manifest(folder: Path) -> FoundManifest | None:
 class Verification:
     """Hashes of a checkpoint's files, taken by threads of their own while it is loaded."""
 
-    def __init__(self, manifest: FoundManifest | None) -> None:
+    def __init__(self, manifest: FoundManifest | None, files: Mapping[str, dict[str, Any]] | None = None) -> None:
         """Begins to compare files with a manifest; None has nothing to compare.
+
+        Args:
+            manifest: the manifest.
+            files: entries of those of its files that are compared; all where None.
 
         Raises:
             CheckpointError: names the first file that is missing or truncated.
         """
         self._hashing: Future[None] | None = None
         if manifest is not None:
-            listed = manifest.body["files"]
+            listed = manifest.body["files"] if files is None else files
             verify_sizes(manifest.root, listed)
             thread = ThreadPoolExecutor(1)
             self._hashing = thread.submit(verify_digests, manifest.root, listed)
@@ -97,24 +101,24 @@ class Verification:
         self.finish()
 
 
-def verify_component(folder: Path) -> None:
-    """Checks a component's files against the manifest, and of the rest of its checkpoint what is there.
+def verify_component(folder: Path) -> Verification:
+    """Begins to check a component's files against the manifest, and of the rest of its checkpoint what is there.
 
     Other quantized components are left to their own loading: diffusers loads a pipeline's parts one by one.
 
     Raises:
-        CheckpointError: as `verify`.
+        CheckpointError: as `Verification`, and `find_manifest`.
     """
     found = find_manifest(folder)
     if found is None:
-        return
+        return Verification(None)
     mine, others = found.component, set(found.body.get("layers", {})) - {found.component}
     files = {}
     for name, entry in found.body["files"].items():
         part = name.partition("/")[0]
         if part not in others and (mine in ("", part) or (found.root / name).is_file()):
             files[name] = entry
-    verify_files(found.root, files)
+    return Verification(found, files)
 
 
 def listing_faults(found: FoundManifest, component: str) -> Iterator[str]:

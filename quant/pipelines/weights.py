@@ -47,6 +47,8 @@ _SIGNS = {
     "scale": "SDNQ",
     "pre_quant_scale": "ModelOpt",
 }
+#: Those of them that models have for norms of their own, next to no weight, or next to one of 16 bits and more.
+_OF_MODELS = ("scale", "scales", "zero_point")
 #: Weights that only unpickling, which runs code, would read.
 PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
 _NOT_FINITE = "the model's file is damaged or its training diverged"
@@ -169,6 +171,11 @@ def refuse_codes(tensors: Mapping[str, SourceTensor]) -> None:
     """Raises ModelError for the first tensor whose name says that it belongs to quantized weights."""
     for name, tensor in tensors.items():
         sign = _sign(name)
+        path, _, leaf = name.rpartition(".")
+        weight = tensors.get(f"{path}.weight")
+        dtype = None if weight is None else DTYPES.get(weight.dtype, torch.uint8)
+        if leaf in _OF_MODELS and (dtype is None or dtype.itemsize > 1):
+            continue
         if sign is not None:
             raise ModelError(f"{tensor.file}: holds '{name}', which belongs to quantized weights ({sign}); {REMEDY}")
 

@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 import quant
 from quant.api import calibrate as calibrating
 from quant.api import writing
-from quant.checkpoint.manifest import verify_files, write_manifest
+from quant.checkpoint.manifest import verify_digests, verify_sizes, write_manifest
 from quant.formats.layer import LayerFormat
 from quant.formats.scheme import SCHEMES
 from quant.formats.tensors import unpack_linear
@@ -40,7 +40,8 @@ def test_every_linear_of_every_block_is_packed_and_its_manifest_says_so(
 ) -> None:
     folder = checkpoints[recipe]
     manifest = json.loads((folder / "quant_manifest.json").read_text())
-    verify_files(folder, manifest["files"])
+    verify_sizes(folder, manifest["files"])
+    verify_digests(folder, manifest["files"])
     layers = manifest["layers"]["transformer"]
     packed = [layer for layer in layers if layer["scheme"] is not None]
     assert len(packed) == LINEARS

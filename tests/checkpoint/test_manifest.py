@@ -9,10 +9,16 @@ from typing import Any
 
 import pytest
 
-from quant.checkpoint.manifest import FILE_NAME, read_manifest, sha256_of, verify_files, write_manifest
+from quant.checkpoint.manifest import FILE_NAME, read_manifest, sha256_of, verify_digests, verify_sizes, write_manifest
 from quant.errors import CheckpointError
 
 FILES = {"config.json": b"{}", "transformer/model.safetensors": bytes(range(256)) * 9, "transformer/empty": b""}
+
+
+def verify_files(folder: Path, listed: dict[str, Any]) -> None:
+    """Compares files with their entries in a manifest."""
+    verify_sizes(folder, listed)
+    verify_digests(folder, listed)
 
 
 @pytest.fixture

@@ -26,7 +26,8 @@ def tensors(blocks: int = 3) -> dict[str, torch.Tensor]:
             f"layers.{i}.ff.0.weight": torch.ones(16, 8, dtype=torch.bfloat16),
             f"layers.{i}.ff.1.weight": torch.ones(8, 16, dtype=torch.bfloat16),
         }
-    return found | {"head.weight": torch.ones(4, 8), "temperature": torch.ones(()), "steps": torch.arange(3)}
+    found |= {"head.weight": torch.ones(4, 8), "temperature": torch.ones(()), "steps": torch.arange(3)}
+    return found | {"norm.scale": torch.ones(8)}
 
 
 def test_names_shapes_dtypes_and_values_are_those_of_the_file(tmp_path: Path) -> None:
@@ -63,6 +64,7 @@ def test_names_that_no_model_can_have_are_refused(tmp_path: Path) -> None:
         ({"a": torch.ones(2), "a.b": torch.ones(2)}, "'a' is a tensor, and other tensors' names begin with it"),
         ({"forward": torch.ones(2)}, "tensor 'forward' has a name that no model's tensor can have"),
         ({"a.weight_scale": torch.ones(2)}, "holds 'a.weight_scale', which belongs to quantized weights"),
+        ({"a.scale": torch.ones(2), "a.weight": torch.ones(2, 2).to(torch.uint8)}, r"holds 'a.scale', .*\(SDNQ\)"),
     ]:
         save_file(found, tmp_path / "x.safetensors")
         with pytest.raises(ModelError, match=says):
