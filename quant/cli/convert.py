@@ -92,11 +92,10 @@ def convert(
 
     \b
     Examples:
-      quant convert Wan-AI/Wan2.1-T2V-1.3B-Diffusers --scheme FP8_DYNAMIC --full --out wan-fp8
+      quant convert ./wan --scheme FP8_DYNAMIC --full --out wan-fp8
       quant convert ./wan/transformer --scheme W4A16 --ranges mse --out wan-int4
       quant convert model.safetensors --scheme W8A8 --out model-int8
-      quant convert wan2.1_t2v_14B_fp16.safetensors --config Wan-AI/Wan2.1-T2V-14B-Diffusers \\
-          --scheme FP8_DYNAMIC --out wan-14b-fp8
+      quant convert wan2.1_t2v.safetensors --config ./wan --scheme W8A8 --out wan8
     """
     begun = time.monotonic()
     _keep_memory()

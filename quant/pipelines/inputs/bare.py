@@ -27,9 +27,19 @@ _TABLES = re.compile(
     r"|relative_attention_bias|embeddings?)$"
 )
 
+#: Names that every module has something of its own under.
+_OF_MODULES = frozenset(dir(nn.Module()))
+
 
 class Block(nn.Module):
     """One of several modules that are numbered and hold Linears."""
+
+
+class Linear(nn.Linear):
+    """A Linear whose values are in files."""
+
+    def reset_parameters(self) -> None:
+        """Fills nothing, which would take longer than all else that opens a file."""
 
 
 class BareModel(nn.Module):
@@ -65,7 +75,7 @@ def stand_in(tensors: Mapping[str, SourceTensor]) -> BareModel:
         path, _, leaf = name.rpartition(".")
         parent = _module(model, path, tensors, numbered)
         value = torch.empty(tensor.shape, dtype=DTYPES[tensor.dtype], device="meta")
-        if leaf in dir(nn.Module()) or leaf in parent._modules:
+        if leaf in _OF_MODULES or leaf in parent._modules:
             raise ModelError(f"{tensor.file}: tensor '{name}' has a name that no model's tensor can have")
         parent.register_parameter(leaf, nn.Parameter(value, requires_grad=False))
     return model
@@ -87,7 +97,7 @@ def _module(model: nn.Module, path: str, tensors: Mapping[str, SourceTensor], nu
 def _made(path: str, tensors: Mapping[str, SourceTensor], numbered: set[str]) -> nn.Module:
     if _is_linear(path, tensors):
         n, k = tensors[f"{path}.weight"].shape
-        made = nn.Linear(k, n, bias=f"{path}.bias" in tensors, device="meta")
+        made = Linear(k, n, bias=f"{path}.bias" in tensors, device="meta")
         del made.weight  # in the order of the files, and of their dtype
         if made.bias is not None:
             del made.bias
