@@ -85,6 +85,8 @@ def test_the_wheel_works_in_a_new_environment(wheel: Path, tmp_path: Path) -> No
         "assert all(read('quant.eval.report', name) for name in ('report.html', 'players.js'))\n"
         "assert read('quant.eval.drawing', 'report.css')\n"
         "assert 'format_version' in read('quant.eval.results', 'schema.json')\n"
+        "from quant.kernels.cpu.encode_rows import unavailable\n"
+        "assert unavailable() is None, unavailable()\n"
         "print(len(shipped_recipes()))\n"
         "sys.argv = [sys.argv[1], 'recipes']\n"
         "runpy.run_path(sys.argv[0], run_name='__main__')"  # the command that was installed
