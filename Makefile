@@ -9,7 +9,7 @@ TEST_WORKERS ?= 2
 # A Python with torch for CUDA, CuPy, cuda-bindings, NumPy, click, safetensors and pytest.
 PYTHON_GPU ?= python3
 
-.PHONY: demo test lint bench quality chaos fuzz gpu help
+.PHONY: demo test lint bench bench-convert quality chaos fuzz gpu help
 .DEFAULT_GOAL := help
 
 help:  ## list these verbs
