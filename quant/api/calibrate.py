@@ -206,8 +206,7 @@ def _calibrated(
         solved, found = apply_budget(solved, pipe, source.name, texts, how.progress)
     snapshot.check()
     with folder.new() as work:
-        configs = {name: part.config for name, part in parts.items()}
-        layers = write(work, source, solved, configs, tensors, KeptShards(folder.written, key), how)
+        layers = write(work, source, solved, parts, tensors, KeptShards(folder.written, key), how)
         if found is not None:
             (work / SENSITIVITY).write_text(found.to_json(), encoding="utf-8")
         try:

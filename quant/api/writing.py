@@ -18,6 +18,7 @@ from quant.checkpoint.manifest import write_manifest
 from quant.checkpoint.shards import TensorPlan
 from quant.checkpoint.writing import write_component
 from quant.pipelines.copying import copy_files
+from quant.pipelines.inputs.base import Component
 from quant.pipelines.source import Source
 from quant.recipe import Recipe
 
@@ -39,14 +40,14 @@ def write(
     work: Path,
     source: Source,
     solved: Solved,
-    configs: Mapping[str, Mapping[str, Any]],
+    parts: Mapping[str, Component],
     tensors: Tensors,
     shards: KeptShards,
     how: Writing,
 ) -> dict[str, list[dict[str, Any]]]:
     """Writes everything of a checkpoint into the empty folder `work`; returns the record of every layer.
 
-    `configs` and `tensors` are the components' own, by name; `shards` keeps files while others are not finished.
+    `parts` and `tensors` are the components', by name; `shards` keeps files while others are not finished.
     """
     records: dict[str, list[dict[str, Any]]] = {}
     hashes: dict[str, str] = {}
@@ -55,12 +56,13 @@ def write(
         errors: dict[str, float] = {}
         quantization = solved.config(name, how.dtype)
         with _counted(tensors[name], f"writing {name}", how) as counted:
-            parts = component_parts(counted, solved.plans[name], solved.solutions[name], errors)
+            made = component_parts(counted, solved.plans[name], solved.solutions[name], errors)
             written = write_component(
                 work / place,
-                configs[name],
+                parts[name].config,
                 quantization,
-                parts,
+                made,
+                stem=parts[name].stem,
                 max_bytes=how.max_shard_bytes,
                 shards=shards,
                 component=place,

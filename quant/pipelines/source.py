@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ class Source:
         name: a hub id, or the last two names of the path: what a manifest says of where a checkpoint came from.
         folder: the pipeline's, or the component's own.
         classes: diffusers class by component name; of a lone component, one entry named after its kind.
+        others: transformers class by component name, such as a text encoder's.
         is_pipeline: whether it can be run on prompts.
         parts: every component that a pipeline's index names, whichever library's; each the name of a folder.
         file: the one file that all weights are in, where the user named a file.
@@ -45,6 +47,7 @@ class Source:
     classes: dict[str, str]
     is_pipeline: bool
     parts: tuple[str, ...] = ()
+    others: Mapping[str, str] = field(default_factory=dict)
     file: Path | None = None
     config: str | Path | None = None
 
@@ -93,7 +96,9 @@ def _found(model: str | Path) -> Source:
     if (folder / _INDEX).is_file():
         named = _components(folder / _INDEX)
         classes = {part: class_name for part, (library, class_name) in named.items() if library == "diffusers"}
-        return Source(name, folder, classes, is_pipeline=True, parts=tuple(named))
+        others = {part: class_name for part, (library, class_name) in named.items() if library == "transformers"}
+        others = {part: class_name for part, class_name in others.items() if (folder / part / "config.json").is_file()}
+        return Source(name, folder, classes, is_pipeline=True, parts=tuple(named), others=others)
     if (folder / "config.json").is_file():
         config = _read_json(folder / "config.json")
         if "_class_name" in config:
@@ -142,10 +147,13 @@ def components_of(source: Source, recipe: Recipe, *, runs: bool = False) -> list
     else:
         chosen = list(recipe.components)
         for name in chosen:
+            if name in source.others and not runs:
+                continue
             if name not in source.classes:
+                more = ", ".join(source.others)
                 raise RecipeError(
                     f"{recipe.name}: components: '{name}' is not a diffusers model of {source.folder}; "
-                    f"it has {', '.join(source.classes)}"
+                    f"it has {', '.join(source.classes)}{f'; without data also {more}' if more and not runs else ''}"
                 )
     for name in chosen:
         path = source.component_folder(name) / "config.json"

@@ -9,10 +9,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from diffusers import DiffusionPipeline
 from safetensors.torch import load_file, save_file
 from torch import nn
 
 import quant
+import quant.diffusers
 from quant.api.convert import recipe_of
 from quant.checkpoint import streaming
 from quant.checkpoint.shard_file import ShardFile
@@ -115,6 +117,25 @@ def test_shards_with_an_index_and_without_a_config(tmp_path: Path) -> None:
     x = torch.randn(5, 256)
     exact = x @ given["blocks.1.ff.weight"].float().T + given["blocks.1.ff.bias"]
     assert (model.get_submodule("blocks.1.ff")(x) - exact).norm() < 0.02 * exact.norm()
+
+
+def test_a_whole_pipeline_with_its_text_encoder(model_folder: Path, tmp_path: Path) -> None:
+    """diffusers loads it: the transformer by this library, the text encoder by transformers and compressed-tensors."""
+    group = {"targets": ["Linear"], "scheme": "FP8_DYNAMIC"}
+    body = {"version": 1, "components": ["transformer", "text_encoder"], "groups": [group]}
+    recipe = quant.Recipe.from_dict(body, name="both")
+    out = quant.convert(model_folder, tmp_path / "out", recipe=recipe, full=True, progress=False).folder
+    assert (out / "text_encoder" / "model.safetensors").is_file()
+    assert quant.verify(out, progress=False).sound
+    ids = torch.randint(0, 8, (1, 12), generator=torch.Generator().manual_seed(0))
+    exact, found = (
+        DiffusionPipeline.from_pretrained(folder, dtype=torch.bfloat16).text_encoder(ids)[0].float()
+        for folder in (model_folder, out)
+    )
+    assert 0.001 < float((found - exact).norm() / exact.norm()) < 0.15
+    with_data = {**body, "groups": [{**group, "algorithm": "gptq"}]}
+    with pytest.raises(quant.QuantError, match="'text_encoder' is not a diffusers model"):
+        quant.calibrate(model_folder, quant.Recipe.from_dict(with_data), tmp_path / "no", prompts=["a"], progress=False)
 
 
 def test_it_goes_on_at_the_file_where_it_was(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from quant.checkpoint.shards import TensorPlan
+from quant.checkpoint.shards import WEIGHTS, TensorPlan
 from quant.pipelines.inputs.tensors import SourceTensor
 
 
@@ -40,11 +40,13 @@ class Component:
         config: what its config.json says, without any quantization.
         model: of its class, on the meta device: names, classes and shapes.
         tensors: given the dtype of all that is not packed, the model's tensors by their names in it.
+        stem: name of the files of tensors without number and extension, as the library of its class looks for them.
     """
 
     config: Mapping[str, Any]
     model: nn.Module
     tensors: Callable[[torch.dtype], dict[str, TensorPlan]]
+    stem: str = WEIGHTS
 
 
 class InputKind(ABC):

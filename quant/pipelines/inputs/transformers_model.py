@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 
 from torch import nn
@@ -17,6 +18,9 @@ from quant.pipelines.inputs.configs import CONFIG
 from quant.pipelines.inputs.tensors import SourceTensor
 from quant.pipelines.skeleton import transformers_class, transformers_skeleton
 from quant.pipelines.weights import plans_of
+
+#: As `save_pretrained` of transformers names weights.
+_STEM = "model"
 
 
 class TransformersModel(InputKind):
@@ -39,8 +43,8 @@ class TransformersModel(InputKind):
                 QuantWarning,
                 stacklevel=2,
             )
-            return Bare().open(files)
-        return Component(config, model, partial(plans_of, model, files.path, files.tensors, tied=tied))
+            return replace(Bare().open(files), stem=_STEM)
+        return Component(config, model, partial(plans_of, model, files.path, files.tensors, tied=tied), _STEM)
 
 
 def _tied(model: nn.Module) -> set[str]:
