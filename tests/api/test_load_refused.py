@@ -14,6 +14,7 @@ from diffusers import DiffusionPipeline, WanTransformer3DModel
 from safetensors.torch import load_file, save_file
 
 import quant
+import quant.diffusers
 from quant.layers.linear import QuantLinear
 from quant.recipe import Recipe
 from tests.api.editing import WEIGHTS, Edit, configured, edited, put_all
