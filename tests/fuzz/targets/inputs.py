@@ -93,7 +93,8 @@ def _convert(folder: Path, scheme: str) -> Any:
     out = folder.with_name(f"{folder.name}-out")
     try:
         quant.convert(folder / "model", out, scheme=scheme, progress=False)
-        return load_file(out / "diffusion_pytorch_model.safetensors")
+        (file,) = out.glob("*.safetensors")  # each library's files have names of their own
+        return load_file(file)
     finally:
         shutil.rmtree(out, ignore_errors=True)
 
