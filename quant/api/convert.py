@@ -34,7 +34,7 @@ def convert(
     max_shard_bytes: int = 10 * 10**9,
     progress: bool = True,
 ) -> Calibrated:
-    """Makes a quantized checkpoint of weights, reading them once; as fast as a disk takes it, in bounded memory.
+    """Makes a quantized checkpoint of weights, reading each once, in bounded memory.
 
     Args:
         source: a safetensors file, a folder of them with or without an index and a config.json, a diffusers component

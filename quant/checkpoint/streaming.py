@@ -184,7 +184,9 @@ class _Filling:
             return self._files[name]
 
     def _lacking(self) -> str:
-        return next(name for file in self._files.values() for name in file.lacking())
+        """The first tensor that is not whole, of files that were begun or not."""
+        lacking = (self._file(name).lacking() for name in self._planned)
+        return next(tensor for tensors in lacking for tensor in tensors)
 
 
 def _begins(path: Path, head: bytes) -> bool:

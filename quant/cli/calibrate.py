@@ -13,9 +13,11 @@ from quant.cli.options import (
     PATH,
     SEED,
     device_here,
+    force_option,
+    full_option,
     generation_options,
-    gigabytes,
     given_settings,
+    shard_size_option,
     share,
 )
 
@@ -49,8 +51,8 @@ if TYPE_CHECKING:
 @click.option(
     "--keep-as", metavar="SCHEME", help="With --keep-budget: give those layers this scheme, such as W8A8, instead."
 )
-@click.option("--full", is_flag=True, help="Write a complete pipeline folder: copy all other components too.")
-@click.option("--force", is_flag=True, help="Replace DIR if it is a checkpoint of this program.")
+@full_option
+@force_option
 @click.option(
     "--dtype",
     type=click.Choice(["bfloat16", "float16", "float32"]),
@@ -64,15 +66,7 @@ if TYPE_CHECKING:
     metavar="NAME",
     help="Where calibration runs.  [default: cuda where there is one, else cpu]",
 )
-@click.option(
-    "--shard-size",
-    type=float,
-    callback=gigabytes,
-    default=10.0,
-    show_default=True,
-    metavar="GB",
-    help="Largest file.",
-)
+@shard_size_option
 @click.option("--quiet", is_flag=True, help="No progress bars and no table of layers.")
 def calibrate(
     model: str,

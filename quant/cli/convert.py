@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from quant.cli.options import NAME, PATH, gigabytes
+from quant.cli.options import NAME, PATH, force_option, full_option, shard_size_option
+from quant.files.model_paths import DENOISERS
 
 if TYPE_CHECKING:
     from quant.api.calibrate import Calibrated
@@ -43,8 +44,8 @@ _AHEAD = 4 << 30
     metavar="DIR|ID",
     help="Where the config.json of the model's class is, if not next to SRC: a folder of diffusers, or a hub id.",
 )
-@click.option("--full", is_flag=True, help="Write a complete pipeline folder: copy all other components too.")
-@click.option("--force", is_flag=True, help="Replace DIR if it is a checkpoint of this program.")
+@full_option
+@force_option
 @click.option(
     "--dtype",
     type=click.Choice(["bfloat16", "float16", "float32"]),
@@ -52,15 +53,7 @@ _AHEAD = 4 << 30
     show_default=True,
     help="Of everything that is not packed, where SRC names its class; else that stays as it is.",
 )
-@click.option(
-    "--shard-size",
-    type=float,
-    callback=gigabytes,
-    default=10.0,
-    show_default=True,
-    metavar="GB",
-    help="Largest file.",
-)
+@shard_size_option
 @click.option("--quiet", is_flag=True, help="No progress bar and no summary.")
 def convert(
     source: str,
@@ -76,12 +69,12 @@ def convert(
     shard_size: int,
     quiet: bool,
 ) -> None:
-    """Quantize the weights in SRC without any data, as fast as the disk takes them and in half a gigabyte of memory.
+    """Quantize the weights in SRC without any data, reading each once, in half a gigabyte of memory.
 
     SRC is a safetensors file, a folder of them with or without config.json, a diffusers component or pipeline, a
     transformers model, or a hub id. Models in their authors' names become diffusers' where --config, the folder or the
     hub has their config; FP8 codes are read with their scales, and those of llm-compressor and ModelOpt are written as
-    they are where the scheme is the same. Each weight is read once and no model is run.
+    they are where the scheme is the same. No model is run.
 
     Schemes: FP8_DYNAMIC, FP8_BLOCK, W8A8, W8A16, W4A16, W4A16_ASYM, W4A8, W4AFP8. 8 bits are close to the original
     without data; for 4 bits and for 2:4 calibrate with prompts instead where quality counts: quant calibrate. Layers
@@ -153,7 +146,9 @@ def _read_ahead(source: Path) -> None:
         return
     left, step = _AHEAD, 1 << 26
     with suppress(OSError, ValueError):
-        for path in [source] if source.is_file() else sorted(source.rglob("*.safetensors")):
+        folders = [source, *(source / name for name in DENOISERS)]  # a pipeline's other components are not read
+        found = [path for folder in folders for path in sorted(folder.glob("*.safetensors"))]
+        for path in [source] if source.is_file() else found:
             with path.open("rb") as file:
                 for start in range(0, min(path.stat().st_size, left), step):
                     os.posix_fadvise(file.fileno(), start, step, os.POSIX_FADV_WILLNEED)

@@ -91,6 +91,21 @@ def gigabytes(ctx: click.Context, param: click.Parameter, value: float) -> int:
     return int(value * 1e9)
 
 
+full_option = click.option(
+    "--full", is_flag=True, help="Write a complete pipeline folder: copy all other components too."
+)
+force_option = click.option("--force", is_flag=True, help="Replace DIR if it is a checkpoint of this program.")
+shard_size_option = click.option(
+    "--shard-size",
+    type=float,
+    callback=gigabytes,
+    default=10.0,
+    show_default=True,
+    metavar="GB",
+    help="Largest file.",
+)
+
+
 def given_settings(values: Mapping[str, Any]) -> GenerationSettings:
     """The settings that were given on the command line."""
     from quant.pipelines.settings import GenerationSettings

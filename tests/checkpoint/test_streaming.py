@@ -223,3 +223,8 @@ def test_a_checksum_knows_any_one_bit(data: bytes, flips: list[int]) -> None:
         assert _checksum(changed) != _checksum(data)
     else:
         assert _checksum(changed) == _checksum(data)
+
+
+def test_a_part_that_makes_nothing_is_a_defect(tmp_path: Path) -> None:
+    with pytest.raises(AssertionError, match=r"^x: planned, and not made whole"):
+        write_shards(tmp_path, [Part({"x": FileTensor(torch.float32, (2, 3))}, lambda put: None)])

@@ -10,6 +10,7 @@ from click.testing import CliRunner
 from safetensors.torch import load_file, save_file
 
 import quant
+from quant.cli.convert import _read_ahead
 from quant.cli.main import main
 from quant.kernels.cpu import encode_rows
 from tests.pipelines.inputs.test_original import wan
@@ -80,3 +81,19 @@ def test_what_cannot_be_is_one_line(source: Path, tmp_path: Path, arguments: lis
     assert done.exit_code == 2
     assert says in done.stderr and len(done.stderr.splitlines()) == 1
     assert not (tmp_path / "out").exists()
+
+
+def test_only_what_is_converted_is_read_ahead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("transformer", "text_encoder", "deeper/transformer"):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "model.safetensors").write_bytes(b"x")
+    asked: list[str] = []
+    monkeypatch.setattr(
+        "os.posix_fadvise", lambda handle, *_: asked.append(Path(f"/proc/self/fd/{handle}").readlink().as_posix())
+    )
+    wanted = (tmp_path / "transformer" / "model.safetensors").as_posix()
+    _read_ahead(tmp_path)
+    _read_ahead(tmp_path / "transformer")
+    _read_ahead(tmp_path / "transformer" / "model.safetensors")
+    _read_ahead(tmp_path / "absent")
+    assert asked == [wanted] * 3
