@@ -14,6 +14,10 @@ import pytest
 import torch
 from hypothesis import settings
 
+# No test may ask a model hub, and where there is none its client takes half a minute to say so. It reads this when it
+# is imported, as the programs that tests start do.
+os.environ["HF_HUB_OFFLINE"] = "1"
+
 # Fixtures of several rooms.
 from tests.tiny_checkpoints import checkpoints as checkpoints
 from tests.tiny_checkpoints import model_folder as model_folder

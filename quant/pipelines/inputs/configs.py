@@ -41,11 +41,15 @@ def hub_config(model: str) -> Path:
     from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
     why: Exception | None = None
+    # The hub client waits for half a minute to say that there is no network: it is asked once, then its cache is.
+    offline = False
     for place in (*DENOISERS, ""):
+        name = f"{place}/{CONFIG}" if place else CONFIG
         try:
-            return Path(hf_hub_download(model, f"{place}/{CONFIG}" if place else CONFIG)).parent
+            return Path(hf_hub_download(model, name, local_files_only=offline)).parent
         except LocalEntryNotFoundError as error:  # there is no network, and it is not in the cache
             why = why or error
+            offline = True
         except EntryNotFoundError as error:
             why = why or error
         except Exception as error:  # the hub client raises its own and its transport's errors

@@ -13,12 +13,14 @@ import pytest
 import torch
 from diffusers import ModelMixin
 from diffusers.loaders.single_file_model import SINGLE_FILE_LOADABLE_CLASSES
+from huggingface_hub.errors import LocalEntryNotFoundError
 from safetensors.torch import save_file
 from torch import nn
 
 import quant
 from quant.checkpoint.reader import headers
 from quant.errors import ModelError
+from quant.pipelines.inputs.configs import hub_config
 from quant.pipelines.inputs.pieces import trace
 from quant.pipelines.inputs.table import open_files
 from quant.pipelines.inputs.tensors import as_stored
@@ -353,3 +355,19 @@ def test_a_single_file_in_diffusers_names(make_model: ModelMaker, tmp_path: Path
     assert all(torch.equal(plans[name].whole(), tensor) for name, tensor in model.state_dict().items())
     with pytest.raises(ModelError, match=r"quant: has no config\.json; give the folder of a model or of its pipeline"):
         open_files(file, Path(quant.__file__).parent)
+
+
+def test_a_hub_that_cannot_be_reached_is_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def unreachable(model: str, name: str, *, local_files_only: bool) -> str:
+        asked.append((name, local_files_only))
+        raise LocalEntryNotFoundError("no network")
+
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", unreachable)
+    with pytest.raises(ModelError, match=r"Wan-AI/Wan2\.1: its config\.json is not .* from the hub: no network; give"):
+        hub_config("Wan-AI/Wan2.1")
+    assert asked == [
+        ("transformer/config.json", False),
+        *((name, True) for name in ("transformer_2/config.json", "unet/config.json", "config.json")),
+    ]
