@@ -1,6 +1,6 @@
 """Wan 2.1 and 2.2: text- and image-to-video transformers (arXiv 2503.20314)."""
 
-from quant.families.base import Family
+from quant.families.base import ATTENTION, FEED_FORWARD, Family
 
 WAN = Family(
     name="wan",
@@ -13,5 +13,6 @@ WAN = Family(
     ),
     # VACE's blocks carry projections in and out of the residual stream, one each side of the block.
     keep=((r"\.proj_(in|out)$", "projects the control signal into the residual stream"),),
+    roles=((FEED_FORWARD, r"\.ffn\."), (ATTENTION, r"\.attn[12]\.")),  # modulation: a table for each block, no Linear
     fused_block="wan",
 )

@@ -9,8 +9,9 @@ TOY = Family(
     classes=("Toy",),
     blocks=r"(?:left|right)\.(\d+)\.",
     shared_inputs=(("q", "k", "v"), ("mlp.a", "mlp.b")),
+    roles=(("modulation", r"\.norm\.linear$"), ("feed_forward", r"\.mlp\."), ("attention", r"\.[qkv]$")),
 )
-FLAT = Family(name="flat", classes=("Flat",), blocks=None, shared_inputs=(("q", "k"),))
+FLAT = Family(name="flat", classes=("Flat",), blocks=None, shared_inputs=(("q", "k"),), roles=TOY.roles)
 
 
 @pytest.mark.parametrize(
@@ -51,3 +52,21 @@ def test_any_other_layer_is_its_own_group(layer: str) -> None:
 
 def test_a_family_without_blocks_shares_nothing() -> None:
     assert [FLAT.input_group(name) for name in ("q", "k")] == ["q", "k"]
+
+
+@pytest.mark.parametrize(
+    ("layer", "role"),
+    [
+        ("left.0.mlp.a", "feed_forward"),
+        ("left.0.mlp.norm.linear", "modulation"),  # two match: the first counts
+        ("right.1.k", "attention"),
+        ("left.0.other", None),
+        ("outside.mlp.a", None),
+    ],
+)
+def test_a_layer_inside_a_block_has_the_first_role_that_its_name_matches(layer: str, role: str | None) -> None:
+    assert TOY.role(layer) == role
+
+
+def test_without_blocks_every_layer_can_have_a_role() -> None:
+    assert FLAT.role("outside.mlp.a") == "feed_forward"
