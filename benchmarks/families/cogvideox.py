@@ -15,6 +15,7 @@ from torch import nn
 from benchmarks.families.denoiser import Denoiser, Inputs, noise, timesteps
 
 _5B = {"num_attention_heads": 48, "num_layers": 42, "use_rotary_positional_embeddings": True}
+_IMAGE = {"in_channels": 32, "use_learned_positional_embeddings": True}
 _TINY: dict[str, Any] = {
     "num_attention_heads": 2,
     "attention_head_dim": 16,
@@ -59,33 +60,20 @@ def _mochi(model: nn.Module, g: torch.Generator) -> Inputs:
 
 COGVIDEOX = (
     Denoiser(
-        name="CogVideoX 2B",
         cls="CogVideoXTransformer3DModel",
-        real={},
+        real={"CogVideoX 2B": {}, "CogVideoX 5B": _5B, "CogVideoX 5B I2V": {**_5B, **_IMAGE}},
         tiny=_TINY,
         call=_cogvideox,
-        pipelines=("CogVideoXPipeline", "CogVideoXVideoToVideoPipeline"),
+        pipelines=(
+            "CogVideoXPipeline",
+            "CogVideoXImageToVideoPipeline",
+            "CogVideoXVideoToVideoPipeline",
+            "CogVideoXFunControlPipeline",
+        ),
     ),
     Denoiser(
-        name="CogVideoX 5B",
-        cls="CogVideoXTransformer3DModel",
-        real=_5B,
-        tiny={**_TINY, "num_layers": 2},
-        call=_cogvideox,
-        pipelines=("CogVideoXPipeline", "CogVideoXVideoToVideoPipeline", "CogVideoXFunControlPipeline"),
-    ),
-    Denoiser(
-        name="CogVideoX 5B I2V",
-        cls="CogVideoXTransformer3DModel",
-        real={**_5B, "in_channels": 32, "use_learned_positional_embeddings": True},
-        tiny={**_TINY, "in_channels": 8},
-        call=lambda model, g: _cogvideox(model, g, channels=8),
-        pipelines=("CogVideoXImageToVideoPipeline",),
-    ),
-    Denoiser(
-        name="ConsisID 6B",
         cls="ConsisIDTransformer3DModel",
-        real={**_5B, "in_channels": 32, "use_learned_positional_embeddings": True, "is_train_face": True},
+        real={"ConsisID 6B": {**_5B, **_IMAGE, "is_train_face": True}},
         tiny={
             **_TINY,
             # The face's features are two thirds of the width.
@@ -111,9 +99,15 @@ COGVIDEOX = (
         pipelines=("ConsisIDPipeline",),
     ),
     Denoiser(
-        name="EasyAnimate 5.1 12B",
         cls="EasyAnimateTransformer3DModel",
-        real={"in_channels": 16, "out_channels": 16, "patch_size": 2, "add_norm_text_encoder": True},
+        real={
+            "EasyAnimate 5.1 12B": {
+                "in_channels": 16,
+                "out_channels": 16,
+                "patch_size": 2,
+                "add_norm_text_encoder": True,
+            }
+        },
         tiny={
             "num_attention_heads": 2,
             "attention_head_dim": 16,
@@ -130,9 +124,8 @@ COGVIDEOX = (
         pipelines=("EasyAnimatePipeline", "EasyAnimateControlPipeline", "EasyAnimateInpaintPipeline"),
     ),
     Denoiser(
-        name="Mochi 10B",
         cls="MochiTransformer3DModel",
-        real={},
+        real={"Mochi 10B": {}},
         tiny={
             "num_attention_heads": 2,
             "attention_head_dim": 16,
@@ -147,9 +140,8 @@ COGVIDEOX = (
         pipelines=("MochiPipeline",),
     ),
     Denoiser(
-        name="Allegro 2.8B",
         cls="AllegroTransformer3DModel",
-        real={},
+        real={"Allegro 2.8B": {}},
         tiny={
             "num_attention_heads": 2,
             "attention_head_dim": 16,
@@ -166,16 +158,17 @@ COGVIDEOX = (
         pipelines=("AllegroPipeline",),
     ),
     Denoiser(
-        name="Latte 1.1B",
         cls="LatteTransformer3DModel",
         real={
-            **_LATTE,
-            "num_layers": 28,
-            "attention_head_dim": 72,
-            "in_channels": 4,
-            "out_channels": 8,
-            "cross_attention_dim": 1152,
-            "caption_channels": 4096,
+            "Latte 1.1B": {
+                **_LATTE,
+                "num_layers": 28,
+                "attention_head_dim": 72,
+                "in_channels": 4,
+                "out_channels": 8,
+                "cross_attention_dim": 1152,
+                "caption_channels": 4096,
+            }
         },
         tiny={
             **_LATTE,

@@ -122,33 +122,24 @@ def _minimax(_: nn.Module, g: torch.Generator) -> Inputs:
 
 COSMOS = (
     Denoiser(
-        name="Cosmos 1 7B",
         cls="CosmosTransformer3DModel",
-        real={},
+        real={
+            "Cosmos 1 7B": {},
+            "Cosmos 1 14B Video2World": {"in_channels": 17, "num_attention_heads": 40, "num_layers": 36},
+            "Cosmos 2 2B": _COSMOS_2,
+        },
         tiny=_TINY_COSMOS,
         call=_cosmos,
-        pipelines=("CosmosTextToWorldPipeline",),
+        pipelines=(
+            "CosmosTextToWorldPipeline",
+            "CosmosVideoToWorldPipeline",
+            "Cosmos2VideoToWorldPipeline",
+            "Cosmos2TextToImagePipeline",
+        ),
     ),
     Denoiser(
-        name="Cosmos 1 14B Video2World",
         cls="CosmosTransformer3DModel",
-        real={"in_channels": 17, "num_attention_heads": 40, "num_layers": 36},
-        tiny={**_TINY_COSMOS, "in_channels": 5},
-        call=_cosmos_2,
-        pipelines=("CosmosVideoToWorldPipeline",),
-    ),
-    Denoiser(
-        name="Cosmos 2 2B",
-        cls="CosmosTransformer3DModel",
-        real=_COSMOS_2,
-        tiny={**_TINY_COSMOS, "in_channels": 5, "extra_pos_embed_type": None},
-        call=_cosmos_2,
-        pipelines=("Cosmos2VideoToWorldPipeline", "Cosmos2TextToImagePipeline"),
-    ),
-    Denoiser(
-        name="Cosmos 2.5 2B",
-        cls="CosmosTransformer3DModel",
-        real={**_COSMOS_2, "use_crossattn_projection": True, "crossattn_proj_in_channels": 100352},
+        real={"Cosmos 2.5 2B": {**_COSMOS_2, "use_crossattn_projection": True, "crossattn_proj_in_channels": 100352}},
         tiny={
             **_TINY_COSMOS,
             "in_channels": 5,
@@ -161,9 +152,8 @@ COSMOS = (
         pipelines=("Cosmos2_5_PredictBasePipeline", "Cosmos2_5_TransferPipeline"),
     ),
     Denoiser(
-        name="Cosmos 3 15B",
         cls="Cosmos3OmniTransformer",
-        real={},
+        real={"Cosmos 3 15B": {}},
         tiny={
             "head_dim": 16,
             "hidden_size": 32,
@@ -181,14 +171,15 @@ COSMOS = (
         pipelines=("Cosmos3OmniPipeline",),
     ),
     Denoiser(
-        name="Kandinsky 5 Lite 2B",
         cls="Kandinsky5Transformer3DModel",
         real={
-            "in_visual_dim": 16,
-            "out_visual_dim": 16,
-            "model_dim": 1792,
-            "ff_dim": 7168,
-            "visual_cond": True,
+            "Kandinsky 5 Lite 2B": {
+                "in_visual_dim": 16,
+                "out_visual_dim": 16,
+                "model_dim": 1792,
+                "ff_dim": 7168,
+                "visual_cond": True,
+            }
         },
         tiny=_TINY_KANDINSKY,
         call=_kandinsky_5,
@@ -200,17 +191,15 @@ COSMOS = (
         ),
     ),
     Denoiser(
-        name="Kandinsky 6 48B",
         cls="Kandinsky6Transformer3DModel",
-        real=_RELEASED_6,
+        real={"Kandinsky 6 48B": _RELEASED_6},
         tiny={**_TINY_KANDINSKY, **_RELEASED_6, "in_audio_dim": 4, "out_audio_dim": 4},
         call=_kandinsky_6,
         pipelines=("Kandinsky6TI2VAPipeline",),
     ),
     Denoiser(
-        name="Kandinsky 6 SR 1.4B",
         cls="Kandinsky6SRTransformer3DModel",
-        real={},
+        real={"Kandinsky 6 SR 1.4B": {}},
         tiny={
             "in_visual_dim": 4,
             "out_visual_dim": 4,
@@ -224,9 +213,8 @@ COSMOS = (
         pipelines=("Kandinsky6SRPipeline",),
     ),
     Denoiser(
-        name="MiniMax-H3 33B",
         cls="MiniMaxH3Transformer3DModel",
-        real={},
+        real={"MiniMax-H3 33B": {}},
         tiny={
             "num_attention_heads": 2,
             "attention_head_dim": 32,

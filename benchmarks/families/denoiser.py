@@ -14,30 +14,34 @@ Inputs = dict[str, Any]
 
 @dataclass(frozen=True)
 class Denoiser:
-    """A class of diffusers in one of its configurations.
+    """A class of diffusers, with the published models of one architecture.
 
     Attributes:
-        name: of the model as its authors publish it; no two are equal.
         cls: diffusers' class name.
-        real: its configuration at real size, as published: arguments of the class that are not its defaults.
+        real: published models by the name that their authors give them: arguments of the class that are not its
+            defaults. No two are of one name.
         tiny: the same architecture with a few tens of thousands of parameters. Widths are multiples of 32 wherever
             the class allows, so that groups of 32 columns fit.
         call: arguments of one forward pass of the tiny model, all noise from the generator. It gets the model because
             one of them (Wan-Animate-2) needs a first pass.
-        pipelines: diffusers' pipelines that are published with this configuration.
+        pipelines: diffusers' pipelines that run them.
     """
 
-    name: str
     cls: str
-    real: Mapping[str, Any]
+    real: Mapping[str, Mapping[str, Any]]
     tiny: Mapping[str, Any]
     call: Callable[[nn.Module, torch.Generator], Inputs]
     pipelines: tuple[str, ...]
 
-    def make_real(self) -> nn.Module:
-        """The model at real size on the meta device: no memory, no weights."""
+    @property
+    def name(self) -> str:
+        """The first of the published models, by which this one is called."""
+        return next(iter(self.real))
+
+    def make_real(self, name: str) -> nn.Module:
+        """One of the published models on the meta device: no memory, no weights."""
         with torch.device("meta"):
-            return self._made(self.real)
+            return self._made(self.real[name])
 
     def make_tiny(self, seed: int = 0) -> nn.Module:
         """The tiny model in float32, in eval mode, its weights drawn from a seed."""

@@ -77,33 +77,33 @@ def _motif(_: nn.Module, g: torch.Generator) -> Inputs:
 
 HUNYUAN = (
     Denoiser(
-        name="HunyuanVideo 13B",
         cls="HunyuanVideoTransformer3DModel",
-        real={},
+        real={
+            "HunyuanVideo 13B": {},
+            "HunyuanVideo I2V 13B": {
+                "in_channels": 33,
+                "guidance_embeds": False,
+                "image_condition_type": "latent_concat",
+            },
+        },
         tiny=_TINY,
         call=_guided,
-        pipelines=("HunyuanVideoPipeline",),
+        pipelines=(
+            "HunyuanVideoPipeline",
+            "HunyuanVideoImageToVideoPipeline",
+            "HunyuanSkyreelsImageToVideoPipeline",
+        ),
     ),
     Denoiser(
-        name="HunyuanVideo I2V 13B",
-        cls="HunyuanVideoTransformer3DModel",
-        real={"in_channels": 33, "guidance_embeds": False, "image_condition_type": "latent_concat"},
-        tiny={**_TINY, "in_channels": 9, "guidance_embeds": False, "image_condition_type": "latent_concat"},
-        call=lambda model, g: _text(model, g, channels=9),
-        pipelines=("HunyuanVideoImageToVideoPipeline", "HunyuanSkyreelsImageToVideoPipeline"),
-    ),
-    Denoiser(
-        name="FramePack 13B",
         cls="HunyuanVideoFramepackTransformer3DModel",
-        real={"has_image_proj": True, "has_clean_x_embedder": True},
+        real={"FramePack 13B": {"has_image_proj": True, "has_clean_x_embedder": True}},
         tiny={**_TINY, "has_image_proj": True, "image_proj_dim": 32, "has_clean_x_embedder": True},
         call=_framepack,
         pipelines=("HunyuanVideoFramepackPipeline",),
     ),
     Denoiser(
-        name="HunyuanVideo 1.5 8.3B",
         cls="HunyuanVideo15Transformer3DModel",
-        real={},
+        real={"HunyuanVideo 1.5 8.3B": {}},
         tiny={
             "in_channels": 4,
             "out_channels": 4,
@@ -121,9 +121,8 @@ HUNYUAN = (
         pipelines=("HunyuanVideo15Pipeline", "HunyuanVideo15ImageToVideoPipeline"),
     ),
     Denoiser(
-        name="Motif-Video 13B (the class's defaults)",
         cls="MotifVideoTransformer3DModel",
-        real={},
+        real={"Motif-Video 13B (the class's defaults)": {}},
         tiny={
             "in_channels": 9,
             "out_channels": 4,

@@ -13,6 +13,7 @@ from torch import nn
 
 from benchmarks.families.denoiser import Denoiser, Inputs, noise, timesteps
 
+_13B = {"attention_head_dim": 128, "cross_attention_dim": 4096, "num_layers": 48}
 _LTX_2_5 = {
     "gated_attn": True,
     "cross_attn_mod": True,
@@ -111,9 +112,8 @@ def _sana_wm(_: nn.Module, g: torch.Generator) -> Inputs:
 
 LTX = (
     Denoiser(
-        name="LTX-Video 2B",
         cls="LTXVideoTransformer3DModel",
-        real={},
+        real={"LTX-Video 2B": {}, "LTX-Video 13B": _13B},
         tiny={
             "in_channels": 4,
             "out_channels": 4,
@@ -121,22 +121,6 @@ LTX = (
             "attention_head_dim": 16,
             "cross_attention_dim": 32,
             "num_layers": 3,
-            "caption_channels": 32,
-        },
-        call=_ltx,
-        pipelines=("LTXPipeline", "LTXImageToVideoPipeline", "LTXConditionPipeline"),
-    ),
-    Denoiser(
-        name="LTX-Video 13B",
-        cls="LTXVideoTransformer3DModel",
-        real={"attention_head_dim": 128, "cross_attention_dim": 4096, "num_layers": 48},
-        tiny={
-            "in_channels": 4,
-            "out_channels": 4,
-            "num_attention_heads": 2,
-            "attention_head_dim": 32,
-            "cross_attention_dim": 64,
-            "num_layers": 2,
             "caption_channels": 32,
         },
         call=_ltx,
@@ -148,33 +132,29 @@ LTX = (
         ),
     ),
     Denoiser(
-        name="LTX-2 19B",
         cls="LTX2VideoTransformer3DModel",
-        real={"rope_type": "split"},
+        real={"LTX-2 19B": {"rope_type": "split"}},
         tiny=_TINY_LTX_2,
         call=_ltx_2,
         pipelines=("LTX2Pipeline", "LTX2ImageToVideoPipeline", "LTX2ConditionPipeline", "LTX2InContextPipeline"),
     ),
     Denoiser(
-        name="LTX-2.5 19B",
         cls="LTX2VideoTransformer3DModel",
-        real=_LTX_2_5,
+        real={"LTX-2.5 19B": _LTX_2_5},
         tiny={**_TINY_LTX_2, **_LTX_2_5},
         call=_ltx_2,
         pipelines=("LTX2HDRPipeline", "LTX2DFRPipeline", "LTX2DFRTemporalRefinePipeline"),
     ),
     Denoiser(
-        name="Sana-Video 2B",
         cls="SanaVideoTransformer3DModel",
-        real={"mlp_ratio": 3.0},
+        real={"Sana-Video 2B": {"mlp_ratio": 3.0}},
         tiny=_TINY_SANA,
         call=_sana,
         pipelines=("SanaVideoPipeline", "SanaImageToVideoPipeline"),
     ),
     Denoiser(
-        name="SANA-WM 2.7B",
         cls="SanaWMTransformer3DModel",
-        real={},
+        real={"SANA-WM 2.7B": {}},
         tiny={
             "in_channels": 4,
             "num_layers": 4,
@@ -187,9 +167,8 @@ LTX = (
         pipelines=("SanaWMPipeline",),
     ),
     Denoiser(
-        name="SANA-WM refiner 19B",
         cls="SanaWMLTX2RefinerTransformer3DModel",
-        real={"rope_type": "split"},
+        real={"SANA-WM refiner 19B": {"rope_type": "split"}},
         tiny=_TINY_LTX_2,
         call=_refiner,
         pipelines=("SanaWMPipeline",),

@@ -14,5 +14,5 @@ MODELS: tuple[Denoiser, ...] = (*WAN, *HUNYUAN, *COGVIDEOX, *LTX, *COSMOS, *UNET
 
 
 def denoiser(name: str) -> Denoiser:
-    """The model of a name; KeyError where there is none."""
-    return {model.name: model for model in MODELS}[name]
+    """The one that has a published model of this name; KeyError where there is none."""
+    return {real: model for model in MODELS for real in model.real}[name]

@@ -78,9 +78,8 @@ def _i2vgen(model: nn.Module, g: torch.Generator) -> Inputs:
 
 UNETS = (
     Denoiser(
-        name="Stable Video Diffusion XT 1.5B",
         cls="UNetSpatioTemporalConditionModel",
-        real={},
+        real={"Stable Video Diffusion XT 1.5B": {}},
         tiny={
             "block_out_channels": (32, 64),
             "down_block_types": ("CrossAttnDownBlockSpatioTemporal", "DownBlockSpatioTemporal"),
@@ -95,25 +94,22 @@ UNETS = (
         pipelines=("StableVideoDiffusionPipeline",),
     ),
     Denoiser(
-        name="ModelScope T2V 1.4B",
         cls="UNet3DConditionModel",
-        real={},
+        real={"ModelScope T2V 1.4B": {}},
         tiny=_TINY_3D,
         call=_text,
         pipelines=("TextToVideoSDPipeline", "VideoToVideoSDPipeline"),
     ),
     Denoiser(
-        name="I2VGen-XL 1.4B",
         cls="I2VGenXLUNet",
-        real={},
+        real={"I2VGen-XL 1.4B": {}},
         tiny={**_TINY_3D, "num_attention_heads": 2},
         call=_i2vgen,
         pipelines=("I2VGenXLPipeline",),
     ),
     Denoiser(
-        name="AnimateDiff SD 1.5 1.3B",
         cls="UNetMotionModel",
-        real={"cross_attention_dim": 768, "use_motion_mid_block": False},
+        real={"AnimateDiff SD 1.5 1.3B": {"cross_attention_dim": 768, "use_motion_mid_block": False}},
         tiny=_TINY_MOTION,
         call=_motion,
         pipelines=(
@@ -127,20 +123,21 @@ UNETS = (
         ),
     ),
     Denoiser(
-        name="AnimateDiff SDXL 2.8B",
         cls="UNetMotionModel",
         real={
-            "block_out_channels": (320, 640, 1280),
-            "down_block_types": ("DownBlockMotion", "CrossAttnDownBlockMotion", "CrossAttnDownBlockMotion"),
-            "up_block_types": ("CrossAttnUpBlockMotion", "CrossAttnUpBlockMotion", "UpBlockMotion"),
-            "cross_attention_dim": 2048,
-            "transformer_layers_per_block": (1, 2, 10),
-            "num_attention_heads": (5, 10, 20),
-            "use_linear_projection": True,
-            "use_motion_mid_block": False,
-            "addition_embed_type": "text_time",
-            "addition_time_embed_dim": 256,
-            "projection_class_embeddings_input_dim": 2816,
+            "AnimateDiff SDXL 2.8B": {
+                "block_out_channels": (320, 640, 1280),
+                "down_block_types": ("DownBlockMotion", "CrossAttnDownBlockMotion", "CrossAttnDownBlockMotion"),
+                "up_block_types": ("CrossAttnUpBlockMotion", "CrossAttnUpBlockMotion", "UpBlockMotion"),
+                "cross_attention_dim": 2048,
+                "transformer_layers_per_block": (1, 2, 10),
+                "num_attention_heads": (5, 10, 20),
+                "use_linear_projection": True,
+                "use_motion_mid_block": False,
+                "addition_embed_type": "text_time",
+                "addition_time_embed_dim": 256,
+                "projection_class_embeddings_input_dim": 2816,
+            }
         },
         tiny={
             **_TINY_MOTION,

@@ -14,6 +14,8 @@ from torch import nn
 from benchmarks.families.denoiser import Denoiser, Inputs, noise, timesteps
 
 _1_3B = {"num_attention_heads": 12, "num_layers": 30, "ffn_dim": 8960}
+_5B = {"in_channels": 48, "out_channels": 48, "num_attention_heads": 24, "num_layers": 30, "ffn_dim": 14336}
+_SKYREELS = {"num_attention_heads": 40, "num_layers": 40, "ffn_dim": 13824}
 _IMAGE = {"in_channels": 36, "image_dim": 1280, "added_kv_proj_dim": 5120}
 _TINY: dict[str, Any] = {
     "num_attention_heads": 2,
@@ -110,49 +112,29 @@ def _helios(model: nn.Module, g: torch.Generator) -> Inputs:
 
 WAN = (
     Denoiser(
-        name="Wan 2.1 T2V 1.3B",
         cls="WanTransformer3DModel",
-        real=_1_3B,
+        real={"Wan 2.1 T2V 1.3B": _1_3B, "Wan 2.1 T2V 14B": {}, "Wan 2.2 TI2V 5B": _5B},
         tiny=_TINY,
         call=_text,
-        pipelines=("WanPipeline", "WanVideoToVideoPipeline"),
+        pipelines=("WanPipeline", "WanVideoToVideoPipeline", "WanImageToVideoPipeline", "LucyEditPipeline"),
     ),
     Denoiser(
-        name="Wan 2.1 T2V 14B",
         cls="WanTransformer3DModel",
-        real={},
-        tiny={**_TINY, "num_layers": 2},
-        call=_text,
-        pipelines=("WanPipeline", "WanVideoToVideoPipeline"),
-    ),
-    Denoiser(
-        name="Wan 2.1 I2V 14B",
-        cls="WanTransformer3DModel",
-        real=_IMAGE,
+        real={"Wan 2.1 I2V 14B": _IMAGE},
         tiny={**_TINY, **_TINY_IMAGE},
         call=_image,
         pipelines=("WanImageToVideoPipeline",),
     ),
     Denoiser(
-        name="Wan 2.2 TI2V 5B",
-        cls="WanTransformer3DModel",
-        real={"in_channels": 48, "out_channels": 48, "num_attention_heads": 24, "num_layers": 30, "ffn_dim": 14336},
-        tiny={**_TINY, "in_channels": 8, "out_channels": 8},
-        call=lambda model, g: _text(model, g, channels=8),
-        pipelines=("WanPipeline", "WanImageToVideoPipeline", "LucyEditPipeline"),
-    ),
-    Denoiser(
-        name="Wan 2.1 VACE 14B",
         cls="WanVACETransformer3DModel",
-        real={},
+        real={"Wan 2.1 VACE 14B": {}},
         tiny={**_TINY, "vace_layers": [0, 2], "vace_in_channels": 12},
         call=_vace,
         pipelines=("WanVACEPipeline",),
     ),
     Denoiser(
-        name="Wan 2.2 Animate 14B",
         cls="WanAnimateTransformer3DModel",
-        real={"added_kv_proj_dim": 5120},
+        real={"Wan 2.2 Animate 14B": {"added_kv_proj_dim": 5120}},
         tiny={
             **_TINY,
             "num_layers": 4,
@@ -173,9 +155,8 @@ WAN = (
         pipelines=("WanAnimatePipeline",),
     ),
     Denoiser(
-        name="Wan-Animate-2 14B",
         cls="WanAnimate2Transformer3DModel",
-        real={},
+        real={"Wan-Animate-2 14B": {}},
         tiny={
             "text_len": 16,
             "in_dim": 36,
@@ -191,54 +172,42 @@ WAN = (
         pipelines=("WanAnimate2ModularPipeline", "WanAnimate2DistilledModularPipeline"),
     ),
     Denoiser(
-        name="SkyReels V2 14B",
         cls="SkyReelsV2Transformer3DModel",
-        real={"num_attention_heads": 40, "num_layers": 40, "ffn_dim": 13824},
+        real={"SkyReels V2 14B": _SKYREELS, "SkyReels V2 I2V 14B": {**_SKYREELS, **_IMAGE}},
         tiny=_TINY,
         call=_text,
         pipelines=(
             "SkyReelsV2Pipeline",
+            "SkyReelsV2ImageToVideoPipeline",
             "SkyReelsV2DiffusionForcingPipeline",
             "SkyReelsV2DiffusionForcingImageToVideoPipeline",
             "SkyReelsV2DiffusionForcingVideoToVideoPipeline",
         ),
     ),
     Denoiser(
-        name="SkyReels V2 I2V 14B",
-        cls="SkyReelsV2Transformer3DModel",
-        real={"num_attention_heads": 40, "num_layers": 40, "ffn_dim": 13824, **_IMAGE},
-        tiny={**_TINY, **_TINY_IMAGE},
-        call=_image,
-        pipelines=("SkyReelsV2ImageToVideoPipeline",),
-    ),
-    Denoiser(
-        name="ChronoEdit 14B",
         cls="ChronoEditTransformer3DModel",
-        real=_IMAGE,
+        real={"ChronoEdit 14B": _IMAGE},
         tiny={**_TINY, **_TINY_IMAGE},
         call=_image,
         pipelines=("ChronoEditPipeline",),
     ),
     Denoiser(
-        name="AnyFlow 14B",
         cls="AnyFlowTransformer3DModel",
-        real={},
+        real={"AnyFlow 14B": {}},
         tiny=_TINY,
         call=_anyflow,
         pipelines=("AnyFlowPipeline",),
     ),
     Denoiser(
-        name="AnyFlow FAR 14B",
         cls="AnyFlowFARTransformer3DModel",
-        real={},
+        real={"AnyFlow FAR 14B": {}},
         tiny=_TINY,
         call=_anyflow_far,
         pipelines=("AnyFlowFARPipeline",),
     ),
     Denoiser(
-        name="Helios 14B",
         cls="HeliosTransformer3DModel",
-        real={},
+        real={"Helios 14B": {}},
         tiny={**{key: value for key, value in _TINY.items() if key != "rope_max_seq_len"}, "rope_dim": (4, 6, 6)},
         call=_helios,
         pipelines=("HeliosPipeline", "HeliosPyramidPipeline"),

@@ -21,7 +21,8 @@ def test_no_video_denoiser_of_diffusers_is_missing() -> None:
 
 
 def test_names_are_unique() -> None:
-    assert len({model.name for model in MODELS}) == len(MODELS)
+    names = [name for model in MODELS for name in model.real]
+    assert len(set(names)) == len(names)
 
 
 @pytest.mark.parametrize("name", ["Wan 2.1 I2V 14B", "Mochi 10B", "HunyuanVideo 13B", "AnimateDiff SDXL 2.8B"])
@@ -38,6 +39,6 @@ def test_pipelines_take_the_class(name: str) -> None:
     ("name", "billions"), [("Wan 2.1 T2V 14B", 14.29), ("HunyuanVideo 13B", 12.82), ("LTX-2 19B", 18.88)]
 )
 def test_real_sizes_are_the_published_ones(name: str, billions: float) -> None:
-    model = denoiser(name).make_real()
+    model = denoiser(name).make_real(name)
     assert all(weight.is_meta for weight in model.parameters())
     assert sum(weight.numel() for weight in model.parameters()) / 1e9 == pytest.approx(billions, abs=0.01)
