@@ -79,9 +79,10 @@ def fuse(model: nn.Module) -> nn.Module:
 
 def block_module(model: nn.Module) -> Any:
     """The module with `check_block` and `fuse_block` for a model's family. Raises ModelError where there is none."""
-    name = family_of(model).fused_block
+    family = family_of(model)
+    name = family.fused_block if type(model).__name__ in family.fused_classes else None
     if name is None:
-        have = ", ".join(cls for family in FAMILIES if family.fused_block is not None for cls in family.classes)
+        have = ", ".join(cls for family in FAMILIES for cls in family.fused_classes)
         raise ModelError(f"{type(model).__name__} has no fused blocks; these have: {have}")
     return import_module(f"quant.layers.fused.{name}")
 

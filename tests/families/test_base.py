@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from quant.families.base import Family
+from quant.families.base import SEQUENCE, Family
 
 TOY = Family(
     name="toy",
@@ -70,3 +72,49 @@ def test_a_layer_inside_a_block_has_the_first_role_that_its_name_matches(layer: 
 
 def test_without_blocks_every_layer_can_have_a_role() -> None:
     assert FLAT.role("outside.mlp.a") == "feed_forward"
+
+
+U = Family(
+    name="u",
+    classes=("U",),
+    blocks=r"(?:(?:down|up)\.(\d+)|middle)\.",
+    shared_inputs=(
+        ("frames.*.blocks.*.attn2.q", "frames.*.blocks.*.attn2.k"),
+        ("attn2.k", "attn2.v"),
+        ("near.*.q", "far.*.k"),
+    ),
+    sequence=("down.0.", "down.1.", "middle.", "up.0."),
+)
+
+
+@pytest.mark.parametrize(
+    ("layer", "place"),
+    [
+        ("down.1.q", (SEQUENCE, 1)),
+        ("middle.q", (SEQUENCE, 2)),
+        ("up.0.frames.1.q", (SEQUENCE, 3)),
+        ("middleman.q", None),
+    ],
+)
+def test_blocks_of_a_sequence_are_counted_in_its_order(layer: str, place: tuple[str, int] | None) -> None:
+    assert U.block(layer) == place
+
+
+def test_without_its_sequence_a_middle_is_a_list_of_its_own() -> None:
+    family = replace(U, sequence=())
+    assert [family.block(name) for name in ("up.0.q", "middle.q")] == [("up.", 0), ("middle.", 0)]
+
+
+@pytest.mark.parametrize(
+    ("layer", "group"),
+    [
+        ("down.0.frames.1.blocks.2.attn2.k", "down.0.frames.1.blocks.2.attn2.q"),
+        ("down.0.frames.1.blocks.3.attn2.k", "down.0.frames.1.blocks.3.attn2.q"),
+        ("down.0.pixels.1.blocks.2.attn2.v", "down.0.pixels.1.blocks.2.attn2.k"),
+        ("middle.attn2.v", "middle.attn2.k"),
+        ("middle.cross_attn2.v", "middle.cross_attn2.v"),
+        ("middle.inner.far.7.k", "middle.inner.near.7.q"),
+    ],
+)
+def test_names_end_alike_and_a_star_is_an_index(layer: str, group: str) -> None:
+    assert U.input_group(layer) == group

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import pytest
+import torch
 from torch import nn
 
+from quant.families.base import SEQUENCE
 from quant.families.generic import generic_family
 from tests.tiny_models import ModelMaker
 
@@ -34,11 +36,21 @@ class Nested(nn.Module):
 
 
 class Single(nn.Module):
-    _repeated_blocks = ("Outer",)
+    _repeated_blocks = ("Inner",)
 
     def __init__(self) -> None:
         super().__init__()
-        self.block = Outer()
+        self.block = Inner()
+
+
+class Undeclared(nn.Module):
+    """An embedder that is a list of bare layers, a list of blocks, and a list of only one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.time_embedder = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
+        self.layers = nn.ModuleList([Inner(), Inner()])
+        self.proj_out = nn.Linear(4, 4)
 
 
 class Odd(nn.Module):
@@ -73,14 +85,73 @@ def test_blocks_are_the_lists_that_the_model_declares(
     assert within == {name for name in _linears(model) if name.startswith(tuple(lists))}
 
 
-@pytest.mark.parametrize("class_name", ["UNet3DConditionModel", "UNetSpatioTemporalConditionModel"])
-def test_a_model_that_declares_no_blocks_has_none(make_model: ModelMaker, class_name: str) -> None:
-    assert generic_family(make_model(class_name)).blocks is None
-
-
-@pytest.mark.parametrize("model", [nn.Sequential(nn.Linear(2, 2)), Single()], ids=["plain", "not in a list"])
+@pytest.mark.parametrize(
+    "model",
+    [
+        nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2)),
+        nn.Sequential(nn.Sequential(nn.Linear(2, 2), nn.GELU())),
+        Single(),
+    ],
+    ids=["plain", "one", "declared but not in a list"],
+)
 def test_a_model_without_lists_of_blocks_has_none(model: nn.Module) -> None:
     assert generic_family(model).blocks is None
+
+
+def test_without_declarations_lists_of_one_class_are_the_blocks() -> None:
+    model = Undeclared()
+    family = generic_family(model)
+    assert {name: family.block(name) for name in _linears(model)} == {
+        "time_embedder.0": None,
+        "time_embedder.1": None,
+        "layers.0.to_q": ("layers.", 0),
+        "layers.1.to_q": ("layers.", 1),
+        "proj_out": None,
+    }
+
+
+def test_blocks_of_a_u_net_are_one_list_from_its_input_to_its_output() -> None:
+    model = nn.ModuleDict(
+        {
+            "conv_in": nn.Conv2d(1, 1, 1),
+            "up_blocks": nn.ModuleList([Inner(), nn.ModuleDict({"resnets": nn.ModuleList([nn.Conv2d(1, 1, 1)])})]),
+            "down_blocks": nn.ModuleList([Outer(), Inner()]),
+            "mid_block": Inner(),
+            "conv_out": nn.Conv2d(1, 1, 1),
+        }
+    )
+    family = generic_family(model)
+    names = [name for name, module in model.named_modules() if isinstance(module, nn.Linear | nn.Conv2d)]
+    assert {name: family.block(name) for name in names} == {
+        "conv_in": None,
+        "down_blocks.0.inner.0.to_q": (SEQUENCE, 0),
+        "down_blocks.0.inner.1.to_q": (SEQUENCE, 0),
+        "down_blocks.0.proj": (SEQUENCE, 0),
+        "down_blocks.1.to_q": (SEQUENCE, 1),
+        "mid_block.to_q": (SEQUENCE, 2),
+        "up_blocks.0.to_q": (SEQUENCE, 3),
+        "up_blocks.1.resnets.0": (SEQUENCE, 4),
+        "conv_out": None,
+    }
+
+
+def test_an_encoders_blocks_come_before_a_decoders() -> None:
+    import diffusers
+
+    with torch.device("meta"):
+        model = diffusers.AutoencoderKL(
+            down_block_types=("DownEncoderBlock2D",) * 2,
+            up_block_types=("UpDecoderBlock2D",) * 2,
+            block_out_channels=(32, 32),
+        )
+    assert generic_family(model).sequence == (
+        "encoder.down_blocks.0.",
+        "encoder.down_blocks.1.",
+        "encoder.mid_block.",
+        "decoder.mid_block.",
+        "decoder.up_blocks.0.",
+        "decoder.up_blocks.1.",
+    )
 
 
 def test_the_outermost_list_counts() -> None:

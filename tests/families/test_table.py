@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import inspect
+from dataclasses import replace
 
 import diffusers
 import pytest
 from torch import nn
 
 from quant.families.table import DENOISERS, FAMILIES, family_name, family_of
+from quant.families.unet import UNET
 from quant.families.wan import WAN
 from tests.tiny_models import ModelMaker
 
@@ -17,11 +19,17 @@ def test_a_listed_class_has_its_family(make_model: ModelMaker, class_name: str) 
     assert family_name(class_name) == "wan"
 
 
-@pytest.mark.parametrize("class_name", ["LTXVideoTransformer3DModel", "UNet3DConditionModel"])
-def test_an_unlisted_class_has_a_family_of_its_own_making(make_model: ModelMaker, class_name: str) -> None:
+def test_an_unlisted_class_has_a_family_of_its_own_making() -> None:
+    family = family_of(nn.ModuleDict())
+    assert (family.name, family.classes) == ("generic", ("ModuleDict",))
+    assert family_name("FluxTransformer2DModel") == "generic"
+
+
+@pytest.mark.parametrize("class_name", ["UNet3DConditionModel", "UNetSpatioTemporalConditionModel"])
+def test_a_listed_u_net_has_its_blocks_in_the_order_of_the_model(make_model: ModelMaker, class_name: str) -> None:
     family = family_of(make_model(class_name))
-    assert (family.name, family.classes) == ("generic", (class_name,))
-    assert family_name(class_name) == "generic"
+    assert family == replace(UNET, sequence=family.sequence)
+    assert family.sequence == ("down_blocks.0.", "down_blocks.1.", "mid_block.", "up_blocks.0.", "up_blocks.1.")
 
 
 def test_a_plain_module_has_a_family() -> None:

@@ -1,0 +1,15 @@
+"""LTX-Video (arXiv 2501.00103)."""
+
+from quant.families.base import ATTENTION, FEED_FORWARD, Family
+
+LTX = Family(
+    name="ltx",
+    classes=("LTXVideoTransformer3DModel",),
+    blocks=r"transformer_blocks\.(\d+)\.",
+    shared_inputs=(
+        ("attn1.to_q", "attn1.to_k", "attn1.to_v"),
+        ("attn2.to_k", "attn2.to_v"),
+    ),
+    # Modulation is a table in each block, not a Linear.
+    roles=((FEED_FORWARD, r"\.ff\."), (ATTENTION, r"\.attn[12]\.")),
+)
