@@ -124,27 +124,13 @@ def unused_of(model: nn.Module) -> Iterable[str]:
     return getattr(model, "_keys_to_ignore_on_load_unexpected", None) or ()
 
 
-def check_values(tensors: Iterable[tuple[str, torch.Tensor]], layers: Mapping[str, Shaped], where: object) -> None:
-    """Refuses tensors that hold what no layer can run with.
-
-    Args:
-        tensors: by name, of the dtypes and shapes that `check_fit` accepts; one is looked at at a time.
-        layers: the packed ones.
-        where: names the checkpoint in errors.
-
-    Raises:
-        CheckpointError: names the first tensor, the place in it, and what would be right.
-    """
-    for name, tensor in tensors:
-        wrong = value_fault(name, tensor, layers)
-        if wrong is not None:
-            raise CheckpointError(f"{where}: tensor '{name}' {wrong}")
-
-
 def value_fault(name: str, tensor: torch.Tensor, layers: Mapping[str, Shaped]) -> str | None:
     """What is wrong with the values of a tensor, or of some of its rows, and what would be right; None where nothing.
 
-    Arguments as of `check_values`.
+    Args:
+        name: the tensor's.
+        tensor: of the dtype and shape that `check_fit` accepts.
+        layers: the packed ones.
     """
     layer, _, leaf = name.rpartition(".")
     shaped = layers.get(layer)
