@@ -13,10 +13,11 @@ from quant.errors import RecipeError
 from quant.fields import MOST_SEED, check_count, is_number, mapping, strings, typed
 from quant.formats.layer import SPARSITY, LayerFormat
 from quant.formats.scheme import UNQUANTIZED, Scheme
-from quant.patterns import check_pattern
+from quant.patterns import check_pattern, is_role
 from quant.text import shown
 
-MISFITS = ("refuse", "keep")
+REFUSE, KEEP, ADAPT, NEXT = "refuse", "keep", "adapt", "next"
+MISFITS = (REFUSE, KEEP, ADAPT, NEXT)
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,8 @@ class Group:
         algorithm: how scales and codes are found; None rounds to nearest.
         sparsity: 2:4, or None.
         misfits: what becomes of a layer whose shape does not fit the scheme: "refuse" is an error that names it,
-            "keep" leaves it as it is.
+            "keep" leaves it as it is, "adapt" gives it the largest smaller groups of columns that fit and keeps it
+            where none do, "next" leaves it to the next group that targets it, and keeps it where there is none.
         spelled: the scheme as the recipe wrote it.
     """
 
@@ -59,7 +61,7 @@ class Group:
     scheme: Scheme
     algorithm: Algorithm | None = None
     sparsity: Sparsity | None = None
-    misfits: str = "refuse"
+    misfits: str = REFUSE
     spelled: str | Mapping[str, Any] = ""
 
     @property
@@ -67,13 +69,18 @@ class Group:
         """What the group's layers are stored as, before anything is known of smoothing."""
         return LayerFormat(self.scheme, sparse=self.sparsity is not None)
 
+    @property
+    def is_by_role(self) -> bool:
+        """True where its targets are roles alone, of which a model may have no layer."""
+        return all(map(is_role, self.targets))
+
     def to_dict(self) -> dict[str, Any]:
         body: dict[str, Any] = {"targets": list(self.targets), "scheme": self.spelled or self.scheme.name}
         if self.algorithm is not None:
             body["algorithm"] = self.algorithm.to_dict()
         if self.sparsity is not None:
             body["sparsity"] = self.sparsity.to_dict()
-        if self.misfits != "refuse":
+        if self.misfits != REFUSE:
             body["misfits"] = self.misfits
         return body
 
@@ -185,9 +192,9 @@ def read_group(value: object, where: str) -> Group:
         reason = unrunnable(LayerFormat(scheme, sparse=True))
         if reason is not None:
             raise RecipeError(f"{where}.sparsity: {reason}; use an 8-bit one, or none")
-    misfits = fields.get("misfits", MISFITS[0])
+    misfits = fields.get("misfits", REFUSE)
     if misfits not in MISFITS:
-        raise RecipeError(f"{where}.misfits: must be {' or '.join(MISFITS)}, got {shown(misfits)}")
+        raise RecipeError(f"{where}.misfits: must be one of {', '.join(MISFITS)}, got {shown(misfits)}")
     return Group(
         targets=tuple(check_pattern(pattern, f"{where}.targets[{i}]") for i, pattern in enumerate(targets)),
         scheme=scheme,

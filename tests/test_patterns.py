@@ -48,7 +48,19 @@ def test_an_expression_stands_for_the_whole_name() -> None:
     assert not matches("re:a$", "a\n", ())
 
 
-@pytest.mark.parametrize("pattern", ["Linear", NAME, r"re:^blocks\.(0|5)\..*", "re:"])
+def test_a_role_is_what_the_family_says_of_a_layer() -> None:
+    assert matches("role:attention", NAME, ("Linear",), "attention")
+    assert not matches("role:feed_forward", NAME, ("Linear",), "attention")
+    assert not matches("role:None", NAME, ("Linear",))
+
+
+@pytest.mark.parametrize("pattern", ["role:atention", "role:", "role:Attention", "role: attention"])
+def test_a_role_that_there_is_not_is_refused_with_those_there_are(pattern: str) -> None:
+    with pytest.raises(RecipeError, match=r"^here: 'role:.*' is no role of a layer; known: role:feed_forward, role:m"):
+        check_pattern(pattern, "here")
+
+
+@pytest.mark.parametrize("pattern", ["Linear", NAME, r"re:^blocks\.(0|5)\..*", "re:", "role:modulation"])
 def test_check_returns_the_pattern(pattern: str) -> None:
     assert check_pattern(pattern, "here") == pattern
 

@@ -121,7 +121,7 @@ def test_a_recipe_is_frozen() -> None:
         (with_group(scheme="UNQUANTIZED"), "here: groups[0].scheme: UNQUANTIZED does nothing without sparsity"),
         (with_group(scheme="W4A8", sparsity={"method": "wanda"}), "here: groups[0].sparsity: no op runs 2:4 with W4A8"),
         (with_group(scheme="FP8_BLOCK", sparsity={"method": "wanda"}), "here: groups[0].sparsity: no op runs 2:4 with"),
-        (with_group(misfits="drop"), "here: groups[0].misfits: must be refuse or keep, got 'drop'"),
+        (with_group(misfits="drop"), "here: groups[0].misfits: must be one of refuse, keep, adapt, next, got 'drop'"),
         (with_group(targets=[]), "here: groups[0].targets: must be a non-empty list of names"),
         (with_group(targets="Linear"), "here: groups[0].targets: must be a non-empty list of names"),
         (with_group(targets=["Linear", "re:("]), "here: groups[0].targets[1]: 're:(' is not a regular expression"),

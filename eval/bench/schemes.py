@@ -13,7 +13,7 @@ from quant.eval.bench.modules import skeleton
 from quant.eval.bench.sizes import Model, layers
 from quant.formats.layer import LayerFormat
 from quant.recipe import Recipe
-from quant.recipe_parts import Group
+from quant.recipe_parts import ADAPT, Group
 
 
 class Decided(NamedTuple):
@@ -50,12 +50,11 @@ def decide(model: Model, recipe: Recipe) -> Decided:
         if group is not None and algorithm_of(group).branches:
             name = algorithm_of(group).name
             raise RecipeError(f"{recipe.name}: blocks are not measured or predicted with the branches of {name}")
-    used = {id(group) for group in groups.values()}
     notes = [f"{recipe.name} keeps {edge} blocks at each end in bf16; this is {where}"] if edge else []
     notes += [
         f"{recipe.name}: groups[{index}] has no layer in {where}"
         for index, group in enumerate(recipe.groups)
-        if id(group) not in used
+        if not group.is_by_role and not any(_is_of(group, found) for found in groups.values())
     ]
     if recipe.keep_budget is not None:
         notes.append(
@@ -74,8 +73,18 @@ def for_block_alone(decided: Decided, recipe: Recipe, prefix: str) -> Recipe:
         recipe: that it was decided by.
         prefix: such as "blocks.0.".
     """
-    named = [
-        (group, tuple(prefix + name for name, its in decided.groups.items() if its is group)) for group in recipe.groups
-    ]
-    groups = tuple(replace(in_short(group), targets=targets) for group, targets in named if targets)
+    found = [group for group in decided.groups.values() if group is not None]
+    distinct = [group for i, group in enumerate(found) if group not in found[:i]]
+    distinct.sort(key=lambda group: next(i for i, of in enumerate(recipe.groups) if _is_of(of, group)))
+    groups = tuple(
+        replace(in_short(each), targets=tuple(prefix + name for name, its in decided.groups.items() if its == each))
+        for each in distinct
+    )
     return replace(recipe, groups=groups, components=None, ignore=(), keep_edge_blocks=0.0, keep_budget=None)
+
+
+def _is_of(group: Group, found: Group | None) -> bool:
+    """True where what a layer becomes is a recipe's group, in smaller groups of columns or as it stands."""
+    if found is None or group.misfits != ADAPT:
+        return found == group
+    return replace(found, scheme=group.scheme, spelled=group.spelled) == group

@@ -34,7 +34,8 @@ class Layer:
         name: dotted name within its component.
         shape: of the weight.
         scheme: the scheme's name, None where it is not quantized.
-        reason: why it is not; empty where it is, or where the checkpoint does not say.
+        reason: why it is not, or why it is otherwise than the recipe and the keep lists let expect; empty where neither
+            is so, or where the checkpoint does not say.
         bits_per_weight: all its tensors but the bias, in bits, over the weight's elements.
         nbytes: all its tensors.
         weight_error: ||W - W_stored|| / ||W|| as measured when it was made; None where that is not recorded.

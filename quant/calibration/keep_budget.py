@@ -10,10 +10,11 @@ from quant.calibration.layer_plan import Kept, LayerPlan, Planned, planned
 from quant.calibration.sensitivity import sensitivity_of
 from quant.calibration.solution import Solution
 from quant.calibration.solved import Solved
+from quant.calibration.targets import fitted
 from quant.checkpoint.sensitivity import Sensitivity, SensitivityUnit
 from quant.errors import RecipeError
 from quant.recipe import Recipe
-from quant.recipe_parts import Group, KeepBudget
+from quant.recipe_parts import ADAPT, REFUSE, Group, KeepBudget
 
 
 def apply_budget(
@@ -52,6 +53,9 @@ def keep_sensitive(solved: Solved, found: Sensitivity, budget: KeepBudget) -> So
     by_name: dict[str, list[SensitivityUnit]] = {}
     for unit in found.units:
         by_name.setdefault(unit.name, []).append(unit)
+    for name, units in list(by_name.items()):
+        if budget.scheme is not None and any(_in_budget(_layer(solved, unit), budget) is None for unit in units):
+            del by_name[name]  # no groups of columns of the budget's scheme fit it
     extra = {name: sum(_growth(solved, unit, budget) for unit in units) for name, units in by_name.items()}
     allowed = round(budget.share * sum(solved.component_bytes(component) for component in solved.models))
     worth = {name: sum(unit.error**2 for unit in units) for name, units in by_name.items()}
@@ -91,9 +95,24 @@ def choose(worth: Mapping[str, float], cost: Mapping[str, int], allowed: int) ->
 
 def _growth(solved: Solved, unit: SensitivityUnit, budget: KeepBudget) -> int:
     layer = _layer(solved, unit)
-    if budget.scheme is None:
+    group = _in_budget(layer, budget)
+    if group is None:
         return unit.original_bytes - unit.stored_bytes
-    return solved.bytes_as(unit.component, layer, Group((layer.name,), budget.scheme).layer_format) - unit.stored_bytes
+    return solved.bytes_as(unit.component, layer, group.layer_format) - unit.stored_bytes
+
+
+def _group(names: tuple[str, ...], budget: KeepBudget) -> Group | None:
+    """The group of a recipe that such layers are in; None where they stay as they are."""
+    if budget.scheme is None:
+        return None
+    misfits = ADAPT if budget.scheme.has_groups else REFUSE
+    return Group(names, budget.scheme, misfits=misfits, spelled=budget.scheme.name)
+
+
+def _in_budget(layer: Planned, budget: KeepBudget) -> Group | None:
+    """What a layer becomes; None where it stays as it is, or fits no group of the budget's scheme."""
+    group = _group((layer.name,), budget)
+    return None if group is None else fitted(group, *layer.shape)[0]
 
 
 def _layer(solved: Solved, unit: SensitivityUnit) -> Planned:
@@ -101,7 +120,7 @@ def _layer(solved: Solved, unit: SensitivityUnit) -> Planned:
 
 
 def _with_kept(solved: Solved, kept: Mapping[str, Sequence[SensitivityUnit]], budget: KeepBudget) -> Solved:
-    group = None if budget.scheme is None else Group(tuple(kept), budget.scheme, spelled=budget.scheme.name)
+    group = _group(tuple(kept), budget)
     errors = {(unit.component, unit.name): unit.error for units in kept.values() for unit in units}
     plans: dict[str, list[LayerPlan]] = {}
     solutions: dict[str, dict[str, Solution]] = {}
@@ -117,9 +136,11 @@ def _with_kept(solved: Solved, kept: Mapping[str, Sequence[SensitivityUnit]], bu
                 plans[component].append(Kept(layer.name, layer.kind, layer.shape, reason))
                 del solutions[component][layer.name]
             else:
-                plans[component].append(replace(layer, group=group))
+                becomes, note = fitted(group, *layer.shape)
+                assert becomes is not None
+                plans[component].append(replace(layer, group=becomes, taken_by=group, note=note))
                 solutions[component][layer.name] = Solution(notes={"prediction_error": error})
-    used = {id(layer.group) for plan in plans.values() for layer in planned(plan)}
+    used = {id(layer.taken_by) for plan in plans.values() for layer in planned(plan)}
     groups = tuple(each for each in solved.recipe.groups if id(each) in used)
     summary = f"{solved.recipe.summary}; the {len(kept)} most sensitive layers {_becoming(budget)}"
     recipe = replace(solved.recipe, summary=summary.lstrip("; "), groups=groups, keep_budget=None)

@@ -1,28 +1,27 @@
 """What a recipe does to each layer of a model, decided before anything is computed.
 
-The first thing to change what happens to a layer, in this order: the recipe's `ignore`, the family's and
-diffusers' keep lists, the recipe's edge blocks, then the recipe's groups. Every layer gets an answer. A Linear that is
-more than weight and bias is kept last of all, so that it is the reason only where nothing else is.
+The first thing to change what happens to a layer, in this order: the recipe's `ignore`; keep lists, where no group
+names the layer on purpose; the recipe's edge blocks; then the first of the recipe's groups that takes it. Every layer
+gets an answer. A Linear that is more than weight and bias is kept last of all, so that it is the reason only where
+nothing else is.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from torch import nn
 
+from quant.calibration.keep_lists import edge_blocks, in_edge_block, on_keep_list
+from quant.calibration.targets import Taken, Targets
 from quant.errors import RecipeError
-from quant.families.base import Family
 from quant.families.table import family_of
-from quant.formats.table import misfit
 from quant.layers.kinds import kind_of, weight_readers
 from quant.layers.layer_kind import LayerKind
-from quant.patterns import matches
 from quant.recipe import Recipe
 from quant.recipe_parts import Group
-from quant.text import VALUE, cut, shown
+from quant.text import shown
 
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 
@@ -51,9 +50,11 @@ class Planned:
     Attributes:
         name, kind: as of `Kept`.
         shape: N and K of its weight.
-        group: the recipe's group that takes it.
+        group: what it becomes: the group that takes it, with smaller groups of columns where its own do not fit.
         input_group: equal for layers that read one input.
         layer_kind: how it is a matmul.
+        taken_by: the recipe's group.
+        note: what is otherwise than the recipe and the keep lists let expect, and why; empty where nothing is.
     """
 
     name: str
@@ -62,6 +63,8 @@ class Planned:
     group: Group
     input_group: str
     layer_kind: LayerKind
+    taken_by: Group
+    note: str = ""
 
 
 LayerPlan = Kept | Planned
@@ -91,7 +94,9 @@ def layer_plan(model: nn.Module, recipe: Recipe, where: str = "model") -> list[L
         for name, module in model.named_modules(remove_duplicate=False)
         if isinstance(module, _CONVOLUTIONS) or kind_of(module) is not None
     }
-    _check_patterns(recipe, layers, where)
+    kinds = {name: kind for name, module in layers.items() if (kind := kind_of(module)) is not None}
+    targets = Targets(recipe, family, layers, {name: on_keep_list(model, family, name) for name in kinds})
+    targets.check(where)
     depths: dict[str, int] = {}
     for place in map(family.block, layers):
         if place is not None:
@@ -101,28 +106,22 @@ def layer_plan(model: nn.Module, recipe: Recipe, where: str = "model") -> list[L
     readers = weight_readers(model)
     first: dict[int, LayerPlan] = {}
     for name, module in layers.items():
-        kind, layer_kind = type(module).__name__, kind_of(module)
         if id(module) in first:  # one layer has one plan, whatever a pattern says of its other name
             same = replace(first[id(module)], name=name)
             plan.append(replace(same, input_group=family.input_group(name)) if isinstance(same, Planned) else same)
             continue
-        shape = tuple(module.weight.shape)
-        group = _first_group(recipe, name, module)
-        reason, size = "a convolution: no scheme here covers it", (0, 0)
+        shape, layer_kind = tuple(module.weight.shape), kinds.get(name)
+        found: str | Taken = "a convolution: no scheme here covers it"
         if layer_kind is not None:
-            size = layer_kind.size(shape)
-            reason = _kept(model, family, recipe, name, module, depths)
-            reason = reason or layer_kind.own_way(model, name, module, readers)
-            if not reason and group is not None:
-                reason = _misfit(recipe, name, size, group)
-        if layer_kind is None or group is None or reason:
-            plan.append(Kept(name, kind, shape, reason or "no group of the recipe targets it"))
-        else:
-            plan.append(Planned(name, kind, size, group, family.input_group(name), layer_kind))
+            found = targets.kept(name) or in_edge_block(family, recipe, name, depths)
+            found = found or layer_kind.own_way(model, name, module, readers)
+            found = found or targets.take(name, *layer_kind.size(shape))
+        if isinstance(found, Taken) and layer_kind is not None:
+            size, read = layer_kind.size(shape), family.input_group(name)
+            made = Planned(name, type(module).__name__, size, found.group, read, layer_kind, found.taken_by, found.note)
+        plan.append(Kept(name, type(module).__name__, shape, found) if isinstance(found, str) else made)
         first[id(module)] = plan[-1]
-    for i, group in enumerate(recipe.groups):
-        if not any(layer.group is group for layer in planned(plan)):
-            raise RecipeError(f"{recipe.name}: groups[{i}]: {_unused(group, plan, layers)} in {where}")
+    _check_groups(recipe, targets, plan, where)
     return plan
 
 
@@ -134,103 +133,36 @@ def layer_groups(model: nn.Module, recipe: Recipe) -> dict[str, Group | None]:
     return {layer.name: layer.group if isinstance(layer, Planned) else None for layer in layer_plan(model, recipe)}
 
 
-def _class_names(module: nn.Module) -> list[str]:
-    return [cls.__name__ for cls in type(module).__mro__]
-
-
-def _first_group(recipe: Recipe, name: str, module: nn.Module) -> Group | None:
-    names = _class_names(module)
-    return next((g for g in recipe.groups if any(matches(t, name, names) for t in g.targets)), None)
-
-
-def _kept(
-    model: nn.Module,
-    family: Family,
-    recipe: Recipe,
-    name: str,
-    module: nn.Module,
-    depths: dict[str, int],
-) -> str:
-    """Why a layer stays in high precision; empty where it does not."""
-    pattern = next((p for p in recipe.ignore if matches(p, name, _class_names(module))), None)
-    if pattern is not None:
-        return f"ignored by the recipe ('{cut(pattern, VALUE)}')"
-    for pattern, why in family.keep:
-        if re.search(pattern, name):
-            return f"{family.name}: {why}"
-    place = family.block(name)
-    if place is None and family.blocks is not None:
-        return f"outside the repeated blocks ({family.name})"
-    declared = _declared_by_diffusers(model, name)
-    if declared:
-        return declared
-    if place is not None:
-        index, depth = place[1], depths[place[0]]
-        edge = _edge(recipe, depth)
-        if index < edge or index >= depth - edge:
-            return f"edge block {index} of {depth} (keep_edge_blocks)"
-    return ""
-
-
-def _misfit(recipe: Recipe, name: str, shape: tuple[int, int], group: Group) -> str:
-    """Why a layer that would be quantized stays as it is, since its shape does not fit; empty where it fits.
-
-    Raises:
-        RecipeError: it does not fit and its group does not say to keep such layers.
-    """
-    reason = misfit(group.layer_format, *shape)
-    if reason is None:
-        return ""
-    if group.misfits == "keep":
-        return reason
-    raise RecipeError(
-        f"{recipe.name}: layer '{name}' {list(shape)}: {reason}; or say 'misfits: keep' in its group to leave such "
-        f"layers as they are"
-    )
-
-
-def _declared_by_diffusers(model: nn.Module, name: str) -> str:
-    """The declaration of diffusers' model class that keeps a layer in high precision, read as diffusers reads it."""
-    parts = name.split(".")
-    # diffusers walks down from the root and skips all below a module whose name matches.
-    walked = [".".join(parts[: depth + 1]) for depth in range(len(parts))]
-    for pattern in getattr(model, "_skip_layerwise_casting_patterns", None) or ():
-        if any(re.search(pattern, step) for step in walked):
-            return f"diffusers: _skip_layerwise_casting_patterns has '{pattern}'"
-    for part in getattr(model, "_keep_in_fp32_modules", None) or ():
-        if part in parts:
-            return f"diffusers: _keep_in_fp32_modules has '{part}'"
-    return ""
-
-
-def _check_patterns(recipe: Recipe, layers: Mapping[str, nn.Module], where: str) -> None:
-    """Every pattern of the recipe must name something: a typing error would leave layers out in silence."""
-    named = [(f"groups[{i}].targets", t) for i, group in enumerate(recipe.groups) for t in group.targets]
-    for key, pattern in [*named, *(("ignore", p) for p in recipe.ignore)]:
-        if not any(matches(pattern, name, _class_names(module)) for name, module in layers.items()):
-            example = next((name for name, module in layers.items() if kind_of(module) is not None), "none")
-            what = f"{recipe.name}: {key}: '{cut(pattern, VALUE)}'"
-            raise RecipeError(f"{what} matches no layer of {where}; a Linear there is '{example}'")
-
-
-def _edge(recipe: Recipe, depth: int) -> int:
-    """How many blocks at each end stay in high precision."""
-    return round(recipe.keep_edge_blocks * depth)
-
-
-def _check_edge_blocks(recipe: Recipe, depths: dict[str, int], where: str) -> None:
+def _check_edge_blocks(recipe: Recipe, depths: Mapping[str, int], where: str) -> None:
     """A share that comes to no block would protect nothing in silence."""
-    if recipe.keep_edge_blocks and not any(_edge(recipe, depth) for depth in depths.values()):
+    if recipe.keep_edge_blocks and not any(edge_blocks(recipe, depth) for depth in depths.values()):
         have = f"{max(depths.values())} blocks" if depths else "no repeated blocks"
         raise RecipeError(
             f"{recipe.name}: keep_edge_blocks: {recipe.keep_edge_blocks} keeps no block of {where}, which has {have}"
         )
 
 
-def _unused(group: Group, plan: list[LayerPlan], layers: Mapping[str, nn.Module]) -> str:
-    """Why a group got no layer, though its patterns match some."""
-    mine = [each for each in plan if any(matches(t, each.name, _class_names(layers[each.name])) for t in group.targets)]
-    kept = next((each for each in mine if isinstance(each, Kept)), None)
+def _check_groups(recipe: Recipe, targets: Targets, plan: list[LayerPlan], where: str) -> None:
+    """Every group must take a layer, unless it is for a role that no layer left for it has; and one group at least."""
+    taking = {id(layer.taken_by) for layer in planned(plan)}
+    earlier: set[int] = set()
+    for i, group in enumerate(recipe.groups):
+        named = targets.named_by(group)
+        mine = [layer for layer in plan if layer.name in named]
+        taken = [layer for layer in planned(mine) if id(layer.taken_by) in earlier]
+        if id(group) not in taking and (taken or not group.is_by_role):
+            raise RecipeError(f"{recipe.name}: groups[{i}]: {_unused(group, mine, taken)} in {where}")
+        earlier.add(id(group))
+    if not taking:
+        roles = shown([target for group in recipe.groups for target in group.targets])
+        raise RecipeError(f"{recipe.name}: quantizes nothing in {where}: it has no layer for {roles} to take")
+
+
+def _unused(group: Group, mine: list[LayerPlan], taken: list[Planned]) -> str:
+    """Why a group got none of the layers that its patterns match, some of which an earlier group took."""
+    what = f"every layer that {shown(list(group.targets))} matches"
+    kept = next((layer for layer in mine if isinstance(layer, Kept)), None)
     if kept is not None:
-        return f"every layer that {shown(list(group.targets))} matches is kept or taken ('{kept.name}': {kept.reason})"
-    return f"an earlier group takes every layer that {shown(list(group.targets))} matches"
+        return f"{what} is kept or taken ('{kept.name}': {kept.reason})"
+    left = next(iter(planned(mine)))
+    return f"an earlier group takes {what}" if taken else f"{what} is left to another ('{left.name}': {left.note})"

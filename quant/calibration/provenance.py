@@ -44,7 +44,10 @@ def calibration_record(recipe: Recipe, prompts: list[str] | None, settings: Gene
 def layer_records(
     layers: Sequence[LayerPlan], solutions: Mapping[str, Solution], errors: Mapping[str, float]
 ) -> list[dict[str, Any]]:
-    """One mapping a layer: name, kind, shape, scheme (None where kept), reason, and what was measured."""
+    """One mapping a layer: name, kind, shape, scheme (None where kept), and what was measured.
+
+    With the reason why it is kept; or why it is quantized otherwise than expected, where it is.
+    """
     records = []
     for layer in layers:
         record: dict[str, Any] = {"name": layer.name, "kind": layer.kind, "shape": list(layer.shape)}
@@ -54,6 +57,7 @@ def layer_records(
             layer_format = solutions[layer.name].layer_format(layer.group)
             record.update(scheme=layer_format.label, weight_error=errors[layer.name])
             record.update(solutions[layer.name].notes)
+            record.update({"reason": layer.note} if layer.note else {})
         records.append(record)
     return records
 

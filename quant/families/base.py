@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-#: What the layers of a block are for: its feed-forward network, experts included; the Linears that turn the time
-#: embedding into shifts, scales and gates (adaLN); its attention.
-FEED_FORWARD, MODULATION, ATTENTION = "feed_forward", "modulation", "attention"
-ROLES = (FEED_FORWARD, MODULATION, ATTENTION)
+from quant.patterns import ATTENTION as ATTENTION
+from quant.patterns import FEED_FORWARD as FEED_FORWARD
+from quant.patterns import MODULATION as MODULATION
+from quant.patterns import ROLES as ROLES
 
 #: What `Family.block` names the blocks of a U-Net by, all of them being one list.
 SEQUENCE = "down_mid_up."

@@ -139,6 +139,11 @@ class Scheme:
         return (weights.num_bits, weights.type) == (inputs.num_bits, inputs.type)
 
     @property
+    def has_groups(self) -> bool:
+        """True where some columns of a weight's row share a scale."""
+        return self.weights is not None and self.weights.group_size is not None
+
+    @property
     def has_static_input(self) -> bool:
         """True where a calibrated `input_scale` is stored."""
         return self.input_activations is not None and not self.input_activations.dynamic
@@ -148,20 +153,25 @@ class Scheme:
         parts = (("weights", self.weights), ("input_activations", self.input_activations))
         return {**{key: part.to_dict() for key, part in parts if part is not None}, "format": self.format}
 
+    def with_groups_of(self, size: int) -> Scheme:
+        """The scheme with so many columns of a weight to a scale, named such as "W4A16_G64"; its own has groups too."""
+        assert self.weights is not None
+        return _named(replace(self.weights, group_size=size), self.input_activations, self.name)
+
     @classmethod
     def parse(cls, value: str | Mapping[str, Any], where: str = "scheme") -> Scheme:
         """A scheme from its name, or from its parts as compressed-tensors spells them.
 
         Args:
-            value: a name such as "W8A8" (any case), or {"weights": {...}, "input_activations": {...}}, the second
-                of which may be missing: the input stays as it is.
+            value: a name such as "W8A8", or "W4A16_G64" for W4A16 in groups of 64 (any case); or {"weights": {...},
+                "input_activations": {...}}, the second of which may be missing: the input stays as it is.
             where: what to name in errors, such as "groups[0].scheme".
 
         Raises:
             RecipeError: an unknown name, or parts that no kernel of this library runs.
         """
         if isinstance(value, str):
-            found = SCHEMES.get(_ALIASES.get(value.upper(), value.upper()))
+            found = _by_name(value.upper())
             if found is None:
                 raise RecipeError(f"{where}: unknown scheme {shown(value)}; known: {', '.join(SCHEMES)}")
             return found
@@ -178,6 +188,14 @@ class Scheme:
             None if inputs is None else TensorFormat.from_dict(inputs, f"{where}.input_activations"),
             where,
         )
+
+
+def _by_name(name: str) -> Scheme | None:
+    base, _, size = name.rpartition("_G")
+    grouped = SCHEMES.get(base)
+    if grouped is not None and grouped.has_groups and size in map(str, GROUP_SIZES):
+        return grouped.with_groups_of(int(size))
+    return SCHEMES.get(_ALIASES.get(name, name))
 
 
 def _named(weights: TensorFormat, inputs: TensorFormat | None, where: str) -> Scheme:

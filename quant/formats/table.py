@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from quant.formats.base import WeightFormat
 from quant.formats.dense8 import Dense8
 from quant.formats.int4 import Int4
 from quant.formats.int8_weight_only import Int8WeightOnly
 from quant.formats.layer import SPARSITY, LayerFormat
-from quant.formats.scheme import Scheme, TensorFormat
+from quant.formats.scheme import GROUP_SIZES, Scheme, TensorFormat
 from quant.formats.sparse24 import Sparse24
 
 FORMATS: tuple[type[WeightFormat], ...] = (Dense8, Int4, Int8WeightOnly, Sparse24)
@@ -54,6 +56,14 @@ def misfit(layer_format: LayerFormat, n: int, k: int) -> str | None:
     if reason is None and layer_format.rank >= min(n, k):
         return f"a branch of rank {layer_format.rank} is no smaller than the weight [{n}, {k}]"
     return reason
+
+
+def adapted(layer_format: LayerFormat, n: int, k: int) -> LayerFormat | None:
+    """Return the format with the largest smaller groups that a weight [n, k] can be stored in; None where none fit."""
+    own = None if layer_format.scheme.weights is None else layer_format.scheme.weights.group_size
+    sizes = [size for size in sorted(GROUP_SIZES, reverse=True) if own is not None and size < own]
+    smaller = (replace(layer_format, scheme=layer_format.scheme.with_groups_of(size)) for size in sizes)
+    return next((each for each in smaller if misfit(each, n, k) is None), None)
 
 
 def _format(scheme: Scheme, sparse: bool) -> WeightFormat:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -88,14 +89,18 @@ def test_mixed_has_layers_of_both_schemes_and_says_why(made: dict[str, Path]) ->
     assert set(written.groups[0].targets) == {layer.name for layer in component.layers if layer.scheme == "W8A8"}
 
 
-def test_layers_that_groups_do_not_fit_are_kept_and_said(made: dict[str, Path]) -> None:
+def test_layers_have_the_largest_groups_that_fit_and_say_so(made: dict[str, Path]) -> None:
     (component,) = quant.inspect(made["w4a16-gptq"]).components
-    schemes = {layer.name: (layer.scheme, layer.reason) for layer in component.layers}
-    for name, (scheme, reason) in schemes.items():
-        if name.startswith("blocks."):
-            wide = name.endswith(WIDE)
-            assert scheme == ("W4A16" if wide else None)
-            assert reason == ("" if wide else "groups of 128 do not fit in_features 64; group_size 32 or 64 would")
+    layers = {layer.name: layer for layer in component.layers if layer.name.startswith("blocks.")}
+    assert {name.endswith(WIDE) for name in layers} == {True, False}
+    for name, layer in layers.items():
+        wide = name.endswith(WIDE)
+        assert layer.scheme == ("W4A16" if wide else "W4A16_G64")
+        assert layer.reason == ("" if wide else "groups of 128 do not fit in_features 64: groups of 64 used")
+    groups = json.loads((made["w4a16-gptq"] / "transformer" / "config.json").read_text())["quantization_config"]
+    sizes = {group["weights"]["group_size"]: len(group["targets"]) for group in groups["config_groups"].values()}
+    assert sizes == {64: len(layers) - 2, 128: 2} and groups["quant_method"] == "compressed-tensors"
+    assert quant.verify(made["w4a16-gptq"], progress=False).sound
 
 
 def test_a_layer_that_does_not_fit_is_refused_by_name_where_the_recipe_does_not_keep_it(made: dict[str, Path]) -> None:

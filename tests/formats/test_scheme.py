@@ -58,6 +58,22 @@ def test_names_are_case_insensitive_and_have_aliases(spelling: str, name: str) -
     assert Scheme.parse(spelling) is SCHEMES[name]
 
 
+@pytest.mark.parametrize("size", [32, 64])
+@pytest.mark.parametrize("name", [name for name in NAMED if SCHEMES[name].has_groups])
+def test_smaller_groups_have_a_name_that_is_read_back(name: str, size: int) -> None:
+    found = SCHEMES[name].with_groups_of(size)
+    assert found.name == f"{name}_G{size}" and found.weights is not None and found.weights.group_size == size
+    parts = {key: part for key, part in found.to_dict().items() if key != "format"}
+    assert Scheme.parse(found.name.lower()) == Scheme.parse(parts) == found
+    assert found.with_groups_of(128) == SCHEMES[name]
+
+
+@pytest.mark.parametrize("name", ["W4A16_G48", "W8A8_G64", "W4A16_G", "_G64", "FP8_BLOCK_G64"])
+def test_groups_of_another_size_or_scheme_have_no_name(name: str) -> None:
+    with pytest.raises(RecipeError, match=f"unknown scheme '{name}'; known: "):
+        Scheme.parse(name)
+
+
 @pytest.mark.parametrize("name", NAMED)
 def test_known_parts_get_the_known_name(name: str) -> None:
     scheme = SCHEMES[name]
