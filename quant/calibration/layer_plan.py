@@ -17,6 +17,7 @@ from quant.errors import RecipeError
 from quant.families.base import Family
 from quant.families.table import family_of
 from quant.formats.table import misfit
+from quant.layers.kept_in_float32 import kept_in_float32
 from quant.layers.kinds import kind_of, weight_readers
 from quant.layers.layer_kind import LayerKind
 from quant.patterns import matches
@@ -197,7 +198,7 @@ def _declared_by_diffusers(model: nn.Module, name: str) -> str:
     for pattern in getattr(model, "_skip_layerwise_casting_patterns", None) or ():
         if any(re.search(pattern, step) for step in walked):
             return f"diffusers: _skip_layerwise_casting_patterns has '{pattern}'"
-    for part in getattr(model, "_keep_in_fp32_modules", None) or ():
+    for part in kept_in_float32(model):
         if part in parts:
             return f"diffusers: _keep_in_fp32_modules has '{part}'"
     return ""

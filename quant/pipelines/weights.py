@@ -20,9 +20,11 @@ from quant.checkpoint.shards import DTYPES, TensorPlan
 from quant.errors import CheckpointError, ModelError, QuantWarning
 from quant.formats.checks import not_finite
 from quant.layers.fitting import unknown, unused_of
+from quant.layers.kept_in_float32 import kept_in_float32
 from quant.pipelines.inputs.scaled import REMEDY
 from quant.pipelines.inputs.tensors import SourceTensor, as_stored
 from quant.pipelines.skeleton import skeleton
+from quant.pipelines.transformers_names import written_twice
 
 #: How other tools name what they store of a quantized layer besides its codes, and whole files' marks.
 _SIGNS = {
@@ -55,10 +57,12 @@ _NOT_FINITE = "the model's file is damaged or its training diverged"
 
 
 def of_model(model: nn.Module) -> dict[str, TensorPlan]:
-    """The tensors that a loaded model holds."""
+    """The tensors that a loaded model holds; of those that its class ties to each other, one."""
+    twice = written_twice(model)
     return {
         name: TensorPlan(tensor.dtype, tuple(tensor.shape), partial(_part, tensor.detach()))
         for name, tensor in model.state_dict().items()
+        if name not in twice
     }
 
 
@@ -200,8 +204,7 @@ def target_dtype(model: nn.Module, name: str, stored: torch.dtype, dtype: torch.
     """As diffusers' `from_pretrained` decides it."""
     if not stored.is_floating_point:
         return stored
-    kept = getattr(model, "_keep_in_fp32_modules", None) or ()
-    return torch.float32 if any(part in name.split(".") for part in kept) else dtype
+    return torch.float32 if any(part in name.split(".") for part in kept_in_float32(model)) else dtype
 
 
 def _part(tensor: torch.Tensor, start: int, stop: int) -> torch.Tensor:

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from quant.checkpoint.shards import WEIGHTS, TensorPlan
+from quant.checkpoint.transformers_mark import marked
 from quant.pipelines.inputs.tensors import SourceTensor
 
 
@@ -41,12 +42,21 @@ class Component:
         model: of its class, on the meta device: names, classes and shapes.
         tensors: given the dtype of all that is not packed, the model's tensors by their names in it.
         stem: name of the files of tensors without number and extension, as the library of its class looks for them.
+        transformers: is its class one of transformers?
     """
 
     config: Mapping[str, Any]
     model: nn.Module
     tensors: Callable[[torch.dtype], dict[str, TensorPlan]]
     stem: str = WEIGHTS
+    transformers: bool = False
+
+    def config_for(self, dtype: torch.dtype, quantization: Mapping[str, Any]) -> dict[str, Any]:
+        """Its config as it goes with tensors of a dtype and a quantization_config."""
+        if not self.transformers:
+            return dict(self.config)
+        named = {key: value for key, value in self.config.items() if key != "torch_dtype"}  # as older releases wrote it
+        return {**marked(named, quantization), "dtype": str(dtype).removeprefix("torch.")}
 
 
 class InputKind(ABC):
