@@ -51,20 +51,16 @@ def transformers_model(
         check_config(path, {tensor.file for tensor in tensors.values()})
     if dtype is None:
         named = stored_dtype(config[CONFIG_KEY], str(where))
-        dtype = (
-            most_stored(tensor for tensor in tensors.values() if _is_wide(tensor))
-            if named is None
-            else getattr(torch, named)
-        )
+        wide = (tensor for tensor in tensors.values() if _is_wide(tensor))
+        dtype = most_stored(wide) if named is None else getattr(torch, named)
     cls = transformers_class(config)
     with loading(path), in_our_words(f"{path}: transformers cannot load it"):
         known = cls.config_class.from_dict(plain)
         known.quantization_config = QuantizationConfig(**config[CONFIG_KEY])
         index, single = main_file(path)  # the very files that were checked
         setattr(known, MARK_KEY, (index or single or path).name)
-        model = cls.from_pretrained(
-            path, config=known, dtype=dtype, device_map={"": str(device)}, local_files_only=True
-        )
+        places = {"": str(device)}
+        model = cls.from_pretrained(path, config=known, dtype=dtype, device_map=places, local_files_only=True)
     assert isinstance(model, nn.Module)
     return model.eval()
 

@@ -1,4 +1,4 @@
-"""What the quantizer classes for diffusers and for transformers share: names of methods, and what `quant.load` loads."""
+"""What the quantizer classes for diffusers and transformers share: names of methods, and what `quant.load` loads."""
 
 from __future__ import annotations
 

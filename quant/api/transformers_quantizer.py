@@ -180,11 +180,24 @@ def finish(model: nn.Module, quantizer: Quantizer) -> None:
     refuse_foreign_saving(model)
 
 
-def register() -> None:
-    """Teaches transformers' `from_pretrained` our checkpoints. A method it knows itself stays its own."""
-    for method in quant_methods():
-        auto.AUTO_QUANTIZER_MAPPING.setdefault(method, Quantizer)
-        auto.AUTO_QUANTIZATION_CONFIG_MAPPING.setdefault(method, QuantizationConfig)
+def register(*methods: str) -> None:
+    """Teaches transformers' `from_pretrained` our checkpoints. A method it knows itself stays its own.
+
+    Args:
+        methods: those of transformers' own that this library reads from now on, in this process: with
+            "compressed-tensors", layers run packed by our ops, whoever wrote the checkpoint.
+
+    Raises:
+        CheckpointError: a method that this library does not read.
+    """
+    ours = quant_methods()
+    for method in methods:
+        if method not in ours:
+            raise CheckpointError(f"'{method}' is not read by this library, which reads {' and '.join(ours)}")
+    for method in ours:
+        if method in methods or method not in auto.AUTO_QUANTIZER_MAPPING:
+            auto.AUTO_QUANTIZER_MAPPING[method] = Quantizer
+            auto.AUTO_QUANTIZATION_CONFIG_MAPPING[method] = QuantizationConfig
 
 
 def mark_quantized(model: nn.Module, config: dict[str, Any]) -> None:

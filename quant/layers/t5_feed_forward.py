@@ -52,6 +52,14 @@ _CLASSES: dict[str, type[FeedForward]] = {
 }
 
 
+def is_t5(model: nn.Module) -> bool:
+    """Whether a model has T5's feed-forward, into whose packed weights compressed-tensors does not get.
+
+    transformers reads `weight` of its layers before a checkpoint's are there.
+    """
+    return any(type(module).__name__ in _CLASSES for module in model.modules())
+
+
 def call_wo(parent: nn.Module) -> None:
     """Exchanges the class of a module of transformers' T5 whose `wo` is quantized; leaves any other as it is."""
     made = _CLASSES.get(type(parent).__name__)
