@@ -35,7 +35,7 @@ from quant.layers.fitting import check_fit, check_rest, expected_tensors, shapes
 from quant.layers.kinds import quantizable
 from quant.layers.refusing import refuse_changes, refuse_foreign_saving
 from quant.layers.replace import insert_empty_layers, prepack, quantized_layers
-from quant.pipelines.transformers_names import left_out, names_in_model, tied_names
+from quant.pipelines.transformers_names import held_by_others, left_out, names_in_model
 
 
 class QuantizationConfig(QuantizationConfigMixin):  # type: ignore[misc]  # transformers ships no types
@@ -108,7 +108,8 @@ class Quantizer(HfQuantizer):  # type: ignore[misc]
         expected, stored = expected_tensors(model, layers), headers(self.files)
         names = names_in_model(model, stored, expected)
         found = {names[name]: tensor for name, tensor in stored.items()}
-        needed = {name: spec for name, spec in expected.items() if name in found or name not in tied_names(model)}
+        elsewhere = held_by_others(model, found)
+        needed = {name: spec for name, spec in expected.items() if name not in elsewhere}
         check_fit(where, needed, found, left_out(model))
         if folder_loaded() is None:
             check_config(where, self.files)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from torch import nn
 
@@ -13,18 +13,28 @@ from quant.layers.fitting import unused_of
 _MADE_ANEW = (("rotary_emb.inv_freq", r"rotary_emb\.inv_freq$"), ("position_ids", r"(^|\.)position_ids$"))
 
 
-def tied_names(model: nn.Module) -> set[str]:
-    """Names of tensors that are each other's, of which a file has one."""
-    found = getattr(model, "all_tied_weights_keys", None) or getattr(model, "_tied_weights_keys", None) or {}
-    return {*found, *(found.values() if isinstance(found, Mapping) else ())}
+def held_by_others(model: nn.Module, stored: Collection[str]) -> set[str]:
+    """Names of tensors that files need not hold, for each is tied to one that they hold.
+
+    Args:
+        model: of transformers.
+        stored: the names of the tensors that files hold.
+    """
+    ties = getattr(model, "all_tied_weights_keys", None) or {}
+    together: dict[str, set[str]] = {}
+    for name, source in ties.items():
+        together.setdefault(source, {source}).add(name)
+    held = set(stored)
+    return {name for names in together.values() if names & held for name in names - held}
 
 
 def written_twice(model: nn.Module) -> set[str]:
     """Names of tensors that need not be written: each is tied to another, and is that one's memory."""
-    found, tensors = getattr(model, "all_tied_weights_keys", None) or {}, model.state_dict()
+    ties = getattr(model, "all_tied_weights_keys", None)
+    tensors = model.state_dict() if ties else {}
     return {
         name
-        for name, source in found.items()
+        for name, source in (ties or {}).items()
         if name in tensors and source in tensors and tensors[name].data_ptr() == tensors[source].data_ptr()
     }
 

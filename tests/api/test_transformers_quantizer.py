@@ -40,13 +40,14 @@ def test_both_libraries_save_and_load_it_bit_for_bit(tmp_path: Path, name: str) 
     made = quantized(model, **SMOOTHED)
     exact, found = encoded(model).float(), encoded(made)
     assert 0.002 < float((found.float() - exact).norm() / exact.norm()) < 0.04
-    assert not hasattr(model, "hf_quantizer") or model.hf_quantizer is None
+    assert getattr(model, "hf_quantizer", None) is None and "quantization_config" not in model.config.to_dict()
     made.save_pretrained(tmp_path / "theirs")
     quant.save(made, tmp_path / "ours")
     cls, count = type(model), len(quantized_layers(made))
+    loaded: Any
     assert count >= 12
     for folder in (tmp_path / "theirs", tmp_path / "ours"):
-        for loaded in (quant.load(folder), cls.from_pretrained(folder), cls.from_pretrained(folder, device_map="cpu")):
+        for loaded in (quant.load(folder), cls.from_pretrained(folder), cls.from_pretrained(folder, device_map="auto")):
             assert torch.equal(encoded(loaded), found)
             assert len(quantized_layers(loaded)) == count
             assert not any(p.requires_grad for layer in quantized_layers(loaded).values() for p in layer.parameters())
@@ -89,7 +90,7 @@ def test_transformers_stops_where_it_does_not_know_the_method(tmp_path: Path, mo
     made = quantized(encoder("UMT5EncoderModel", tmp_path / "model"), **SMOOTHED)
     made.save_pretrained(tmp_path / "theirs")
     quant.save(made, tmp_path / "ours")
-    loaded = quant.load(tmp_path / "ours")
+    loaded: Any = quant.load(tmp_path / "ours")
     loaded.save_pretrained(tmp_path / "loaded")
     monkeypatch.delitem(auto.AUTO_QUANTIZER_MAPPING, "quant")
     monkeypatch.delitem(auto.AUTO_QUANTIZATION_CONFIG_MAPPING, "quant")
@@ -158,6 +159,16 @@ def test_what_is_wrong_with_a_folder_is_one_line(tmp_path: Path) -> None:
         cls.from_pretrained(tmp_path / "out").dequantize()
     with pytest.raises(quant.QuantError, match="fused"):
         quant.load(tmp_path / "out", fused=True)
+
+
+def test_a_file_without_either_of_two_tied_tensors_is_refused(tmp_path: Path) -> None:
+    made = quantized(encoder("UMT5EncoderModel", tmp_path / "model"), **SMOOTHED)
+    made.save_pretrained(tmp_path / "out")
+    file = tmp_path / "out" / "model.safetensors"
+    save_file({n: t for n, t in load_file(file).items() if n != "shared.weight"}, file, metadata={"format": "pt"})
+    for load in (type(made).from_pretrained, quant.load):
+        with pytest.raises(quant.QuantError, match=r"has no tensor '(shared|encoder\.embed_tokens)\.weight'"):
+            load(tmp_path / "out")
 
 
 def test_a_changed_file_of_ours_is_refused(tmp_path: Path) -> None:

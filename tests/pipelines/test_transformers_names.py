@@ -10,7 +10,7 @@ import transformers
 from safetensors.torch import load_file, save_file
 
 import quant
-from quant.pipelines.transformers_names import names_in_model, tied_names, written_twice
+from quant.pipelines.transformers_names import held_by_others, names_in_model, written_twice
 from quant.pipelines.weights import of_model
 from tests.tiny_encoders import encoded, encoder
 
@@ -50,7 +50,9 @@ def test_files_of_an_older_release_are_converted_by_their_class(tmp_path: Path) 
 def test_of_tied_tensors_one_is_written(tmp_path: Path) -> None:
     model = encoder("UMT5EncoderModel", tmp_path / "m")
     assert written_twice(model) == {"encoder.embed_tokens.weight"}
-    assert tied_names(model) == {"encoder.embed_tokens.weight", "shared.weight"}
+    assert held_by_others(model, ["encoder.embed_tokens.weight"]) == {"shared.weight"}
+    assert held_by_others(model, ["shared.weight"]) == {"encoder.embed_tokens.weight"}
+    assert held_by_others(model, []) == held_by_others(model, model.state_dict()) == set()
     assert model.state_dict().keys() - of_model(model).keys() == {"encoder.embed_tokens.weight"}
     model.encoder.embed_tokens = torch.nn.Embedding(64, 64)
     assert not written_twice(model)

@@ -19,7 +19,7 @@ from quant.pipelines.inputs.base import Component, Files, InputKind
 from quant.pipelines.inputs.configs import CONFIG
 from quant.pipelines.inputs.tensors import SourceTensor
 from quant.pipelines.skeleton import transformers_class, transformers_skeleton
-from quant.pipelines.transformers_names import left_out, names_in_model, tied_names
+from quant.pipelines.transformers_names import held_by_others, left_out, names_in_model
 from quant.pipelines.weights import plans_of
 
 
@@ -32,10 +32,10 @@ class TransformersModel(InputKind):
     def open(self, files: Files) -> Component:
         config = {key: value for key, value in (files.config or {}).items() if key not in (CONFIG_KEY, MARK_KEY)}
         model = transformers_skeleton((files.config_folder or files.path) / CONFIG, config, files.tensors)
-        tied = tied_names(model)
+        tensors: dict[str, SourceTensor] = {}
         try:
             tensors = _renamed(model, files.tensors)
-            other = _other(model, tied, tensors)
+            other = _other(model, tensors)
             why = None if other is None else f"{type(model).__name__} names '{other}' otherwise"
         except ModelError as error:
             why = str(error)
@@ -49,7 +49,7 @@ class TransformersModel(InputKind):
         return Component(
             config,
             model,
-            partial(plans_of, model, files.path, tensors, tied=tied),
+            partial(plans_of, model, files.path, tensors, tied=held_by_others(model, tensors)),
             stem=TRANSFORMERS_WEIGHTS,
             transformers=True,
         )
@@ -64,7 +64,7 @@ def _renamed(model: nn.Module, tensors: Mapping[str, SourceTensor]) -> dict[str,
     return {name: tensor for name, tensor in found.items() if name not in left}
 
 
-def _other(model: nn.Module, tied: set[str], tensors: Mapping[str, SourceTensor]) -> str | None:
+def _other(model: nn.Module, tensors: Mapping[str, SourceTensor]) -> str | None:
     """A tensor that the class or the files have and the other has not: older releases had other names."""
     needed = model.state_dict().keys()
-    return min({*unknown(tensors, needed), *(needed - tensors.keys() - tied)}, default=None)
+    return min({*unknown(tensors, needed), *(needed - tensors.keys() - held_by_others(model, tensors))}, default=None)
