@@ -55,6 +55,7 @@ class Quantizer(DiffusersQuantizer):  # type: ignore[misc]
     use_keep_in_fp32_modules = True
     is_serializable = True
     is_trainable = False
+    saves = True
     #: Of the files that are being loaded; none within `loading`, whose caller sees to it.
     verification = Verification(None)
 

@@ -36,6 +36,7 @@ from quant.layers.kinds import quantizable
 from quant.layers.linear import QuantLinear
 from quant.layers.replace import insert_empty_layers, prepack
 from quant.pipelines.skeleton import in_our_words, model_class, skeleton, transformers_class
+from quant.pipelines.transformers_names import held_by_others
 
 
 def load(
@@ -171,7 +172,8 @@ def _fill(
     """Packed layers and all other tensors of the checkpoint, put into `model` in place, once all of it is right."""
     layers = stored_layers(config, quantizable(model), str(path / "config.json"))
     tensors = stored_tensors(path)
-    expected = expected_tensors(model, layers)
+    elsewhere = held_by_others(model, tensors)
+    expected = {name: spec for name, spec in expected_tensors(model, layers).items() if name not in elsewhere}
     check_fit(path, expected, tensors, unused_of(model))
     if check_files:
         check_config(path, {tensor.file for tensor in tensors.values()})
@@ -181,6 +183,8 @@ def _fill(
     insert_empty_layers(model, layers)
     for name in taken:
         _put(model, name, read.pop(name), dtype)
+    if elsewhere:
+        model.tie_weights()  # type: ignore[operator]
     empty = next((name for name, buffer in model.named_buffers() if buffer.is_meta), None)
     if empty is not None:
         raise ModelError(f"buffer '{empty}' is no part of a checkpoint: make the module on a real device, not on meta")

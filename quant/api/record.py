@@ -30,7 +30,7 @@ class Record:
 
 
 def attach(model: nn.Module, record: Record) -> None:
-    """Keeps `record` on the model. One of diffusers or transformers then saves itself, too; any other refuses to."""
+    """Keeps `record` on the model. What its library would save wrongly refuses to save itself."""
     setattr(model, _ATTRIBUTE, record)
     if hasattr(model, "register_to_config"):
         from quant.api.hf_quantizer import mark_quantized

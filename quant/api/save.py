@@ -21,6 +21,7 @@ from quant.errors import ModelError
 from quant.layers.kinds import quantizable
 from quant.layers.replace import insert_empty_layers
 from quant.pipelines.skeleton import in_our_words, is_transformers, transformers_skeleton
+from quant.pipelines.transformers_names import written_twice
 from quant.pipelines.weights import of_model
 
 
@@ -44,12 +45,13 @@ def save(model: nn.Module, out: str | Path, *, force: bool = False, max_shard_by
     out = Path(out)
     record = record_of(model)
     _check_loadable(model, record.config)
+    twice = written_twice(model) if is_transformers(model) else set()
     with new_folder(out, force=force) as work:
         hashes = write_component(
             work,
             _model_config(model, record.config),
             record.config,
-            [copied(name, tensor) for name, tensor in of_model(model).items()],
+            [copied(name, tensor) for name, tensor in of_model(model).items() if name not in twice],
             max_bytes=max_shard_bytes,
             stem=TRANSFORMERS_WEIGHTS if is_transformers(model) else WEIGHTS,
         )

@@ -5,7 +5,8 @@ transformers looks `quantization_config["quant_method"]` up in two dictionaries.
 
 transformers without this class would only log that it does not know the method, and take codes for weights. So the
 config.json of a method that is ours names a file of weights that there is not, by the words of the remedy: it stops
-there, and this class takes the name away.
+there, and this class takes the name away. `save_pretrained` of transformers would leave the name out, so such a model
+refuses it: `quant.save` writes it.
 """
 
 from __future__ import annotations
@@ -142,14 +143,19 @@ class Quantizer(HfQuantizer):  # type: ignore[misc]
                 layer.bias.requires_grad_(False)
         check_rest(model, self.where)
         prepack(model)
-        finish(model, self)
+        _finish(model)
         return model
 
     def _dequantize(self, model: nn.Module, dtype: torch.dtype | None = None) -> NoReturn:
         raise ModelError("quantized layers are not made into weights again: load the original model")
 
+    @property
+    def saves(self) -> bool:
+        """Does transformers write a folder that is read right, by this class and without it?"""
+        return mark_of(self.quantization_config.fields) is None
+
     def is_serializable(self) -> bool:
-        return True
+        return self.saves
 
     @property
     def is_trainable(self) -> bool:
@@ -170,13 +176,10 @@ def _initialized(model: nn.Module) -> None:
             module._is_hf_initialized = True  # type: ignore[assignment]
 
 
-def finish(model: nn.Module, quantizer: Quantizer) -> None:
-    """Makes a transformers model with packed layers one that `save_pretrained` writes and nothing else changes."""
+def _finish(model: nn.Module) -> None:
+    """Refuses what would make something wrong of a transformers model with packed layers."""
     config: Any = model.config
-    vars(config).pop(MARK_KEY, None)  # as of the files that were read; others are written
-    mark = mark_of(quantizer.quantization_config.fields)
-    if mark is not None:
-        setattr(config, MARK_KEY, mark)
+    vars(config).pop(MARK_KEY, None)  # of the files that were read; others are written
     refuse_changes(model)
     refuse_foreign_saving(model)
 
@@ -202,11 +205,11 @@ def register(*methods: str) -> None:
 
 
 def mark_quantized(model: nn.Module, config: dict[str, Any]) -> None:
-    """Makes a transformers model that was quantized in memory look like a loaded one, so `save_pretrained` works."""
+    """Makes a transformers model that was quantized in memory look like a loaded one."""
     known: Any = model
     quantizer = Quantizer(QuantizationConfig(**config), pre_quantized=True)
     known.is_quantized = True
     known.quantization_method = quantizer.quantization_config.quant_method
     known.hf_quantizer = quantizer
     known.config.quantization_config = quantizer.quantization_config
-    finish(model, quantizer)
+    _finish(model)

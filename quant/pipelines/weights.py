@@ -24,7 +24,6 @@ from quant.layers.kept_in_float32 import kept_in_float32
 from quant.pipelines.inputs.scaled import REMEDY
 from quant.pipelines.inputs.tensors import SourceTensor, as_stored
 from quant.pipelines.skeleton import skeleton
-from quant.pipelines.transformers_names import written_twice
 
 #: How other tools name what they store of a quantized layer besides its codes, and whole files' marks.
 _SIGNS = {
@@ -57,12 +56,10 @@ _NOT_FINITE = "the model's file is damaged or its training diverged"
 
 
 def of_model(model: nn.Module) -> dict[str, TensorPlan]:
-    """The tensors that a loaded model holds; of those that its class ties to each other, one."""
-    twice = written_twice(model)
+    """The tensors that a loaded model holds."""
     return {
         name: TensorPlan(tensor.dtype, tuple(tensor.shape), partial(_part, tensor.detach()))
         for name, tensor in model.state_dict().items()
-        if name not in twice
     }
 
 
