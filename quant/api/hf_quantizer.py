@@ -10,9 +10,6 @@ the checkpoint alone: diffusers ignores, with a warning, a `quantization_config`
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +19,8 @@ from diffusers.quantizers.base import DiffusersQuantizer
 from diffusers.quantizers.quantization_config import QuantizationConfigMixin
 from torch import nn
 
-from quant.checkpoint.config import (
-    CONFIG_KEY,
-    stored_dtype,
-)
+from quant.api.loading import Method, folder_loaded
+from quant.checkpoint.config import CONFIG_KEY, stored_dtype
 from quant.checkpoint.digests import check_config
 from quant.checkpoint.exports.table import export_of, quant_methods, stored_layers
 from quant.checkpoint.reader import headers
@@ -38,14 +33,6 @@ from quant.layers.kinds import quantizable
 from quant.layers.linear import QuantLinear
 from quant.layers.refusing import refuse_changes
 from quant.layers.replace import insert_empty_layers, prepack
-
-
-class Method(str):
-    """`quant_method`, as diffusers wants it: with a `.value`."""
-
-    @property
-    def value(self) -> str:
-        return str(self)
 
 
 class QuantizationConfig(QuantizationConfigMixin):  # type: ignore[misc]  # diffusers ships no types
@@ -68,6 +55,7 @@ class Quantizer(DiffusersQuantizer):  # type: ignore[misc]
     use_keep_in_fp32_modules = True
     is_serializable = True
     is_trainable = False
+    saves = True
     #: Of the files that are being loaded; none within `loading`, whose caller sees to it.
     verification = Verification(None)
 
@@ -88,12 +76,12 @@ class Quantizer(DiffusersQuantizer):  # type: ignore[misc]
     @property
     def fuses(self) -> bool:
         """Do the blocks become fused ones? As the config says, but for a load within `loading`."""
-        return wants_fusing(self.quantization_config.fields, CONFIG_KEY) and _loading.get() is None
+        return wants_fusing(self.quantization_config.fields, CONFIG_KEY) and folder_loaded() is None
 
     @property
     def where(self) -> Path:
         """The folder that errors name."""
-        return _loading.get() or self.files[0].parent
+        return folder_loaded() or self.files[0].parent
 
     def update_torch_dtype(self, torch_dtype: torch.dtype | None) -> torch.dtype:
         """The dtype of everything not packed: as asked for, else as stored."""
@@ -117,10 +105,10 @@ class Quantizer(DiffusersQuantizer):  # type: ignore[misc]
             block_module(model)  # refuses before anything is read
         layers = stored_layers(config, quantizable(model), f"{where}: {CONFIG_KEY}")
         # Here, because diffusers logs a tensor that nothing takes, and goes on.
-        if _loading.get() is None:  # else `quant.load` has checked them, or was asked not to
+        if folder_loaded() is None:  # else `quant.load` has checked them, or was asked not to
             self.verification = verify_component(self.files[0].parent)
         check_fit(where, expected_tensors(model, layers), headers(self.files), unused_of(model))
-        if _loading.get() is None:
+        if folder_loaded() is None:
             check_config(where, self.files)
         insert_empty_layers(model, layers)
 
@@ -180,19 +168,6 @@ class Quantizer(DiffusersQuantizer):  # type: ignore[misc]
     @property
     def is_compileable(self) -> bool:
         return True
-
-
-_loading: ContextVar[Path | None] = ContextVar("loading", default=None)
-
-
-@contextmanager
-def loading(folder: Path) -> Iterator[None]:
-    """Within it, `from_pretrained` serves `quant.load`: errors name `folder`, and no blocks are fused yet."""
-    token = _loading.set(folder)
-    try:
-        yield
-    finally:
-        _loading.reset(token)
 
 
 def _layer_of(model: nn.Module, name: str) -> tuple[nn.Module, str]:

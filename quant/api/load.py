@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import tempfile
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,12 +12,21 @@ from typing import Any
 import torch
 from torch import nn
 
+from quant.api.load_transformers import transformers_model
+from quant.api.loading import loading
 from quant.api.record import Record, attach
 from quant.checkpoint.config import CONFIG_KEY, stored_dtype
 from quant.checkpoint.digests import check_config
 from quant.checkpoint.exports.table import stored_layers
-from quant.checkpoint.reader import StoredTensor, component_folders, read_config, read_tensor, stored_tensors
-from quant.checkpoint.shards import DTYPES, WEIGHTS, write_index
+from quant.checkpoint.reader import (
+    StoredTensor,
+    component_folders,
+    most_stored,
+    read_config,
+    read_tensor,
+    stored_tensors,
+)
+from quant.checkpoint.shards import WEIGHTS, write_index
 from quant.checkpoint.verifying import Verification, find_manifest
 from quant.devices import find_device, one_thread_each, worker_threads
 from quant.errors import CheckpointError, ModelError
@@ -28,7 +35,8 @@ from quant.layers.fitting import Shaped, check_fit, expected_tensors, shapes_of,
 from quant.layers.kinds import quantizable
 from quant.layers.linear import QuantLinear
 from quant.layers.replace import insert_empty_layers, prepack
-from quant.pipelines.skeleton import in_our_words, model_class, skeleton
+from quant.pipelines.skeleton import in_our_words, model_class, skeleton, transformers_class
+from quant.pipelines.transformers_names import held_by_others
 
 
 def load(
@@ -47,8 +55,8 @@ def load(
         folder: what `quant.calibrate` or `quant.save` made, or one component of it.
         component: which one, where there are several, such as "transformer_2".
         into: a module of the checkpoint's shape, whose Linears are replaced by packed layers in place; needed where
-            the checkpoint is not a diffusers model's. It keeps its own weights until all of the checkpoint was read and
-            found right: on the meta device it has none, and memory is needed once.
+            the checkpoint is no diffusers or transformers model's. It keeps its own weights until all of the checkpoint
+            was read and found right: on the meta device it has none, and memory is needed once.
         dtype: of everything that is not packed; as stored by default.
         device: where tensors are put; full-precision weights of packed layers are never made.
         check_files: compare every file with its SHA-256 in the manifest, while it is read. Where there is no
@@ -59,7 +67,7 @@ def load(
             None does as the checkpoint's config says, which is no unless it has `"fused": true`.
 
     Returns:
-        `into`, or a new diffusers model, in eval mode.
+        `into`, or a new model of diffusers or transformers, in eval mode.
 
     Raises:
         QuantError: a device that is not here.
@@ -78,6 +86,8 @@ def load(
             if wanted:
                 block_module(into)  # refuses before anything is read
             model = _fill(into, path, quantization, dtype, where, check_files, verification)
+        elif transformers_class(config) is not None:
+            model = transformers_model(path, config, dtype, where, fused=wanted, check_files=check_files)
         else:
             model = _diffusers_model(path, config, dtype, where, fused=wanted, check_files=check_files)
     if wanted:
@@ -107,7 +117,7 @@ def _diffusers_model(
     fused: bool,
     check_files: bool,
 ) -> nn.Module:
-    from quant.api.hf_quantizer import loading, register
+    from quant.api.hf_quantizer import register
 
     register()
     # Headers first, because diffusers would only log a tensor that is missing, or fail in words of its own.
@@ -122,20 +132,12 @@ def _diffusers_model(
     if check_files:
         check_config(path, {tensor.file for tensor in tensors.values()})
     if dtype is None and stored_dtype(config[CONFIG_KEY], where) is None:
-        dtype = _most_stored(tensors[name] for name, (packed, _) in expected.items() if packed is None)
+        dtype = most_stored(tensors[name] for name, (packed, _) in expected.items() if packed is None)
     with loading(path), _as_diffusers_names(path, tensors) as folder, in_our_words(f"{path}: diffusers cannot load it"):
         model = model_class(path).from_pretrained(folder, dtype=dtype, device_map={"": str(device)})
     assert isinstance(model, nn.Module)
     model.register_to_config(_name_or_path=str(path))  # type: ignore[operator]
     return model.eval()
-
-
-def _most_stored(tensors: Iterable[StoredTensor]) -> torch.dtype | None:
-    """The dtype of most values of what is not packed; None where everything is."""
-    sizes = Counter[str]()
-    for tensor in tensors:
-        sizes[tensor.dtype] += math.prod(tensor.shape)
-    return DTYPES[sizes.most_common(1)[0][0]] if sizes else None
 
 
 @contextmanager
@@ -170,7 +172,8 @@ def _fill(
     """Packed layers and all other tensors of the checkpoint, put into `model` in place, once all of it is right."""
     layers = stored_layers(config, quantizable(model), str(path / "config.json"))
     tensors = stored_tensors(path)
-    expected = expected_tensors(model, layers)
+    elsewhere = held_by_others(model, tensors)
+    expected = {name: spec for name, spec in expected_tensors(model, layers).items() if name not in elsewhere}
     check_fit(path, expected, tensors, unused_of(model))
     if check_files:
         check_config(path, {tensor.file for tensor in tensors.values()})
@@ -180,6 +183,8 @@ def _fill(
     insert_empty_layers(model, layers)
     for name in taken:
         _put(model, name, read.pop(name), dtype)
+    if elsewhere:
+        model.tie_weights()  # type: ignore[operator]
     empty = next((name for name, buffer in model.named_buffers() if buffer.is_meta), None)
     if empty is not None:
         raise ModelError(f"buffer '{empty}' is no part of a checkpoint: make the module on a real device, not on meta")

@@ -9,6 +9,7 @@ from torch import nn
 
 from quant.errors import ModelError
 from quant.layers.refusing import refuse_changes, refuse_foreign_saving
+from quant.pipelines.skeleton import is_transformers
 
 _ATTRIBUTE = "quant_record"
 
@@ -29,12 +30,16 @@ class Record:
 
 
 def attach(model: nn.Module, record: Record) -> None:
-    """Keeps `record` on the model. A diffusers model also learns to `save_pretrained`, any other refuses it."""
+    """Keeps `record` on the model. What its library would save wrongly refuses to save itself."""
     setattr(model, _ATTRIBUTE, record)
     if hasattr(model, "register_to_config"):
         from quant.api.hf_quantizer import mark_quantized
 
         mark_quantized(model, record.config)
+    elif is_transformers(model):
+        from quant.api import transformers_quantizer
+
+        transformers_quantizer.mark_quantized(model, record.config)
     refuse_changes(model)
     refuse_foreign_saving(model)
 
@@ -56,7 +61,7 @@ def record_of(model: Any) -> Record:
     record = getattr(model, _ATTRIBUTE, None)
     if isinstance(record, Record):
         return record
-    quantizer = getattr(model, "hf_quantizer", None)  # a model that diffusers loaded
+    quantizer = getattr(model, "hf_quantizer", None)  # a model that diffusers or transformers loaded
     if quantizer is None:
         raise ModelError(f"{type(model).__name__} is not quantized; use quant.quantize(...) or quant.load(...) first")
     return Record(quantizer.quantization_config.to_dict(), {}, [])

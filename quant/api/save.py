@@ -14,12 +14,14 @@ from quant.checkpoint.config import CONFIG_KEY
 from quant.checkpoint.exports.table import stored_layers
 from quant.checkpoint.folder import new_folder
 from quant.checkpoint.manifest import write_manifest
-from quant.checkpoint.shards import copied
+from quant.checkpoint.shards import TRANSFORMERS_WEIGHTS, WEIGHTS, copied
+from quant.checkpoint.transformers_mark import marked
 from quant.checkpoint.writing import write_component
 from quant.errors import ModelError
 from quant.layers.kinds import quantizable
 from quant.layers.replace import insert_empty_layers
-from quant.pipelines.skeleton import in_our_words
+from quant.pipelines.skeleton import in_our_words, is_transformers, transformers_skeleton
+from quant.pipelines.transformers_names import written_twice
 from quant.pipelines.weights import of_model
 
 
@@ -33,7 +35,7 @@ def save(model: nn.Module, out: str | Path, *, force: bool = False, max_shard_by
         max_shard_bytes: largest safetensors file.
 
     Returns:
-        `out`. `quant.load(out)` loads a diffusers model, `quant.load(out, into=module)` any other.
+        `out`. `quant.load(out)` loads a model of diffusers or transformers, `quant.load(out, into=module)` any other.
 
     Raises:
         ModelError: the model is not quantized, is a pipeline, or has tensors that `quant.load` could not put into a
@@ -43,23 +45,32 @@ def save(model: nn.Module, out: str | Path, *, force: bool = False, max_shard_by
     out = Path(out)
     record = record_of(model)
     _check_loadable(model, record.config)
+    twice = written_twice(model) if is_transformers(model) else set()
     with new_folder(out, force=force) as work:
         hashes = write_component(
             work,
-            _model_config(model),
+            _model_config(model, record.config),
             record.config,
-            [copied(name, tensor) for name, tensor in of_model(model).items()],
+            [copied(name, tensor) for name, tensor in of_model(model).items() if name not in twice],
             max_bytes=max_shard_bytes,
+            stem=TRANSFORMERS_WEIGHTS if is_transformers(model) else WEIGHTS,
         )
         write_manifest(work, {**record.provenance, "layers": {"": record.layers}}, hashes)
     return out
 
 
-def _model_config(model: nn.Module) -> dict[str, Any]:
-    """A diffusers model's own config; of any other, its class's name, which `quant.load` names in errors."""
-    if not _is_diffusers(model):
-        return {"_class_name": type(model).__name__}
-    config: dict[str, Any] = json.loads(model.to_json_string())  # type: ignore[operator]
+def _model_config(model: nn.Module, quantization: dict[str, Any]) -> dict[str, Any]:
+    """A model's own config, as its library writes it; of any other, its class's name, which `quant.load` names."""
+    known: Any = model
+    config: dict[str, Any]
+    if is_transformers(model):
+        config = json.loads(known.config.to_json_string())
+        config |= {"architectures": [type(model).__name__], "dtype": str(known.dtype).removeprefix("torch.")}
+        config = marked(config, quantization)
+    elif _is_diffusers(model):
+        config = json.loads(known.to_json_string())
+    else:
+        config = {"_class_name": type(model).__name__}
     return {key: value for key, value in config.items() if key not in (CONFIG_KEY, "_name_or_path")}
 
 
@@ -69,13 +80,18 @@ def _is_diffusers(model: nn.Module) -> bool:
 
 
 def _check_loadable(model: nn.Module, quantization: dict[str, Any]) -> None:
-    """Compares names and shapes of a diffusers model's tensors with those that `quant.load` would make room for."""
-    if not _is_diffusers(model):
-        return  # what it is loaded into is the reader's to give
+    """Compares names and shapes of a model's tensors with those that `quant.load` would make room for."""
     kind: Any = type(model)
     what = f"{kind.__name__}: cannot be made from its config, so quant.load could not either"
-    with in_our_words(what), torch.device("meta"):
-        empty: nn.Module = kind.from_config(_model_config(model))
+    config = _model_config(model, quantization)
+    empty: nn.Module
+    if is_transformers(model):
+        empty = transformers_skeleton(Path(kind.__name__), config, model.state_dict())
+    elif _is_diffusers(model):
+        with in_our_words(what), torch.device("meta"):
+            empty = kind.from_config(config)
+    else:
+        return  # what it is loaded into is the reader's to give
     insert_empty_layers(empty, stored_layers(quantization, quantizable(empty), type(model).__name__))
     room = {name: tuple(tensor.shape) for name, tensor in empty.state_dict().items()}
     held = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}

@@ -59,7 +59,7 @@ def write(
             made = component_parts(counted, solved.plans[name], solved.solutions[name], errors)
             written = write_component(
                 work / place,
-                parts[name].config,
+                parts[name].config_for(how.dtype, quantization),
                 quantization,
                 made,
                 stem=parts[name].stem,

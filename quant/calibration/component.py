@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+from torch import nn
 
 from quant.calibration.layer_part import layer_part
 from quant.calibration.layer_plan import Kept, LayerPlan, Planned, planned
@@ -15,15 +16,17 @@ from quant.checkpoint.exports.table import build_config
 from quant.checkpoint.shards import Part, Put, TensorPlan, copied
 from quant.errors import QuantWarning
 from quant.formats.tensors import tensor_layout
+from quant.layers.t5_feed_forward import is_t5
 from quant.recipe import Recipe
 
 
 def component_config(
-    plan: list[LayerPlan], solutions: Mapping[str, Solution], dtype: torch.dtype, recipe: Recipe
+    model: nn.Module, plan: list[LayerPlan], solutions: Mapping[str, Solution], dtype: torch.dtype, recipe: Recipe
 ) -> dict[str, Any]:
     """The quantization_config of a component."""
     layers = {layer.name: solutions[layer.name].layer_format(layer.group) for layer in planned(plan)}
-    standard = all(layer.layer_kind.standard for layer in planned(plan))
+    packed = any("weight" not in tensor_layout(layers[layer.name], *layer.shape) for layer in planned(plan))
+    standard = all(layer.layer_kind.standard for layer in planned(plan)) and not (packed and is_t5(model))
     # Linears, of every class.
     kept = [layer.name for layer in plan if isinstance(layer, Kept) and len(layer.shape) == 2]
     names = {"name": recipe.name, "sha256": recipe.sha256}

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from torch import nn
 
 from quant.families.base import MODULATION, Family
+from quant.layers.kept_in_float32 import kept_in_float32
 from quant.recipe import Recipe
 
 #: The layers of adaLN. Their input is one row a sample, so keeping them costs memory and no time.
@@ -62,7 +63,7 @@ def _declared_by_diffusers(model: nn.Module, name: str) -> str:
     for pattern in getattr(model, "_skip_layerwise_casting_patterns", None) or ():
         if any(re.search(pattern, step) for step in walked):
             return f"diffusers: _skip_layerwise_casting_patterns has '{pattern}'"
-    for part in getattr(model, "_keep_in_fp32_modules", None) or ():
+    for part in kept_in_float32(model):
         if part in parts:
             return f"diffusers: _keep_in_fp32_modules has '{part}'"
     return ""

@@ -89,7 +89,8 @@ class Solved:
 
     def config(self, component: str, dtype: torch.dtype) -> dict[str, Any]:
         """The quantization_config; `dtype` is that of everything not packed."""
-        return component_config(self.plans[component], self.solutions[component], dtype, self.recipe)
+        model, plan = self.models[component], self.plans[component]
+        return component_config(model, plan, self.solutions[component], dtype, self.recipe)
 
     def records(self, component: str, errors: Mapping[str, float]) -> list[dict[str, Any]]:
         """One mapping a layer, for the manifest and for tables."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -129,7 +130,7 @@ class Survey:
 
 def survey(component: Path) -> Survey:
     """The headers of a component's tensors, and all that is wrong with files, headers and index."""
-    index, single = _main_file(component)
+    index, single = main_file(component)
     listed: dict[str, str] | None = None
     if index is not None:
         try:
@@ -224,6 +225,14 @@ def headers(files: Iterable[Path]) -> dict[str, StoredTensor]:
     return found
 
 
+def most_stored(tensors: Iterable[StoredTensor]) -> torch.dtype | None:
+    """The dtype of most values of some tensors; None where there are none."""
+    sizes = Counter[str]()
+    for tensor in tensors:
+        sizes[tensor.dtype] += math.prod(tensor.shape)
+    return DTYPES[sizes.most_common(1)[0][0]] if sizes else None
+
+
 def read_tensor(name: str, stored: StoredTensor) -> torch.Tensor:
     """One tensor, on the CPU. Raises CheckpointError as `read_rows`."""
     return read_rows(name, stored, 0, stored.shape[0] if stored.shape else 1)
@@ -264,7 +273,7 @@ def read_rows(name: str, stored: StoredTensor, start: int, stop: int) -> torch.T
     return made.view(dtype).reshape((stop - start, *inner) if stored.shape else ())
 
 
-def _main_file(component: Path) -> tuple[Path | None, Path | None]:
+def main_file(component: Path) -> tuple[Path | None, Path | None]:
     """The index, else the single file, that is to be read: diffusers' own names before the only one of a variant."""
     for index, name in ((True, _INDEX), (False, _SINGLE)):
         if (component / name).is_file():

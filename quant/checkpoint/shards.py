@@ -21,6 +21,8 @@ from quant.checkpoint.digests import METADATA, with_digest
 from quant.formats.layer import LayerFormat
 
 WEIGHTS = "diffusion_pytorch_model"
+#: The same as transformers names them.
+TRANSFORMERS_WEIGHTS = "model"
 DTYPE_NAMES = {
     torch.float64: "F64",
     torch.float32: "F32",

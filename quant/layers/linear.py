@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from quant.errors import ModelError
 from quant.formats.base import Ending
 from quant.formats.eight_bit import storage_dtype
 from quant.formats.layer import LayerFormat
@@ -150,6 +151,11 @@ class QuantLinear(nn.Module):
 
         Its gradient is the straight-through one, see `quant.layers.straight_through`.
         """
+        if input.is_floating_point() and input.itemsize == 1:
+            raise ModelError(
+                "a quantized layer got a float8 input: the module around it casts to its weight's dtype, which is that "
+                "of codes; name the layer in the recipe's ignore"
+            )
         x = autocast(input)
         if not 2 <= x.ndim <= 4:  # nn.Linear takes any rank, the ops 2 to 4
             return self.forward(x.reshape(-1, self.in_features)).reshape(*x.shape[:-1], self.out_features)

@@ -29,10 +29,12 @@ def refuse_changes(model: nn.Module) -> None:
 def refuse_foreign_saving(model: nn.Module) -> None:
     """On every part of a model whose library would write codes and load them as weights, as transformers does.
 
-    A diffusers model itself saves and loads them right; one within another module is not known to be quantized.
+    A model with a quantizer of ours that `saves` it is written and loaded right; one within another module is not known
+    to be quantized.
     """
+    saves = getattr(getattr(model, "hf_quantizer", None), "saves", False)
     for part in model.modules():
-        own = part is model and hasattr(model, "register_to_config")
+        own = part is model and saves
         if not own and _has_any(part, ("save_pretrained",)) and _holds_codes(part):
             _put(part, "save_pretrained", _no_foreign_saving)
 
@@ -66,6 +68,6 @@ def _no_fused_projections(*args: Any, **kwargs: Any) -> NoReturn:
 
 def _no_foreign_saving(*args: Any, **kwargs: Any) -> NoReturn:
     raise ModelError(
-        "save_pretrained of this model would write codes that its from_pretrained reads as weights: write it with "
-        "quant.save(model, DIR) and read it with quant.load(DIR, into=the original model)"
+        "save_pretrained of this model would write codes that from_pretrained takes for weights: write it with "
+        "quant.save(model, DIR), the whole model where this is a part of one"
     )

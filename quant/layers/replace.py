@@ -10,6 +10,7 @@ from torch import nn
 from quant.formats.layer import LayerFormat
 from quant.layers.kinds import quantizable
 from quant.layers.linear import QuantLinear
+from quant.layers.t5_feed_forward import call_wo
 
 #: Modules of PyTorch's that may read their layers' weights and call none: the class, what its fast path asks for first,
 #: and the value with which it takes the other one.
@@ -40,7 +41,8 @@ def replace(model: nn.Module, name: str, module: nn.Module) -> None:
 
 
 def call_layers(parent: nn.Module) -> None:
-    """Has one of PyTorch's transformers call its quantized layers, whose weights its fast path would read instead."""
+    """Has a module call its quantized layers, whose weights it would read instead: PyTorch's transformers, and T5's."""
+    call_wo(parent)
     for kind, switch, off in _FAST_PATHS:
         if isinstance(parent, kind) and getattr(parent, switch, None) and quantized_layers(parent):
             setattr(parent, switch, off)
@@ -50,6 +52,7 @@ def call_layers(parent: nn.Module) -> None:
 def replaced(model: nn.Module, modules: Mapping[str, nn.Module]) -> Iterator[None]:
     """The model with some of its submodules replaced, until the context is left."""
     originals = {name: model.get_submodule(name) for name in modules}
+    classes = [(part, type(part)) for part in model.modules()]
     switches = [
         (part, switch, getattr(part, switch))
         for part in model.modules()
@@ -63,6 +66,9 @@ def replaced(model: nn.Module, modules: Mapping[str, nn.Module]) -> Iterator[Non
     finally:
         for name, module in originals.items():
             replace(model, name, module)
+        for part, kept in classes:
+            if type(part) is not kept:
+                part.__class__ = kept
         for part, switch, value in switches:
             setattr(part, switch, value)
 

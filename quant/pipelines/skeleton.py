@@ -91,6 +91,12 @@ def transformers_class(config: Mapping[str, Any]) -> Any:
     return cls if is_model and getattr(cls, "config_class", None) is not None else None
 
 
+def is_transformers(model: nn.Module) -> bool:
+    """Whether a model is of a class that `transformers_class` finds, so that it is made from its config again."""
+    kind = type(model)
+    return hasattr(kind, "config_class") and transformers_class({"architectures": [kind.__name__]}) is kind
+
+
 def transformers_skeleton(path: Path, config: Mapping[str, Any], tensors: Collection[str]) -> nn.Module:
     """The same of a transformers model whose class `transformers_class` finds; no code of the folder is run.
 

@@ -150,6 +150,12 @@ def components_of(source: Source, recipe: Recipe, *, runs: bool = False) -> list
             if name in source.others and not runs:
                 continue
             if name not in source.classes:
+                if name in source.others:
+                    raise RecipeError(
+                        f"{recipe.name}: components: '{name}' is a transformers model of {source.folder}, which is "
+                        "quantized without data only: most of what it reads in a pipeline is padding. Give it a recipe "
+                        "of its own for 'quant convert', or quant.quantize(model, recipe, forward_loop=...) your data"
+                    )
                 more = ", ".join(source.others)
                 raise RecipeError(
                     f"{recipe.name}: components: '{name}' is not a diffusers model of {source.folder}; "

@@ -20,6 +20,7 @@ from quant.checkpoint.shards import DTYPES, TensorPlan
 from quant.errors import CheckpointError, ModelError, QuantWarning
 from quant.formats.checks import not_finite
 from quant.layers.fitting import unknown, unused_of
+from quant.layers.kept_in_float32 import kept_in_float32
 from quant.pipelines.inputs.scaled import REMEDY
 from quant.pipelines.inputs.tensors import SourceTensor, as_stored
 from quant.pipelines.skeleton import skeleton
@@ -200,8 +201,7 @@ def target_dtype(model: nn.Module, name: str, stored: torch.dtype, dtype: torch.
     """As diffusers' `from_pretrained` decides it."""
     if not stored.is_floating_point:
         return stored
-    kept = getattr(model, "_keep_in_fp32_modules", None) or ()
-    return torch.float32 if any(part in name.split(".") for part in kept) else dtype
+    return torch.float32 if any(part in name.split(".") for part in kept_in_float32(model)) else dtype
 
 
 def _part(tensor: torch.Tensor, start: int, stop: int) -> torch.Tensor:

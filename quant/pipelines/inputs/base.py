@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from quant.checkpoint.shards import WEIGHTS, TensorPlan
+from quant.checkpoint.shards import TRANSFORMERS_WEIGHTS, WEIGHTS, TensorPlan
+from quant.checkpoint.transformers_mark import marked
 from quant.pipelines.inputs.tensors import SourceTensor
 
 
@@ -41,12 +42,24 @@ class Component:
         model: of its class, on the meta device: names, classes and shapes.
         tensors: given the dtype of all that is not packed, the model's tensors by their names in it.
         stem: name of the files of tensors without number and extension, as the library of its class looks for them.
+        transformers: is it made by a class of transformers?
     """
 
     config: Mapping[str, Any]
     model: nn.Module
     tensors: Callable[[torch.dtype], dict[str, TensorPlan]]
     stem: str = WEIGHTS
+    transformers: bool = False
+
+    def config_for(self, dtype: torch.dtype, quantization: Mapping[str, Any]) -> dict[str, Any]:
+        """Its config as it goes with tensors of a dtype and a quantization_config."""
+        if self.stem != TRANSFORMERS_WEIGHTS:
+            return dict(self.config)
+        made = marked(self.config, quantization)
+        if not self.transformers:  # its tensors stay in the dtypes that they have
+            return made
+        made.pop("torch_dtype", None)  # as older releases wrote it
+        return {**made, "dtype": str(dtype).removeprefix("torch.")}
 
 
 class InputKind(ABC):
