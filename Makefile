@@ -9,7 +9,7 @@ TEST_WORKERS ?= 2
 # A Python with torch for CUDA, CuPy, cuda-bindings, NumPy, click, safetensors and pytest.
 PYTHON_GPU ?= python3
 
-.PHONY: demo test lint bench bench-convert quality chaos fuzz gpu help
+.PHONY: demo test lint bench bench-convert quality families chaos fuzz gpu help
 .DEFAULT_GOAL := help
 
 help:  ## list these verbs
@@ -40,6 +40,10 @@ bench-convert: $(INSTALLED)  ## measure quant convert against cp and fsync on th
 quality: $(INSTALLED)  ## measure what every recipe costs in quality, beside ModelOpt and SDNQ: two hours
 	$(BIN)/python -m pip install -q --no-deps --group rivals
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.quality --jobs $(TEST_WORKERS)
+	$(BIN)/python -m benchmarks.readme
+
+families: $(INSTALLED)  ## try every recipe on every video model of diffusers, into docs/families.md: half an hour
+	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/python -W ignore -m benchmarks.families
 	$(BIN)/python -m benchmarks.readme
 
 chaos: $(INSTALLED)  ## kill and disturb 200 runs of calibrate, run each again, and count what is lost: ten minutes

@@ -2,8 +2,9 @@
 
 Between `<!-- figures: NAME -->` and `<!-- end -->` stands what is made here from a file; a test makes it again and
 compares, so no figure can outlive its measurement. `make bench` measures again; the demo leaves its figures in
-`demo/results.json`, from where they are copied to `benchmarks/results/demo.json`. `make gpu` measures a GPU, and
-`make quality` what recipes cost; what of that `quant recipes` shows goes into `recipes/expected.json`.
+`demo/results.json`, from where they are copied to `benchmarks/results/demo.json`. `make gpu` measures a GPU, `make
+families` what recipes do to every video model, and `make quality` what they cost; what of that `quant recipes` shows
+goes into `recipes/expected.json`.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from benchmarks import convert
+from benchmarks.families import tables as families
 from benchmarks.gpu import results
 from benchmarks.gpu.table import section
 from benchmarks.quality.expected import EXPECTED, expected
@@ -33,7 +35,8 @@ ROOT = Path(__file__).parent.parent
 GPU_README = ROOT / "benchmarks" / "README.md"
 QUALITY = ROOT / "docs" / "quality.md"
 CONVERT = ROOT / "docs" / "convert.md"
-READMES = (ROOT / "README.md", ROOT / "examples" / "shapes" / "README.md", GPU_README, QUALITY, CONVERT)
+FAMILIES = ROOT / "docs" / "families.md"
+READMES = (ROOT / "README.md", ROOT / "examples" / "shapes" / "README.md", GPU_README, QUALITY, CONVERT, FAMILIES)
 _SECTION = re.compile(r"(<!-- figures: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -112,6 +115,7 @@ FIGURES: dict[str, Callable[[], str]] = {
     "quality": quality,
     "goals": goals,
     "convert": convert.table,
+    **families.FIGURES,
 }
 
 

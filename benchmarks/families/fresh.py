@@ -6,6 +6,7 @@ quant.diffusers`, and prints a JSON object of each name's digest of outputs, or 
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import sys
@@ -38,7 +39,7 @@ def main() -> None:
         try:
             loaded = getattr(diffusers, model.cls).from_pretrained(folder)
             with torch.no_grad():
-                found[name] = digest(run(model, loaded.eval()))
+                found[name] = digest(run(model, copy.deepcopy(loaded.eval())))
         except Exception as error:  # whatever it is, the others are still to be loaded
             found[name] = f"{type(error).__name__}: {first_line(error)}"
     print(json.dumps(found))

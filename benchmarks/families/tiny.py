@@ -35,7 +35,8 @@ def trial(denoiser: Denoiser, recipe: str, folder: Path) -> dict[str, Any]:
             loaded = quant.load(folder)
             if not _same(list(made.state_dict().values()), list(loaded.state_dict().values())):
                 return {"reason": "loaded, it has other tensors"}
-            if not _same(found, run(denoiser, loaded)):
+            # Where a file's tensors lie decides the last bit of a matmul: the copy's are in memory of their own.
+            if not _same(found, run(denoiser, copy.deepcopy(loaded))):
                 return {"reason": "loaded, it gives other outputs"}
         except quant.QuantError as error:
             return {"reason": first_line(error)}
@@ -45,11 +46,7 @@ def trial(denoiser: Denoiser, recipe: str, folder: Path) -> dict[str, Any]:
 
 
 def run(denoiser: Denoiser, model: nn.Module) -> list[Tensor]:
-    """Outputs for the judged inputs.
-
-    Of a copy, whose weights are in memory of their own: where a file's tensors lie decides the last bit of a matmul.
-    """
-    model = copy.deepcopy(model)
+    """Outputs for the judged inputs."""
     return outputs(model(**denoiser.inputs(model, JUDGED)))
 
 

@@ -40,7 +40,12 @@ def _text(_: nn.Module, g: torch.Generator, channels: int = 4) -> Inputs:
 
 
 def _image(model: nn.Module, g: torch.Generator) -> Inputs:
-    return {**_text(model, g, channels=8), "encoder_hidden_states_image": noise(g, 1, 5, 32)}
+    return {**_text(model, g, channels=8), **_prompt_and_image(g)}
+
+
+def _prompt_and_image(g: torch.Generator) -> Inputs:
+    # Attention takes the last 512 tokens for the prompt's and what is before them for the image's.
+    return {"encoder_hidden_states": noise(g, 1, 512, 32), "encoder_hidden_states_image": noise(g, 1, 5, 32)}
 
 
 def _vace(model: nn.Module, g: torch.Generator) -> Inputs:
@@ -52,8 +57,7 @@ def _animate(model: nn.Module, g: torch.Generator) -> Inputs:
     return {
         "hidden_states": noise(g, 1, 12, 21, 4, 4),
         "timestep": timesteps(g, 1),
-        "encoder_hidden_states": noise(g, 1, 6, 32),
-        "encoder_hidden_states_image": noise(g, 1, 5, 32),
+        **_prompt_and_image(g),
         "pose_hidden_states": noise(g, 1, 4, 20, 4, 4),
         "face_pixel_values": noise(g, 1, 3, 77, 16, 16),
     }

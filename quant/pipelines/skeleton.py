@@ -184,7 +184,11 @@ def _hints(cls: type) -> dict[str, Any]:
     """Types of a constructor's arguments by name, as far as they can be known."""
     try:
         made = inspect.unwrap(cls.__init__)  # type: ignore[misc]
-        return typing.get_type_hints(made)
+        # A switch may be annotated as a number, as FramePack's are: then its default says what it is.
+        switches = {
+            name for name, given in inspect.signature(made).parameters.items() if isinstance(given.default, bool)
+        }
+        return typing.get_type_hints(made) | dict.fromkeys(switches, bool)
     except Exception:  # an annotation may name what is imported for type checkers only
         return {}
 

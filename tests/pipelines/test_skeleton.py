@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import diffusers
 import pytest
 import torch
 from torch import nn
@@ -65,6 +66,14 @@ def test_values_of_another_kind(model_folder: Path, component: Path, changes: di
     with pytest.raises(ModelError) as error:
         skeleton(component, source_tensors(model_folder / "transformer"))
     assert str(error.value).startswith(f"{path}: {says}")
+
+
+def test_a_switch_annotated_as_a_number_is_a_switch(tmp_path: Path) -> None:
+    config = {"num_layers": 1, "num_single_layers": 1, "has_image_proj": True}
+    with torch.device("meta"):
+        model = diffusers.HunyuanVideoFramepackTransformer3DModel(**config)
+    model.save_config(tmp_path)
+    assert skeleton(tmp_path, model.state_dict()).state_dict().keys() == model.state_dict().keys()
 
 
 def test_a_model_is_no_larger_than_its_file(model_folder: Path, component: Path) -> None:
