@@ -136,10 +136,14 @@ def _config(model: str, candidates: tuple[str, ...], options: Mapping[str, Any])
     """The configuration, and the text of its file where there is one."""
     from quant.eval.inputs.parsing import from_dict, named, read_config, read_text
 
-    generation = ("height", "width", "num_frames", "num_inference_steps", "guidance_scale")
+    generation = ("height", "width", "num_frames", "num_inference_steps", "guidance_scale", "set")
     settings = given_settings({name: options[name] for name in generation}).given()
     if Path(model).suffix.lower() in (".yaml", ".yml"):
-        given = [name for name, value in options.items() if value is not None and value is not False and value != ()]
+        given = [
+            name
+            for name, value in options.items()
+            if value is not None and value is not False and value not in ((), {})
+        ]
         if candidates or given:
             what = f"candidate {candidates[0]}" if candidates else f"option '{given[0]}'"
             raise QuantError(f"{model}: says all there is to do; move {what} into it")
