@@ -53,6 +53,8 @@ from transformers import (
     CLIPVisionModelWithProjection,
     T5Config,
     T5EncoderModel,
+    UMT5Config,
+    UMT5EncoderModel,
 )
 
 from tests.tiny_pipeline import _tokenizer
@@ -183,9 +185,10 @@ def _text() -> dict[str, Any]:
 
 
 def _wan_parts(**changes: Any) -> dict[str, Any]:
+    sizes = {"vocab_size": 16, "d_model": _TEXT, "d_kv": 8, "d_ff": 32, "num_layers": 1, "num_heads": 4}
     return {
         "tokenizer": _tokenizer(),
-        "text_encoder": _t5(),
+        "text_encoder": UMT5EncoderModel(UMT5Config(**sizes)).eval(),
         "vae": _wan_vae(),
         "scheduler": FlowMatchEulerDiscreteScheduler(shift=3.0),
         "transformer": WanTransformer3DModel(**{**_WAN, **changes}).eval(),
