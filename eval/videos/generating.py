@@ -134,7 +134,7 @@ def _make_video(
         row = kept_row(run, sample.inputs, 1) if sample.inputs else prompt_rows([sample.prompt])[0]
         call = call_of(row, pipeline, settings)
         begin = time.perf_counter()
-        made = run_once(pipeline, call, sample.seed, tick)
+        made = run_once(pipeline, call, sample.seed, tick, name=sample.prompt)
         seconds = time.perf_counter() - begin
         words = to_words(made.video)
     model.check_unchanged()  # weights are read from their files as they are needed

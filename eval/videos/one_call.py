@@ -42,7 +42,9 @@ class OneCall(NamedTuple):
     probes: list[npt.NDArray[np.float32]]
 
 
-def run_once(pipeline: Any, call: Mapping[str, Any], seed: int, on_step: Callable[[], object]) -> OneCall:
+def run_once(
+    pipeline: Any, call: Mapping[str, Any], seed: int, on_step: Callable[[], object], *, name: str = ""
+) -> OneCall:
     """Calls a pipeline.
 
     Args:
@@ -50,6 +52,7 @@ def run_once(pipeline: Any, call: Mapping[str, Any], seed: int, on_step: Callabl
         call: its keyword arguments, as `quant.pipelines.rows.call_of` makes them.
         seed: of the generator that it draws from, on the CPU.
         on_step: called after each denoising step.
+        name: of the video, for messages.
 
     Raises:
         QuantError: it returned no video, one that is not finite, or no noise was seen.
@@ -75,7 +78,7 @@ def run_once(pipeline: Any, call: Mapping[str, Any], seed: int, on_step: Callabl
         output = pipeline(**call, **{name: value for name, value in ours.items() if name in arguments})
     if not seen:
         raise QuantError(f"{class_name(pipeline)} was not seen to begin with noise: it has no scheduler or denoiser")
-    return OneCall(_video(output, pipeline), _sha256(seen[0]), probes)
+    return OneCall(_video(output, pipeline, name), _sha256(seen[0]), probes)
 
 
 class _SeenError(Exception):
@@ -152,7 +155,7 @@ def _note_input(seen: list[Tensor], module: Any, args: tuple[Any, ...], kwargs: 
         seen.append(first.detach().to("cpu", torch.float32, copy=True))
 
 
-def _video(output: Any, pipeline: Any) -> Frames:
+def _video(output: Any, pipeline: Any, name: str) -> Frames:
     """The frames [F, H, W, 3] of what a pipeline returned."""
     found = next((getattr(output, name) for name in _OUTPUTS if getattr(output, name, None) is not None), None)
     if found is None:
@@ -163,7 +166,7 @@ def _video(output: Any, pipeline: Any) -> Frames:
     if video.ndim != 4 or video.shape[3] != 3:
         raise QuantError(f"{class_name(pipeline)} returned a video of the shape {video.shape}, not [F, H, W, 3]")
     if not np.isfinite(video).all():
-        raise QuantError("the video holds values that are not finite")
+        raise QuantError(f"the video for {name!r} holds values that are not finite")
     return video
 
 
@@ -176,4 +179,4 @@ def _probe(latents: Tensor) -> npt.NDArray[np.float32]:
     """`PROBED` entries of a tensor, the same ones for every tensor of its size."""
     flat = latents.detach().flatten()
     places = np.random.default_rng(0).integers(0, flat.numel(), PROBED)
-    return flat[places.tolist()].float().cpu().numpy()  # type: ignore[no-any-return]
+    return flat[places.tolist()].float().cpu().numpy()

@@ -23,7 +23,7 @@ from quant.files.model_paths import no_folder
 from quant.layers.carrying import carry_over
 from quant.layers.checking import check_copyable, check_model
 from quant.layers.replace import call_layers, quantized_layers
-from quant.pipelines.arguments import call_arguments, class_name
+from quant.pipelines.arguments import call_arguments, class_name, is_modular
 from quant.pipelines.modes import evaluating
 from quant.pipelines.rows import Inputs, Row
 from quant.pipelines.running import run_rows
@@ -99,7 +99,11 @@ def quantize(
     if isinstance(model, nn.Module):
         return copies[MODEL]
     pipe = copy.copy(model)
-    pipe.register_modules(**copies)
+    if is_modular(pipe):  # its register of components is the original's, too
+        for name, part in copies.items():
+            setattr(pipe, name, part)
+    else:
+        pipe.register_modules(**copies)
     return pipe
 
 

@@ -118,7 +118,7 @@ def gigabytes(ctx: click.Context, param: click.Parameter, value: float) -> int:
 INPUTS_HELP = (
     "Instead of prompts, a table whose columns are arguments of the pipeline's call: prompt, negative_prompt, image, "
     "last_image, video, mask, control_video, strength ...: a .jsonl, .json, .csv or .parquet file, a folder, or a "
-    "data set. Pictures and videos are paths from the table's folder."
+    "data set. Pictures and videos are paths from the table's folder; docs/inputs.md has all of it."
 )
 full_option = click.option(
     "--full", is_flag=True, help="Write a complete pipeline folder: copy all other components too."

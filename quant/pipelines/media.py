@@ -45,7 +45,7 @@ class Media:
     @property
     def folder(self) -> Path | None:
         """A folder of frames that it is; None of anything else."""
-        path = None if self.place is None or "://" in self.place else Path(self.place)
+        path = None if self.place is None or is_address(self.place) else Path(self.place)
         return path if path is not None and is_folder(path) else None
 
     def parts(self) -> list[Media]:
@@ -67,7 +67,7 @@ class Media:
 
     def check(self) -> None:
         """Raises CalibrationError where nothing lies at its place; an address is not asked."""
-        if self.data is not None or (self.place is not None and "://" in self.place):
+        if self.data is not None or (self.place is not None and is_address(self.place)):
             return
         if self.folder is not None:
             if not self.parts():
@@ -84,6 +84,11 @@ class Media:
         }
 
 
+def is_address(place: str) -> bool:
+    """Is it a file of a data set on a hub, or of the web? What else looks like an address is a path."""
+    return place.startswith(("hf://", "https://"))
+
+
 def located(value: object, base: Path | None) -> Any:
     """A cell of a table in which every path, or {"path", "bytes"}, is `Media`; what is in memory already stays.
 
@@ -92,7 +97,7 @@ def located(value: object, base: Path | None) -> Any:
         base: where relative paths start; None for a data set on a hub.
     """
     if isinstance(value, str):
-        return Media(value, value if base is None or "://" in value else str(base / value))
+        return Media(value, value if base is None or is_address(value) else str(base / value))
     if isinstance(value, Mapping) and {"path", "bytes"} & set(value):
         path, data = value.get("path"), value.get("bytes")
         if data is not None:

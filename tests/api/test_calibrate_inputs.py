@@ -75,3 +75,14 @@ def test_settings_of_the_command_line_reach_the_call(tmp_path: Path) -> None:
     record = json.loads((tmp_path / "out" / "quant_manifest.json").read_text())["calibration"]
     assert record["settings"]["negative_prompt"] == "snow" and record["settings"]["guidance_scale"] == 2.0
     assert "inputs" not in record
+
+
+def test_a_modular_pipeline_in_memory_is_quantized_and_left_as_it_was(tmp_path: Path) -> None:
+    pipe = tiny_pipelines.make("modular")
+    settings = quant.GenerationSettings(**tiny_pipelines.KINDS["modular"].settings)
+    transformer = pipe.transformer
+    made = quant.quantize(pipe, "fp8-static", inputs=[{"prompt": "snow"}], settings=settings, progress=False)
+    assert pipe.transformer is transformer and made.transformer is not transformer
+    assert made.components["transformer"] is made.transformer
+    with pytest.raises(quant.QuantError, match="WanModularPipeline takes no 'image'"):
+        quant.quantize(pipe, "fp8-static", inputs=[{"prompt": "snow", "image": "a.png"}], progress=False)

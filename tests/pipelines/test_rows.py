@@ -157,6 +157,11 @@ def test_a_file_of_another_kind_is_named(tmp_path: Path, row: dict[str, Any], sa
         _call(_table(tmp_path, row))
 
 
+def test_what_only_looks_like_an_address_is_a_path(tmp_path: Path) -> None:
+    with pytest.raises(CalibrationError, match=r"file:/etc/hostname: no such file"):
+        _read(_table(tmp_path, {"image": "file:///etc/hostname"}))
+
+
 def test_conditions_become_the_pipelines_records(tmp_path: Path) -> None:
     from diffusers import LTXConditionPipeline
 
