@@ -158,7 +158,7 @@ def _made(
         recipes,
         samples=samples,
         clips=len(prompts),
-        steps=given.num_inference_steps or _STEPS,
+        steps=given.get("num_inference_steps") or _STEPS,
         rounds=ROUNDS,
         progress=progress,
     )

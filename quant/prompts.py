@@ -44,8 +44,8 @@ def read_prompts(
     return found
 
 
-def check_enough(prompts: Sequence[str], limit: int | None, source: str, error: type[QuantError]) -> None:
-    """Raises an error of the class `error` where there are fewer prompts than asked for."""
+def check_enough(prompts: Sequence[object], limit: int | None, source: str, error: type[QuantError]) -> None:
+    """Raises an error of the class `error` where there are fewer prompts, or rows, than asked for."""
     if limit is not None and len(prompts) < limit:
         raise error(f"{source}: {len(prompts)} prompts, {limit} samples were asked for: take fewer --samples")
 
@@ -69,6 +69,11 @@ def _texts(source: str | Path, error: type[QuantError]) -> Iterator[str]:
         prompt = row[column]
         if not isinstance(prompt, str):
             raise error(f"{source}: row {number}: '{column}' must be text, got {shown(prompt)}")
-        prompt = prompt.removeprefix("\ufeff").strip()  # editors on Windows start a file with a byte order mark
+        prompt = clean(prompt)
         if prompt:
             yield prompt
+
+
+def clean(text: str) -> str:
+    """The text without blanks around it, and without the byte order mark that editors on Windows start a file with."""
+    return text.removeprefix("\ufeff").strip()

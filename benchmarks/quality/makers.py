@@ -14,7 +14,8 @@ import quant
 from benchmarks.quality.candidates import Candidate
 from benchmarks.quality.conditions import Conditions
 from quant.families.table import family_of
-from quant.pipelines.running import run_prompts
+from quant.pipelines.rows import prompt_rows
+from quant.pipelines.running import run_rows
 from quant.prompts import read_prompts
 
 
@@ -108,8 +109,8 @@ def block_linears(model: nn.Module, only: str = "") -> list[str]:
 
 
 def _calibration_loop(pipe: Any, conditions: Conditions, samples: int) -> Callable[[Any], None]:
-    texts = read_prompts(conditions.calibration, samples)
-    return lambda model: run_prompts(pipe, texts, conditions.settings, progress=False)
+    rows = prompt_rows(read_prompts(conditions.calibration, samples))
+    return lambda model: run_rows(pipe, rows, conditions.settings, progress=False)
 
 
 def _check(candidate: Candidate, wanted: list[str], changed: list[str]) -> None:

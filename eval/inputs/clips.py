@@ -11,6 +11,7 @@ from typing import NamedTuple
 from quant.errors import QuantError
 from quant.eval.inputs.config import EvaluationConfig
 from quant.files.data_sets import rows
+from quant.files.videos import content_of
 
 COLUMNS = ("video", "path")
 SUFFIXES = (".avi", ".gif", ".mkv", ".mov", ".mp4", ".webm")
@@ -80,12 +81,9 @@ def _of_rows(source: str) -> Iterator[Clip]:
 
 
 def _read(path: str, base: Path, row: str) -> bytes:
-    import fsspec
-
-    # The path of a data set on a hub has a protocol, which fsspec knows; a local one may be relative.
+    # The path of a data set on a hub has a protocol, a local one may be relative.
     place = path if "://" in path else str(base / path)
     try:
-        with fsspec.open(place, "rb") as file:
-            return bytes(file.read())
+        return content_of(place)
     except OSError as error:
         raise QuantError(f"{row}: {place} cannot be read: {error}") from None

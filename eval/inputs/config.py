@@ -39,7 +39,8 @@ class EvaluationConfig:
         model: the original, a pipeline folder or a hub id.
         candidates: folder or hub id by name.
         prompts: a file, folder or data set id, or the prompts themselves.
-        samples: how many prompts, the first ones; None for all.
+        inputs: instead of prompts, a table whose columns are arguments of the pipeline's call.
+        samples: how many prompts or rows, the first ones; None for all.
         seeds: the i-th prompt is made with `seed + i` for each of them.
         settings: over the model's own.
         dtype, device: None for float32 on a CPU and bfloat16 elsewhere, and for a GPU where there is one.
@@ -54,7 +55,8 @@ class EvaluationConfig:
     name: str
     model: str
     candidates: Mapping[str, str]
-    prompts: str | tuple[str, ...]
+    prompts: str | tuple[str, ...] = ()
+    inputs: str | None = None
     samples: int | None = None
     seeds: tuple[int, ...] = (0,)
     settings: quant.GenerationSettings = field(default_factory=quant.GenerationSettings)
@@ -104,7 +106,8 @@ class EvaluationConfig:
             "name": self.name,
             "model": self.model,
             "candidates": dict(self.candidates),
-            "prompts": self.prompts if isinstance(self.prompts, str) else list(self.prompts),
+            "prompts": None if self.inputs else self.prompts if isinstance(self.prompts, str) else list(self.prompts),
+            "inputs": self.inputs,
             "samples": self.samples,
             "seeds": list(self.seeds),
             "settings": self.settings.given(),

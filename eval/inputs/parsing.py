@@ -48,12 +48,15 @@ def from_dict(body: object, *, source: str, base: Path, name: str = "evaluation"
     sensitivity = {key: place(value, base) for key, value in fields.texts_by_name("sensitivity").items()}
     if stranger := next((key for key in sensitivity if key not in candidates), None):
         raise fields.wrong("sensitivity", f"must name candidates ({', '.join(candidates)})", stranger)
-    references = fields.optional_text("references")
+    references, inputs = fields.optional_text("references"), fields.optional_text("inputs")
+    if inputs is not None and fields.raw("prompts") is not None:
+        raise QuantError(f"{source}: 'inputs' and 'prompts' are given: a table of inputs has a column of prompts")
     config = EvaluationConfig(
         name=_name(fields, name),
         model=place(fields.text("model"), base),
         candidates=candidates,
-        prompts=_prompts(fields, base),
+        prompts=() if inputs is not None and fields.take_raw("prompts") is None else _prompts(fields, base),
+        inputs=None if inputs is None else place(inputs, base),
         samples=fields.integer("samples", None, least=1),
         seeds=fields.integers("seeds", (0,), MAX_SEED),
         settings=_settings(fields),

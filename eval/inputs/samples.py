@@ -14,24 +14,41 @@ MAX_SEED = 2**64 - 1
 
 @dataclass(frozen=True)
 class Sample:
-    """One video that every model makes."""
+    """One video that every model makes.
+
+    Attributes:
+        prompt: its prompt, or what else names its inputs.
+        seed: of the noise.
+        inputs: all that a pipeline is called with for it, as JSON; empty where that is the prompt alone.
+    """
 
     prompt: str
     seed: int
+    inputs: str = ""
 
     @property
     def id(self) -> str:
-        """12 hex digits that depend on prompt and seed only, so that more samples leave the others as they are."""
-        return hashlib.sha256(f"{self.seed}\n{self.prompt}".encode("utf-8", "backslashreplace")).hexdigest()[:12]
+        """12 hex digits that depend on inputs and seed only, so that more samples leave the others as they are."""
+        text = f"{self.seed}\n{self.prompt}" + (f"\n{self.inputs}" if self.inputs else "")
+        return hashlib.sha256(text.encode("utf-8", "backslashreplace")).hexdigest()[:12]
 
 
-def make_samples(prompts: Sequence[str], seeds: Sequence[int]) -> tuple[Sample, ...]:
-    """The i-th prompt with `seed + i` for each seed, sorted by id; one that comes twice is made once.
+def make_samples(
+    prompts: Sequence[str], seeds: Sequence[int], inputs: Sequence[str] | None = None
+) -> tuple[Sample, ...]:
+    """The i-th prompt, and what of `inputs` goes with it, with `seed + i` for each seed, sorted by id.
+
+    One that comes twice is made once.
 
     Raises:
         QuantError: a seed that torch's generators do not take.
     """
-    every = {Sample(prompt, seed + i) for seed in seeds for i, prompt in enumerate(prompts)}
+    texts = inputs or [""] * len(prompts)
+    every = {
+        Sample(prompt, seed + i, text)
+        for seed in seeds
+        for i, (prompt, text) in enumerate(zip(prompts, texts, strict=True))
+    }
     if (last := max((sample.seed for sample in every), default=0)) > MAX_SEED:
         raise QuantError(f"seed {last} of the last prompt is too large: torch takes seeds up to {MAX_SEED}")
     return tuple(sorted(every, key=lambda sample: sample.id))

@@ -5,6 +5,7 @@ A run that was killed and resumed has the results of one that was not, byte for 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -71,6 +72,7 @@ def assemble(run: RunFolder, request: Request, models: Sequence[Model], found: F
                 "id": sample.id,
                 "prompt": sample.prompt,
                 "seed": sample.seed,
+                **({"inputs": json.loads(sample.inputs)} if sample.inputs else {}),
                 "latents_sha256": made[sample.id]["latents_sha256"],
             }
             for sample in samples

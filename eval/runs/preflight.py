@@ -18,11 +18,11 @@ from quant.eval.runs.networks import Networks, load_networks
 from quant.eval.runs.processes import Ranks
 from quant.eval.runs.references import keep_references
 from quant.eval.runs.requests import Request, write_request
-from quant.eval.runs.timing import recipes_of
+from quant.eval.runs.timing import check_timed, recipes_of
 from quant.eval.storage.folder import RunFolder
 from quant.eval.videos.generating import Made, find_made
-from quant.eval.videos.generation import complete
 from quant.files.regular_files import read_text
+from quant.pipelines.arguments import Argument, call_arguments, frames_name
 from quant.text import cut
 
 #: Frames, height, width.
@@ -30,6 +30,8 @@ Shape = tuple[int, int, int]
 #: Bytes that a pixel takes on disk where nothing is measured yet: 16-bit frames without loss of noisy colours take
 #: nearly their own 6, the 8-bit video without loss up to 2, features and preview little.
 _PIXEL = 8
+#: Frames, height and width of a clip whose pipeline follows the video that it is given.
+_UNKNOWN = (16, 512, 512)
 
 
 class Prepared(NamedTuple):
@@ -60,6 +62,8 @@ def prepare(
 
     def check() -> tuple[Prepared, Networks | None]:
         sensitivities = _sensitivities(config, models)
+        if config.speed is not None:
+            check_timed(pipeline_class(models[0].folder), samples)
         if config.speed is not None and config.speed.gpu is not None:
             recipes_of([model for model in models[1:] if not model.gone])
         made: dict[str, Made] = {}
@@ -103,14 +107,28 @@ def check_places(out: Path, config: EvaluationConfig, models: Sequence[Model]) -
 
 
 def _expected_shape(original: Model, settings: quant.GenerationSettings) -> Shape:
-    """Frames, height and width of the videos, without loading the pipeline.
+    """Frames, height and width of the videos, without loading the pipeline; a guess where its call does not say.
 
     Raises:
-        QuantError: the pipeline is none of diffusers', or has no default for what is not given.
+        QuantError: the pipeline is none of diffusers', or takes no such setting.
     """
-    kind, given = pipeline_class(original.folder), settings.given()
-    frames, height, width = (complete(kind, given, name) for name in ("num_frames", "height", "width"))
+    kind = pipeline_class(original.folder)
+    arguments = call_arguments(kind)
+    settings.for_arguments(arguments, kind.__name__)
+    frames, height, width = (
+        _size(name, settings, arguments.get(own), guess)
+        for name, own, guess in (
+            ("num_frames", frames_name(arguments) or "", _UNKNOWN[0]),
+            ("height", "height", _UNKNOWN[1]),
+            ("width", "width", _UNKNOWN[2]),
+        )
+    )
     return frames, height, width
+
+
+def _size(name: str, settings: quant.GenerationSettings, argument: Argument | None, guess: int) -> int:
+    given = settings.get(name) or (None if argument is None else settings.get(argument.name) or argument.default)
+    return given if type(given) is int else guess
 
 
 def _check_space(run: RunFolder, shape: Shape, missing: int) -> None:

@@ -14,7 +14,7 @@ from quant.eval.runs.processes import Ranks
 from quant.eval.storage.files import file_sha256, read_array, write_array
 from quant.eval.storage.folder import REFERENCED, RunFolder
 from quant.eval.storage.journal import Record
-from quant.eval.videos.video_files import read_video
+from quant.files.videos import read_video
 
 Records = Mapping[tuple[str, str], list[Record]]
 #: Stands in the place of a model's fingerprint.

@@ -8,6 +8,7 @@ any other command takes its place.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -43,7 +44,7 @@ class Request:
         """The keys and values of its file."""
         return {
             "config": self.config.to_dict(),
-            "samples": [[sample.prompt, sample.seed] for sample in self.samples],
+            "samples": [[sample.prompt, sample.seed, *filter(None, [sample.inputs])] for sample in self.samples],
             "conditions": dict(self.conditions),
             "provenance": dict(self.provenance),
             "fingerprints": dict(self.fingerprints),
@@ -86,7 +87,7 @@ def read_request(folder: Path, *, finished: bool = False) -> Request:
         raise QuantError(f"{none}: its samples are not pairs of a prompt and a seed")
     config, conditions, provenance, fingerprints = parts
     _check_conditions(conditions, none)
-    samples = tuple(Sample(prompt, seed) for prompt, seed in pairs)
+    samples = tuple(Sample(*pair) for pair in pairs)
     text = body.get("source") if isinstance(body.get("source"), str) else None
     read = from_dict(config, source=str(file), base=folder)
     return Request(read, samples, conditions, provenance, fingerprints, text)
@@ -143,10 +144,17 @@ def _plain(value: object) -> str:
 
 
 def _is_sample(pair: object) -> bool:
-    if not isinstance(pair, list) or len(pair) != 2:
+    if not isinstance(pair, list) or len(pair) not in (2, 3):
         return False
-    prompt, seed = pair
-    return isinstance(prompt, str) and type(seed) is int and seed >= 0
+    prompt, seed, *more = pair
+    return isinstance(prompt, str) and type(seed) is int and seed >= 0 and all(map(_is_row, more))
+
+
+def _is_row(text: object) -> bool:
+    try:
+        return isinstance(text, str) and isinstance(json.loads(text), dict)
+    except (ValueError, RecursionError):
+        return False
 
 
 def _check_conditions(conditions: Mapping[str, Any], none: str) -> None:

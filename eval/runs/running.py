@@ -14,7 +14,7 @@ import quant
 from quant.errors import QuantError
 from quant.eval.inputs.clips import clips_of
 from quant.eval.inputs.config import ORIGINAL, EvaluationConfig
-from quant.eval.inputs.models import FailedModelError, Loader, Model, find_models, load_pipeline
+from quant.eval.inputs.models import FailedModelError, Loader, Model, find_models, load_pipeline, pipeline_class
 from quant.eval.inputs.samples import make_samples, prompts_of
 from quant.eval.progress import Progress, silent
 from quant.eval.results.schema import validate
@@ -38,7 +38,10 @@ from quant.eval.speed.device import release
 from quant.eval.storage.files import remove_unfinished, write_json
 from quant.eval.storage.folder import RunFolder
 from quant.eval.storage.journal import Record
+from quant.eval.storage.kept_inputs import inputs_text, keep_inputs
 from quant.eval.videos.generating import make_videos, write_viewable
+from quant.pipelines.arguments import call_arguments, class_name
+from quant.pipelines.rows import Row, read_rows
 
 
 def run_evaluation(
@@ -68,8 +71,14 @@ def run_evaluation(
             models, versions or GPUs. A candidate that fails is no error: the results say so.
     """
     check_packages()
-    samples = make_samples(prompts_of(config.prompts, config.samples), config.seeds)
-    models = find_models(config, progress)
+    rows: list[Row] = []
+    if config.inputs is None:
+        samples = make_samples(prompts_of(config.prompts, config.samples), config.seeds)
+        models = find_models(config, progress)
+    else:
+        models = find_models(config, progress)
+        rows = _rows(config, models[0])
+        samples = make_samples([row.text for row in rows], config.seeds, [inputs_text(row) for row in rows])
     check_places(out, config, models)
     conditions = conditions_of(config, models[0])
     key = key_of(conditions)
@@ -81,8 +90,19 @@ def run_evaluation(
         these.agree([key, list(fingerprints.items()), [sample.id for sample in samples]])
         with claimed(folder, these):
             request, every = these.together(lambda: grown(RunFolder(folder), models, asked, progress))
+            these.alone(lambda: keep_inputs(RunFolder(folder), rows))
             _work(folder, request, every, these, progress, load)
     return folder
+
+
+def _rows(config: EvaluationConfig, original: Model) -> list[Row]:
+    """The rows of the configuration's table. Raises QuantError where it does not fit the original's call."""
+    assert config.inputs is not None
+    kind = pipeline_class(original.folder)
+    settings = quant.GenerationSettings.read(original.folder).merged(**config.settings.given())
+    return read_rows(
+        config.inputs, call_arguments(kind), class_name(kind), config.samples, settings=settings, error=QuantError
+    )
 
 
 def resume(folder: Path, *, progress: Progress = silent, load: Loader = load_pipeline) -> Path:

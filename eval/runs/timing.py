@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
+import torch
 from torch import nn
 
 import quant
@@ -17,15 +18,19 @@ from quant.eval.inputs.samples import Sample
 from quant.eval.progress import Progress
 from quant.eval.storage.files import file_sha256, hash_of, without_infinity, write_json
 from quant.eval.storage.folder import TIMED, RunFolder
-from quant.eval.videos.generation import complete_call, initial_latents
+from quant.eval.videos.generation import complete_call
+from quant.eval.videos.one_call import first_noise
 from quant.files.json_files import read_object
 from quant.files.regular_files import read_text
+from quant.pipelines.arguments import call_arguments
 from quant.text import first_line
 
 #: Text tokens of the pipelines whose call has no argument for them.
 _TEXT_TOKENS = 512
 #: Stands in the place of a model's fingerprint.
 _SPEED = "speed"
+#: What a call must take for its stages to be told apart.
+_TIMED = ("prompt", "latents", "callback_on_step_end")
 
 
 def timed(
@@ -52,7 +57,7 @@ def timed(
     loaders = pipeline_loaders(models, conditions["dtype"], conditions["device"], load)
     pipeline = loaders[ORIGINAL]()
     call = complete_call(pipeline, settings)
-    latents = initial_latents(pipeline, call, [sample.seed for sample in used]).values
+    latents = torch.cat([first_noise(pipeline, {**call, "prompt": each.prompt}, each.seed) for each in used])
     estimated = None if how.gpu is None else _estimated(how.gpu, pipeline, models, call, latents.shape[1:])
     del pipeline
     prompts = [sample.prompt for sample in used]
@@ -63,6 +68,19 @@ def timed(
     write_json(path, body)
     run.append(TIMED, {"model": _SPEED, "sample": key, "sha256": file_sha256(path)})
     return body
+
+
+def check_timed(kind: type, samples: Sequence[Sample]) -> None:
+    """Refuses to time what cannot be timed stage by stage, before any video is made.
+
+    Raises:
+        QuantError: samples with more than a prompt, or a pipeline that takes no latents or reports no steps.
+    """
+    lacking = next((name for name in _TIMED if name not in call_arguments(kind)), None)
+    if lacking is not None:
+        raise QuantError(f"{kind.__name__} takes no '{lacking}', so its stages are not timed; give --no-speed")
+    if any(sample.inputs for sample in samples):
+        raise QuantError("pipelines are timed on prompts alone; with a table of inputs give --no-speed")
 
 
 def last_timed(run: RunFolder) -> dict[str, Any] | None:

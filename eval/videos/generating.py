@@ -7,12 +7,11 @@ killed run had made. A video counts once its files are whole and its record is i
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 import quant
 from quant.errors import QuantError
@@ -22,14 +21,14 @@ from quant.eval.progress import Progress
 from quant.eval.storage.files import check_written, file_sha256, write_array
 from quant.eval.storage.folder import GENERATED, VIEWABLE, RunFolder
 from quant.eval.storage.journal import Record
-from quant.eval.videos.generation import complete_call, generate, initial_latents
+from quant.eval.storage.kept_inputs import kept_row
+from quant.eval.videos.one_call import run_once
 from quant.eval.videos.video_files import Words, read_words, to_bytes, to_words, write_bytes, write_preview, write_words
+from quant.pipelines.rows import call_of, prompt_rows
 from quant.text import kind_and_line, shown
 
 #: The records of videos that lie there as they were recorded, by the sample's id.
 Made = dict[str, Record]
-#: Entries of the latents that are kept of every step: all of them would be larger than the videos.
-PROBED = 64
 
 
 def find_made(run: RunFolder, model: Model, samples: Sequence[Sample]) -> Made:
@@ -73,17 +72,18 @@ def make_videos(
         return
     with failing(model, "cannot be loaded"):
         pipeline = load()
-        call = complete_call(pipeline, settings)
-    total = len(missing) * call["num_inference_steps"]
+        settings.for_pipeline(pipeline)
+        steps = settings.get("num_inference_steps") or settings.default(pipeline, "num_inference_steps")
+    total = len(missing) * (steps if isinstance(steps, int) else 1)
     done = 0
 
-    def tick(step: int, steps: int) -> None:
+    def tick() -> None:
         nonlocal done
         done += 1
         progress(model.name, min(done, total), total)
 
     for sample in missing:
-        made[sample.id] = _make_video(run, model, sample, pipeline, call, fps, tick)
+        made[sample.id] = _make_video(run, model, sample, pipeline, settings, fps, tick)
 
 
 @contextmanager
@@ -126,31 +126,31 @@ def _make_video(
     model: Model,
     sample: Sample,
     pipeline: Any,
-    call: Mapping[str, Any],
+    settings: quant.GenerationSettings,
     fps: float,
-    tick: Callable[[int, int], None],
+    tick: Callable[[], None],
 ) -> Record:
     with failing(model, f"made no video for {shown(sample.prompt)}"):
-        latents = initial_latents(pipeline, call, [sample.seed])
-        watched = _Watched(pipeline)
+        row = kept_row(run, sample.inputs, 1) if sample.inputs else prompt_rows([sample.prompt])[0]
+        call = call_of(row, pipeline, settings)
         begin = time.perf_counter()
-        made = generate(watched, [sample.prompt], latents, call, batch=1, on_step=tick)
+        made = run_once(pipeline, call, sample.seed, tick, name=sample.prompt)
         seconds = time.perf_counter() - begin
-        words = to_words(made[0])
+        words = to_words(made.video)
     model.check_unchanged()  # weights are read from their files as they are needed
     frames, steps = run.frames(model.fingerprint, sample.id), run.steps(model.fingerprint, sample.id)
     write_words(frames, words, fps=fps)
     frames_sha256 = file_sha256(frames)
     _write_viewable(run, model, sample, words, frames_sha256, fps)
     steps.unlink(missing_ok=True)
-    steps_sha256 = write_array(steps, np.stack(watched.probes)) if watched.probes else None
+    steps_sha256 = write_array(steps, np.stack(made.probes)) if made.probes else None
     record = {
         "candidate": model.name,
         "model": model.fingerprint,
         "sample": sample.id,
         "prompt": sample.prompt,
         "seed": sample.seed,
-        "latents_sha256": latents.sha256,
+        "latents_sha256": made.noise_sha256,
         "frames": str(frames.relative_to(run.path)),
         "frames_sha256": frames_sha256,
         "steps_sha256": steps_sha256,
@@ -178,26 +178,3 @@ def _write_viewable(
             "preview_sha256": file_sha256(preview),
         },
     )
-
-
-class _Watched:
-    """A pipeline that notes, after every step, the same few entries of the latents."""
-
-    def __init__(self, pipeline: Any) -> None:
-        self._pipeline = pipeline
-        self.probes: list[npt.NDArray[np.float32]] = []
-
-    def __call__(self, *, callback_on_step_end: Callable[..., dict[str, Any]], **call: Any) -> Any:
-        def watch(pipeline: Any, step: int, timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
-            if "latents" in tensors:
-                self.probes.append(_probe(tensors["latents"]))
-            return callback_on_step_end(pipeline, step, timestep, tensors)
-
-        return self._pipeline(callback_on_step_end=watch, **call)
-
-
-def _probe(latents: Any) -> npt.NDArray[np.float32]:
-    """`PROBED` entries of a tensor, the same ones for every tensor of its size."""
-    flat = latents.detach().flatten()
-    places = np.random.default_rng(0).integers(0, flat.numel(), PROBED)
-    return flat[places.tolist()].float().cpu().numpy()  # type: ignore[no-any-return]

@@ -13,6 +13,7 @@ from torch import Tensor
 import quant
 from quant.errors import QuantError
 from quant.eval.frames import Frames
+from quant.pipelines.arguments import call_arguments, frames_name
 
 
 @dataclass(frozen=True)
@@ -30,11 +31,12 @@ class InitialLatents:
 
 
 def complete_call(pipeline: Any, settings: quant.GenerationSettings) -> dict[str, Any]:
-    """The pipeline's keyword arguments, with its own defaults for size, frames and steps that are not given."""
+    """The pipeline's keyword arguments, with its own defaults for size, frames and steps that are not given, if any."""
     call = settings.for_pipeline(pipeline)
-    return call | {
-        name: complete(type(pipeline), call, name) for name in ("height", "width", "num_frames", "num_inference_steps")
-    }
+    arguments = call_arguments(pipeline)
+    names = [name for name in ("height", "width", frames_name(arguments), "num_inference_steps") if name in arguments]
+    defaults = {name: arguments[name].default for name in names if name is not None and name not in call}
+    return call | {name: value for name, value in defaults.items() if value is not None}
 
 
 def complete(kind: type, given: Mapping[str, Any], name: str) -> int:

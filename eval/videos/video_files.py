@@ -5,7 +5,6 @@ PSNR of what a pipeline returned against what 16 bits keep of it is about 107 dB
 
 from __future__ import annotations
 
-import io
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -64,32 +63,6 @@ def write_bytes(path: Path, video: Bytes, *, fps: float) -> None:
     """Writes [F, H, W, 3] without loss (H.264 of red, green and blue), in one step. Not every player shows it."""
     options = {"crf": "0", "preset": "medium"}
     _encode(path, video, "rgb24", "libx264rgb", "rgb24", fps=fps, container="mp4", options=options)
-
-
-def read_video(file: Path | bytes, frames: int | None = None, *, name: str = "") -> Bytes:
-    """The first `frames` (default: all) of any video, [F, H, W, 3] of 8 bits.
-
-    Args:
-        file: a path, or an encoded video, which `name` names in messages.
-
-    Raises:
-        QuantError: it cannot be decoded, or is shorter.
-    """
-    import av
-
-    what = name or str(file)
-    found: list[Bytes] = []
-    try:
-        with av.open(io.BytesIO(file) if isinstance(file, bytes) else str(file), "r") as opened:
-            for frame in opened.decode(video=0):
-                found.append(frame.to_ndarray(format="rgb24").astype(np.uint8, copy=False))
-                if len(found) == frames:
-                    break
-    except (av.FFmpegError, OSError, IndexError) as error:
-        raise QuantError(f"{what}: cannot be decoded: {error}") from None
-    if not found or len(found) < (frames or 1):
-        raise QuantError(f"{what}: {len(found)} frames, {frames or 1} are needed")
-    return np.stack(found)
 
 
 def write_preview(path: Path, video: Bytes, *, fps: float) -> None:

@@ -47,6 +47,7 @@ from quant.errors import CheckpointError, ModelError, QuantError, QuantWarning
 from quant.files.places import check_apart
 from quant.pipelines.copying import files_to_copy, places_of
 from quant.pipelines.inputs.base import Component
+from quant.pipelines.rows import Inputs
 from quant.pipelines.settings import GenerationSettings
 from quant.pipelines.snapshot import Snapshot
 from quant.pipelines.weights import of_model
@@ -81,6 +82,7 @@ def calibrate(
     out: str | Path,
     *,
     prompts: str | Path | Sequence[str] | None = None,
+    inputs: Inputs | None = None,
     full: bool = False,
     force: bool = False,
     settings: GenerationSettings | None = None,
@@ -100,9 +102,13 @@ def calibrate(
         recipe: a shipped recipe's name, the path of a YAML file, or a Recipe.
         out: the folder to make. It appears when it is complete.
         prompts: a .txt, .jsonl, .parquet or .csv file, or a list; for recipes that need data.
+        inputs: instead of prompts, a table whose columns are arguments of the pipeline's call, such as `image`, `video`
+            or `strength`: a file, folder or data set as for prompts, or a list of mappings. Files are named by paths
+            from the table's folder; in a list pictures, lists of them and tensors may stand themselves.
         full: copy the pipeline's other components too, so that `out` is a whole pipeline.
         force: replace an existing checkpoint; anything else at `out` is never replaced.
-        settings: size, steps and guidance of calibration runs, over the pipeline folder's `generation.json`.
+        settings: size, steps, guidance and whatever else calibration runs are called with, over the pipeline folder's
+            `generation.json`.
         dtype: of everything that is not packed, and of calibration runs.
         device: where calibration runs; CUDA where there is one.
         samples, seed: override the recipe's calibration.
@@ -128,6 +134,7 @@ def calibrate(
         model,
         recipe,
         prompts=prompts,
+        inputs=inputs,
         settings=settings,
         samples=samples,
         seed=seed,
@@ -186,11 +193,11 @@ def _calibrated(
     how: Writing,
 ) -> Calibrated:
     """Does the work of `calibrate`."""
-    source, texts = start.source, start.prompts
+    source, rows = start.source, start.rows
     forward: Forward | None = None
     pipe = None
     journal, kept = Journal(folder.journal, key), KeptSolutions(folder.solved, key)
-    if texts is not None:
+    if rows is not None:
         pipe, models = start.load(how.dtype, device)
         if start.recipe.keep_budget is not None:
             check_measurable(models)
@@ -199,11 +206,11 @@ def _calibrated(
     else:
         models = {name: part.model for name, part in parts.items()}
         tensors = {name: part.tensors(how.dtype) for name, part in parts.items()}
-    solved = solve_models(models, start.recipe, forward, texts, start.settings, journal, kept)
+    solved = solve_models(models, start.recipe, forward, rows, start.settings, journal, kept)
     found: Sensitivity | None = None
     if start.recipe.keep_budget is not None:
-        assert texts is not None
-        solved, found = apply_budget(solved, pipe, source.name, texts, how.progress)
+        assert rows is not None
+        solved, found = apply_budget(solved, pipe, source.name, rows, how.progress)
     snapshot.check()
     with folder.new() as work:
         layers = write(work, source, solved, parts, tensors, KeptShards(folder.written, key), how)
@@ -214,4 +221,4 @@ def _calibrated(
         except ModelError:
             folder.drop_written()
             raise
-    return Calibrated(folder.out, solved.recipe, layers, len(texts or ()))
+    return Calibrated(folder.out, solved.recipe, layers, len(rows or ()))

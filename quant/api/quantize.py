@@ -13,7 +13,7 @@ from torch import nn
 
 from quant.api.record import Record, attach
 from quant.calibration.keep_budget import apply_budget
-from quant.calibration.preparing import calibration_prompts
+from quant.calibration.preparing import calibration_rows
 from quant.calibration.sensitivity import check_measurable
 from quant.calibration.solved import Solved, solve_models
 from quant.calibration.solving import Forward, needs_data
@@ -23,8 +23,10 @@ from quant.files.model_paths import no_folder
 from quant.layers.carrying import carry_over
 from quant.layers.checking import check_copyable, check_model
 from quant.layers.replace import call_layers, quantized_layers
+from quant.pipelines.arguments import call_arguments, class_name, is_modular
 from quant.pipelines.modes import evaluating
-from quant.pipelines.running import run_prompts
+from quant.pipelines.rows import Inputs, Row
+from quant.pipelines.running import run_rows
 from quant.pipelines.settings import GenerationSettings
 from quant.pipelines.weights import check_finite_model
 from quant.recipe import Recipe
@@ -39,6 +41,7 @@ def quantize(
     recipe: str | Path | Recipe,
     *,
     prompts: str | Path | Sequence[str] | None = None,
+    inputs: Inputs | None = None,
     forward_loop: Callable[[Any], object] | None = None,
     settings: GenerationSettings | None = None,
     progress: bool = True,
@@ -51,10 +54,10 @@ def quantize(
     Args:
         model: any `nn.Module` with Linears, or a diffusers pipeline, whose denoisers are quantized.
         recipe: a shipped recipe's name, the path of a YAML file, or a Recipe.
-        prompts: a prompt file or a list, for a pipeline and a recipe that needs data.
+        prompts, inputs: as in `quant.calibrate`, for a pipeline and a recipe that needs data.
         forward_loop: instead of prompts: called once with `model`, runs it over the calibration data. The only way
             for a module that is no pipeline, as ModelOpt's argument of this name.
-        settings: size, steps and guidance of calibration runs on prompts.
+        settings: size, steps, guidance and whatever else calibration runs are called with.
         progress: a bar on stderr.
 
     Returns:
@@ -72,12 +75,12 @@ def quantize(
     if chosen.components is not None and not isinstance(model, nn.Module):
         modules = _named(modules, chosen, model)
     given = settings or GenerationSettings()
-    texts: list[str] | None = None
+    rows: list[Row] | None = None
     forward: Forward | None = None if forward_loop is None else (lambda label: forward_loop(model))
     if needs_data(chosen) and forward is None:
-        texts = _texts(model, chosen, prompts)
         given = GenerationSettings(num_inference_steps=chosen.calibration.steps).merged(**given.given())
-        forward = _runner(model, texts, given, chosen, progress)
+        rows = _rows(model, chosen, prompts, inputs, given)
+        forward = _runner(model, rows, given, chosen, progress)
     for name, module in modules.items():
         if quantized_layers(module):
             raise ModelError(f"{name}: is quantized already; quantize the original model")
@@ -85,18 +88,22 @@ def quantize(
         check_copyable(module, name)
         check_finite_model(module, name)
     if chosen.keep_budget is not None:
-        if texts is None:
+        if rows is None:
             raise CalibrationError(f"{chosen.name}: keep_budget measures a pipeline on prompts; give it with prompts=")
         check_measurable(modules)
     with evaluating(_all_modules(model)):
-        solved = solve_models(modules, chosen, forward, texts, given)
-        if texts is not None and chosen.keep_budget is not None:
-            solved, _ = apply_budget(solved, model, type(model).__name__, texts, progress)
+        solved = solve_models(modules, chosen, forward, rows, given)
+        if rows is not None and chosen.keep_budget is not None:
+            solved, _ = apply_budget(solved, model, type(model).__name__, rows, progress)
     copies = {name: _copy(solved, name) for name in modules}
     if isinstance(model, nn.Module):
         return copies[MODEL]
     pipe = copy.copy(model)
-    pipe.register_modules(**copies)
+    if is_modular(pipe):  # its register of components is the original's, too
+        for name, part in copies.items():
+            setattr(pipe, name, part)
+    else:
+        pipe.register_modules(**copies)
     return pipe
 
 
@@ -122,18 +129,22 @@ def _named(modules: dict[str, nn.Module], recipe: Recipe, pipe: Any) -> dict[str
     return {name: modules.get(name, pipe.components[name]) for name in recipe.components}
 
 
-def _texts(model: Any, recipe: Recipe, prompts: str | Path | Sequence[str] | None) -> list[str]:
+def _rows(
+    model: Any,
+    recipe: Recipe,
+    prompts: str | Path | Sequence[str] | None,
+    inputs: Inputs | None,
+    settings: GenerationSettings,
+) -> list[Row]:
     if isinstance(model, nn.Module):
         raise CalibrationError(f"{recipe.name}: needs calibration data; give forward_loop= to run the module over it")
-    if prompts is None:
-        raise CalibrationError(f"{recipe.name}: needs calibration data; give prompts= or forward_loop=")
-    return calibration_prompts(recipe, prompts)
+    if prompts is None and inputs is None:
+        raise CalibrationError(f"{recipe.name}: needs calibration data; give prompts=, inputs= or forward_loop=")
+    return calibration_rows(recipe, prompts, inputs, call_arguments(model), class_name(model), settings)
 
 
-def _runner(pipe: Any, texts: list[str], settings: GenerationSettings, recipe: Recipe, progress: bool) -> Forward:
-    return lambda label: run_prompts(
-        pipe, texts, settings, seed=recipe.calibration.seed, progress=progress, label=label
-    )
+def _runner(pipe: Any, rows: list[Row], settings: GenerationSettings, recipe: Recipe, progress: bool) -> Forward:
+    return lambda label: run_rows(pipe, rows, settings, seed=recipe.calibration.seed, progress=progress, label=label)
 
 
 def _copy(solved: Solved, component: str) -> nn.Module:

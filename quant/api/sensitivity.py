@@ -12,6 +12,7 @@ from quant.calibration.sensitivity import check_measurable, sensitivity_of
 from quant.calibration.solved import solve_models
 from quant.checkpoint.sensitivity import Sensitivity
 from quant.errors import CalibrationError
+from quant.pipelines.rows import Inputs
 from quant.pipelines.settings import GenerationSettings
 from quant.recipe import Recipe
 from quant.text import shown
@@ -22,8 +23,9 @@ UNITS = ("layer", "block")
 def measure_sensitivity(
     model: str | Path,
     recipe: str | Path | Recipe,
-    prompts: str | Path | Sequence[str],
+    prompts: str | Path | Sequence[str] | None = None,
     *,
+    inputs: Inputs | None = None,
     by: str = "layer",
     runs: int = 4,
     steps: int = 5,
@@ -36,29 +38,32 @@ def measure_sensitivity(
 ) -> Sensitivity:
     """Quantizes every layer (or block) of a model on its own and measures what becomes of the denoiser's prediction.
 
-    Costs, besides what the recipe's own calibration costs, `runs` prompts in which each measured call is made once more
+    Costs, besides what the recipe's own calibration costs, `runs` inputs in which each measured call is made once more
     for every unit.
 
     Args:
         model: a pipeline folder or hub id.
         recipe: how layers are quantized.
-        prompts: a prompt file or a list; the first are run to measure, and all that the recipe asks for to calibrate.
+        prompts, inputs: as in `quant.calibrate`, one of both; the first are run to measure, and all that the recipe
+            asks for to calibrate.
         by: "layer", or "block" for all quantized layers of one at once.
-        runs: how many prompts are run to measure.
+        runs: how many inputs are run to measure.
         steps: how many denoising steps of each are measured, evenly from the first to the last.
         settings, dtype, device, samples, seed, progress: as in `quant.calibrate`.
 
     Raises:
         QuantError: wrong input, or a model that is not called with timesteps.
     """
-    prepared = prepare(model, recipe, prompts=prompts, settings=settings, samples=samples, seed=seed, runs=True)
-    assert prepared.prompts is not None
+    prepared = prepare(
+        model, recipe, prompts=prompts, inputs=inputs, settings=settings, samples=samples, seed=seed, runs=True
+    )
+    assert prepared.rows is not None
     if by not in UNITS:
         raise CalibrationError(f"sensitivity is measured by {' or '.join(UNITS)}, not by {shown(by)}")
     pipe, models = prepared.load(dtype, device)
     check_measurable(models)
     forward = prepared.runner(pipe, progress)
-    solved = solve_models(models, prepared.recipe, forward, prepared.prompts, prepared.settings)
+    solved = solve_models(models, prepared.recipe, forward, prepared.rows, prepared.settings)
     return sensitivity_of(
-        solved, pipe, prepared.source.name, prepared.prompts[:runs], by=by, steps=steps, progress=progress
+        solved, pipe, prepared.source.name, prepared.rows[:runs], by=by, steps=steps, progress=progress
     )

@@ -13,12 +13,13 @@ from quant.calibration.solved import Solved
 from quant.calibration.targets import fitted
 from quant.checkpoint.sensitivity import Sensitivity, SensitivityUnit
 from quant.errors import RecipeError
+from quant.pipelines.rows import Row
 from quant.recipe import Recipe
 from quant.recipe_parts import ADAPT, REFUSE, Group, KeepBudget
 
 
 def apply_budget(
-    solved: Solved, pipe: Any, model: str, prompts: Sequence[str], progress: bool
+    solved: Solved, pipe: Any, model: str, rows: Sequence[Row], progress: bool
 ) -> tuple[Solved, Sensitivity]:
     """Measures every layer and keeps the most sensitive, as the recipe's `keep_budget` says.
 
@@ -26,14 +27,14 @@ def apply_budget(
         solved: of a recipe with a budget.
         pipe: whose components they are.
         model: its name.
-        prompts: those of the calibration; the first are run again.
+        rows: those of the calibration; the first are run again.
 
     Returns:
         what is left to quantize, with a recipe that names the layers, and what was measured.
     """
     budget = solved.recipe.keep_budget
     assert budget is not None
-    found = sensitivity_of(solved, pipe, model, prompts[: budget.runs], steps=budget.steps, progress=progress)
+    found = sensitivity_of(solved, pipe, model, rows[: budget.runs], steps=budget.steps, progress=progress)
     return keep_sensitive(solved, found, budget), found
 
 

@@ -1,4 +1,4 @@
-"""A model, a recipe and prompts, checked against each other before anything is loaded."""
+"""A model, a recipe and inputs, checked against each other before anything is loaded."""
 
 from __future__ import annotations
 
@@ -14,14 +14,15 @@ from torch import nn
 from quant.calibration.journal import Journal
 from quant.calibration.solving import Forward, is_calibrated, needs_data
 from quant.devices import find_device
-from quant.errors import CalibrationError, QuantWarning
+from quant.errors import CalibrationError, ModelError, QuantWarning
 from quant.families.table import family_name
 from quant.layers.checking import check_model
-from quant.pipelines.running import run_prompts
-from quant.pipelines.settings import GenerationSettings
+from quant.pipelines.arguments import Arguments
+from quant.pipelines.rows import Inputs, Row, read_any
+from quant.pipelines.running import run_rows
+from quant.pipelines.settings import FILE_NAME, GenerationSettings
 from quant.pipelines.source import Source, components_of, open_source
 from quant.pipelines.weights import check_files, check_finite_model
-from quant.prompts import read_prompts
 from quant.recipe import Recipe
 from quant.recipe_files import find_recipe
 from quant.recipe_parts import KeepBudget
@@ -35,14 +36,14 @@ class Prepared:
         source: the model.
         recipe: the recipe, with what the user overrode.
         components: those it is applied to.
-        prompts: what will be run; None where nothing will.
+        rows: what will be run; None where nothing will.
         settings: how the pipeline is called for that.
     """
 
     source: Source
     recipe: Recipe
     components: list[str]
-    prompts: list[str] | None
+    rows: list[Row] | None
     settings: GenerationSettings
 
     def load(self, dtype: torch.dtype, device: str | None) -> tuple[Any, dict[str, nn.Module]]:
@@ -59,18 +60,18 @@ class Prepared:
         return pipe, models
 
     def runner(self, pipe: Any, progress: bool, journal: Journal | None = None) -> Forward:
-        """Runs all prompts, or those that the journal of a killed run says are left."""
-        assert self.prompts is not None
-        prompts = self.prompts
-        return lambda label: run_prompts(
+        """Runs all inputs, or those that the journal of a killed run says are left."""
+        assert self.rows is not None
+        rows = self.rows
+        return lambda label: run_rows(
             pipe,
-            prompts,
+            rows,
             self.settings,
             seed=self.recipe.calibration.seed,
             progress=progress,
             label=label,
             start=0 if journal is None else journal.done,
-            on_prompt=(lambda count: None) if journal is None else journal.prompt_done,
+            on_row=(lambda count: None) if journal is None else journal.prompt_done,
         )
 
 
@@ -80,6 +81,7 @@ def prepare(
     *,
     prompts: str | Path | Sequence[str] | None,
     settings: GenerationSettings | None,
+    inputs: Inputs | None = None,
     samples: int | None = None,
     seed: int | None = None,
     keep_budget: KeepBudget | None = None,
@@ -89,11 +91,11 @@ def prepare(
     """Reads and checks everything small.
 
     Args:
-        model, recipe, prompts, settings, samples, seed, keep_budget, config: as in `quant.calibrate`.
-        runs: prompts are needed whatever the recipe needs.
+        model, recipe, prompts, inputs, settings, samples, seed, keep_budget, config: as in `quant.calibrate`.
+        runs: inputs are needed whatever the recipe needs.
 
     Raises:
-        QuantError: no such model or recipe, one that does not fit the other, or prompts that are missing.
+        QuantError: no such model or recipe, one that does not fit the other, or inputs that are missing or do not fit.
     """
     source = open_source(model, config)
     chosen = recipe_for(source, recipe, samples, seed)
@@ -102,8 +104,9 @@ def prepare(
     runs = runs or needs_data(chosen)
     components = components_of(source, chosen, runs=runs)
     asked = samples is not None
-    texts = _prompts(chosen, source, prompts, asked) if runs else None
-    return Prepared(source, chosen, components, texts, _settings(source, chosen, settings))
+    how = _settings(source, chosen, settings)
+    rows = _rows(chosen, source, prompts, inputs, how, asked) if runs else None
+    return Prepared(source, chosen, components, rows, how)
 
 
 def recipe_for(
@@ -120,38 +123,73 @@ def recipe_for(
     return replace(chosen, calibration=replace(chosen.calibration, **changes)) if changes else chosen
 
 
-def _prompts(recipe: Recipe, source: Source, prompts: str | Path | Sequence[str] | None, asked: bool) -> list[str]:
+def _rows(
+    recipe: Recipe,
+    source: Source,
+    prompts: str | Path | Sequence[str] | None,
+    inputs: Inputs | None,
+    settings: GenerationSettings,
+    asked: bool,
+) -> list[Row]:
     if not source.is_pipeline:
         raise CalibrationError(f"{source.folder}: {recipe.name} runs the whole pipeline; give the pipeline's folder")
-    if prompts is None:
-        raise CalibrationError(f"{recipe.name}: needs calibration data; give --prompts FILE (prompts= in Python)")
-    return calibration_prompts(recipe, prompts, asked=asked)
+    if prompts is None and inputs is None:
+        raise CalibrationError(
+            f"{recipe.name}: needs calibration data; give --prompts FILE or --inputs FILE (prompts=, inputs= in Python)"
+        )
+    call = source.call()
+    if call is None:
+        raise ModelError(f"{source.folder}: diffusers has no pipeline of the class that its model_index.json names")
+    name, arguments = call
+    try:
+        GenerationSettings.read(source.folder).for_arguments(arguments, name)
+    except ModelError as error:
+        raise ModelError(f"{source.folder / FILE_NAME}: {error}") from None
+    settings.for_arguments(arguments, name)
+    return calibration_rows(recipe, prompts, inputs, arguments, name, settings, asked=asked)
 
 
-def calibration_prompts(recipe: Recipe, prompts: str | Path | Sequence[str], *, asked: bool = False) -> list[str]:
-    """The prompts that a recipe is calibrated on: as many as it says, or all of a source that has fewer.
+def calibration_rows(
+    recipe: Recipe,
+    prompts: str | Path | Sequence[str] | None,
+    inputs: Inputs | None,
+    arguments: Arguments,
+    pipeline: str,
+    settings: GenerationSettings,
+    *,
+    asked: bool = False,
+) -> list[Row]:
+    """The inputs that a recipe is calibrated on: as many as it says, or all of a source that has fewer.
 
     Args:
         recipe: says how many.
-        prompts: a file, folder or data set, or a list.
-        asked: did the user ask for so many? Then a source with fewer is refused, as an evaluation refuses it; a list of
-            prompts never is.
+        prompts, inputs: a file, folder or data set, or a list; one of both.
+        arguments, pipeline: what the pipeline's call takes, and its class.
+        settings: what all calls get.
+        asked: did the user ask for so many? Then a source with fewer is refused, as an evaluation refuses it; a list
+            never is.
 
     Raises:
-        CalibrationError: as `read_prompts`.
+        CalibrationError: both are given; else as `read_prompts` and `read_rows`.
 
     Warns:
         QuantWarning: a source has fewer than the recipe would take.
     """
+    if prompts is not None and inputs is not None:
+        raise CalibrationError(
+            "prompts and inputs are given: a table of inputs has a column of prompts; give that alone"
+        )
     wanted = recipe.calibration.samples
-    texts = read_prompts(prompts, wanted, enough=asked)
-    if len(texts) < wanted and isinstance(prompts, str | Path) and is_calibrated(recipe):
+    rows = read_any(prompts, inputs, arguments, pipeline, wanted, settings=settings, enough=asked)
+    source = prompts if inputs is None else inputs
+    if len(rows) < wanted and isinstance(source, str | Path) and is_calibrated(recipe):
+        what = "prompts" if inputs is None else "inputs"
         warnings.warn(
-            f"{prompts}: {len(texts)} prompts, {recipe.name} would take {wanted}: calibrated on these alone",
+            f"{source}: {len(rows)} {what}, {recipe.name} would take {wanted}: calibrated on these alone",
             QuantWarning,
             stacklevel=2,
         )
-    return texts
+    return rows
 
 
 def _settings(source: Source, recipe: Recipe, settings: GenerationSettings | None) -> GenerationSettings:

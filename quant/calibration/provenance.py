@@ -15,6 +15,7 @@ import torch
 from quant.calibration.layer_plan import Kept, LayerPlan
 from quant.calibration.preparing import Prepared
 from quant.calibration.solution import Solution
+from quant.pipelines.rows import Row
 from quant.pipelines.settings import GenerationSettings
 from quant.pipelines.snapshot import Snapshot
 from quant.recipe import Recipe
@@ -31,10 +32,15 @@ def provenance(recipe: Recipe, source: str) -> dict[str, Any]:
     }
 
 
-def calibration_record(recipe: Recipe, prompts: list[str] | None, settings: GenerationSettings) -> dict[str, Any]:
-    """What the statistics came from. `prompts` is None where the caller's own loop ran the model."""
+def calibration_record(recipe: Recipe, rows: list[Row] | None, settings: GenerationSettings) -> dict[str, Any]:
+    """What the statistics came from. `rows` is None where the caller's own loop ran the model.
+
+    "inputs" is there where rows have more than a prompt: what else they have, files by name and hash.
+    """
+    more = {} if rows is None or _prompts_alone(rows) else {"inputs": [row.plain() for row in rows]}
     return {
-        "prompts": prompts,
+        "prompts": None if rows is None else [row.text for row in rows],
+        **more,
         "seed": recipe.calibration.seed,
         "rows": recipe.calibration.rows,
         "settings": settings.given(),
@@ -71,7 +77,7 @@ def run_of(start: Prepared, snapshot: Snapshot, dtype: torch.dtype) -> dict[str,
     recipe = replace(start.recipe, keep_budget=None)
     parts = {
         "recipe": recipe.sha256,
-        "prompts": start.prompts or [],
+        "inputs": _of_rows(start.rows or []),
         "settings": start.settings.given(),
         "dtype": str(dtype),
         "model": [str(start.source.folder.resolve()), snapshot.seen],
@@ -79,6 +85,14 @@ def run_of(start: Prepared, snapshot: Snapshot, dtype: torch.dtype) -> dict[str,
     }
     hashes = {name: _hash(part) for name, part in parts.items()}
     return {**hashes, "key": _hash(hashes)}
+
+
+def _prompts_alone(rows: Sequence[Row]) -> bool:
+    return all(row.is_prompt for row in rows)
+
+
+def _of_rows(rows: Sequence[Row]) -> list[Any]:
+    return [row.text for row in rows] if _prompts_alone(rows) else [row.plain() for row in rows]
 
 
 def _hash(value: object) -> str:

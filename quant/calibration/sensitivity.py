@@ -13,7 +13,8 @@ from quant.calibration.solved import Solved
 from quant.checkpoint.sensitivity import Sensitivity, SensitivityUnit
 from quant.errors import CalibrationError
 from quant.families.table import family_of
-from quant.pipelines.running import run_prompts, step_count
+from quant.pipelines.rows import Row
+from quant.pipelines.running import run_rows, step_count
 from quant.pipelines.timesteps import timestep_of
 from quant.pipelines.watching import Errors, Replacements, Steps, evenly, watching
 
@@ -32,7 +33,7 @@ def check_measurable(models: Mapping[str, nn.Module]) -> None:
 
 
 def sensitivity_of(
-    solved: Solved, pipe: Any, model: str, prompts: Sequence[str], *, by: str = "layer", steps: int, progress: bool
+    solved: Solved, pipe: Any, model: str, rows: Sequence[Row], *, by: str = "layer", steps: int, progress: bool
 ) -> Sensitivity:
     """As `measure_sensitivity`, of layers that are solved already.
 
@@ -40,7 +41,7 @@ def sensitivity_of(
         solved: of components of `pipe`.
         pipe: on the device where it runs.
         model: its name.
-        prompts: all of them are run.
+        rows: inputs, all of which are run.
     """
     from tqdm import tqdm
 
@@ -49,7 +50,7 @@ def sensitivity_of(
     units = {component: _units(solved, component, by) for component in solved.models}
     found: dict[str, dict[str, dict[int, Errors]]] = {component: {} for component in solved.models}
     with ExitStack() as stack, torch.no_grad():
-        total = len(prompts) * len(counter.chosen)
+        total = len(rows) * len(counter.chosen)
         desc = f"{sum(map(len, units.values()))} {by}s one by one"
         bar = stack.enter_context(tqdm(total=total, desc=desc, unit="step", disable=not progress))
         for component, module in solved.models.items():
@@ -58,15 +59,15 @@ def sensitivity_of(
                 watching(module, replacements, counter, found[component], lambda: bar.update(counter.begun - bar.n))
             )
         seed = solved.recipe.calibration.seed
-        for i, prompt in enumerate(prompts):
+        for i, row in enumerate(rows):
             counter.new_prompt()
-            run_prompts(pipe, [prompt], settings, seed=seed + i, progress=False)
+            run_rows(pipe, [row], settings, seed=seed + i, progress=False)
     numbers = tuple(sorted(counter.timesteps))
     return Sensitivity(
         recipe=solved.recipe.name,
         recipe_sha256=solved.recipe.sha256,
         model=model,
-        prompts=tuple(prompts),
+        prompts=tuple(row.text for row in rows),
         steps=numbers,
         timesteps=tuple(counter.timesteps[number] for number in numbers),
         units=tuple(

@@ -22,6 +22,7 @@ from quant.formats.layer import LayerFormat
 from quant.formats.tensors import tensor_layout
 from quant.layers.checking import check_weight
 from quant.layers.linear import QuantLinear
+from quant.pipelines.rows import Row
 from quant.pipelines.settings import GenerationSettings
 from quant.recipe import Recipe
 
@@ -35,7 +36,7 @@ class Solved:
         models: the components it was applied to, as they were given.
         plans: what becomes of every layer, by component.
         solutions: component -> layer -> what the algorithms found.
-        prompts: what was run for statistics; None where nothing was, or a forward loop.
+        rows: what was run for statistics; None where nothing was, or a forward loop.
         settings: how the pipeline was called for that.
     """
 
@@ -43,7 +44,7 @@ class Solved:
     models: Mapping[str, nn.Module]
     plans: Mapping[str, list[LayerPlan]]
     solutions: Mapping[str, Mapping[str, Solution]]
-    prompts: list[str] | None
+    rows: list[Row] | None
     settings: GenerationSettings
 
     def quantized(self, component: str) -> list[Planned]:
@@ -98,7 +99,7 @@ class Solved:
 
     def provenance(self, source: str) -> dict[str, Any]:
         """The head of a manifest. `source` names the model."""
-        record = calibration_record(self.recipe, self.prompts, self.settings) if needs_data(self.recipe) else None
+        record = calibration_record(self.recipe, self.rows, self.settings) if needs_data(self.recipe) else None
         return {**provenance(self.recipe, source), "calibration": record}
 
 
@@ -106,7 +107,7 @@ def solve_models(
     models: Mapping[str, nn.Module],
     recipe: Recipe,
     forward: Forward | None,
-    prompts: list[str] | None,
+    rows: list[Row] | None,
     settings: GenerationSettings,
     journal: Journal | None = None,
     kept: KeptSolutions | None = None,
@@ -121,4 +122,4 @@ def solve_models(
         for layer in planned(plan):
             weight = layer.layer_kind.weight(models[name].get_submodule(layer.name))
             check_weight(weight, f"{name}.{layer.name}")
-    return Solved(recipe, models, plans, solve(models, plans, recipe, forward, journal, kept), prompts, settings)
+    return Solved(recipe, models, plans, solve(models, plans, recipe, forward, journal, kept), rows, settings)

@@ -66,7 +66,8 @@ def solve(
     inputs = input_groups(plans)
     if forward is None and any(each.needs for each in inputs):
         raise CalibrationError(
-            f"{recipe.name}: needs calibration data; give --prompts FILE (prompts= or forward_loop= in Python)"
+            f"{recipe.name}: needs calibration data; give --prompts FILE or --inputs FILE (in Python prompts=, inputs= "
+            "or forward_loop=)"
         )
     holder, how = nn.ModuleDict(dict(models)), recipe.calibration
     parts = passes(inputs, how.hessian_gb)

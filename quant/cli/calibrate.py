@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from quant.cli.options import (
     COUNT,
+    INPUTS_HELP,
     NAME,
     PATH,
     SEED,
@@ -38,7 +39,8 @@ if TYPE_CHECKING:
     help="Prompts to calibrate on: .txt (one a line), .jsonl, .json, .parquet or .csv with a column prompt, caption "
     "or text. Recipes that need no data run without.",
 )
-@click.option("--samples", type=COUNT, metavar="N", help="Run the first N prompts.  [default: the recipe's]")
+@click.option("--inputs", type=PATH, metavar="FILE", help=INPUTS_HELP)
+@click.option("--samples", type=COUNT, metavar="N", help="Run the first N prompts or rows.  [default: the recipe's]")
 @click.option("--seed", type=SEED, metavar="N", help="Of the initial latents.  [default: the recipe's]")
 @generation_options
 @click.option(
@@ -46,7 +48,7 @@ if TYPE_CHECKING:
     callback=share,
     metavar="SHARE",
     help="Measure every layer's sensitivity and keep the most sensitive ones as they are, so that the checkpoint "
-    'grows by no more than this, such as "5%". Needs --prompts; costs what `quant sensitivity` costs.',
+    'grows by no more than this, such as "5%". Needs --prompts or --inputs; costs what `quant sensitivity` costs.',
 )
 @click.option(
     "--keep-as", metavar="SCHEME", help="With --keep-budget: give those layers this scheme, such as W8A8, instead."
@@ -73,6 +75,7 @@ def calibrate(
     recipe: str,
     out: Path,
     prompts: Path | None,
+    inputs: Path | None,
     samples: int | None,
     seed: int | None,
     keep_budget: float | None,
@@ -83,23 +86,25 @@ def calibrate(
     device: str | None,
     shard_size: int,
     quiet: bool,
-    **generation: float | None,
+    **generation: Any,
 ) -> None:
     """Make a quantized checkpoint of MODEL, a diffusers pipeline folder or hub id.
 
-    Runs the pipeline on the prompts where the recipe needs statistics, prints what became of every layer, and
+    Runs the pipeline on the prompts or inputs where the recipe needs statistics, prints what became of every layer, and
     writes DIR with config.json and safetensors, the recipe, and a manifest with a SHA-256 of every file. DIR
     appears when it is complete. MODEL is not changed, and DIR may not lie in it. A calibration that was killed, was
     interrupted or met a full disk goes on when the same command is given again: until then .DIR.quant beside DIR
     keeps what was done.
 
     Size, frames, steps and guidance are the model's own where they are not given: those of generation.json in its
-    folder, else the defaults of its pipeline class. Calibrate as you will generate: ranges depend on them.
+    folder, else the defaults of its pipeline class. Calibrate as you will generate: ranges depend on them. A pipeline
+    that starts from a picture or a video gets it from a table, --inputs, whose columns are arguments of its call.
 
     \b
     Examples:
       quant calibrate Wan-AI/Wan2.1-T2V-1.3B-Diffusers --recipe fp8-dynamic --out wan-fp8
       quant calibrate ./wan --recipe w8a8 --prompts prompts.txt --steps 20 --full --out wan-int8
+      quant calibrate ./wan-i2v --recipe w8a8 --inputs inputs.jsonl --set guidance_scale_2=3 --out wan-i2v-int8
       quant calibrate ./wan --recipe w4a8 --prompts prompts.txt --keep-budget 5% --keep-as W8A8 --out wan-mixed
     """
     import torch
@@ -112,6 +117,7 @@ def calibrate(
         recipe,
         out,
         prompts=prompts,
+        inputs=inputs,
         full=full,
         force=force,
         settings=given_settings(generation),
@@ -127,8 +133,9 @@ def calibrate(
         for component in quant.inspect(out).components:
             click.echo(component_table(component))
             click.echo()
-    if prompts is not None and not made.used_prompts:
-        click.echo(f"note: {made.recipe.name} needs no data; {prompts} was not used")
+    given = inputs or prompts
+    if given is not None and not made.used_prompts:
+        click.echo(f"note: {made.recipe.name} needs no data; {given} was not used")
     click.echo(f"wrote {out}; look into it with: quant inspect {out}")
 
 

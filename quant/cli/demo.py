@@ -6,6 +6,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -50,7 +51,7 @@ def demo(
     clips: int,
     seed: int,
     force: bool,
-    **generation: float | None,
+    **generation: Any,
 ) -> None:
     """Calibrate three recipes on a small model, and evaluate each against the original: one HTML report.
 

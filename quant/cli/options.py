@@ -49,13 +49,37 @@ _DEFAULT = "  [default: the model's]"
 
 
 def generation_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Adds `--height --width --frames --steps --guidance`; `given_settings` reads them.
+    """Adds `--height --width --frames --steps --guidance --set`; `given_settings` reads them.
 
     The model's own are those of its folder's generation.json, else the pipeline's; a command's help should say so.
     """
+    command = click.option(
+        "--set",
+        multiple=True,
+        callback=_more,
+        metavar="KEY=VALUE",
+        help="Any other argument of the pipeline's call that is a number, text, true or false, or a list of these: "
+        '--set guidance_scale_2=3 --set "sigmas=[1.0, 0.75, 0.5]" --set negative_prompt=blurry. May be repeated.',
+    )(command)
     for option, name, kind, text in reversed(_GENERATION):
         command = click.option(option, name, type=kind, metavar="N", help=text + _DEFAULT)(command)
     return command
+
+
+def _more(ctx: click.Context, param: click.Parameter, value: tuple[str, ...]) -> dict[str, Any]:
+    """A click callback: KEY=VALUE, a value of JSON or else text."""
+    import json
+
+    found: dict[str, Any] = {}
+    for each in value:
+        name, equals, text = each.partition("=")
+        if not equals or not name.isidentifier():
+            raise click.BadParameter(f"{shown(each)} is not KEY=VALUE, such as guidance_scale_2=3")
+        try:
+            found[name] = json.loads(text)
+        except (ValueError, RecursionError):
+            found[name] = text
+    return found
 
 
 def share(ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:
@@ -91,6 +115,11 @@ def gigabytes(ctx: click.Context, param: click.Parameter, value: float) -> int:
     return int(value * 1e9)
 
 
+INPUTS_HELP = (
+    "Instead of prompts, a table whose columns are arguments of the pipeline's call: prompt, negative_prompt, image, "
+    "last_image, video, mask, control_video, strength ...: a .jsonl, .json, .csv or .parquet file, a folder, or a "
+    "data set. Pictures and videos are paths from the table's folder; docs/inputs.md has all of it."
+)
 full_option = click.option(
     "--full", is_flag=True, help="Write a complete pipeline folder: copy all other components too."
 )
@@ -110,4 +139,5 @@ def given_settings(values: Mapping[str, Any]) -> GenerationSettings:
     """The settings that were given on the command line."""
     from quant.pipelines.settings import GenerationSettings
 
-    return GenerationSettings(**values)
+    given = {name: value for name, value in values.items() if name != "set"}
+    return GenerationSettings(**{**values["set"], **{k: v for k, v in given.items() if v is not None}})

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from quant.cli.options import COUNT, FILE, NAME, PATH, device_here, generation_options, given_settings
+from quant.cli.options import COUNT, FILE, INPUTS_HELP, NAME, PATH, device_here, generation_options, given_settings
 
 if TYPE_CHECKING:
     from quant.checkpoint.sensitivity import Sensitivity
@@ -22,11 +22,11 @@ _SHOWN = 20
 )
 @click.option(
     "--prompts",
-    required=True,
     type=PATH,
     metavar="FILE",
     help="Prompts, as for `quant calibrate`.",
 )
+@click.option("--inputs", type=PATH, metavar="FILE", help=INPUTS_HELP)
 @click.option(
     "--out",
     type=FILE,
@@ -44,7 +44,7 @@ _SHOWN = 20
     default=4,
     show_default=True,
     metavar="N",
-    help="Prompts that are run to measure, the first of FILE.",
+    help="Prompts or rows that are run to measure, the first of FILE.",
 )
 @click.option(
     "--measured-steps",
@@ -67,7 +67,8 @@ _SHOWN = 20
 def sensitivity(
     model: str,
     recipe: str,
-    prompts: Path,
+    prompts: Path | None,
+    inputs: Path | None,
     out: Path,
     by: str,
     runs: int,
@@ -76,7 +77,7 @@ def sensitivity(
     device: str | None,
     force: bool,
     quiet: bool,
-    **generation: float | None,
+    **generation: Any,
 ) -> None:
     """Measure which layers of MODEL suffer most from a recipe.
 
@@ -115,6 +116,7 @@ def sensitivity(
                 model,
                 recipe,
                 prompts,
+                inputs=inputs,
                 by=by,
                 runs=runs,
                 steps=measured_steps,

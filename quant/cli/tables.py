@@ -60,7 +60,8 @@ def provenance_lines(found: Inspection) -> str:
     if calibration:
         settings = ", ".join(f"{key} {value}" for key, value in calibration["settings"].items())
         prompts = calibration["prompts"]
-        data = "a forward loop" if prompts is None else f"{len(prompts)} prompts, {settings or 'default settings'}"
+        what = "inputs" if "inputs" in calibration else "prompts"
+        data = "a forward loop" if prompts is None else f"{len(prompts)} {what}, {settings or 'default settings'}"
         lines.append(f"data      {data}, seed {calibration['seed']}")
     versions = ", ".join(f"{name} {version}" for name, version in made.get("versions", {}).items())
     return "\n".join(printable(line) for line in [*lines, f"versions  {versions}"])

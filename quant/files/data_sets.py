@@ -22,6 +22,8 @@ def rows(
 ) -> Iterator[Mapping[str, Any]]:
     """The rows of a file, or of the split "train", or of the only one. Nothing is copied into the user's cache.
 
+    Pictures and videos that the data set knows as such are {"path", "bytes"}, and nothing is decoded.
+
     Args:
         source: a .txt, .jsonl, .json, .parquet or .csv file, a folder, or an id.
         what: is read of it, for messages.
@@ -56,11 +58,11 @@ def _streamed(
 ) -> Iterator[Mapping[str, Any]]:
     """The rows that Hugging Face datasets reads."""
     try:
-        from datasets import Video, load_dataset
+        from datasets import Image, Video, load_dataset
     except ImportError:
         raise error(f"reading {what} needs Hugging Face datasets: pip install datasets") from None
     try:
-        with _unlogged("datasets"):
+        with unlogged("datasets"):
             loaded = load_dataset(name, streaming=True, **files)
             splits = list(loaded)
             split = "train" if "train" in splits else splits[0]
@@ -68,6 +70,9 @@ def _streamed(
                 raise error(f"{name}: has no split 'train' but {', '.join(splits)}: give a file of {what} instead")
             found = loaded[split]
             columns = set(found.column_names or ())
+            for column, feature in (found.features or {}).items():
+                if isinstance(feature, Image | Video):
+                    found = found.cast_column(column, type(feature)(decode=False))
             if column := next((each for each in videos if each in columns), None):
                 # Not decoded by datasets: it asks for torchcodec, which a CPU build of torch cannot load.
                 found = found.cast_column(column, Video(decode=False))
@@ -79,7 +84,7 @@ def _streamed(
 
 
 @contextmanager
-def _unlogged(name: str) -> Iterator[None]:
+def unlogged(name: str) -> Iterator[None]:
     """Keeps a library from logging what it raises: the caller reports that."""
     logger = logging.getLogger(name)
     before = logger.level

@@ -14,13 +14,13 @@ from pathlib import Path
 from quant.checkpoint.manifest import FILE_NAME
 from quant.errors import ModelError
 from quant.files.places import is_file, reason
-from quant.pipelines.source import Source
+from quant.pipelines.source import MODULAR_INDEX, Source
 from quant.pipelines.weights import PICKLES
 
 _SPOKEN = (".json", ".md", ".txt")
 _LICENSES = ("license", "licence", "notice", "copying")
 #: At the top of a pipeline's folder.
-_READ = ("generation.json", "model_index.json")
+_READ = ("generation.json", "model_index.json", MODULAR_INDEX)
 #: In a lone component's folder: its config, its weights and their indexes.
 _OF_A_COMPONENT = ("config.json", ".safetensors", ".safetensors.index.json")
 #: Written anew for every checkpoint.

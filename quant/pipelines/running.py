@@ -1,8 +1,7 @@
-"""Runs a pipeline over prompts the way it will be used: its own sampler, all timesteps, guidance included."""
+"""Runs a pipeline over inputs the way it will be used: its own sampler, all timesteps, guidance included."""
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -11,85 +10,88 @@ import torch
 
 from quant.devices import memory_lacking
 from quant.errors import CalibrationError, QuantError, interrupt_within
+from quant.files.data_sets import unlogged
 from quant.kernels.runtime.errors import KernelError
+from quant.pipelines.arguments import call_arguments, class_name, is_modular
 from quant.pipelines.input_error import InputError
+from quant.pipelines.rows import Row, call_of, check_row
 from quant.pipelines.settings import GenerationSettings
-from quant.text import cut, first_line, shown
+from quant.text import cut, first_line
 
 
-def run_prompts(
+def run_rows(
     pipe: Any,
-    prompts: Sequence[str],
+    rows: Sequence[Row],
     settings: GenerationSettings,
     *,
     seed: int = 0,
     progress: bool = True,
     label: str = "",
     start: int = 0,
-    on_prompt: Callable[[int], None] = lambda count: None,
+    on_row: Callable[[int], None] = lambda count: None,
 ) -> None:
-    """Denoises every prompt once, without decoding; hooks on the denoiser see real inputs.
+    """Denoises every row of inputs once, without decoding; hooks on the denoiser see real inputs.
 
     Args:
-        pipe: a diffusers pipeline that is called with a prompt.
-        prompts: run one at a time, so that memory does not depend on how many there are.
-        settings: size, steps and guidance.
-        seed: prompt i starts from the latents of `torch.Generator().manual_seed(seed + i)`.
+        pipe: a diffusers pipeline.
+        rows: run one at a time, so that memory does not depend on how many there are.
+        settings: what all calls get, such as size, steps and guidance.
+        seed: row i starts from the latents of `torch.Generator().manual_seed(seed + i)`.
         progress: a bar over all denoising steps, with the time left, on stderr.
         label: put before what the bar says.
-        start: how many prompts an earlier run has done.
-        on_prompt: called with the number of prompts done after each.
+        start: how many rows an earlier run has done.
+        on_row: called with the number of rows done after each.
 
     Raises:
-        CalibrationError: the pipeline needs more than a prompt, or fails on one; an input that is not finite is named
-            with its layer, its step and its prompt.
+        CalibrationError: the pipeline needs what a row has not, or fails on one; an input that is not finite is named
+            with its layer, its step and its row.
+        ModelError: a setting that the pipeline does not take.
     """
     from tqdm import tqdm
 
-    accepted = inspect.signature(type(pipe).__call__).parameters
-    needed = [
-        name
-        for name, parameter in accepted.items()
-        if parameter.default is inspect.Parameter.empty
-        and parameter.kind not in (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-        and name not in ("self", "prompt")
-    ]
-    if "prompt" not in accepted or needed:
-        what = f"needs '{needed[0]}'" if needed else "takes no prompt"
-        raise CalibrationError(
-            f"{type(pipe).__name__} {what}; calibrate it in Python: quant.quantize(pipe, recipe, forward_loop=...)"
-        )
-    reports_steps = "callback_on_step_end" in accepted and "num_inference_steps" in accepted
+    arguments, name = call_arguments(pipe), class_name(pipe)
+    for row in rows:
+        check_row(row, arguments, name, settings)
+    reports_steps = {"callback_on_step_end", "num_inference_steps"} <= set(arguments)
     steps = step_count(pipe, settings) if reports_steps else 1
+    what = "prompts" if all(row.is_prompt for row in rows) else "inputs"
     with (
         _own_bar_off(pipe),
+        unlogged("diffusers.modular_pipelines"),  # an error of a block is logged with its trace, and raised
         tqdm(
-            total=len(prompts) * steps,
+            total=len(rows) * steps,
             initial=start * steps,
-            desc=f"{label}calibrating on {len(prompts)} prompts" + (f", {start} done before" if start else ""),
-            unit="step" if reports_steps else "prompt",
+            desc=f"{label}calibrating on {len(rows)} {what}" + (f", {start} done before" if start else ""),
+            unit="step" if reports_steps else what[:-1],
             disable=not progress,
         ) as bar,
     ):
-        done = 0  # steps of the prompt that is run
+        done = 0  # steps of the row that is run
 
         def on_step(_pipe: Any, _step: int, _timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
             nonlocal done
             done += 1
-            bar.update()
+            bar.update(int(done <= steps))  # a pipeline that makes a clip in parts runs them all for each
             return tensors
 
-        extra: dict[str, Any] = {"callback_on_step_end": on_step} if reports_steps else {}
-        for i, prompt in enumerate(prompts[start:], start):
+        # Of what a run needs, each pipeline is given what it takes. The blocks of modular ones always decode.
+        ours: dict[str, Any] = {} if is_modular(pipe) else {"output_type": "latent"}
+        if reports_steps:
+            ours["callback_on_step_end"] = on_step
+        for i, row in enumerate(rows[start:], start):
             # A CPU generator gives the same latents on every device.
-            generator = torch.Generator("cpu").manual_seed(seed + i)
+            ours["generator"] = torch.Generator("cpu").manual_seed(seed + i)
             done = 0
-            call = {"generator": generator, "output_type": "latent", **settings.for_pipeline(pipe), **extra}
             try:
-                pipe(prompt=prompt, **call)  # by name: in an image-to-video pipeline the first argument is the image
+                call = call_of(row, pipe, settings)
+            except CalibrationError as error:  # of a file
+                raise CalibrationError(f"{row}: {error}") from None
+            try:
+                # By name: in an image-to-video pipeline the first argument is the image.
+                pipe(**call, **{key: value for key, value in ours.items() if key in arguments})
             except InputError as error:
                 at = f"at step {done + 1} of {steps}, " if reports_steps else ""
-                raise error.at(f"{at}prompt {i + 1} ({shown(prompt)})") from None
+                raise error.at(f"{at}{row}") from None
             except (QuantError, KernelError):
                 raise
             except Exception as error:  # a pipeline raises what its parts raise, of many kinds
@@ -98,11 +100,10 @@ def run_prompts(
                 stopped = interrupt_within(error)
                 if stopped is not None:
                     raise stopped from None
-                what = f"{type(pipe).__name__} fails on {shown(prompt)}"
-                raise CalibrationError(f"{what}: {memory_lacking(error) or cut(first_line(error), 500)}") from error
-            if not reports_steps:
-                bar.update()
-            on_prompt(i + 1)
+                why = memory_lacking(error) or cut(first_line(error), 500)
+                raise CalibrationError(f"{name} fails on {row}: {why}") from error
+            bar.update(max(0, steps - done))  # of video-to-video, only the last steps are run
+            on_row(i + 1)
 
 
 def _is_ours(error: Exception) -> bool:
@@ -120,7 +121,7 @@ def step_count(pipe: Any, settings: GenerationSettings) -> int:
     Raises:
         CalibrationError: neither the settings nor the pipeline's call say.
     """
-    steps = settings.num_inference_steps or settings.default(type(pipe), "num_inference_steps")
+    steps = settings.get("num_inference_steps") or settings.default(pipe, "num_inference_steps")
     if not isinstance(steps, int):
         raise CalibrationError(f"{type(pipe).__name__} has no default number of steps; give --steps")
     return steps

@@ -14,6 +14,7 @@ from quant.families.table import DENOISERS
 from quant.files.json_files import read_object
 from quant.files.model_paths import about_config, no_folder
 from quant.files.places import is_file, is_plain_name
+from quant.pipelines.arguments import Argument, call_arguments, class_name
 from quant.pipelines.inputs.base import Component
 from quant.pipelines.inputs.coded import is_read
 from quant.pipelines.inputs.table import open_files
@@ -22,8 +23,12 @@ from quant.recipe import Recipe
 from quant.text import first_line, shown
 
 _INDEX = "model_index.json"
+#: Of a pipeline that diffusers puts together of blocks: each component has a third entry, of where it comes from.
+MODULAR_INDEX = "modular_model_index.json"
 #: The name of the only component where its class is not known.
 WEIGHTS_ALONE = "model"
+#: What is downloaded of a modular pipeline.
+_MODULAR_FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja", "*.md"]
 _FILES = (".json", ".yaml", ".md", ".txt")
 
 
@@ -36,10 +41,11 @@ class Source:
         folder: the pipeline's, or the component's own.
         classes: diffusers class by component name; of a lone component, one entry named after its kind.
         others: transformers class by component name, such as a text encoder's.
-        is_pipeline: whether it can be run on prompts.
+        is_pipeline: whether it can be run on inputs.
         parts: every component that a pipeline's index names, whichever library's; each the name of a folder.
         file: the one file that all weights are in, where the user named a file.
         config: where the config.json of the class of a lone component is, if the user named one: a folder, or a hub id.
+        is_modular: whether it is a modular pipeline, which diffusers opens by another class.
     """
 
     name: str
@@ -50,6 +56,7 @@ class Source:
     others: Mapping[str, str] = field(default_factory=dict)
     file: Path | None = None
     config: str | Path | None = None
+    is_modular: bool = False
 
     def component_folder(self, component: str) -> Path:
         return self.folder / component if self.is_pipeline else self.folder
@@ -63,7 +70,36 @@ class Source:
         from diffusers import DiffusionPipeline
 
         with in_our_words(f"{self.folder}: diffusers cannot load it"):
-            return DiffusionPipeline.from_pretrained(self.folder, dtype=dtype, local_files_only=True)
+            if not self.is_modular:
+                return DiffusionPipeline.from_pretrained(self.folder, dtype=dtype, local_files_only=True)
+            pipe = self._blocks()
+            pipe.load_components(dtype=dtype, local_files_only=True)
+        missing = next((name for name in self.parts if name in pipe.components and pipe.components[name] is None), None)
+        if missing is not None:  # diffusers only logs it
+            raise ModelError(f"{self.folder / missing}: diffusers cannot load it")
+        return pipe
+
+    def call(self) -> tuple[str, dict[str, Argument]] | None:
+        """The class of the pipeline and what its call takes, without its weights; None where that is not known yet.
+
+        Raises:
+            ModelError: a modular pipeline whose blocks diffusers does not have.
+        """
+        import diffusers
+
+        if self.is_modular:
+            with in_our_words(f"{self.folder}: diffusers cannot load it"):
+                pipe = self._blocks()
+            return class_name(pipe), call_arguments(pipe)
+        named = _read_json(self.folder / _INDEX).get("_class_name")
+        kind = getattr(diffusers, named, None) if isinstance(named, str) else None
+        return (class_name(kind), call_arguments(kind)) if isinstance(kind, type) else None
+
+    def _blocks(self) -> Any:
+        """A modular pipeline without its components."""
+        from diffusers import ModularPipeline
+
+        return ModularPipeline.from_pretrained(str(self.folder), local_files_only=True)
 
 
 def open_source(model: str | Path, config: str | Path | None = None) -> Source:
@@ -93,12 +129,15 @@ def _found(model: str | Path) -> Source:
         if what is not None:
             raise ModelError(f"{folder}: {what}")
         folder, name = _downloaded(str(model)), str(model)
-    if (folder / _INDEX).is_file():
-        named = _components(folder / _INDEX)
+    modular = (folder / MODULAR_INDEX).is_file() and not (folder / _INDEX).is_file()
+    if modular or (folder / _INDEX).is_file():
+        named = _components(folder / (MODULAR_INDEX if modular else _INDEX))
+        if modular:  # others come from other places, and stay there
+            named = {part: value for part, value in named.items() if (folder / part).is_dir()}
         classes = {part: class_name for part, (library, class_name) in named.items() if library == "diffusers"}
         others = {part: class_name for part, (library, class_name) in named.items() if library == "transformers"}
         others = {part: class_name for part, class_name in others.items() if (folder / part / "config.json").is_file()}
-        return Source(name, folder, classes, is_pipeline=True, parts=tuple(named), others=others)
+        return Source(name, folder, classes, is_pipeline=True, parts=tuple(named), others=others, is_modular=modular)
     if (folder / "config.json").is_file():
         config = _read_json(folder / "config.json")
         if "_class_name" in config:
@@ -178,11 +217,24 @@ def _downloaded(model: str) -> Path:
     if model.count("/") != 1 or model.startswith((".", "/", "~")) or model.endswith("/"):
         raise ModelError(f"{model}: no such folder")
     from diffusers import DiffusionPipeline
+    from huggingface_hub import snapshot_download
 
     try:
         return Path(DiffusionPipeline.download(model))
     except Exception as error:  # the hub client raises its own and its transport's errors
+        if _INDEX in str(error) and MODULAR_INDEX in _listed(model):
+            return Path(snapshot_download(model, allow_patterns=_MODULAR_FILES))
         raise ModelError(f"{model}: no such folder, and not available from the hub: {first_line(error)}") from None
+
+
+def _listed(model: str) -> list[str]:
+    """The names of a hub model's files; none where the hub does not answer."""
+    from huggingface_hub import list_repo_files
+
+    try:
+        return list(list_repo_files(model))
+    except Exception:  # as above
+        return []
 
 
 def _components(path: Path) -> dict[str, tuple[str, str]]:
@@ -196,14 +248,14 @@ def _components(path: Path) -> dict[str, tuple[str, str]]:
         for part, value in _read_json(path).items()
         if not part.startswith("_")
         and isinstance(value, list)
-        and len(value) == 2
-        and all(each is None or isinstance(each, str) for each in value)
+        and len(value) in (2, 3)
+        and all(each is None or isinstance(each, str) for each in value[:2])
     }
     for part in named:
         # Next to the components lie files that every checkpoint has.
         if not is_plain_name(part) or part.endswith(_FILES):
             raise ModelError(f"{path}: names a component {shown(part)}, which is not a plain folder name")
-    return {part: (library, cls) for part, (library, cls) in named.items() if library and cls}
+    return {part: (value[0], value[1]) for part, value in named.items() if value[0] and value[1]}
 
 
 def _read_json(path: Path) -> dict[str, Any]:

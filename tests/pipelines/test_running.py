@@ -11,7 +11,8 @@ from quant.algorithms.base import Needs
 from quant.calibration.statistics import collect
 from quant.devices import memory_lacking
 from quant.errors import CalibrationError, ModelError
-from quant.pipelines.running import run_prompts
+from quant.pipelines.rows import prompt_rows
+from quant.pipelines.running import run_rows
 from quant.pipelines.settings import GenerationSettings
 
 OnStep = Callable[[Any, int, int, dict[str, Any]], dict[str, Any]]
@@ -77,7 +78,7 @@ class NoPrompt(Base):
 
 
 def _run(pipe: Base, prompts: list[str], *, seed: int = 0, progress: bool = False, **settings: Any) -> None:
-    run_prompts(pipe, prompts, GenerationSettings(**settings), seed=seed, progress=progress)
+    run_rows(pipe, prompt_rows(prompts), GenerationSettings(**settings), seed=seed, progress=progress)
 
 
 def test_each_prompt_is_run_once_in_order_without_decoding() -> None:
@@ -134,10 +135,14 @@ def test_the_pipelines_own_bar_is_hidden_and_given_back(error: Exception | None)
 
 @pytest.mark.parametrize(
     ("pipe", "what"),
-    [(NeedsImage(), "needs 'image'"), (NeedsKeyword(), "needs 'depth'"), (NoPrompt(), "takes no prompt")],
+    [
+        (NeedsImage(), "needs 'image': give a table with that column, --inputs FILE"),
+        (NeedsKeyword(), "needs 'depth': give a table"),
+        (NoPrompt(), "takes no 'prompt'; its call takes image"),
+    ],
 )
 def test_a_pipeline_that_a_prompt_alone_cannot_run_is_an_error(pipe: Base, what: str) -> None:
-    with pytest.raises(CalibrationError, match=f"{type(pipe).__name__} {what}; calibrate it in Python"):
+    with pytest.raises(CalibrationError, match=f"^{type(pipe).__name__} {what}"):
         _run(pipe, ["a"])
     assert pipe.calls == []
 
@@ -157,7 +162,7 @@ def test_a_pipeline_that_a_prompt_alone_cannot_run_is_an_error(pipe: Base, what:
 def test_a_failing_prompt_is_named_in_one_line(error: Exception, reason: str) -> None:
     with pytest.raises(CalibrationError) as caught:
         _run(Pipe(error), ["a cat", "a dog"])
-    assert str(caught.value) == f"Pipe fails on 'a cat': {reason}"
+    assert str(caught.value) == f"Pipe fails on row 1 ('a cat'): {reason}"
     assert caught.value.__cause__ is error
 
 
@@ -234,9 +239,9 @@ class Stepless(Denoising):
 @pytest.mark.parametrize(
     ("pipe", "where"),
     [
-        (Stepwise(bad=8 + 2 * 2 + 2), r"at step 3 of 4, prompt 2 \('a blue bird'\)"),
-        (Stepwise(bad=1), r"at step 1 of 4, prompt 1 \('a red fox'\)"),
-        (Stepless(bad=2), r"prompt 2 \('a blue bird'\)"),
+        (Stepwise(bad=8 + 2 * 2 + 2), r"at step 3 of 4, row 2 \('a blue bird'\)"),
+        (Stepwise(bad=1), r"at step 1 of 4, row 1 \('a red fox'\)"),
+        (Stepless(bad=2), r"row 2 \('a blue bird'\)"),
     ],
 )
 def test_an_input_that_is_not_finite_is_named_with_its_step_and_prompt(pipe: Denoising, where: str) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from diffusers import WanPipeline
+from diffusers import WanImageToVideoPipeline, WanPipeline
 
 from quant.errors import ModelError
 from quant.pipelines.settings import FILE_NAME, GenerationSettings
@@ -52,7 +52,12 @@ def test_a_folder_without_the_file_gives_no_settings(tmp_path: Path) -> None:
         ("", "damaged: "),
         ("[1]", "damaged: not a JSON object"),
         ('"height"', "damaged: not a JSON object"),
-        ('{"hieght": 3}', "unknown setting 'hieght'; known: height, width"),
+        ('{"sigmas": {"a": 1}}', "generation setting 'sigmas': must be a number, text, true or false, or a list of"),
+        (
+            '{"strength": Infinity}',
+            "generation setting 'strength': must be a number, text, true or false, or a",
+        ),
+        ('{"generator": 1}', "generation setting 'generator': is set by this program"),
         ('{"height": 3.0}', "generation setting 'height': must be a positive whole number, got 3.0"),
         ('{"guidance_scale": NaN}', "generation setting 'guidance_scale': must be a number of at least 0, got nan"),
         ('{"guidance_scale": [' + "1," * 9000 + "1]}", "generation setting 'guidance_scale': must be a number of at"),
@@ -145,6 +150,56 @@ def _wan_pipeline() -> WanPipeline:
     for name, value in (("transformer", Denoiser), ("vae_scale_factor_spatial", 8), ("vae_scale_factor_temporal", 4)):
         object.__setattr__(pipe, name, value)
     return pipe
+
+
+class Framed(Plain):
+    vae_scale_factor_temporal = 4
+
+
+def _takes(frames: str) -> type:
+    """A pipeline whose call names and defaults its frames so."""
+    scope: dict[str, Any] = {}
+    exec(f"class Made(Base):\n    def __call__(self, {frames}): ...", {"Base": Framed}, scope)
+    kind = scope["Made"]
+    assert isinstance(kind, type)
+    return kind
+
+
+@pytest.mark.parametrize(
+    ("frames", "passed"),
+    [
+        ("num_frames=81", "num_frames"),
+        ("video_length=16", "video_length"),
+        ("frames=81", "frames"),
+        ("video=None", None),
+    ],
+)
+def test_frames_are_passed_under_the_pipelines_own_name_or_cut_its_video(frames: str, passed: str | None) -> None:
+    found = GenerationSettings(num_frames=17).for_pipeline(_takes(frames)())
+    assert found == ({} if passed is None else {passed: 17})
+
+
+@pytest.mark.parametrize("frames", ["num_frames=132", "num_frames=None", "video_length=16"])
+def test_a_rule_that_the_pipelines_own_default_breaks_is_none(frames: str) -> None:
+    """Helios makes 132 frames, Allegro 88 and names no default, Latte 16."""
+    name = frames.partition("=")[0]
+    assert GenerationSettings(num_frames=88).for_pipeline(_takes(frames)()) == {name: 88}
+    with pytest.raises(ModelError, match="88 frames are not a multiple of 4 plus one"):
+        GenerationSettings(num_frames=88).for_pipeline(_takes("frames=81")())
+
+
+def test_every_argument_of_a_call_is_a_setting_but_files_and_what_is_set_here() -> None:
+    pipe = WanPipeline.__new__(WanPipeline)
+    given = {"guidance_scale": 4.0, "guidance_scale_2": 3.0, "negative_prompt": "blurry"}
+    assert GenerationSettings(**given).for_pipeline(pipe) == given
+    assert list(GenerationSettings(strength=0.5, sigmas=[1.0, 0.5], width=16, height=8).given()) == [
+        "height",
+        "width",
+        "sigmas",
+        "strength",
+    ]
+    with pytest.raises(ModelError, match="'image' of WanImageToVideoPipeline is an image: give it in a table"):
+        GenerationSettings(image="a.png").for_pipeline(WanImageToVideoPipeline.__new__(WanImageToVideoPipeline))
 
 
 def test_a_default_is_what_the_call_has() -> None:

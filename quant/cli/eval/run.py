@@ -14,7 +14,7 @@ import click
 
 from quant.cli.eval.fetch import fetch
 from quant.cli.eval.vbench import vbench
-from quant.cli.options import generation_options, given_settings
+from quant.cli.options import INPUTS_HELP, generation_options, given_settings
 from quant.cli.progress import StepBars, silence_loading
 from quant.errors import QuantError
 from quant.eval.networks.kinds import KINDS
@@ -45,7 +45,8 @@ evaluate.add_command(vbench)
 @click.argument("model")
 @click.argument("candidates", nargs=-1, metavar="[CANDIDATE]...")
 @click.option("--prompts", metavar="FILE", help="Prompts: a file, a folder, or a data set's id.")
-@click.option("--samples", type=click.IntRange(1), metavar="N", help="The first N prompts.  [default: all]")
+@click.option("--inputs", metavar="FILE", help=INPUTS_HELP)
+@click.option("--samples", type=click.IntRange(1), metavar="N", help="The first N prompts or rows.  [default: all]")
 @click.option("--seed", type=click.IntRange(0), help="Of the first prompt; each next one adds 1.  [default: 0]")
 @generation_options
 @click.option("--dtype", type=click.Choice(["float32", "bfloat16", "float16"]), help="What models compute in.")
@@ -136,21 +137,26 @@ def _config(model: str, candidates: tuple[str, ...], options: Mapping[str, Any])
     """The configuration, and the text of its file where there is one."""
     from quant.eval.inputs.parsing import from_dict, named, read_config, read_text
 
-    generation = ("height", "width", "num_frames", "num_inference_steps", "guidance_scale")
+    generation = ("height", "width", "num_frames", "num_inference_steps", "guidance_scale", "set")
     settings = given_settings({name: options[name] for name in generation}).given()
     if Path(model).suffix.lower() in (".yaml", ".yml"):
-        given = [name for name, value in options.items() if value is not None and value is not False and value != ()]
+        given = [
+            name
+            for name, value in options.items()
+            if value is not None and value is not False and value not in ((), {})
+        ]
         if candidates or given:
             what = f"candidate {candidates[0]}" if candidates else f"option '{given[0]}'"
             raise QuantError(f"{model}: says all there is to do; move {what} into it")
         return read_config(Path(model)), read_text(Path(model))
-    if not candidates or options["prompts"] is None:
-        raise QuantError("give MODEL, one CANDIDATE or more, and --prompts FILE; or one CONFIG.yaml")
+    if not candidates or (options["prompts"] is None and options["inputs"] is None):
+        raise QuantError("give MODEL, one CANDIDATE or more, and --prompts FILE or --inputs FILE; or one CONFIG.yaml")
     body = {
         "name": options["name"],
         "model": model,
         "candidates": named(candidates),
         "prompts": options["prompts"],
+        "inputs": options["inputs"],
         "samples": options["samples"],
         "seeds": [options["seed"] or 0],
         "settings": settings,

@@ -46,7 +46,7 @@ def test_results_name_the_last_two_parts_of_a_path_and_a_hub_id_whole() -> None:
         (GOOD + "modle: x", "unknown key 'modle'; known: candidates, "),
         (GOOD + "samples: 0", "'samples' must be a whole number of at least 1, got 0"),
         (GOOD + "seeds: [1, 1]", "'seeds' must be different whole numbers"),
-        (GOOD + "settings: {hight: 3}", "'settings': got an unexpected keyword argument 'hight'"),
+        (GOOD + "settings: {sigmas: {a: 3}}", "'settings': generation setting 'sigmas': must be a number"),
         (GOOD + "settings: {height: -3}", "'settings': generation setting 'height': must be a positive whole"),
         (GOOD + "metrics: {lpips: [squeeze]}", "'metrics.lpips' must be alex or vgg, got 'squeeze'"),
         (GOOD + "speed: {round: 3}", "unknown key 'speed.round'; known: compile, gpu, rounds"),

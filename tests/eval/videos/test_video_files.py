@@ -11,7 +11,6 @@ from quant.eval.frames import Frames
 from quant.eval.metrics.psnr import paired_psnr
 from quant.eval.storage.files import file_sha256
 from quant.eval.videos.video_files import (
-    read_video,
     read_words,
     to_bytes,
     to_frames,
@@ -20,6 +19,7 @@ from quant.eval.videos.video_files import (
     write_preview,
     write_words,
 )
+from quant.files.videos import read_video
 
 SHAPES = [(5, 16, 16, 3), (3, 17, 31, 3), (1, 2, 2, 3), (2, 96, 130, 3)]
 
@@ -89,14 +89,6 @@ def test_enlarged_previews_keep_pixels_as_squares(tmp_path: Path) -> None:
     write_preview(tmp_path / "a.mp4", video, fps=8)
     small = read_video(tmp_path / "a.mp4")[:, 8::16, 8::16]  # the middle of each square
     assert abs(small.astype(int) - video).max() < 30
-
-
-def test_a_clip_is_cut_but_never_stretched(tmp_path: Path) -> None:
-    video = to_bytes(to_words(noise((5, 16, 16, 3))))
-    write_bytes(tmp_path / "a.mp4", video, fps=8)
-    assert np.array_equal(read_video(tmp_path / "a.mp4", 3), video[:3])
-    with pytest.raises(QuantError, match=r"a\.mp4: 5 frames, 6 are needed"):
-        read_video(tmp_path / "a.mp4", 6)
 
 
 def test_files_that_are_no_videos_are_named(tmp_path: Path) -> None:
