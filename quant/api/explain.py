@@ -11,13 +11,12 @@ import torch
 from quant.errors import KernelChoiceError
 from quant.formats.eight_bit import storage_dtype
 from quant.formats.layer import LayerFormat
-from quant.formats.table import format_of
+from quant.formats.table import format_of, op_of
 from quant.kernels import dispatch, tile_tables
 from quant.kernels.matmuls import table
 from quant.kernels.prepacking import MANY_ROWS
 from quant.kernels.runtime import availability
 from quant.kernels.runtime.architectures import ARCHITECTURES, of_capability
-from quant.kernels.windows import Window
 
 #: Of a layer whose input is not quantized: the model's dtype, which its format does not say.
 MODEL_DTYPE = torch.bfloat16
@@ -76,14 +75,12 @@ class Explanation(NamedTuple):
 
 
 def ops_of(layer_format: LayerFormat) -> tuple[str, ...]:
-    """The ops that a layer of this format runs, in order; the last is its matmul."""
-    matmul = format_of(layer_format).op
-    return (matmul,) if layer_format.scheme.input_activations is None else ("quantize_rows", matmul)
+    """The ops that a layer of this format runs, in order; the last is its matmul, or that which its convolution is of."""
+    rows = () if layer_format.scheme.input_activations is None else ("quantize_rows",)
+    return *rows, *dict.fromkeys([op_of(layer_format), format_of(layer_format).op])
 
 
-def explain(
-    layer_format: LayerFormat, m: int, n: int, k: int, *, arch: str | None = None, window: Window | None = None
-) -> tuple[Explanation, ...]:
+def explain(layer_format: LayerFormat, m: int, n: int, k: int, *, arch: str | None = None) -> tuple[Explanation, ...]:
     """What a layer of this format does with an input [m, k] and a weight [n, k].
 
     A packed or sparse weight is put into the order of the implementation that runs it: none is refused for its order.
@@ -92,7 +89,6 @@ def explain(
         layer_format: of the layer.
         m, n, k: sizes; of a convolution, positions of its output, its channels, and taps times channels of the input.
         arch: such as "sm_90a"; None for this machine's GPU, or its CPU where it has none.
-        window: of a convolution. Where it is not pointwise, `scaled_conv` runs, and the matmul that it may be made of.
 
     Returns:
         One explanation for each op, in the order they run; the matmul's is the last.
@@ -100,9 +96,7 @@ def explain(
     gpu = _named(arch) if arch is not None else _here()
     kind, inputs = format_of(layer_format), layer_format.scheme.input_activations
     found = []
-    *first, matmul = ops_of(layer_format)
-    convolution = () if window is None or window.is_pointwise else ("scaled_conv",)
-    for op in (*first, *convolution, matmul):
+    for op in ops_of(layer_format):
         rows = op == "quantize_rows"
         call = dispatch.Call(
             op=op,
@@ -178,9 +172,14 @@ def require(explanations: tuple[Explanation, ...], name: str) -> None:
 
 @cache
 def kernels_of_layer(layer_format: LayerFormat, n: int, k: int) -> dict[str, str]:
-    """Architecture to the implementation of the matmul with a weight [n, k] there, at many rows."""
-    found = {arch: explain(layer_format, MANY_ROWS, n, k, arch=arch)[-1].chosen for arch in ARCHITECTURES}
-    return {arch: "none" if chosen is None else chosen.name for arch, chosen in found.items()}
+    """Architecture to what multiplies by a weight [n, k] there, at many rows: the matmul's implementation, and before it
+    that of a convolution whose windows are no rows of its input."""
+    found = {}
+    for arch in ARCHITECTURES:
+        explained = explain(layer_format, MANY_ROWS, n, k, arch=arch)
+        chosen = [each.chosen for each in explained if each.op != "quantize_rows"]
+        found[arch] = ", ".join("none" if each is None else each.name for each in chosen)
+    return found
 
 
 class _Gpu(NamedTuple):

@@ -17,7 +17,7 @@ from quant.checkpoint.manifest import write_manifest
 from quant.checkpoint.shards import copied
 from quant.checkpoint.writing import write_component
 from quant.errors import ModelError
-from quant.layers.kinds import quantizable
+from quant.layers.kinds import in_groups
 from quant.layers.replace import insert_empty_layers
 from quant.pipelines.skeleton import in_our_words
 from quant.pipelines.weights import of_model
@@ -76,7 +76,7 @@ def _check_loadable(model: nn.Module, quantization: dict[str, Any]) -> None:
     what = f"{kind.__name__}: cannot be made from its config, so quant.load could not either"
     with in_our_words(what), torch.device("meta"):
         empty: nn.Module = kind.from_config(_model_config(model))
-    insert_empty_layers(empty, stored_layers(quantization, quantizable(empty), type(model).__name__))
+    insert_empty_layers(empty, stored_layers(quantization, in_groups(empty), type(model).__name__))
     room = {name: tuple(tensor.shape) for name, tensor in empty.state_dict().items()}
     held = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     for name in [*held, *room]:

@@ -22,7 +22,7 @@ def component_config(
     plan: list[LayerPlan], solutions: Mapping[str, Solution], dtype: torch.dtype, recipe: Recipe
 ) -> dict[str, Any]:
     """The quantization_config of a component."""
-    layers = {layer.name: solutions[layer.name].layer_format(layer.group) for layer in planned(plan)}
+    layers = {layer.name: solutions[layer.name].layer_format(layer.layer_format) for layer in planned(plan)}
     standard = all(layer.layer_kind.standard for layer in planned(plan))
     # Linears, of every class.
     kept = [layer.name for layer in plan if isinstance(layer, Kept) and len(layer.shape) == 2]
@@ -69,7 +69,7 @@ def component_parts(
 
 def _codes(tensor: TensorPlan, layer: Planned, solution: Solution) -> dict[str, TensorPlan] | None:
     """The tensors of a quantized layer where files hold them as they are to be written; None where they do not."""
-    wanted = solution.layer_format(layer.group)
+    wanted = solution.layer_format(layer.layer_format)
     solved = solution.weight is not None or solution.grid is not None
     if tensor.coded is None or solved or not tensor.coded.serves(wanted):
         return None

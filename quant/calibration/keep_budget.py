@@ -93,7 +93,10 @@ def _growth(solved: Solved, unit: SensitivityUnit, budget: KeepBudget) -> int:
     layer = _layer(solved, unit)
     if budget.scheme is None:
         return unit.original_bytes - unit.stored_bytes
-    return solved.bytes_as(unit.component, layer, Group((layer.name,), budget.scheme).layer_format) - unit.stored_bytes
+    return (
+        solved.bytes_as(unit.component, layer, replace(layer.layer_format, scheme=budget.scheme, sparse=False))
+        - unit.stored_bytes
+    )
 
 
 def _layer(solved: Solved, unit: SensitivityUnit) -> Planned:

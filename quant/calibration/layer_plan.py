@@ -16,15 +16,14 @@ from torch import nn
 from quant.errors import RecipeError
 from quant.families.base import Family
 from quant.families.table import family_of
+from quant.formats.layer import LayerFormat
 from quant.formats.table import misfit
-from quant.layers.kinds import kind_of, weight_readers
+from quant.layers.kinds import class_names, kind_of, weight_readers
 from quant.layers.layer_kind import LayerKind
 from quant.patterns import matches
 from quant.recipe import Recipe
 from quant.recipe_parts import Group
 from quant.text import VALUE, cut, shown
-
-_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 
 
 @dataclass(frozen=True)
@@ -54,6 +53,7 @@ class Planned:
         group: the recipe's group that takes it.
         input_group: equal for layers that read one input.
         layer_kind: how it is a matmul.
+        kernel_size: of a convolution; else ().
     """
 
     name: str
@@ -62,6 +62,12 @@ class Planned:
     group: Group
     input_group: str
     layer_kind: LayerKind
+    kernel_size: tuple[int, ...] = ()
+
+    @property
+    def layer_format(self) -> LayerFormat:
+        """What it is stored as, before anything is known of smoothing."""
+        return replace(self.group.layer_format, kernel_size=self.kernel_size)
 
 
 LayerPlan = Kept | Planned
@@ -87,9 +93,7 @@ def layer_plan(model: nn.Module, recipe: Recipe, where: str = "model") -> list[L
     family = family_of(model)
     # By every name: a layer that stands in two places has its tensors under both in a file.
     layers = {
-        name: module
-        for name, module in model.named_modules(remove_duplicate=False)
-        if isinstance(module, _CONVOLUTIONS) or kind_of(module) is not None
+        name: module for name, module in model.named_modules(remove_duplicate=False) if kind_of(module) is not None
     }
     _check_patterns(recipe, layers, where)
     depths: dict[str, int] = {}
@@ -102,23 +106,22 @@ def layer_plan(model: nn.Module, recipe: Recipe, where: str = "model") -> list[L
     first: dict[int, LayerPlan] = {}
     for name, module in layers.items():
         kind, layer_kind = type(module).__name__, kind_of(module)
+        assert layer_kind is not None
         if id(module) in first:  # one layer has one plan, whatever a pattern says of its other name
             same = replace(first[id(module)], name=name)
             plan.append(replace(same, input_group=family.input_group(name)) if isinstance(same, Planned) else same)
             continue
         shape = tuple(module.weight.shape)
         group = _first_group(recipe, name, module)
-        reason, size = "a convolution: no scheme here covers it", (0, 0)
-        if layer_kind is not None:
-            size = layer_kind.size(shape)
-            reason = _kept(model, family, recipe, name, module, depths)
-            reason = reason or layer_kind.own_way(model, name, module, readers)
-            if not reason and group is not None:
-                reason = _misfit(recipe, name, size, group)
-        if layer_kind is None or group is None or reason:
+        size, kernel_size = layer_kind.size(shape), layer_kind.kernel_size(module)
+        reason = _kept(model, family, recipe, name, module, depths)
+        reason = reason or layer_kind.own_way(model, name, module, readers)
+        if not reason and group is not None:
+            reason = _misfit(recipe, name, size, replace(group.layer_format, kernel_size=kernel_size), group.misfits)
+        if group is None or reason:
             plan.append(Kept(name, kind, shape, reason or "no group of the recipe targets it"))
         else:
-            plan.append(Planned(name, kind, size, group, family.input_group(name), layer_kind))
+            plan.append(Planned(name, kind, size, group, family.input_group(name), layer_kind, kernel_size))
         first[id(module)] = plan[-1]
     for i, group in enumerate(recipe.groups):
         if not any(layer.group is group for layer in planned(plan)):
@@ -172,16 +175,16 @@ def _kept(
     return ""
 
 
-def _misfit(recipe: Recipe, name: str, shape: tuple[int, int], group: Group) -> str:
+def _misfit(recipe: Recipe, name: str, shape: tuple[int, int], layer_format: LayerFormat, misfits: str) -> str:
     """Why a layer that would be quantized stays as it is, since its shape does not fit; empty where it fits.
 
     Raises:
         RecipeError: it does not fit and its group does not say to keep such layers.
     """
-    reason = misfit(group.layer_format, *shape)
+    reason = misfit(layer_format, *shape)
     if reason is None:
         return ""
-    if group.misfits == "keep":
+    if misfits == "keep":
         return reason
     raise RecipeError(
         f"{recipe.name}: layer '{name}' {list(shape)}: {reason}; or say 'misfits: keep' in its group to leave such "
@@ -205,9 +208,12 @@ def _declared_by_diffusers(model: nn.Module, name: str) -> str:
 
 def _check_patterns(recipe: Recipe, layers: Mapping[str, nn.Module], where: str) -> None:
     """Every pattern of the recipe must name something: a typing error would leave layers out in silence."""
-    named = [(f"groups[{i}].targets", t) for i, group in enumerate(recipe.groups) for t in group.targets]
-    for key, pattern in [*named, *(("ignore", p) for p in recipe.ignore)]:
+    named = [(f"groups[{i}].targets", t, group.targets) for i, group in enumerate(recipe.groups) for t in group.targets]
+    for key, pattern, others in [*named, *(("ignore", p, ()) for p in recipe.ignore)]:
         if not any(matches(pattern, name, _class_names(module)) for name, module in layers.items()):
+            # A class that models have or have not, next to others: a group that takes no layer is an error further on.
+            if pattern in class_names() and len(others) > 1:
+                continue
             example = next((name for name, module in layers.items() if kind_of(module) is not None), "none")
             what = f"{recipe.name}: {key}: '{cut(pattern, VALUE)}'"
             raise RecipeError(f"{what} matches no layer of {where}; a Linear there is '{example}'")

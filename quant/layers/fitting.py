@@ -18,7 +18,9 @@ from quant.formats.layer import LayerFormat
 from quant.formats.table import misfit
 from quant.formats.tensors import fault, reads_as, tensor_layout
 from quant.layers.kinds import quantizable
-from quant.layers.linear import QuantLinear
+from quant.layers.layer import QuantLayer
+from quant.layers.layer_kind import LayerKind
+from quant.text import shown
 
 #: A layer's format and the shape of its weight.
 Shaped = tuple[LayerFormat, int, int]
@@ -36,9 +38,21 @@ def expected_tensors(model: nn.Module, layers: Mapping[str, LayerFormat]) -> dic
     }
     found = quantizable(model)
     for name, layer in layers.items():
+        _check_window(name, layer, *found.get(name, (None, None)))
         n, k = found[name][0].size(specs.pop(f"{name}.weight").shape)
         specs.update({f"{name}.{leaf}": spec for leaf, spec in layer_tensors(name, layer, n, k).items()})
     return specs
+
+
+def _check_window(name: str, layer: LayerFormat, kind: LayerKind | None, module: nn.Module | None) -> None:
+    """Raises CheckpointError where a config has a layer that the model has not, or that is another convolution."""
+    if kind is None or module is None:
+        raise CheckpointError(f"{shown(name)} is listed as a convolution and is none of the model; is it another's?")
+    has = kind.kernel_size(module)
+    if has != layer.kernel_size:
+        stored = f"a convolution of {list(layer.kernel_size)}" if layer.kernel_size else "no convolution"
+        wanted = f"one of {list(has)}" if has else "not one that is quantized here"
+        raise CheckpointError(f"layer '{name}' is {stored} in the config, the model's is {wanted}; is it another's?")
 
 
 def layer_tensors(name: str, layer_format: LayerFormat, n: int, k: int) -> dict[str, TensorSpec]:
@@ -154,7 +168,7 @@ def value_fault(name: str, tensor: torch.Tensor, layers: Mapping[str, Shaped]) -
 def check_rest(model: nn.Module, where: object) -> None:
     """Refuses a loaded model for what is not packed: a parameter or a stored buffer that is not finite."""
     for owner, module in model.named_modules():
-        packed = isinstance(module, QuantLinear)
+        packed = isinstance(module, QuantLayer)
         stored = (
             {} if packed else {n: b for n, b in module._buffers.items() if n not in module._non_persistent_buffers_set}
         )

@@ -31,7 +31,6 @@ from quant.kernels.prepacking import MANY_ROWS
 from quant.kernels.runtime import availability
 from quant.kernels.runtime.architectures import ARCHITECTURES
 from quant.kernels.tile_tables import Entry, Table
-from quant.kernels.windows import Window
 
 W8A8, FP8 = LayerFormat(SCHEMES["W8A8"]), LayerFormat(SCHEMES["FP8_DYNAMIC"])
 NO_CUPY = "CuPy cannot be imported"
@@ -68,11 +67,9 @@ def chosen(explained: tuple[Explanation, ...]) -> Option:
     return found
 
 
-THREE, ONE = (Window((size, size), (1, 1), (size // 2, size // 2), (1, 1)) for size in (3, 1))
-
-
 def test_a_convolution_has_no_kernel_but_its_matmul_has() -> None:
-    rows, convolution, matmul = explain(W8A8, 4096, 320, 2880, arch="sm_90a", window=THREE)
+    three, one = (replace(W8A8, kernel_size=(size, size)) for size in (3, 1))
+    rows, convolution, matmul = explain(three, 4096, 320, 2880, arch="sm_90a")
     assert [each.op for each in (rows, convolution, matmul)] == ["quantize_rows", "scaled_conv", "scaled_mm"]
     assert convolution.chosen == Option("unfolded_matmuls", None)
     assert convolution.note == (
@@ -81,13 +78,14 @@ def test_a_convolution_has_no_kernel_but_its_matmul_has() -> None:
     )
     assert matmul.note is None
     assert matmul == explain(W8A8, 4096, 320, 2880, arch="sm_90a")[-1]
-    assert explain(W8A8, 4096, 320, 320, arch="sm_90a", window=ONE) == explain(W8A8, 4096, 320, 320, arch="sm_90a")
+    assert explain(one, 4096, 320, 320, arch="sm_90a") == explain(W8A8, 4096, 320, 320, arch="sm_90a")
 
 
 def test_a_convolution_on_a_cpu() -> None:
-    names = [explain(scheme, 4096, 320, 2880, window=THREE)[-2].chosen for scheme in (W8A8, FP8)]
+    three = [replace(scheme, kernel_size=(3, 3)) for scheme in (W8A8, FP8)]
+    names = [explain(scheme, 4096, 320, 2880)[-2].chosen for scheme in three]
     assert names == [Option("unfolded_matmuls", None), Option("float32_matmuls", None)]
-    assert all(each.note is None for each in explain(FP8, 4096, 320, 2880, window=THREE))
+    assert all(each.note is None for each in explain(three[1], 4096, 320, 2880))
 
 
 @pytest.mark.parametrize("arch", ARCHITECTURES)
