@@ -75,7 +75,7 @@ class Explanation(NamedTuple):
 
 
 def ops_of(layer_format: LayerFormat) -> tuple[str, ...]:
-    """The ops that a layer of this format runs, in order; the last is its matmul, or that which its convolution is of."""
+    """The ops that a layer of this format runs, in order; the last is its matmul, or that of its convolution."""
     rows = () if layer_format.scheme.input_activations is None else ("quantize_rows",)
     return *rows, *dict.fromkeys([op_of(layer_format), format_of(layer_format).op])
 
@@ -172,8 +172,8 @@ def require(explanations: tuple[Explanation, ...], name: str) -> None:
 
 @cache
 def kernels_of_layer(layer_format: LayerFormat, n: int, k: int) -> dict[str, str]:
-    """Architecture to what multiplies by a weight [n, k] there, at many rows: the matmul's implementation, and before it
-    that of a convolution whose windows are no rows of its input."""
+    """Architecture to what multiplies by a weight [n, k] there, at many rows: the matmul, and before it
+    that which runs a convolution whose windows are no rows of its input."""
     found = {}
     for arch in ARCHITECTURES:
         explained = explain(layer_format, MANY_ROWS, n, k, arch=arch)
