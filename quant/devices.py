@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import os
 import re
+import threading
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
 from quant.errors import QuantError
 from quant.text import cut, first_line, shown
+
+_MOST_THREADS = 8
+#: How many threads torch had before each `one_thread_each` that has not ended.
+_serial: list[int] = []
+_serial_lock = threading.Lock()
 
 
 def find_device(name: str | torch.device | None) -> torch.device:
@@ -45,6 +53,29 @@ def find_device(name: str | torch.device | None) -> torch.device:
 def usable_cores() -> int:
     """How many of the machine's cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def worker_threads() -> int:
+    """How many threads read or write a checkpoint's tensors: more would be more memory, which no disk keeps up with."""
+    return min(usable_cores(), _MOST_THREADS)
+
+
+@contextmanager
+def one_thread_each() -> Iterator[None]:
+    """Within it torch has no threads of its own: where there is a thread for every core, they would wait in line.
+
+    It counts for the whole process: of several that overlap, the last one to end gives torch its threads back.
+    """
+    with _serial_lock:
+        _serial.append(torch.get_num_threads())
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        with _serial_lock:
+            last = _serial.pop()  # the first one's, where only that is left
+            if not _serial:
+                torch.set_num_threads(last)
 
 
 def memory_lacking(error: BaseException) -> str | None:

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from quant.devices import find_device, memory_lacking
+from quant.devices import find_device, memory_lacking, one_thread_each
 from quant.errors import QuantError
 
 
@@ -51,3 +51,18 @@ def test_a_lack_of_memory_is_known_and_says_what_to_do() -> None:
     for error in (MemoryError(), torch.OutOfMemoryError("CUDA out of memory. Tried to allocate"), of_the_cpu.value):
         assert (memory_lacking(error) or "").startswith("out of memory")
     assert memory_lacking(RuntimeError("shapes do not match")) is None
+
+
+def test_torch_has_its_threads_again_after_the_last_of_several_that_overlap() -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        first, second = one_thread_each(), one_thread_each()
+        first.__enter__()
+        second.__enter__()
+        first.__exit__(None, None, None)
+        assert torch.get_num_threads() == 1
+        second.__exit__(None, None, None)
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)

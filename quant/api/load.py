@@ -6,6 +6,7 @@ import math
 import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,13 +18,13 @@ from quant.api.record import Record, attach
 from quant.checkpoint.config import CONFIG_KEY, stored_dtype
 from quant.checkpoint.digests import check_config
 from quant.checkpoint.exports.table import stored_layers
-from quant.checkpoint.reader import StoredTensor, component_folders, read_config, read_tensors, stored_tensors
+from quant.checkpoint.reader import StoredTensor, component_folders, read_config, read_tensor, stored_tensors
 from quant.checkpoint.shards import DTYPES, WEIGHTS, write_index
 from quant.checkpoint.verifying import Verification, find_manifest
-from quant.devices import find_device
+from quant.devices import find_device, one_thread_each, worker_threads
 from quant.errors import CheckpointError, ModelError
 from quant.families.fusing import block_module, fuse, wants_fusing, with_fusing
-from quant.layers.fitting import check_fit, check_values, expected_tensors, shapes_of, unused_of
+from quant.layers.fitting import Shaped, check_fit, expected_tensors, shapes_of, unused_of, value_fault
 from quant.layers.kinds import in_groups
 from quant.layers.layer import QuantLayer
 from quant.layers.replace import insert_empty_layers, prepack
@@ -46,7 +47,8 @@ def load(
         folder: what `quant.calibrate` or `quant.save` made, or one component of it.
         component: which one, where there are several, such as "transformer_2".
         into: a module of the checkpoint's shape, whose Linears are replaced by packed layers in place; needed where
-            the checkpoint is not a diffusers model's. It may be on the meta device.
+            the checkpoint is not a diffusers model's. It keeps its own weights until all of the checkpoint was read and
+            found right: on the meta device it has none, and memory is needed once.
         dtype: of everything that is not packed; as stored by default.
         device: where tensors are put; full-precision weights of packed layers are never made.
         check_files: compare every file with its SHA-256 in the manifest, while it is read. Where there is no
@@ -173,11 +175,11 @@ def _fill(
     if check_files:
         check_config(path, {tensor.file for tensor in tensors.values()})
     taken = {name: tensor for name, tensor in tensors.items() if name in expected}
-    check_values(read_tensors(taken), shapes_of(model, layers), path)
+    read = _read(taken, shapes_of(model, layers), path, device)
     verification.finish()  # before anything is changed
     insert_empty_layers(model, layers)
-    for name, tensor in read_tensors(taken):
-        _put(model, name, tensor, dtype, device)
+    for name in taken:
+        _put(model, name, read.pop(name), dtype)
     empty = next((name for name, buffer in model.named_buffers() if buffer.is_meta), None)
     if empty is not None:
         raise ModelError(f"buffer '{empty}' is no part of a checkpoint: make the module on a real device, not on meta")
@@ -185,7 +187,23 @@ def _fill(
     return model.eval()
 
 
-def _put(model: nn.Module, name: str, tensor: torch.Tensor, dtype: torch.dtype | None, device: torch.device) -> None:
+def _read(
+    tensors: Mapping[str, StoredTensor], layers: Mapping[str, Shaped], where: Path, device: torch.device
+) -> dict[str, torch.Tensor]:
+    """All tensors, on `device`, by a thread for each core. Raises CheckpointError for what no layer can run with."""
+
+    def one(name: str) -> torch.Tensor:
+        tensor = read_tensor(name, tensors[name])
+        wrong = value_fault(name, tensor, layers)
+        if wrong is not None:
+            raise CheckpointError(f"{where}: tensor '{name}' {wrong}")
+        return tensor.to(device)
+
+    with one_thread_each(), ThreadPoolExecutor(worker_threads()) as threads:
+        return dict(zip(tensors, threads.map(one, tensors), strict=True))
+
+
+def _put(model: nn.Module, name: str, tensor: torch.Tensor, dtype: torch.dtype | None) -> None:
     owner_name, _, leaf = name.rpartition(".")
     owner = model.get_submodule(owner_name)
     held = owner._buffers.get(leaf)
@@ -195,7 +213,7 @@ def _put(model: nn.Module, name: str, tensor: torch.Tensor, dtype: torch.dtype |
         wanted = held.dtype  # scales in 16 bits become float32, which is exact
     elif dtype is not None and tensor.is_floating_point():
         wanted = dtype
-    placed = tensor.to(device=device, dtype=wanted)
+    placed = tensor.to(wanted)
     if leaf in owner._buffers:
         owner._buffers[leaf] = placed
     else:

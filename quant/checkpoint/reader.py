@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -262,12 +262,6 @@ def read_rows(name: str, stored: StoredTensor, start: int, stop: int) -> torch.T
     except OSError as error:
         raise CheckpointError(f"{stored.file}: cannot be read: {reason(error)}") from None
     return made.view(dtype).reshape((stop - start, *inner) if stored.shape else ())
-
-
-def read_tensors(tensors: Mapping[str, StoredTensor]) -> Iterator[tuple[str, torch.Tensor]]:
-    """Each tensor in turn, on the CPU, one in memory at a time. Raises CheckpointError as `read_rows`."""
-    for name, stored in tensors.items():
-        yield name, read_tensor(name, stored)
 
 
 def _main_file(component: Path) -> tuple[Path | None, Path | None]:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
 
@@ -28,10 +27,8 @@ from quant.checkpoint.shards import (
     shard_names,
     write_index,
 )
-from quant.devices import usable_cores
+from quant.devices import one_thread_each, worker_threads
 
-#: More threads than this would be more memory, and no disk takes what they make.
-_MOST_THREADS = 8
 #: Seconds between two looks at what is not on its way to the disk.
 _PAUSE = 0.2
 
@@ -95,9 +92,9 @@ def _filled(
 ) -> Iterator[tuple[str, str]]:
     """Fills files by name; gives each with its SHA-256 as it is finished, which this thread sees to."""
     filling = _Filling(folder, planned, parts, metadata)
-    threads = [threading.Thread(target=filling.work, daemon=True) for _ in range(min(usable_cores(), _MOST_THREADS))]
+    threads = [threading.Thread(target=filling.work, daemon=True) for _ in range(worker_threads())]
     left = set(planned)
-    with _one_thread_each():
+    with one_thread_each():
         try:
             for thread in threads:
                 thread.start()
@@ -192,14 +189,3 @@ class _Filling:
 def _begins(path: Path, head: bytes) -> bool:
     with path.open("rb") as file:
         return file.read(len(head)) == head
-
-
-@contextmanager
-def _one_thread_each() -> Iterator[None]:
-    """torch's own threads would only wait for one another: there is a thread for every core."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

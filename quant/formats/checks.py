@@ -13,8 +13,8 @@ from quant.formats.scheme import TensorFormat
 from quant.kernels.numerics import SMALLEST_SCALE
 
 _LARGEST = torch.finfo(torch.float32).max
-#: Without its sign, the one e4m3 code that is no number.
-_NAN_CODE = 0x7F
+#: The two e4m3 codes that are no numbers, by how their bits are read: no other code is larger, read so.
+_NAN_CODES = ((torch.int8, 0x7F), (torch.uint8, 0xFF))
 #: Bytes of codes looked at in one go, which stay in a core's cache.
 _CHUNK = 2**20
 
@@ -26,10 +26,9 @@ def not_finite(tensor: torch.Tensor, start: int = 0) -> str | None:
         tensor: any dtype and shape.
         start: the number of its first row, if it is some rows of another.
     """
-    if not tensor.is_floating_point() or tensor.itemsize == 1:
+    if not tensor.is_floating_point() or tensor.itemsize == 1 or not tensor.numel():
         return None
-    # The sum of a finite tensor can overflow, but not the other way round.
-    if torch.isfinite(tensor.sum(dtype=torch.float64 if tensor.dtype == torch.float64 else torch.float32)):
+    if all(map(torch.isfinite, torch.aminmax(tensor))):  # which are NaN where any value is
         return None
     return outside(tensor, torch.ones_like(tensor, dtype=torch.bool), "weights are finite", start)
 
@@ -64,5 +63,5 @@ def has_nan_code(codes: torch.Tensor) -> bool:
     """Return whether there is a NaN among FP8 codes; other codes have none."""
     if codes.dtype != torch.float8_e4m3fn:
         return False
-    bits = codes.contiguous().view(torch.uint8).view(-1)
-    return any(bool((part & _NAN_CODE).eq_(_NAN_CODE).any()) for part in torch.split(bits, _CHUNK))
+    chunks = torch.split(codes.contiguous().view(-1).view(torch.uint8), _CHUNK)
+    return any(part.view(read_as).max() == code for part in chunks if part.numel() for read_as, code in _NAN_CODES)

@@ -44,7 +44,7 @@ class ConvKind(LayerKind):
         return weight.movedim(1, -1).flatten(1)
 
     def kernel_size(self, module: nn.Module) -> tuple[int, ...]:
-        return () if _refusal(module) else tuple(module.kernel_size)  # type: ignore[arg-type]
+        return () if _refusal(module) or not _is_known(type(module)) else tuple(module.kernel_size)  # type: ignore[arg-type]
 
     def watch(self, module: nn.Module, see: Callable[[Seen], None]) -> Callable[[], None]:
         """As of `LayerKind`. Between torch's forward and its op: a subclass may have padded the input before."""
@@ -61,9 +61,7 @@ class ConvKind(LayerKind):
         return lambda: vars(module).pop("_conv_forward", None)
 
     def own_way(self, model: nn.Module, name: str, module: nn.Module, readers: Mapping[int, str]) -> str:
-        kind = type(module)
-        known = (kind.forward, kind.__call__, kind._conv_forward) in _AS_TORCH or does_around(kind)  # type: ignore[attr-defined]
-        known = known and "_conv_forward" not in vars(module)
+        known = _is_known(type(module)) and "_conv_forward" not in vars(module)
         return _refusal(module) or own_way(module, known, readers) or _too_small(tuple(self.weight(module).shape))
 
     def empty(self, module: nn.Module, layer_format: LayerFormat) -> QuantLayer:
@@ -76,6 +74,11 @@ class ConvKind(LayerKind):
 _AS_TORCH: tuple[Any, ...] = tuple(
     (kind.forward, kind.__call__, kind._conv_forward) for kind in (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 )
+
+
+def _is_known(kind: Any) -> bool:
+    """Does a class run as torch's, or do what is known around that?"""
+    return (kind.forward, kind.__call__, kind._conv_forward) in _AS_TORCH or does_around(kind)
 
 
 def _refusal(module: nn.Module) -> str:

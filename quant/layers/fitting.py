@@ -19,7 +19,6 @@ from quant.formats.table import misfit
 from quant.formats.tensors import fault, reads_as, tensor_layout
 from quant.layers.kinds import quantizable
 from quant.layers.layer import QuantLayer
-from quant.layers.layer_kind import LayerKind
 from quant.text import shown
 
 #: A layer's format and the shape of its weight.
@@ -32,27 +31,32 @@ def expected_tensors(model: nn.Module, layers: Mapping[str, LayerFormat]) -> dic
     Raises:
         CheckpointError: a layer's format does not fit its weight.
     """
+    check_layers(model, layers)
     specs: dict[str, TensorSpec] = {
         name: TensorSpec(None if tensor.is_floating_point() else tensor.dtype, tuple(tensor.shape))
         for name, tensor in model.state_dict().items()
     }
     found = quantizable(model)
     for name, layer in layers.items():
-        _check_window(name, layer, *found.get(name, (None, None)))
         n, k = found[name][0].size(specs.pop(f"{name}.weight").shape)
         specs.update({f"{name}.{leaf}": spec for leaf, spec in layer_tensors(name, layer, n, k).items()})
     return specs
 
 
-def _check_window(name: str, layer: LayerFormat, kind: LayerKind | None, module: nn.Module | None) -> None:
-    """Raises CheckpointError where a config has a layer that the model has not, or that is another convolution."""
-    if kind is None or module is None:
-        raise CheckpointError(f"{shown(name)} is listed as a convolution and is none of the model; is it another's?")
-    has = kind.kernel_size(module)
-    if has != layer.kernel_size:
-        stored = f"a convolution of {list(layer.kernel_size)}" if layer.kernel_size else "no convolution"
-        wanted = f"one of {list(has)}" if has else "not one that is quantized here"
-        raise CheckpointError(f"layer '{name}' is {stored} in the config, the model's is {wanted}; is it another's?")
+def check_layers(model: nn.Module, layers: Mapping[str, LayerFormat]) -> None:
+    """Raises CheckpointError where a config has a convolution that the model has not, or that is another one there."""
+    found = quantizable(model)
+    for name, layer in layers.items():
+        if name not in found:
+            raise CheckpointError(
+                f"{shown(name)} is listed as a convolution and is none of the model; is it another's?"
+            )
+        kind, module = found[name]
+        has = kind.kernel_size(module)
+        if has != layer.kernel_size:
+            listed = f"a convolution of {list(layer.kernel_size)}" if layer.kernel_size else "no convolution"
+            wanted = f"one of {list(has)}" if has else "none that is quantized"
+            raise CheckpointError(f"{shown(name)} is listed as {listed}, the model's is {wanted}; is it another's?")
 
 
 def layer_tensors(name: str, layer_format: LayerFormat, n: int, k: int) -> dict[str, TensorSpec]:
@@ -138,27 +142,13 @@ def unused_of(model: nn.Module) -> Iterable[str]:
     return getattr(model, "_keys_to_ignore_on_load_unexpected", None) or ()
 
 
-def check_values(tensors: Iterable[tuple[str, torch.Tensor]], layers: Mapping[str, Shaped], where: object) -> None:
-    """Refuses tensors that hold what no layer can run with.
-
-    Args:
-        tensors: by name, of the dtypes and shapes that `check_fit` accepts; one is looked at at a time.
-        layers: the packed ones.
-        where: names the checkpoint in errors.
-
-    Raises:
-        CheckpointError: names the first tensor, the place in it, and what would be right.
-    """
-    for name, tensor in tensors:
-        wrong = value_fault(name, tensor, layers)
-        if wrong is not None:
-            raise CheckpointError(f"{where}: tensor '{name}' {wrong}")
-
-
 def value_fault(name: str, tensor: torch.Tensor, layers: Mapping[str, Shaped]) -> str | None:
     """What is wrong with the values of a tensor, or of some of its rows, and what would be right; None where nothing.
 
-    Arguments as of `check_values`.
+    Args:
+        name: the tensor's.
+        tensor: of the dtype and shape that `check_fit` accepts.
+        layers: the packed ones.
     """
     layer, _, leaf = name.rpartition(".")
     shaped = layers.get(layer)

@@ -15,8 +15,8 @@ from torch import nn
 
 import quant
 import quant.diffusers
+from quant import devices
 from quant.api.convert import recipe_of
-from quant.checkpoint import streaming
 from quant.checkpoint.shard_file import ShardFile
 from quant.formats.layer import LayerFormat
 from quant.formats.scheme import SCHEMES
@@ -159,7 +159,7 @@ def test_it_goes_on_at_the_file_where_it_was(source: Path, tmp_path: Path, monke
         made.append(self.path.name)
         return put(self, name, tensor)
 
-    monkeypatch.setattr(streaming, "usable_cores", lambda: 1)
+    monkeypatch.setattr(devices, "usable_cores", lambda: 1)
     monkeypatch.setattr(ShardFile, "put", dying)
     with pytest.raises(KeyboardInterrupt, match="what was done is kept: the same command goes on"):
         convert("out")

@@ -15,6 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import quant
 import quant.diffusers
+from quant.checkpoint.reader import StoredTensor, read_tensor, stored_tensors
 from quant.layers.replace import quantized_layers
 from tests.api.editing import WEIGHTS, configured, edited, put_all
 from tests.tiny_checkpoints import RECIPES
@@ -115,6 +116,22 @@ def test_full_precision_weights_are_never_made(checkpoints: dict[str, Path]) -> 
     with _Largest(shapes) as watch:  # the watch would see one
         torch.zeros(FFN, WIDTH)
     assert watch.seen
+
+
+def test_each_tensor_is_read_once(
+    checkpoints: dict[str, Path], model_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = []
+
+    def noted(name: str, stored: StoredTensor) -> torch.Tensor:
+        read.append(name)
+        return read_tensor(name, stored)
+
+    monkeypatch.setattr("quant.api.load.read_tensor", noted)
+    folder = checkpoints["w8a8"] / "transformer"
+    model = WanTransformer3DModel.from_pretrained(model_folder, subfolder="transformer")
+    loaded = quant.load(folder, into=model)
+    assert sorted(read) == sorted(stored_tensors(folder)) == sorted(loaded.state_dict())
 
 
 def test_a_device_map_and_a_pipeline(checkpoints: dict[str, Path]) -> None:

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors.torch import load, load_file, save_file
 
-from quant.checkpoint import streaming
+from quant import devices
 from quant.checkpoint.shard_file import ShardFile, _checksum
 from quant.checkpoint.shards import FileTensor, Part, Put
 from quant.checkpoint.streaming import write_shards
@@ -146,7 +146,7 @@ def test_parts_of_several_files_are_made_once_and_in_turns(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, threads: int
 ) -> None:
     """A part gives its tensors in pieces, in turns, and two of them lie in different files."""
-    monkeypatch.setattr(streaming, "usable_cores", lambda: threads)
+    monkeypatch.setattr(devices, "usable_cores", lambda: threads)
     made: list[str] = []
     tensors = {f"{name}{i}": torch.randn(7, 3) for i in range(9) for name in "ab"}
 
@@ -188,7 +188,7 @@ def test_what_is_finished_is_not_made_again_unless_it_begins_otherwise(tmp_path:
 
 
 def test_the_first_error_of_a_thread_ends_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(streaming, "usable_cores", lambda: 2)
+    monkeypatch.setattr(devices, "usable_cores", lambda: 2)
     never = threading.Event()
 
     def fails(put: Put) -> None:

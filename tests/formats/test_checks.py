@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from quant.formats.checks import not_finite
+from quant.formats.checks import has_nan_code, not_finite
 from quant.formats.layer import LayerFormat
 from quant.formats.scheme import SCHEMES
 from quant.formats.tensors import LowRank, fault, pack_linear, reads_as, tensor_layout
@@ -75,6 +75,17 @@ def test_fp8_codes_hold_no_nan(code: int) -> None:
     assert fault("weight", weight, layer_format, N, K) == "holds NaN: 0x7f and 0xff are no codes of a weight"
     weight.view(torch.uint8)[N - 1, K - 1] = code - 1  # 448 and -448
     assert fault("weight", weight, layer_format, N, K) is None
+
+
+def test_a_nan_is_found_among_many_codes() -> None:
+    codes = torch.arange(2**21 + 5).to(torch.uint8) & 0x7E
+    assert not has_nan_code(codes.view(torch.float8_e4m3fn))
+    for place, code in ((0, 0xFF), (2**20, 0x7F), (-1, 0xFF)):
+        damaged = codes.clone()
+        damaged[place] = code
+        assert has_nan_code(damaged.view(torch.float8_e4m3fn))
+    assert not has_nan_code(codes.to(torch.int8).fill_(0x7F))
+    assert not has_nan_code(torch.empty(0, 4, dtype=torch.float8_e4m3fn))
 
 
 def test_every_int8_code_decodes() -> None:

@@ -14,7 +14,7 @@ from diffusers import WanTransformer3DModel
 from safetensors.torch import load_file, save_file
 
 import quant
-from quant.checkpoint import streaming
+from quant import devices
 from quant.checkpoint.reader import StoredTensor, read_rows, stored_tensors
 from quant.pipelines.inputs import tensors as inputs
 from quant.pipelines.inputs.tensors import as_stored
@@ -77,7 +77,7 @@ def test_one_piece_a_thread_is_in_memory_at_a_time(
         return tensor
 
     monkeypatch.setattr(inputs, "read_rows", watched)
-    monkeypatch.setattr(streaming, "usable_cores", lambda: threads)
+    monkeypatch.setattr(devices, "usable_cores", lambda: threads)
     quant.calibrate(model_folder, "fp8-dynamic", tmp_path / "out", progress=False)
     assert read == len(stored_tensors(model_folder / "transformer"))  # all are small, and read once
     assert most <= 2 * threads  # the next one is read while the last one's name still holds it
