@@ -30,7 +30,7 @@ class Seen:
 
 
 class LayerKind(ABC):
-    """Modules whose weight is a matrix [N, K] that rows of their input are multiplied by.
+    """Modules whose weight is a matrix [N, K] that rows of their input, or of its windows, are multiplied by.
 
     A kind is one subclass in one file, listed in `quant.layers.kinds`.
 

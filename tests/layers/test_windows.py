@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
 
 from quant.layers.windows import from_lines, rows_of_line, sampled, window_of
 
-CONVOLUTIONS: tuple[tuple[nn.Module, tuple[int, ...]], ...] = (
+CONVOLUTIONS: tuple[tuple[Any, tuple[int, ...]], ...] = (
     (nn.Conv1d(5, 7, 3, stride=2, padding=1, dilation=2), (2, 5, 13)),
     (nn.Conv2d(5, 7, 1, stride=2), (2, 5, 9, 8)),
     (nn.Conv2d(5, 7, 1, padding=1), (2, 5, 9, 8)),
@@ -21,16 +23,15 @@ CONVOLUTIONS: tuple[tuple[nn.Module, tuple[int, ...]], ...] = (
 each = pytest.mark.parametrize(("conv", "shape"), CONVOLUTIONS, ids=lambda value: str(value))
 
 
-def matrix(conv: nn.Module) -> torch.Tensor:
+def matrix(conv: Any) -> torch.Tensor:
     """[K, N], all channels of the first tap first."""
-    weight = conv.weight
-    assert isinstance(weight, torch.Tensor)
+    weight: torch.Tensor = conv.weight
     return weight.movedim(1, -1).flatten(1).T
 
 
 @pytest.mark.parametrize(("conv", "shape"), CONVOLUTIONS[:5], ids=lambda value: str(value))
 @torch.no_grad()
-def test_rows_of_a_line(conv: nn.Module, shape: tuple[int, ...]) -> None:
+def test_rows_of_a_line(conv: Any, shape: tuple[int, ...]) -> None:
     window, x = window_of(conv), torch.randn(shape)
     rows = rows_of_line(x.movedim(1, -1), window) @ matrix(conv) + conv.bias
     found = from_lines(rows, window, window.sizes(shape[2:])).movedim(-1, 1)
@@ -39,7 +40,7 @@ def test_rows_of_a_line(conv: nn.Module, shape: tuple[int, ...]) -> None:
 
 @each
 @torch.no_grad()
-def test_all_that_can_be_sampled_are_all_windows(conv: nn.Module, shape: tuple[int, ...]) -> None:
+def test_all_that_can_be_sampled_are_all_windows(conv: Any, shape: tuple[int, ...]) -> None:
     window, x, generator = window_of(conv), torch.randn(shape), torch.Generator().manual_seed(0)
     expected = conv(x).movedim(1, -1).flatten(0, -2)
     found = sampled(x.movedim(1, -1), window, 10**6, generator) @ matrix(conv) + conv.bias
