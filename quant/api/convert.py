@@ -41,8 +41,8 @@ def convert(
             or pipeline, a transformers model, or a hub id; also in its authors' names, as FP8 codes with scales, or
             quantized by llm-compressor or ModelOpt.
         out: the folder to make. It appears when it is complete.
-        scheme: of every Linear and convolution in the model's blocks, such as "FP8_DYNAMIC"; where its groups do not fit a layer, that
-            is kept.
+        scheme: of every Linear and convolution in the model's blocks, such as "FP8_DYNAMIC"; where its groups do not
+            fit a layer, that is kept.
         recipe: instead of a scheme: one that needs no data.
         sparsity: "2:4" with a scheme: of every four weights the two largest stay.
         ranges: "mse" with a scheme: each scale is the one of the least squared error.

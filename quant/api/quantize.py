@@ -58,8 +58,8 @@ def quantize(
         progress: a bar on stderr.
 
     Returns:
-        The copy, on the same device, its packed layers `QuantLinear`s and `QuantConv`s. `quant.save` writes it; a diffusers model
-        also has its own `save_pretrained`.
+        The copy, on the same device, its packed layers `QuantLinear`s and `QuantConv`s. `quant.save` writes it; a
+        diffusers model also has its own `save_pretrained`.
 
     Raises:
         QuantError: a recipe that does not fit, missing or unusable data, weights that are not finite.
