@@ -93,7 +93,7 @@ def test_forward_and_gradient_are_those_of_the_weight_that_is_meant(name: str, w
     bound = 1e-5 if inputs is None else 0.06 if inputs.type == "float" else 0.03
     assert (found - expected).norm() / expected.norm() < bound
     drawn = torch.randn(found.shape)
-    found.backward(drawn)  # type: ignore[no-untyped-call]
+    found.backward(drawn)
     expected.backward(drawn)  # type: ignore[no-untyped-call]
     torch.testing.assert_close(x.grad, other.grad, rtol=1e-4, atol=1e-4)
     with torch.no_grad():
