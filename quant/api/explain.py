@@ -17,6 +17,7 @@ from quant.kernels.matmuls import table
 from quant.kernels.prepacking import MANY_ROWS
 from quant.kernels.runtime import availability
 from quant.kernels.runtime.architectures import ARCHITECTURES, of_capability
+from quant.kernels.windows import Window
 
 #: Of a layer whose input is not quantized: the model's dtype, which its format does not say.
 MODEL_DTYPE = torch.bfloat16
@@ -80,23 +81,28 @@ def ops_of(layer_format: LayerFormat) -> tuple[str, ...]:
     return (matmul,) if layer_format.scheme.input_activations is None else ("quantize_rows", matmul)
 
 
-def explain(layer_format: LayerFormat, m: int, n: int, k: int, *, arch: str | None = None) -> tuple[Explanation, ...]:
+def explain(
+    layer_format: LayerFormat, m: int, n: int, k: int, *, arch: str | None = None, window: Window | None = None
+) -> tuple[Explanation, ...]:
     """What a layer of this format does with an input [m, k] and a weight [n, k].
 
     A packed or sparse weight is put into the order of the implementation that runs it: none is refused for its order.
 
     Args:
         layer_format: of the layer.
-        m, n, k: sizes.
+        m, n, k: sizes; of a convolution, positions of its output, its channels, and taps times channels of the input.
         arch: such as "sm_90a"; None for this machine's GPU, or its CPU where it has none.
+        window: of a convolution. Where it is not pointwise, `scaled_conv` runs, and the matmul that it may be made of.
 
     Returns:
-        One explanation for each op, in the order they run.
+        One explanation for each op, in the order they run; the matmul's is the last.
     """
     gpu = _named(arch) if arch is not None else _here()
     kind, inputs = format_of(layer_format), layer_format.scheme.input_activations
     found = []
-    for op in ops_of(layer_format):
+    *first, matmul = ops_of(layer_format)
+    convolution = () if window is None or window.is_pointwise else ("scaled_conv",)
+    for op in (*first, *convolution, matmul):
         rows = op == "quantize_rows"
         call = dispatch.Call(
             op=op,
@@ -110,13 +116,14 @@ def explain(layer_format: LayerFormat, m: int, n: int, k: int, *, arch: str | No
             capability=None if gpu is None else gpu.capability,
             no_compiled=None if gpu is None else gpu.no_compiled,
         )
-        options = [
+        answers = dispatch.explain(call)
+        options = tuple(
             Option(each.name, refusal, _tile(each.name, call, gpu) if refusal is None else "")
-            for each, refusal in dispatch.explain(call)
-        ]
-        explained = Explanation(op, tuple(options))
-        where = arch or "this GPU"
-        found.append(explained if gpu is None else explained._replace(note=_no_kernel(explained, layer_format, where)))
+            for each, refusal in answers
+        )
+        runs = next((each for each, refusal in answers if refusal is None), None)
+        note = None if gpu is None else _no_kernel(op, runs, layer_format, arch or "this GPU")
+        found.append(Explanation(op, options, note))
     return tuple(found)
 
 
@@ -131,13 +138,11 @@ def missing_kernels(layers: Iterable[tuple[LayerFormat, int, int, int]], arch: s
     return list(dict.fromkeys(note for note in notes if note is not None))
 
 
-def _no_kernel(explained: Explanation, layer_format: LayerFormat, where: str) -> str | None:
-    if explained.chosen is None:
-        return f"nothing runs {explained.op} of {layer_format.label} at this size on {where}"
-    if explained.chosen.name != _REFERENCE:
-        return None
-    what = f"{explained.op} of {layer_format.label}"
-    return f"no kernel runs {what} at this size on {where}: the reference does, in torch's operations"
+def _no_kernel(op: str, runs: dispatch.Implementation | None, layer_format: LayerFormat, where: str) -> str | None:
+    if runs is None:
+        return f"nothing runs {op} of {layer_format.label} at this size on {where}"
+    instead = "the reference does, in torch's operations" if runs.name == _REFERENCE else runs.instead
+    return f"no kernel runs {op} of {layer_format.label} at this size on {where}: {instead}" if instead else None
 
 
 def overview() -> tuple[str, list[tuple[str, ...]]]:

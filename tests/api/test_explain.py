@@ -31,6 +31,7 @@ from quant.kernels.prepacking import MANY_ROWS
 from quant.kernels.runtime import availability
 from quant.kernels.runtime.architectures import ARCHITECTURES
 from quant.kernels.tile_tables import Entry, Table
+from quant.kernels.windows import Window
 
 W8A8, FP8 = LayerFormat(SCHEMES["W8A8"]), LayerFormat(SCHEMES["FP8_DYNAMIC"])
 NO_CUPY = "CuPy cannot be imported"
@@ -65,6 +66,28 @@ def chosen(explained: tuple[Explanation, ...]) -> Option:
     found = explained[1].chosen
     assert found is not None
     return found
+
+
+THREE, ONE = (Window((size, size), (1, 1), (size // 2, size // 2), (1, 1)) for size in (3, 1))
+
+
+def test_a_convolution_has_no_kernel_but_its_matmul_has() -> None:
+    rows, convolution, matmul = explain(W8A8, 4096, 320, 2880, arch="sm_90a", window=THREE)
+    assert [each.op for each in (rows, convolution, matmul)] == ["quantize_rows", "scaled_conv", "scaled_mm"]
+    assert convolution.chosen == Option("unfolded_matmuls", None)
+    assert convolution.note == (
+        f"no kernel runs scaled_conv of {W8A8.label} at this size on sm_90a: its windows are unfolded in memory, some "
+        "at a time, and multiplied as the rows of a matmul"
+    )
+    assert matmul.note is None
+    assert matmul == explain(W8A8, 4096, 320, 2880, arch="sm_90a")[-1]
+    assert explain(W8A8, 4096, 320, 320, arch="sm_90a", window=ONE) == explain(W8A8, 4096, 320, 320, arch="sm_90a")
+
+
+def test_a_convolution_on_a_cpu() -> None:
+    names = [explain(scheme, 4096, 320, 2880, window=THREE)[-2].chosen for scheme in (W8A8, FP8)]
+    assert names == [Option("unfolded_matmuls", None), Option("float32_matmuls", None)]
+    assert all(each.note is None for each in explain(FP8, 4096, 320, 2880, window=THREE))
 
 
 @pytest.mark.parametrize("arch", ARCHITECTURES)
