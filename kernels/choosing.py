@@ -7,7 +7,8 @@ comes once for each reason why no compiled kernel runs.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import replace
 from functools import cache
@@ -19,6 +20,16 @@ from quant.kernels.runtime import availability
 
 #: Names of the implementations that may run; empty for any. `dispatch.only` sets it.
 wanted: ContextVar[tuple[str, ...]] = ContextVar("only", default=())
+
+
+@contextmanager
+def among(*names: str) -> Iterator[None]:
+    """Within it, only implementations of these names run."""
+    token = wanted.set(names)
+    try:
+        yield
+    finally:
+        wanted.reset(token)
 
 
 def on_device(call: Call, device: torch.device) -> Call:

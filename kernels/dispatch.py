@@ -41,8 +41,5 @@ def only(*names: str) -> Iterator[None]:
     unknown = [name for name in names if name not in known]
     if unknown:
         raise ValueError(f"no implementation is called '{unknown[0]}'; there are {', '.join(sorted(known))}")
-    token = choosing.wanted.set(names)
-    try:
+    with choosing.among(*names):
         yield
-    finally:
-        choosing.wanted.reset(token)

@@ -120,6 +120,7 @@ class Implementation:
         limits: what it accepts.
         run: the function.
         compiled: is it a CUDA kernel of this project, which needs NVRTC and CuPy?
+        instead: what it does where a kernel is missing on a GPU, in words; empty of one that is as good as a kernel.
     """
 
     name: str
@@ -127,6 +128,7 @@ class Implementation:
     limits: tuple[Limits, ...]
     run: Callable[..., Any]
     compiled: bool = False
+    instead: str = ""
 
     def is_about(self, call: Call) -> bool:
         """Does it name the call's device and dtype?"""

@@ -17,11 +17,13 @@ from quant.kernels.ops.int8_mm import int8_mm as int8_mm
 from quant.kernels.ops.quantize_rows import OP as QUANTIZE_ROWS
 from quant.kernels.ops.quantize_rows import Norm as Norm
 from quant.kernels.ops.quantize_rows import quantize_rows as quantize_rows
+from quant.kernels.ops.scaled_conv import OP as SCALED_CONV
+from quant.kernels.ops.scaled_conv import scaled_conv as scaled_conv
 from quant.kernels.ops.scaled_mm import OP as SCALED_MM
 from quant.kernels.ops.scaled_mm import scaled_mm as scaled_mm
 from quant.kernels.ops.sparse_scaled_mm import OP as SPARSE_SCALED_MM
 from quant.kernels.ops.sparse_scaled_mm import sparse_scaled_mm as sparse_scaled_mm
 
-OPS: tuple[Op[Any], ...] = (QUANTIZE_ROWS, SCALED_MM, INT4_MM, INT8_MM, SPARSE_SCALED_MM)
+OPS: tuple[Op[Any], ...] = (QUANTIZE_ROWS, SCALED_MM, INT4_MM, INT8_MM, SPARSE_SCALED_MM, SCALED_CONV)
 for _op in OPS:
     _op.register()

@@ -29,6 +29,7 @@ class Op(Generic[Arguments]):
         arguments: makes a named tuple of what torch hands over, which leaves out what equals a default.
         check: raises ValueError for what the op does not take.
         fake: results of the right shapes and dtypes, for meta tensors and `torch.compile`.
+        call_of: what an implementation is chosen by.
         run: the results, by the implementation that is `chosen`.
         plain: implementations in torch's operations, the best first; the reference, which accepts everything, last.
     """
@@ -38,6 +39,7 @@ class Op(Generic[Arguments]):
     arguments: Callable[..., Arguments]
     check: Callable[[Arguments], None]
     fake: Callable[[Arguments], Any]
+    call_of: Callable[[Arguments], Call]
     run: Callable[[Arguments], Any]
     plain: tuple[Implementation, ...]
 
@@ -70,6 +72,7 @@ class Op(Generic[Arguments]):
         with torch.autocast(device, enabled=False):
             return self.run(self.arguments(*given))
 
-    def chosen(self, call: Call, device: torch.device) -> Callable[..., Any]:
-        """The best implementation for a call on this device, a function with the arguments of the reference."""
-        return choosing.chosen(choosing.on_device(call, device), self.implementations()).run
+    def chosen(self, given: Arguments) -> Callable[..., Any]:
+        """The best implementation for these arguments where they are, a function with those of the reference."""
+        call = choosing.on_device(self.call_of(given), given[0].device)
+        return choosing.chosen(call, self.implementations()).run

@@ -111,67 +111,73 @@ def fake(given: Arguments) -> torch.Tensor:
     return given.a.new_empty([*given.a.shape[:-1], given.weight.n], dtype=given.out_dtype)
 
 
-def check(given: Arguments) -> None:
-    """Raises ValueError for what the op does not take."""
+def check(given: Arguments, op: str = NAME) -> None:
+    """Raises ValueError for what the op does not take, in the name of the op that was called."""
     a, b_packed, b_scale, b_zero, layout = given.a, given.b_packed, given.b_scale, given.b_zero, given.layout
-    check_input(NAME, a, (*CODES, *FLOATS))
+    check_input(op, a, (*CODES, *FLOATS))
     k = a.shape[-1]
     if layout == nibbles.NAME and (
         b_packed.ndim != 2 or b_packed.dtype != torch.int32 or b_packed.shape[1] != nibbles.width(k)
     ):
         raise ValueError(
-            f"{NAME}: b_packed must be int32 [N, {nibbles.width(k)}] for K = {k}, "
+            f"{op}: b_packed must be int32 [N, {nibbles.width(k)}] for K = {k}, "
             f"got {list(b_packed.shape)} of {b_packed.dtype}"
         )
-    n = check_rows(NAME, b_packed, layout, weight_orders.INT4, given.n)
+    n = check_rows(op, b_packed, layout, weight_orders.INT4, given.n)
     if layout == nibbles.NAME:
-        check_groups(NAME, b_scale, n, k)
+        check_groups(op, b_scale, n, k)
     else:
-        check_part(NAME, "b_packed", b_packed, torch.int32, int4_fragments.shape(n, k), layout)
-        _check_group_rows(b_scale, n, k, layout)
+        check_part(op, "b_packed", b_packed, torch.int32, int4_fragments.shape(n, k), layout)
+        _check_group_rows(op, b_scale, n, k, layout)
     if b_zero is not None and (b_zero.dtype != torch.int8 or b_zero.shape != b_scale.shape):
-        raise ValueError(
-            f"{NAME}: b_zero must be int8 {list(b_scale.shape)}, got {list(b_zero.shape)} of {b_zero.dtype}"
-        )
+        raise ValueError(f"{op}: b_zero must be int8 {list(b_scale.shape)}, got {list(b_zero.shape)} of {b_zero.dtype}")
     if b_zero is not None and a.dtype in CODES:
-        raise ValueError(f"{NAME}: zero points are for an input of floats; codes take a symmetric weight")
+        raise ValueError(f"{op}: zero points are for an input of floats; codes take a symmetric weight")
     group = k // given.weight.groups
     if a.dtype == torch.int8 and group > LARGEST_INT4_GROUP:
-        raise ValueError(
-            f"{NAME}: a group of {group} columns could overflow the INT32 sum; at most {LARGEST_INT4_GROUP}"
-        )
-    check_a_scale(NAME, a, given.a_scale)
-    check_operands(NAME, a, given._asdict(), codes=("a", "b_packed", "b_zero"))
-    check_ending(NAME, given, (*a.shape[:-1], n))
+        raise ValueError(f"{op}: a group of {group} columns could overflow the INT32 sum; at most {LARGEST_INT4_GROUP}")
+    check_a_scale(op, a, given.a_scale)
+    check_operands(op, a, given._asdict(), codes=("a", "b_packed", "b_zero"))
+    check_ending(op, given, (*a.shape[:-1], n))
 
 
-def _check_group_rows(scale: torch.Tensor, n: int, k: int, layout: str) -> None:
+def _check_group_rows(op: str, scale: torch.Tensor, n: int, k: int, layout: str) -> None:
     width = int4_fragments.groups_width(n)
     fits = scale.ndim == 2 and scale.shape[1] == width and scale.shape[0] >= 1 and k % scale.shape[0] == 0
     if not fits or (scale.shape[0] > 1 and k // scale.shape[0] % 8):
         raise ValueError(
-            f"{NAME}: b_scale must be [G, {width}] in the order {layout}, with one for each group of columns, a "
+            f"{op}: b_scale must be [G, {width}] in the order {layout}, with one for each group of columns, a "
             f"multiple of 8 that divides K = {k}, or one a row; got {list(scale.shape)}"
         )
 
 
+def call_of(given: Arguments) -> Call:
+    """What its implementation is chosen by."""
+    a, weight, k = given.a, given.weight, given.a.shape[-1]
+    group = columns_of_group(k, weight.groups)
+    return Call(NAME, a.device.type, a.dtype, rows_of(a), weight.n, k, group=group, layout=weight.layout)
+
+
 def run(given: Arguments) -> torch.Tensor:
     """On the rows of a; scales of the weight are by group, which no epilogue applies."""
-    a, weight = given.a, given.weight
-    n, k = weight.n, a.shape[-1]
-    group = columns_of_group(k, weight.groups)
-    call = Call(NAME, a.device.type, a.dtype, rows_of(a), n, k, group=group, layout=weight.layout)
-    return on_rows(OP.chosen(call, a.device), a, n, weight, epilogue(given, a, n, given.a_scale, None))
+    a, weight, n = given.a, given.weight, given.weight.n
+    return on_rows(OP.chosen(given), a, n, weight, epilogue(given, a, n, given.a_scale, None))
 
 
 def reference(a: torch.Tensor, b: Int4Weight, epilogue: Epilogue) -> torch.Tensor:
     """On a [M, K], with a weight in any order."""
+    if a.dtype not in CODES:
+        return finish(a.float() @ decoded(b, a.shape[1], a.dtype).T, epilogue)
     b = weight_orders.plain(b, a.shape[1])
     codes = nibbles.unpack(b.packed, a.shape[1])
-    if a.dtype not in CODES:
-        return finish(a.float() @ dequantized(codes, b.scale, b.zero, a.dtype).T, epilogue)
     weight = codes if a.dtype == torch.int8 else codes.to(a.dtype)
     return finish(by_group(a, weight, b.scale, accumulate) * epilogue.a_scale, epilogue)
+
+
+def decoded(b: Int4Weight, k: int, dtype: torch.dtype) -> torch.Tensor:
+    """The weight of k columns in any order, as an input of this dtype meets it: float32 [N, k]."""
+    b = weight_orders.plain(b, k)
+    return dequantized(nibbles.unpack(b.packed, k), b.scale, b.zero, dtype)
 
 
 #: a @ b.T in float32, of codes.
@@ -198,4 +204,4 @@ _PLAIN = (
     Implementation(int_mm.NAME, NAME, (int_mm.ON_CPU,), by_torch),
     Implementation("reference", NAME, (Limits(dtypes=(*CODES, *FLOATS)),), reference),
 )
-OP = Op(NAME, SCHEMA, Arguments, check, fake, run, _PLAIN)
+OP = Op(NAME, SCHEMA, Arguments, check, fake, call_of, run, _PLAIN)

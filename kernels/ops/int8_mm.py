@@ -67,22 +67,27 @@ def fake(given: Arguments) -> torch.Tensor:
     return given.a.new_empty([*given.a.shape[:-1], given.b.shape[0]], dtype=given.out_dtype)
 
 
-def check(given: Arguments) -> None:
-    """Raises ValueError for what the op does not take."""
+def check(given: Arguments, op: str = NAME) -> None:
+    """Raises ValueError for what the op does not take, in the name of the op that was called."""
     a, b = given.a, given.b
-    check_input(NAME, a, FLOATS)
+    check_input(op, a, FLOATS)
     if b.ndim != 2 or b.dtype != torch.int8 or b.shape[1] != a.shape[-1]:
-        raise ValueError(f"{NAME}: b must be int8 [N, {a.shape[-1]}], got {list(b.shape)} of {b.dtype}")
-    check_groups(NAME, given.b_scale, b.shape[0], b.shape[1])
-    check_operands(NAME, a, given._asdict(), codes=("b",))
-    check_ending(NAME, given, (*a.shape[:-1], b.shape[0]))
+        raise ValueError(f"{op}: b must be int8 [N, {a.shape[-1]}], got {list(b.shape)} of {b.dtype}")
+    check_groups(op, given.b_scale, b.shape[0], b.shape[1])
+    check_operands(op, a, given._asdict(), codes=("b",))
+    check_ending(op, given, (*a.shape[:-1], b.shape[0]))
+
+
+def call_of(given: Arguments) -> Call:
+    """What its implementation is chosen by."""
+    a, (n, k) = given.a, given.b.shape
+    return Call(NAME, a.device.type, a.dtype, rows_of(a), n, k, group=columns_of_group(k, given.b_scale.shape[1]))
 
 
 def run(given: Arguments) -> torch.Tensor:
     """On the rows of a; scales of the weight are by group, which no epilogue applies."""
-    a, b, b_scale, (n, k) = given.a, given.b, given.b_scale, given.b.shape
-    call = Call(NAME, a.device.type, a.dtype, rows_of(a), n, k, group=columns_of_group(k, b_scale.shape[1]))
-    return on_rows(OP.chosen(call, a.device), a, n, b, b_scale, epilogue(given, a, n, None, None))
+    a, b, b_scale, n = given.a, given.b, given.b_scale, given.b.shape[0]
+    return on_rows(OP.chosen(given), a, n, b, b_scale, epilogue(given, a, n, None, None))
 
 
 def reference(a: torch.Tensor, b: torch.Tensor, b_scale: torch.Tensor, epilogue: Epilogue) -> torch.Tensor:
@@ -91,4 +96,4 @@ def reference(a: torch.Tensor, b: torch.Tensor, b_scale: torch.Tensor, epilogue:
 
 
 _PLAIN = (Implementation("reference", NAME, (Limits(dtypes=FLOATS),), reference),)
-OP = Op(NAME, SCHEMA, Arguments, check, fake, run, _PLAIN)
+OP = Op(NAME, SCHEMA, Arguments, check, fake, call_of, run, _PLAIN)

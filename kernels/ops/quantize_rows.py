@@ -123,6 +123,12 @@ def check(given: Arguments) -> None:
     check_broadcast(NAME, "modulation_shift", given.modulation_shift, x.shape)
 
 
+def call_of(given: Arguments) -> Call:
+    """What its implementation is chosen by."""
+    x = given.x
+    return Call(NAME, x.device.type, given.dtype, m=rows_of(x), k=x.shape[-1], group=given.group)
+
+
 def run(given: Arguments) -> tuple[torch.Tensor, torch.Tensor]:
     """Implementations that find one scale a row know no groups."""
     x, group = given.x, given.group
@@ -135,9 +141,8 @@ def run(given: Arguments) -> tuple[torch.Tensor, torch.Tensor]:
         given.modulation_scale,
         given.modulation_shift,
     )
-    call = Call(NAME, x.device.type, given.dtype, m=rows_of(x), k=x.shape[-1], group=group)
     by = {"group": group} if group else {}
-    codes, used = OP.chosen(call, x.device)(x, given.dtype, given.scale, prologue, **by)
+    codes, used = OP.chosen(given)(x, given.dtype, given.scale, prologue, **by)
     return codes.contiguous(), used
 
 
@@ -164,4 +169,6 @@ def _quantize_groups(values: torch.Tensor, dtype: torch.dtype, group: int) -> tu
     return encode(values, scale.repeat_interleave(group, dim=-1)[..., :k], dtype), scale
 
 
-OP = Op(NAME, SCHEMA, Arguments, check, fake, run, (Implementation("reference", NAME, (Limits(),), reference),))
+_PLAIN = (Implementation("reference", NAME, (Limits(),), reference),)
+_PLAIN = (Implementation("reference", NAME, (Limits(),), reference),)
+OP = Op(NAME, SCHEMA, Arguments, check, fake, call_of, run, _PLAIN)

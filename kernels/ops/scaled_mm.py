@@ -83,35 +83,35 @@ def fake(given: Arguments) -> torch.Tensor:
     return given.a.new_empty([*given.a.shape[:-1], given.b.shape[0]], dtype=given.out_dtype)
 
 
-def check(given: Arguments) -> None:
-    """Raises ValueError for what the op does not take."""
+def check(given: Arguments, op: str = NAME) -> None:
+    """Raises ValueError for what the op does not take, in the name of the op that was called."""
     a, b = given.a, given.b
     if not 2 <= a.ndim <= 4 or b.ndim != 2:
-        raise ValueError(f"{NAME}: a must be [..., K] of 2 to 4 dimensions and b [N, K], got {_shapes(a, b)}")
+        raise ValueError(f"{op}: a must be [..., K] of 2 to 4 dimensions and b [N, K], got {_shapes(a, b)}")
     if a.dtype not in CODES or a.dtype != b.dtype:
-        raise ValueError(f"{NAME}: a and b must both be int8 or both float8_e4m3fn, got {a.dtype} and {b.dtype}")
-    check_operands(NAME, a, given._asdict(), codes=("a", "b"))
+        raise ValueError(f"{op}: a and b must both be int8 or both float8_e4m3fn, got {a.dtype} and {b.dtype}")
+    check_operands(op, a, given._asdict(), codes=("a", "b"))
     n, k = b.shape
     if a.shape[-1] != k:
-        raise ValueError(f"{NAME}: a and b must have the same K, got {_shapes(a, b)}")
+        raise ValueError(f"{op}: a and b must have the same K, got {_shapes(a, b)}")
     if a.dtype == torch.int8 and k > LARGEST_INT8_K:
-        raise ValueError(f"{NAME}: K = {k} could overflow the INT32 sum; at most {LARGEST_INT8_K}")
-    _check_scales(given.a_scale, given.b_scale, a.shape[:-1], n, k)
-    check_ending(NAME, given, (*a.shape[:-1], n))
+        raise ValueError(f"{op}: K = {k} could overflow the INT32 sum; at most {LARGEST_INT8_K}")
+    _check_scales(op, given.a_scale, given.b_scale, a.shape[:-1], n, k)
+    check_ending(op, given, (*a.shape[:-1], n))
 
 
 def _shapes(a: torch.Tensor, b: torch.Tensor) -> str:
     return f"{list(a.shape)} and {list(b.shape)}"
 
 
-def _check_scales(a_scale: torch.Tensor, b_scale: torch.Tensor, rows: Sequence[int], n: int, k: int) -> None:
+def _check_scales(op: str, a_scale: torch.Tensor, b_scale: torch.Tensor, rows: Sequence[int], n: int, k: int) -> None:
     for name, scale in (("a_scale", a_scale), ("b_scale", b_scale)):
         if scale.dtype != torch.float32:
-            raise ValueError(f"{NAME}: {name} must be float32, got {scale.dtype}")
+            raise ValueError(f"{op}: {name} must be float32, got {scale.dtype}")
     blocks = Epilogue(a_scale, b_scale).has_block_scales(n, k)
     if b_scale.numel() != 1 and b_scale.numel() != n and not blocks:
         raise ValueError(
-            f"{NAME}: b_scale must have 1 or N = {n} elements, or be [{-(-n // SCALE_BLOCK)}, "
+            f"{op}: b_scale must have 1 or N = {n} elements, or be [{-(-n // SCALE_BLOCK)}, "
             f"{-(-k // SCALE_BLOCK)}] for blocks of {SCALE_BLOCK}, got {list(b_scale.shape)}"
         )
     if (
@@ -120,18 +120,23 @@ def _check_scales(a_scale: torch.Tensor, b_scale: torch.Tensor, rows: Sequence[i
         and not (blocks and a_scale.shape == (*rows, b_scale.shape[1]))
     ):
         raise ValueError(
-            f"{NAME}: a_scale must be one element or one a row (with a b_scale by block also one a row and block), "
+            f"{op}: a_scale must be one element or one a row (with a b_scale by block also one a row and block), "
             f"got {list(a_scale.shape)}"
         )
 
 
+def call_of(given: Arguments) -> Call:
+    """What its implementation is chosen by."""
+    a, (n, k) = given.a, given.b.shape
+    blocks = Epilogue(given.a_scale, given.b_scale).has_block_scales(n, k)
+    return Call(NAME, a.device.type, a.dtype, rows_of(a), n, k, block_scales=blocks)
+
+
 def run(given: Arguments) -> torch.Tensor:
     """On the rows of a."""
-    a, b, (n, k) = given.a, given.b, given.b.shape
+    a, b, n = given.a, given.b, given.b.shape[0]
     ending = epilogue(given, a, n, given.a_scale, given.b_scale, fast_accumulate=given.fast_accumulate)
-    blocks = ending.has_block_scales(n, k)
-    call = Call(NAME, a.device.type, a.dtype, rows_of(a), n, k, block_scales=blocks)
-    return on_rows(OP.chosen(call, a.device), a, n, b, ending)
+    return on_rows(OP.chosen(given), a, n, b, ending)
 
 
 def reference(a: torch.Tensor, b: torch.Tensor, epilogue: Epilogue) -> torch.Tensor:
@@ -169,4 +174,4 @@ _PLAIN = (
     Implementation(int_mm.NAME, NAME, (_ON_CPU, _ON_CUDA), by_torch),
     Implementation("reference", NAME, _REFERENCE, reference),
 )
-OP = Op(NAME, SCHEMA, Arguments, check, fake, run, _PLAIN)
+OP = Op(NAME, SCHEMA, Arguments, check, fake, call_of, run, _PLAIN)

@@ -101,61 +101,66 @@ def fake(given: Arguments) -> torch.Tensor:
     return given.a.new_empty([*given.a.shape[:-1], given.weight.n], dtype=given.out_dtype)
 
 
-def check(given: Arguments) -> None:
-    """Raises ValueError for what the op does not take."""
+def check(given: Arguments, op: str = NAME) -> None:
+    """Raises ValueError for what the op does not take, in the name of the op that was called."""
     a, b_values, b_meta, layout = given.a, given.b_values, given.b_meta, given.layout
-    check_input(NAME, a, (*CODES, *FLOATS))
+    check_input(op, a, (*CODES, *FLOATS))
     k = a.shape[-1]
     if k % sparse24.GROUP:
-        raise ValueError(f"{NAME}: K must be a multiple of {sparse24.GROUP}, got {k}")
+        raise ValueError(f"{op}: K must be a multiple of {sparse24.GROUP}, got {k}")
     if layout == sparse24.NAME and (b_values.ndim != 2 or b_values.dtype != a.dtype or b_values.shape[1] * 2 != k):
         raise ValueError(
-            f"{NAME}: b_values must be {a.dtype} [N, {k // 2}], got {list(b_values.shape)} of {b_values.dtype}"
+            f"{op}: b_values must be {a.dtype} [N, {k // 2}], got {list(b_values.shape)} of {b_values.dtype}"
         )
-    n = check_rows(NAME, b_values, layout, weight_orders.SPARSE24, given.n)
+    n = check_rows(op, b_values, layout, weight_orders.SPARSE24, given.n)
     if layout == sparse24.NAME:
         if b_meta.dtype != torch.uint8 or b_meta.shape != (n, sparse24.meta_width(k)):
             raise ValueError(
-                f"{NAME}: b_meta must be uint8 [{n}, {sparse24.meta_width(k)}], "
+                f"{op}: b_meta must be uint8 [{n}, {sparse24.meta_width(k)}], "
                 f"got {list(b_meta.shape)} of {b_meta.dtype}"
             )
     else:
         if a.itemsize > 2:
-            raise ValueError(f"{NAME}: a weight in the order {layout} has elements of one or two bytes, a is {a.dtype}")
+            raise ValueError(f"{op}: a weight in the order {layout} has elements of one or two bytes, a is {a.dtype}")
         values, meta = weight_orders.SPARSE_MODULES[layout].shapes(n, k, a.itemsize)
-        check_part(NAME, "b_values", b_values, a.dtype, values, layout)
-        check_part(NAME, "b_meta", b_meta, torch.int32, meta, layout)
+        check_part(op, "b_values", b_values, a.dtype, values, layout)
+        check_part(op, "b_meta", b_meta, torch.int32, meta, layout)
     if a.dtype == torch.int8 and k > LARGEST_INT8_K:
-        raise ValueError(f"{NAME}: K = {k} could overflow the INT32 sum; at most {LARGEST_INT8_K}")
-    check_a_scale(NAME, a, given.a_scale)
-    _check_b_scale(given.a_scale, given.b_scale, n)
-    check_operands(NAME, a, given._asdict(), codes=("a", "b_values", "b_meta"))
-    check_ending(NAME, given, (*a.shape[:-1], n))
+        raise ValueError(f"{op}: K = {k} could overflow the INT32 sum; at most {LARGEST_INT8_K}")
+    check_a_scale(op, a, given.a_scale)
+    _check_b_scale(op, given.a_scale, given.b_scale, n)
+    check_operands(op, a, given._asdict(), codes=("a", "b_values", "b_meta"))
+    check_ending(op, given, (*a.shape[:-1], n))
 
 
-def _check_b_scale(a_scale: torch.Tensor | None, b_scale: torch.Tensor | None, n: int) -> None:
+def _check_b_scale(op: str, a_scale: torch.Tensor | None, b_scale: torch.Tensor | None, n: int) -> None:
     if (b_scale is None) != (a_scale is None):
-        raise ValueError(f"{NAME}: codes have an a_scale and a b_scale, floats neither")
+        raise ValueError(f"{op}: codes have an a_scale and a b_scale, floats neither")
     # [1, N] is not taken for one a row: it could be mistaken for scales by block.
     if b_scale is not None and (
         b_scale.dtype != torch.float32 or not (b_scale.numel() == 1 or b_scale.shape == (n,) or b_scale.shape == (n, 1))
     ):
         raise ValueError(
-            f"{NAME}: b_scale must be float32 [{n}, 1] or one element, got {list(b_scale.shape)} of {b_scale.dtype}"
+            f"{op}: b_scale must be float32 [{n}, 1] or one element, got {list(b_scale.shape)} of {b_scale.dtype}"
         )
+
+
+def call_of(given: Arguments) -> Call:
+    """What its implementation is chosen by."""
+    a, weight = given.a, given.weight
+    return Call(NAME, a.device.type, a.dtype, rows_of(a), weight.n, a.shape[-1], layout=weight.layout)
 
 
 def run(given: Arguments) -> torch.Tensor:
     """On the rows of a."""
     a, weight = given.a, given.weight
     ending = epilogue(given, a, weight.n, given.a_scale, given.b_scale, fast_accumulate=given.fast_accumulate)
-    call = Call(NAME, a.device.type, a.dtype, rows_of(a), weight.n, a.shape[-1], layout=weight.layout)
-    return on_rows(OP.chosen(call, a.device), a, weight.n, weight, ending)
+    return on_rows(OP.chosen(given), a, weight.n, weight, ending)
 
 
 def reference(a: torch.Tensor, b: Sparse24Weight, epilogue: Epilogue) -> torch.Tensor:
     """On a [M, K], codes with scales, or floats with scales of 1: the dense matmul; with a weight in any order."""
-    weight = _dense(b, a.shape[1])
+    weight = dense(b, a.shape[1])
     if a.dtype in CODES:
         return finish(apply_scales(accumulate(a, weight), epilogue), epilogue)
     return finish(a.float() @ weight.float().T, epilogue)
@@ -163,10 +168,11 @@ def reference(a: torch.Tensor, b: Sparse24Weight, epilogue: Epilogue) -> torch.T
 
 def by_torch(a: torch.Tensor, b: Sparse24Weight, epilogue: Epilogue) -> torch.Tensor:
     """The same of INT8, by torch's own product."""
-    return finish(apply_scales(int_mm.product(a, _dense(b, a.shape[1])), epilogue), epilogue)
+    return finish(apply_scales(int_mm.product(a, dense(b, a.shape[1])), epilogue), epilogue)
 
 
-def _dense(b: Sparse24Weight, k: int) -> torch.Tensor:
+def dense(b: Sparse24Weight, k: int) -> torch.Tensor:
+    """The weight [N, k] in any order, its zeros written out."""
     b = weight_orders.plain(b, k)
     return sparse24.decompress(b.values, b.meta, k)
 
@@ -179,4 +185,4 @@ _PLAIN = (
     Implementation(int_mm.NAME, NAME, (replace(int_mm.ON_CPU, k_at_most=LARGEST_INT8_K),), by_torch),
     Implementation("reference", NAME, _REFERENCE, reference),
 )
-OP = Op(NAME, SCHEMA, Arguments, check, fake, run, _PLAIN)
+OP = Op(NAME, SCHEMA, Arguments, check, fake, call_of, run, _PLAIN)

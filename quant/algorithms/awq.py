@@ -29,12 +29,12 @@ def awq_factors(channel_mean: torch.Tensor, importance: torch.Tensor, alpha: flo
     """`pre_quant_scale` for one strength.
 
     Args:
-        channel_mean: [K], mean |x_j| over the calibration data.
-        importance: [K], as `weight_importance`.
+        channel_mean: [C], mean |x_j| over the calibration data.
+        importance: [C], as `weight_importance`.
         alpha: 0 (by the weight alone) to 1 (by the input alone).
 
     Returns:
-        float32 [K], positive; the largest and the smallest are each other's inverse.
+        float32 [C], positive; the largest and the smallest are each other's inverse.
     """
     tiny = torch.finfo(torch.float32).tiny
     scale = channel_mean.float().pow(alpha) / (importance.float().pow(1 - alpha) + tiny)
@@ -63,7 +63,7 @@ def search(
     Args:
         weights: each [N_i, K], of one K.
         schemes: one a weight; the first's groups decide what a column is compared with.
-        channel_mean: [K], mean |x_j|.
+        channel_mean: [C], mean |x_j|; K is C, or C for each tap of a convolution.
         hessian: [K, K], sum x x^T in any unit.
 
     Returns:
@@ -75,6 +75,7 @@ def search(
     tensor_format = schemes[0].weights
     assert tensor_format is not None
     importance = weight_importance(weights, tensor_format.group_size or weights[0].shape[1])
+    importance = importance.reshape(-1, len(channel_mean)).mean(dim=0)
     power = sum(float(output_error(weight, hessian)) for weight in weights) or 1.0
 
     def error(factor: torch.Tensor | None) -> float:

@@ -31,9 +31,9 @@ class Needs:
 
     Attributes:
         amax: one absolute maximum over all of the input.
-        channel_amax: an absolute maximum per input channel, [K].
-        channel_mean: a mean absolute value per input channel, [K].
-        rows: a sample of input rows, [R, K].
+        channel_amax: an absolute maximum per input channel, [C]; K is C, or C for each tap of a convolution.
+        channel_mean: a mean absolute value per input channel, [C].
+        rows: a sample of input rows, [R, K]; of a convolution, of its windows.
         hessian: sum of x x^T over all rows, [K, K].
     """
 
@@ -56,11 +56,12 @@ class Statistics:
 
     Attributes:
         amax: float32 [1].
-        channel_amax: float32 [K].
-        channel_mean: float32 [K], the mean of absolute values.
+        channel_amax: float32 [C].
+        channel_mean: float32 [C], the mean of absolute values.
         rows: float32 [R, K], drawn evenly from everything seen.
         hessian: float64 [K, K], the mean of x x^T over all rows, weighted by timestep where that was asked for.
         seen_rows: how many rows there were.
+        one_scale: is a dynamic scale one for many rows, so that the largest of all decides, and not a row's own?
     """
 
     amax: torch.Tensor | None = None
@@ -69,6 +70,7 @@ class Statistics:
     rows: torch.Tensor | None = None
     hessian: torch.Tensor | None = None
     seen_rows: int = 0
+    one_scale: bool = False
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,7 @@ class Smoothing:
     """Factors that an algorithm found for one input.
 
     Attributes:
-        pre_quant_scale: float32 [K], or None where no smoothing is best.
+        pre_quant_scale: float32, one a channel [C], or None where no smoothing is best.
         alpha: the strength, 0 for none.
         error: relative output error with it, and `error_without`, without.
     """

@@ -21,7 +21,7 @@ from quant.formats.eight_bit import encode, scale_from_amax, storage_dtype
 from quant.formats.layer import LayerFormat
 from quant.formats.scheme import Scheme, TensorFormat
 from quant.formats.table import format_of
-from quant.formats.tensors import pack_linear
+from quant.formats.tensors import by_column, pack_linear
 from quant.kernels.numerics import exponent_of
 from quant.recipe_parts import Group
 from quant.text import shown
@@ -73,6 +73,7 @@ def smooth(
     rows: torch.Tensor,
     channel_amax: torch.Tensor,
     alpha: float | str,
+    one_scale: bool = False,
 ) -> Smoothing:
     """Factors for the layers that read one input.
 
@@ -80,8 +81,11 @@ def smooth(
         weights: each [N_i, K], of one K.
         schemes: one a weight.
         rows: [R, K], a sample of the input.
-        channel_amax: [K], over all of the input, so that static ranges cover what the sample missed.
+        channel_amax: [C], over all of the input, so that static ranges cover what the sample missed; K is C, or C for
+            each tap of a convolution, which has one factor a channel.
         alpha: a fixed strength, or "search" for the one with the least summed squared output error.
+
+        one_scale: as of `Statistics`.
 
     Raises:
         ValueError: no error is finite.
@@ -93,13 +97,14 @@ def smooth(
     exact = [inputs @ weight.T for weight in values]
     power = sum(output.double().square().sum().item() for output in exact) or 1.0
     weight_amax = torch.stack([weight.abs().amax(dim=0) for weight in values]).amax(dim=0)
+    weight_amax = weight_amax.reshape(-1, len(channel_amax)).amax(dim=0)
 
     def factors(strength: float) -> torch.Tensor | None:
         return smoothing_factors(channel_amax, weight_amax, strength) if strength else None
 
     def error(scale: torch.Tensor | None) -> float:
         total = sum(
-            (_simulate(inputs, weight, scheme, scale, reach) - output).double().square().sum().item()
+            (_simulate(inputs, weight, scheme, scale, reach, one_scale) - output).double().square().sum().item()
             for weight, scheme, output in zip(values, schemes, exact, strict=True)
         )
         return float((total / power) ** 0.5)
@@ -117,14 +122,17 @@ def _simulate(
     scheme: Scheme,
     scale: torch.Tensor | None,
     channel_amax: torch.Tensor,
+    one_scale: bool,
 ) -> torch.Tensor:
     """The layer's output [R, N] with input and weight rounded as they will be, in float32."""
-    scaled = inputs if scale is None else inputs * scale
+    scaled = inputs if scale is None else inputs * by_column(scale, inputs.shape[1])
     reach = channel_amax.float() if scale is None else channel_amax.float() * scale
     assert scheme.input_activations is not None
     dtype = storage_dtype(scheme.input_activations)
-    static = scale_from_amax(reach.amax().reshape(1), dtype) if scheme.has_static_input else None
-    step = static if static is not None else scale_from_amax(scaled.abs().amax(dim=1, keepdim=True), dtype)
+    largest = scale_from_amax(reach.amax().reshape(1), dtype)
+    static = largest if scheme.has_static_input else None
+    fixed = scheme.has_static_input or one_scale
+    step = largest if fixed else scale_from_amax(scaled.abs().amax(dim=1, keepdim=True), dtype)
     codes = encode(scaled, step, dtype).float()
     layer_format = LayerFormat(scheme)
     tensors = pack_linear(weight, layer_format, input_scale=static, pre_quant_scale=scale)
@@ -159,7 +167,8 @@ class SmoothQuant(Algorithm):
     ) -> Smoothing:
         assert seen.rows is not None and seen.channel_amax is not None
         alpha = options.get("alpha", "search")
-        return smooth([weight.cpu() for weight in weights], schemes, seen.rows, seen.channel_amax, alpha)
+        on_cpu = [weight.cpu() for weight in weights]
+        return smooth(on_cpu, schemes, seen.rows, seen.channel_amax, alpha, seen.one_scale)
 
     def round_smoothed(
         self,

@@ -21,6 +21,7 @@ from quant.algorithms.base import Pruned, Rounded
 from quant.algorithms.gptq import output_error
 from quant.algorithms.table import algorithm_of, options_of, pruning_of
 from quant.formats.grid import grid_of
+from quant.formats.tensors import by_column
 from quant.recipe_parts import Group
 
 
@@ -58,7 +59,7 @@ def round_smoothed(
         weight: [N, K], float, as the original's input reads it.
         group: of a recipe whose algorithm smooths.
         hessian: [K, K], sum x x^T of the original's inputs.
-        pre_quant_scale: float32 [K], or None where smoothing does not help.
+        pre_quant_scale: float32, one a channel, or None where smoothing does not help.
 
     Returns:
         the grid is that of the divided weight, and the weight is the undivided one, as it is packed; None where it is
@@ -66,7 +67,8 @@ def round_smoothed(
     """
     tensor_format = group.scheme.weights
     assert tensor_format is not None
-    factor = weight.new_ones(weight.shape[1]).float() if pre_quant_scale is None else pre_quant_scale.float()
+    k = weight.shape[1]
+    factor = weight.new_ones(k).float() if pre_quant_scale is None else by_column(pre_quant_scale.float(), k)
     made = algorithm_of(group).round_smoothed(
         weight.float() / factor, tensor_format, hessian, factor, options_of(group)
     )

@@ -20,9 +20,9 @@ from quant.errors import CheckpointError, ModelError
 from quant.files.json_files import read_object
 from quant.formats.base import TensorSpec
 from quant.formats.layer import LayerFormat
-from quant.layers.fitting import Shaped, expected_tensors, layer_tensors, misfits, shapes_of, unused_of
+from quant.layers.fitting import Shaped, check_layers, expected_tensors, layer_tensors, misfits, shapes_of, unused_of
 from quant.layers.from_tensors import layers_of_tensors, stored_size, tensors_of
-from quant.layers.kinds import quantizable
+from quant.layers.kinds import in_groups
 from quant.pipelines.skeleton import model_class, skeleton
 from quant.text import shown
 
@@ -164,7 +164,8 @@ def _check_tensors(found: Component, config: Mapping[str, Any], recorded: Iterab
         if model is None:
             layers = layers_of_tensors(config, found.tensors, where)
         else:
-            layers = stored_layers(config, quantizable(model), where)
+            layers = stored_layers(config, in_groups(model), where)
+            check_layers(model, layers)
     except CheckpointError as error:
         if model is None and not found.complete:  # a layer that the config names may be in what cannot be read
             found.add("tensors", "not compared with config.json: a file cannot be read", skipped=True)

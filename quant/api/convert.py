@@ -41,8 +41,8 @@ def convert(
             or pipeline, a transformers model, or a hub id; also in its authors' names, as FP8 codes with scales, or
             quantized by llm-compressor or ModelOpt.
         out: the folder to make. It appears when it is complete.
-        scheme: of every Linear in the model's blocks, such as "FP8_DYNAMIC"; where its groups do not fit a layer, that
-            is kept.
+        scheme: of every Linear and convolution in the model's blocks, such as "FP8_DYNAMIC"; where its groups do not
+            fit a layer, that is kept.
         recipe: instead of a scheme: one that needs no data.
         sparsity: "2:4" with a scheme: of every four weights the two largest stay.
         ranges: "mse" with a scheme: each scale is the one of the least squared error.
@@ -78,7 +78,7 @@ def convert(
 
 
 def recipe_of(scheme: str | None, sparsity: str | None = None, ranges: str = "max") -> Recipe:
-    """The recipe that gives every Linear one scheme.
+    """The recipe that gives every Linear and convolution one scheme.
 
     Args:
         scheme: its name; None for layers that are only sparse.
@@ -91,7 +91,7 @@ def recipe_of(scheme: str | None, sparsity: str | None = None, ranges: str = "ma
     if ranges not in RANGES:
         raise RecipeError(f"ranges: must be {' or '.join(RANGES)}, got '{ranges}'")
     name = None if scheme is None else Scheme.parse(scheme).name
-    group: dict[str, Any] = {"targets": ["Linear"], "misfits": "keep"}
+    group: dict[str, Any] = {"targets": ["Linear", "Conv1d", "Conv2d", "Conv3d"], "misfits": "keep"}
     if name is not None and name != UNQUANTIZED:
         group["scheme"] = name
     if sparsity is not None:
@@ -99,5 +99,9 @@ def recipe_of(scheme: str | None, sparsity: str | None = None, ranges: str = "ma
     if ranges != "max":
         group["algorithm"] = {"name": ranges, "importance": "none"}
     words = [word for word in (sparsity, name, ranges if ranges != "max" else None) if word]
-    body = {"version": 1, "summary": f"every Linear in {' '.join(words)}; no data needed", "groups": [group]}
+    body = {
+        "version": 1,
+        "summary": f"every Linear and convolution in {' '.join(words)}; no data needed",
+        "groups": [group],
+    }
     return Recipe.from_dict(body, name="-".join(words).lower().replace("_", "-").replace(":", ""))

@@ -11,7 +11,7 @@ import torch
 from quant.errors import KernelChoiceError
 from quant.formats.eight_bit import storage_dtype
 from quant.formats.layer import LayerFormat
-from quant.formats.table import format_of
+from quant.formats.table import format_of, op_of
 from quant.kernels import dispatch, tile_tables
 from quant.kernels.matmuls import table
 from quant.kernels.prepacking import MANY_ROWS
@@ -75,9 +75,9 @@ class Explanation(NamedTuple):
 
 
 def ops_of(layer_format: LayerFormat) -> tuple[str, ...]:
-    """The ops that a layer of this format runs, in order; the last is its matmul."""
-    matmul = format_of(layer_format).op
-    return (matmul,) if layer_format.scheme.input_activations is None else ("quantize_rows", matmul)
+    """The ops that a layer of this format runs, in order; the last is its matmul, or that of its convolution."""
+    rows = () if layer_format.scheme.input_activations is None else ("quantize_rows",)
+    return *rows, *dict.fromkeys([op_of(layer_format), format_of(layer_format).op])
 
 
 def explain(layer_format: LayerFormat, m: int, n: int, k: int, *, arch: str | None = None) -> tuple[Explanation, ...]:
@@ -87,11 +87,11 @@ def explain(layer_format: LayerFormat, m: int, n: int, k: int, *, arch: str | No
 
     Args:
         layer_format: of the layer.
-        m, n, k: sizes.
+        m, n, k: sizes; of a convolution, positions of its output, its channels, and taps times channels of the input.
         arch: such as "sm_90a"; None for this machine's GPU, or its CPU where it has none.
 
     Returns:
-        One explanation for each op, in the order they run.
+        One explanation for each op, in the order they run; the matmul's is the last.
     """
     gpu = _named(arch) if arch is not None else _here()
     kind, inputs = format_of(layer_format), layer_format.scheme.input_activations
@@ -110,13 +110,14 @@ def explain(layer_format: LayerFormat, m: int, n: int, k: int, *, arch: str | No
             capability=None if gpu is None else gpu.capability,
             no_compiled=None if gpu is None else gpu.no_compiled,
         )
-        options = [
+        answers = dispatch.explain(call)
+        options = tuple(
             Option(each.name, refusal, _tile(each.name, call, gpu) if refusal is None else "")
-            for each, refusal in dispatch.explain(call)
-        ]
-        explained = Explanation(op, tuple(options))
-        where = arch or "this GPU"
-        found.append(explained if gpu is None else explained._replace(note=_no_kernel(explained, layer_format, where)))
+            for each, refusal in answers
+        )
+        runs = next((each for each, refusal in answers if refusal is None), None)
+        note = None if gpu is None else _no_kernel(op, runs, layer_format, arch or "this GPU")
+        found.append(Explanation(op, options, note))
     return tuple(found)
 
 
@@ -131,13 +132,11 @@ def missing_kernels(layers: Iterable[tuple[LayerFormat, int, int, int]], arch: s
     return list(dict.fromkeys(note for note in notes if note is not None))
 
 
-def _no_kernel(explained: Explanation, layer_format: LayerFormat, where: str) -> str | None:
-    if explained.chosen is None:
-        return f"nothing runs {explained.op} of {layer_format.label} at this size on {where}"
-    if explained.chosen.name != _REFERENCE:
-        return None
-    what = f"{explained.op} of {layer_format.label}"
-    return f"no kernel runs {what} at this size on {where}: the reference does, in torch's operations"
+def _no_kernel(op: str, runs: dispatch.Implementation | None, layer_format: LayerFormat, where: str) -> str | None:
+    if runs is None:
+        return f"nothing runs {op} of {layer_format.label} at this size on {where}"
+    instead = "the reference does, in torch's operations" if runs.name == _REFERENCE else runs.instead
+    return f"no kernel runs {op} of {layer_format.label} at this size on {where}: {instead}" if instead else None
 
 
 def overview() -> tuple[str, list[tuple[str, ...]]]:
@@ -173,9 +172,14 @@ def require(explanations: tuple[Explanation, ...], name: str) -> None:
 
 @cache
 def kernels_of_layer(layer_format: LayerFormat, n: int, k: int) -> dict[str, str]:
-    """Architecture to the implementation of the matmul with a weight [n, k] there, at many rows."""
-    found = {arch: explain(layer_format, MANY_ROWS, n, k, arch=arch)[-1].chosen for arch in ARCHITECTURES}
-    return {arch: "none" if chosen is None else chosen.name for arch, chosen in found.items()}
+    """Architecture to what multiplies by a weight [n, k] there, at many rows: the matmul, and before it
+    that which runs a convolution whose windows are no rows of its input."""
+    found = {}
+    for arch in ARCHITECTURES:
+        explained = explain(layer_format, MANY_ROWS, n, k, arch=arch)
+        chosen = [each.chosen for each in explained if each.op != "quantize_rows"]
+        found[arch] = ", ".join("none" if each is None else each.name for each in chosen)
+    return found
 
 
 class _Gpu(NamedTuple):

@@ -29,8 +29,8 @@ from quant.errors import CheckpointError
 from quant.families.fusing import block_module, fuse, wants_fusing
 from quant.formats.tensors import fault, reads_as
 from quant.layers.fitting import check_fit, check_rest, expected_tensors, unused_of
-from quant.layers.kinds import quantizable
-from quant.layers.linear import QuantLinear
+from quant.layers.kinds import in_groups
+from quant.layers.layer import QuantLayer
 from quant.layers.refusing import refuse_changes
 from quant.layers.replace import insert_empty_layers, prepack
 
@@ -103,7 +103,7 @@ class Quantizer(DiffusersQuantizer):  # type: ignore[misc]
             raise CheckpointError(f"{pickled}: is no safetensors file; quantized layers are read from those only")
         if self.fuses:
             block_module(model)  # refuses before anything is read
-        layers = stored_layers(config, quantizable(model), f"{where}: {CONFIG_KEY}")
+        layers = stored_layers(config, in_groups(model), f"{where}: {CONFIG_KEY}")
         # Here, because diffusers logs a tensor that nothing takes, and goes on.
         if folder_loaded() is None:  # else `quant.load` has checked them, or was asked not to
             self.verification = verify_component(self.files[0].parent)
@@ -128,7 +128,7 @@ class Quantizer(DiffusersQuantizer):  # type: ignore[misc]
     ) -> bool:
         """True for the tensors of a quantized layer, which `create_quantized_param` puts in."""
         layer, leaf = _layer_of(model, param_name)
-        return isinstance(layer, QuantLinear) and leaf in layer._buffers
+        return isinstance(layer, QuantLayer) and leaf in layer._buffers
 
     def check_quantized_param_shape(self, param_name: str, current: torch.Tensor, loaded: torch.Tensor) -> None:
         """Called where shapes differ, which for this format is always an error."""
@@ -148,7 +148,7 @@ class Quantizer(DiffusersQuantizer):  # type: ignore[misc]
     ) -> None:
         """Puts a tensor into its layer, with the dtype of the file and not diffusers' cast where its scheme has one."""
         layer, leaf = _layer_of(model, param_name)
-        assert isinstance(layer, QuantLinear)
+        assert isinstance(layer, QuantLayer)
         expected = layer._buffers[leaf]
         stored = state_dict[param_name]
         assert expected is not None
@@ -159,7 +159,7 @@ class Quantizer(DiffusersQuantizer):  # type: ignore[misc]
         else:
             raise CheckpointError(f"tensor '{param_name}' is {stored.dtype}, its scheme needs {expected.dtype}")
         # As it arrives: a device map puts weights into their order before all are there.
-        wrong = fault(leaf, stored, layer.layer_format, layer.out_features, layer.in_features)
+        wrong = fault(leaf, stored, layer.layer_format, *layer.weight_size)
         if wrong is not None:
             self.verification.finish()  # where the file is damaged, that is the reason
             raise CheckpointError(f"{self.where}: tensor '{param_name}' {wrong}")

@@ -32,8 +32,8 @@ from quant.devices import find_device, one_thread_each, worker_threads
 from quant.errors import CheckpointError, ModelError
 from quant.families.fusing import block_module, fuse, wants_fusing, with_fusing
 from quant.layers.fitting import Shaped, check_fit, expected_tensors, shapes_of, unused_of, value_fault
-from quant.layers.kinds import quantizable
-from quant.layers.linear import QuantLinear
+from quant.layers.kinds import in_groups
+from quant.layers.layer import QuantLayer
 from quant.layers.replace import insert_empty_layers, prepack
 from quant.pipelines.skeleton import in_our_words, model_class, skeleton, transformers_class
 from quant.pipelines.transformers_names import held_by_others
@@ -126,7 +126,7 @@ def _diffusers_model(
     if fused:
         block_module(empty)
     where = str(path / "config.json")
-    layers = stored_layers(config[CONFIG_KEY], quantizable(empty), where)
+    layers = stored_layers(config[CONFIG_KEY], in_groups(empty), where)
     expected = expected_tensors(empty, layers)
     check_fit(path, expected, tensors, unused_of(empty))
     if check_files:
@@ -170,7 +170,7 @@ def _fill(
     verification: Verification,
 ) -> nn.Module:
     """Packed layers and all other tensors of the checkpoint, put into `model` in place, once all of it is right."""
-    layers = stored_layers(config, quantizable(model), str(path / "config.json"))
+    layers = stored_layers(config, in_groups(model), str(path / "config.json"))
     tensors = stored_tensors(path)
     elsewhere = held_by_others(model, tensors)
     expected = {name: spec for name, spec in expected_tensors(model, layers).items() if name not in elsewhere}
@@ -212,7 +212,7 @@ def _put(model: nn.Module, name: str, tensor: torch.Tensor, dtype: torch.dtype |
     owner_name, _, leaf = name.rpartition(".")
     owner = model.get_submodule(owner_name)
     held = owner._buffers.get(leaf)
-    packed = isinstance(owner, QuantLinear) and held is not None and not owner.follows_dtype(leaf)
+    packed = isinstance(owner, QuantLayer) and held is not None and not owner.follows_dtype(leaf)
     wanted = tensor.dtype
     if packed and held is not None:
         wanted = held.dtype  # scales in 16 bits become float32, which is exact

@@ -52,7 +52,7 @@ def quantize(
     is in eval mode. Hooks of quantized layers come along; a layer that is more than weight and bias is kept.
 
     Args:
-        model: any `nn.Module` with Linears, or a diffusers pipeline, whose denoisers are quantized.
+        model: any `nn.Module` with Linears or convolutions, or a diffusers pipeline, whose denoisers are quantized.
         recipe: a shipped recipe's name, the path of a YAML file, or a Recipe.
         prompts, inputs: as in `quant.calibrate`, for a pipeline and a recipe that needs data.
         forward_loop: instead of prompts: called once with `model`, runs it over the calibration data. The only way
@@ -61,8 +61,8 @@ def quantize(
         progress: a bar on stderr.
 
     Returns:
-        The copy, on the same device, its packed layers `QuantLinear`s. `quant.save` writes it; a diffusers model
-        also has its own `save_pretrained`.
+        The copy, on the same device, its packed layers `QuantLinear`s and `QuantConv`s. `quant.save` writes it; a
+        diffusers model also has its own `save_pretrained`.
 
     Raises:
         QuantError: a recipe that does not fit, missing or unusable data, weights that are not finite.

@@ -59,7 +59,7 @@ def _stored_bytes(model: nn.Module, layers: list[LayerPlan], dtype: torch.dtype)
         if layer is None:
             total += tensor.numel() * target_dtype(model, key, tensor.dtype, dtype).itemsize
         else:
-            layout = tensor_layout(layer.group.layer_format, layer.shape[0], layer.shape[1])
+            layout = tensor_layout(layer.layer_format, layer.shape[0], layer.shape[1])
             total += sum(math.prod(shape) * (own or dtype).itemsize for own, shape in layout.values())
     return total
 

@@ -18,7 +18,7 @@ from quant.checkpoint.shards import TRANSFORMERS_WEIGHTS, WEIGHTS, copied
 from quant.checkpoint.transformers_mark import marked
 from quant.checkpoint.writing import write_component
 from quant.errors import ModelError
-from quant.layers.kinds import quantizable
+from quant.layers.kinds import in_groups
 from quant.layers.replace import insert_empty_layers
 from quant.pipelines.skeleton import in_our_words, is_transformers, transformers_skeleton
 from quant.pipelines.transformers_names import written_twice
@@ -92,7 +92,7 @@ def _check_loadable(model: nn.Module, quantization: dict[str, Any]) -> None:
             empty = kind.from_config(config)
     else:
         return  # what it is loaded into is the reader's to give
-    insert_empty_layers(empty, stored_layers(quantization, quantizable(empty), type(model).__name__))
+    insert_empty_layers(empty, stored_layers(quantization, in_groups(empty), type(model).__name__))
     room = {name: tuple(tensor.shape) for name, tensor in empty.state_dict().items()}
     held = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     for name in [*held, *room]:

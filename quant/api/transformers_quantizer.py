@@ -128,7 +128,7 @@ class Quantizer(HfQuantizer):  # type: ignore[misc]
         self.verification.finish()
         self.verification = Verification(None)  # a model that is loaded is copied and pickled
         for name, layer in quantized_layers(model).items():
-            for leaf in tensor_layout(layer.layer_format, layer.out_features, layer.in_features):
+            for leaf in tensor_layout(layer.layer_format, *layer.weight_size):
                 tensor = layer._buffers[leaf]
                 assert tensor is not None
                 if tensor.is_meta:

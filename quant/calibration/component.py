@@ -24,7 +24,7 @@ def component_config(
     model: nn.Module, plan: list[LayerPlan], solutions: Mapping[str, Solution], dtype: torch.dtype, recipe: Recipe
 ) -> dict[str, Any]:
     """The quantization_config of a component."""
-    layers = {layer.name: solutions[layer.name].layer_format(layer.group) for layer in planned(plan)}
+    layers = {layer.name: solutions[layer.name].layer_format(layer.layer_format) for layer in planned(plan)}
     packed = any("weight" not in tensor_layout(layers[layer.name], *layer.shape) for layer in planned(plan))
     standard = all(layer.layer_kind.standard for layer in planned(plan)) and not (packed and is_t5(model))
     # Linears, of every class.
@@ -72,7 +72,7 @@ def component_parts(
 
 def _codes(tensor: TensorPlan, layer: Planned, solution: Solution) -> dict[str, TensorPlan] | None:
     """The tensors of a quantized layer where files hold them as they are to be written; None where they do not."""
-    wanted = solution.layer_format(layer.group)
+    wanted = solution.layer_format(layer.layer_format)
     solved = solution.weight is not None or solution.grid is not None
     if tensor.coded is None or solved or not tensor.coded.serves(wanted):
         return None

@@ -99,7 +99,8 @@ def _growth(solved: Solved, unit: SensitivityUnit, budget: KeepBudget) -> int:
     group = _in_budget(layer, budget)
     if group is None:
         return unit.original_bytes - unit.stored_bytes
-    return solved.bytes_as(unit.component, layer, group.layer_format) - unit.stored_bytes
+    wanted = replace(group.layer_format, kernel_size=layer.kernel_size)
+    return solved.bytes_as(unit.component, layer, wanted) - unit.stored_bytes
 
 
 def _group(names: tuple[str, ...], budget: KeepBudget) -> Group | None:
@@ -113,7 +114,7 @@ def _group(names: tuple[str, ...], budget: KeepBudget) -> Group | None:
 def _in_budget(layer: Planned, budget: KeepBudget) -> Group | None:
     """What a layer becomes; None where it stays as it is, or fits no group of the budget's scheme."""
     group = _group((layer.name,), budget)
-    return None if group is None else fitted(group, *layer.shape)[0]
+    return None if group is None else fitted(group, *layer.shape, layer.kernel_size)[0]
 
 
 def _layer(solved: Solved, unit: SensitivityUnit) -> Planned:

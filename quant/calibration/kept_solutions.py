@@ -17,7 +17,7 @@ from quant.checkpoint.kept_files import keep, kept
 from quant.errors import CalibrationError
 from quant.files.json_files import text_of
 from quant.formats.grid import Grid
-from quant.formats.tensors import LowRank
+from quant.formats.tensors import LowRank, by_column
 from quant.recipe_parts import Group
 
 
@@ -102,5 +102,7 @@ def _tensors(solution: Solution) -> dict[str, torch.Tensor]:
             found["weight"] = solution.weight
         else:
             factor = solution.pre_quant_scale
-            found["codes"] = solution.grid.codes(solution.weight if factor is None else solution.weight / factor)
+            weight = solution.weight
+            divided = weight if factor is None else weight / by_column(factor, weight.shape[1])
+            found["codes"] = solution.grid.codes(divided)
     return {name: tensor for name, tensor in found.items() if tensor is not None}

@@ -24,6 +24,7 @@ from quant.formats.table import format_of
 from quant.formats.tensors import (
     LowRank,
     RelativeError,
+    by_column,
     coded_weight,
     own_grid,
     small_tensors,
@@ -80,7 +81,7 @@ class _LayerRows:
 
     def __init__(self, weight: TensorPlan, layer: Planned, solution: Solution) -> None:
         self._weight, self._layer, self._solution = weight, layer, solution
-        self.layer_format = solution.layer_format(layer.group)
+        self.layer_format = solution.layer_format(layer.layer_format)
         self._format = format_of(self.layer_format)
         self._around = solution.around(weight.dtype)
 
@@ -142,7 +143,7 @@ class _LayerRows:
         for start, rows in self._rows():
             rounded = self._solution.rounded(rows, self._layer.group, start).weight.float()
             if self._solution.pre_quant_scale is not None:
-                rounded = rounded / self._solution.pre_quant_scale
+                rounded = rounded / by_column(self._solution.pre_quant_scale, rounded.shape[1])
             low, high = torch.minimum(low, rounded.min()), torch.maximum(high, rounded.max())
         return grid_from_range(low, high, weights)
 

@@ -17,13 +17,12 @@ from quant.calibration.keep_lists import edge_blocks, in_edge_block, on_keep_lis
 from quant.calibration.targets import Taken, Targets
 from quant.errors import RecipeError
 from quant.families.table import family_of
-from quant.layers.kinds import kind_of, weight_readers
+from quant.formats.layer import LayerFormat
+from quant.layers.kinds import quantizable, weight_readers
 from quant.layers.layer_kind import LayerKind
 from quant.recipe import Recipe
 from quant.recipe_parts import Group
 from quant.text import shown
-
-_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 
 
 @dataclass(frozen=True)
@@ -54,6 +53,7 @@ class Planned:
         input_group: equal for layers that read one input.
         layer_kind: how it is a matmul.
         taken_by: the recipe's group.
+        kernel_size: of a convolution; else ().
         note: what is otherwise than the recipe and the keep lists let expect, and why; empty where nothing is.
     """
 
@@ -64,7 +64,13 @@ class Planned:
     input_group: str
     layer_kind: LayerKind
     taken_by: Group
+    kernel_size: tuple[int, ...] = ()
     note: str = ""
+
+    @property
+    def layer_format(self) -> LayerFormat:
+        """What it is stored as, before anything is known of smoothing."""
+        return replace(self.group.layer_format, kernel_size=self.kernel_size)
 
 
 LayerPlan = Kept | Planned
@@ -89,13 +95,9 @@ def layer_plan(model: nn.Module, recipe: Recipe, where: str = "model") -> list[L
     """
     family = family_of(model)
     # By every name: a layer that stands in two places has its tensors under both in a file.
-    layers = {
-        name: module
-        for name, module in model.named_modules(remove_duplicate=False)
-        if isinstance(module, _CONVOLUTIONS) or kind_of(module) is not None
-    }
-    kinds = {name: kind for name, module in layers.items() if (kind := kind_of(module)) is not None}
-    targets = Targets(recipe, family, layers, {name: on_keep_list(model, family, name) for name in kinds})
+    kinds = quantizable(model)
+    layers = {name: module for name, (_, module) in kinds.items()}
+    targets = Targets(recipe, family, layers, {name: on_keep_list(model, family, name) for name in layers})
     targets.check(where)
     depths: dict[str, int] = {}
     for place in map(family.block, layers):
@@ -110,16 +112,17 @@ def layer_plan(model: nn.Module, recipe: Recipe, where: str = "model") -> list[L
             same = replace(first[id(module)], name=name)
             plan.append(replace(same, input_group=family.input_group(name)) if isinstance(same, Planned) else same)
             continue
-        shape, layer_kind = tuple(module.weight.shape), kinds.get(name)
-        found: str | Taken = "a convolution: no scheme here covers it"
-        if layer_kind is not None:
-            found = targets.kept(name) or in_edge_block(family, recipe, name, depths)
-            found = found or layer_kind.own_way(model, name, module, readers)
-            found = found or targets.take(name, *layer_kind.size(shape))
-        if isinstance(found, Taken) and layer_kind is not None:
-            size, read = layer_kind.size(shape), family.input_group(name)
-            made = Planned(name, type(module).__name__, size, found.group, read, layer_kind, found.taken_by, found.note)
-        plan.append(Kept(name, type(module).__name__, shape, found) if isinstance(found, str) else made)
+        kind = kinds[name][0]
+        shape = tuple(kind.weight(module).shape)
+        size, kernel_size = kind.size(shape), kind.kernel_size(module)
+        found: str | Taken = targets.kept(name) or in_edge_block(family, recipe, name, depths)
+        found = found or kind.own_way(model, name, module, readers)
+        found = found or targets.take(name, *size, kernel_size)
+        cls, read = type(module).__name__, family.input_group(name)
+        if isinstance(found, Taken):
+            plan.append(Planned(name, cls, size, found.group, read, kind, found.taken_by, kernel_size, found.note))
+        else:
+            plan.append(Kept(name, cls, shape, found))
         first[id(module)] = plan[-1]
     _check_groups(recipe, targets, plan, where)
     return plan

@@ -60,7 +60,7 @@ def layer_records(
         if isinstance(layer, Kept):
             record.update(scheme=None, reason=layer.reason)
         else:
-            layer_format = solutions[layer.name].layer_format(layer.group)
+            layer_format = solutions[layer.name].layer_format(layer.layer_format)
             record.update(scheme=layer_format.label, weight_error=errors[layer.name])
             record.update(solutions[layer.name].notes)
             record.update({"reason": layer.note} if layer.note else {})

@@ -15,7 +15,7 @@ from quant.algorithms.stages import compress, compresses
 from quant.algorithms.table import needs_of
 from quant.formats.grid import Grid
 from quant.formats.layer import LayerFormat
-from quant.formats.tensors import LowRank
+from quant.formats.tensors import LowRank, by_column
 from quant.recipe_parts import Group
 
 
@@ -26,7 +26,7 @@ class KeptWeight:
     Attributes:
         path, name: the file in safetensors, and the tensor in it.
         grid: where the tensor is codes, the grid they are on.
-        factor: float32 [K], what the values of codes are multiplied by: smoothing is undone.
+        factor: float32 [K], or one a channel, what the values of codes are multiplied by: smoothing is undone.
     """
 
     path: Path
@@ -39,7 +39,7 @@ class KeptWeight:
         with safe_open(self.path, framework="pt") as file:
             tensor: torch.Tensor = file.get_slice(self.name)[start:stop]
         values = tensor if self.grid is None else self.grid.rows(start, stop).values(tensor)
-        return values if self.factor is None else values * self.factor
+        return values if self.factor is None else values * by_column(self.factor, values.shape[1])
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Solution:
 
     Attributes:
         input_scale: float32 [1] where the scheme's input is static.
-        pre_quant_scale: float32 [K] where smoothing helps.
+        pre_quant_scale: float32, one a feature or channel of the input, where smoothing helps.
         notes: figures for the report, such as the smoothing strength.
         weight: [N, K] on the CPU, what is packed instead of the original: compensated, pruned, or on scales of its own;
             None where the original is packed, or what its group makes of it without any data.
@@ -81,10 +81,10 @@ class Solution:
             return compress(original.cpu(), group, None)
         return Rounded(original.cpu(), grid)
 
-    def layer_format(self, group: Group) -> LayerFormat:
-        """What the layer is stored as."""
+    def layer_format(self, planned: LayerFormat) -> LayerFormat:
+        """What the layer is stored as, of what was planned before anything was found."""
         rank = 0 if self.low_rank is None else self.low_rank.rank
-        return replace(group.layer_format, smoothed=self.pre_quant_scale is not None, rank=rank)
+        return replace(planned, smoothed=self.pre_quant_scale is not None, rank=rank)
 
     def around(self, dtype: torch.dtype) -> dict[str, Any]:
         """The keywords of `small_tensors`, but for the grid; a branch is stored in the model's `dtype`."""

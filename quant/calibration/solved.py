@@ -21,7 +21,7 @@ from quant.calibration.solving import Forward, needs_data, solve
 from quant.formats.layer import LayerFormat
 from quant.formats.tensors import tensor_layout
 from quant.layers.checking import check_weight
-from quant.layers.linear import QuantLinear
+from quant.layers.layer import QuantLayer
 from quant.pipelines.rows import Row
 from quant.pipelines.settings import GenerationSettings
 from quant.recipe import Recipe
@@ -53,9 +53,9 @@ class Solved:
 
     def layer_format(self, component: str, layer: Planned) -> LayerFormat:
         """What a quantized layer is stored as."""
-        return self.solutions[component][layer.name].layer_format(layer.group)
+        return self.solutions[component][layer.name].layer_format(layer.layer_format)
 
-    def layer(self, component: str, layer: Planned) -> tuple[QuantLinear, float]:
+    def layer(self, component: str, layer: Planned) -> tuple[QuantLayer, float]:
         """A quantized layer as it runs, on its model's device, and its relative weight error."""
         module, kind = self.models[component].get_submodule(layer.name), layer.layer_kind
         weight = self._weight(component, layer)

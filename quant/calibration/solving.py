@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -22,6 +23,7 @@ from quant.calibration.solution import Solution
 from quant.calibration.statistics import collect
 from quant.errors import CalibrationError
 from quant.formats.eight_bit import scale_from_amax, storage_dtype
+from quant.formats.table import CONVOLUTION, op_of
 from quant.recipe import Recipe
 from quant.text import first_line
 
@@ -185,6 +187,7 @@ def _smoothing(models: Mapping[str, nn.Module], members: Sequence[Member], seen:
     if not mine:
         return None
     assert seen is not None
+    seen = replace(seen, one_scale=any(op_of(layer.layer_format) == CONVOLUTION for _, layer in mine))
     weights = [_weight(models[component], layer) for component, layer in mine]
     group = mine[0][1].group
     schemes = [layer.group.scheme for _, layer in mine]

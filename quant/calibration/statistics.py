@@ -1,4 +1,4 @@
-"""Statistics of layers' inputs, gathered in one pass by forward hooks; the model is not changed.
+"""Statistics of layers' inputs, gathered in one pass by hooks; the model is not changed.
 
 Ranges come from ModelOpt's calibrators. Memory is bounded: a range is one number or one vector [K] per input, and a
 row sample has a fixed size however many steps and prompts are run. A Hessian is [K, K]; of how many inputs at once is
@@ -20,14 +20,20 @@ from quant.calibration.journal import Journal, State
 from quant.calibration.running_sums import ChannelSizes, RowSample, SecondMoment
 from quant.errors import CalibrationError
 from quant.layers.kinds import kind_of
+from quant.layers.layer_kind import LayerKind, Seen
 from quant.pipelines.input_error import InputError
 from quant.pipelines.timesteps import TimestepWeights
+
+#: Values of a convolution's windows that are looked at in one call of it.
+_WINDOWS = 2**24
 
 
 class _Probe:
     """Collects one input's statistics."""
 
-    def __init__(self, name: str, needs: Needs, rows: int, seed: int, weights: TimestepWeights | None) -> None:
+    def __init__(
+        self, name: str, needs: Needs, width: int, rows: int, seed: int, weights: TimestepWeights | None
+    ) -> None:
         calibrator = _max_calibrator()
         self.name = name
         self.tensor_range = calibrator(8, None, False) if needs.amax else None
@@ -36,32 +42,40 @@ class _Probe:
         self.hessian = SecondMoment() if needs.hessian else None
         self.sizes = ChannelSizes() if needs.channel_mean else None
         self.seen_rows = 0
-        self._calls = 0
+        self._calls, self._seed, self._width = 0, seed, width
         self._weights = weights
         self._earlier: list[tuple[Any, torch.Tensor]] = []
         self._restored: State | None = None
 
-    def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        kind = kind_of(module)
-        assert kind is not None
+    def __call__(self, seen: Seen) -> None:
         self._calls += 1
-        rows = kind.rows(args, kwargs).detach()
-        if rows.numel() == 0:  # an expert that no token was sent to
+        inputs = seen.inputs.detach()
+        if inputs.numel() == 0:  # an expert that no token was sent to
             return
-        if not torch.isfinite(rows).all():
-            raise InputError.of(self.name, "NaN" if torch.isnan(rows).any() else "Inf", f"in its call {self._calls}")
-        self._take_earlier(rows)
+        if not torch.isfinite(inputs).all():
+            raise InputError.of(self.name, "NaN" if torch.isnan(inputs).any() else "Inf", f"in its call {self._calls}")
+        self._take_earlier(inputs)
         self._restored = None
         for calibrator in (self.tensor_range, self.channel_range):
             if calibrator is not None:
-                calibrator.collect(rows)
-        if self.sample is not None:
-            self.sample.add(rows)
-        if self.hessian is not None:
-            self.hessian.add(rows, 1.0 if self._weights is None else self._weights.now)
+                calibrator.collect(inputs)
+        if self.sample is not None or self.hessian is not None:
+            rows = inputs if seen.draw is None else self._drawn(seen.draw)
+            if self.sample is not None:
+                self.sample.add(rows)
+            if self.hessian is not None:
+                self.hessian.add(rows, 1.0 if self._weights is None else self._weights.now)
         if self.sizes is not None:
-            self.sizes.add(rows)
-        self.seen_rows += rows.shape[0]
+            self.sizes.add(inputs)
+        self.seen_rows += inputs.shape[0]
+
+    def _drawn(self, draw: Callable[[int, torch.Generator], torch.Tensor]) -> torch.Tensor:
+        """Some windows of a convolution's input: all of them would be many times as large as it.
+
+        Which ones depends on what was seen before, and so not on whether a run was killed on the way.
+        """
+        generator = torch.Generator("cpu").manual_seed(self._seed + self.seen_rows)
+        return draw(max(1, _WINDOWS // self._width), generator).detach()
 
     def _take_earlier(self, like: torch.Tensor) -> None:
         """Takes the ranges of a killed run into account: a maximum is as good as all the values it is that of."""
@@ -135,14 +149,27 @@ def _max_calibrator() -> Any:
 
 @contextmanager
 def _hooked(model: nn.Module, probes: Mapping[str, _Probe]) -> Iterator[None]:
-    handles = [
-        model.get_submodule(name).register_forward_pre_hook(probe, with_kwargs=True) for name, probe in probes.items()
-    ]
+    ends = []
     try:
+        for name, probe in probes.items():
+            module = model.get_submodule(name)
+            ends.append(_kind(module).watch(module, probe))
         yield
     finally:
-        for handle in handles:
-            handle.remove()
+        for end in ends:
+            end()
+
+
+def _kind(module: nn.Module) -> LayerKind:
+    kind = kind_of(module)
+    assert kind is not None
+    return kind
+
+
+def _width(module: nn.Module) -> int:
+    """K of a layer's weight."""
+    kind = _kind(module)
+    return kind.size(tuple(kind.weight(module).shape))[1]
 
 
 def collect(
@@ -173,7 +200,9 @@ def collect(
     # A sample depends on its layer's name, and not on which other layers are gathered with it.
     weights = TimestepWeights(timestep_weights) if timestep_weights else None
     probes = {
-        name: _Probe(name, need, rows, seed + crc32(name.encode()), weights) for name, need in needs.items() if need
+        name: _Probe(name, need, _width(model.get_submodule(name)), rows, seed + crc32(name.encode()), weights)
+        for name, need in needs.items()
+        if need
     }
     if journal is not None:
         _resume(probes, journal)

@@ -17,7 +17,7 @@ from quant.calibration.keep_lists import kept_as
 from quant.errors import RecipeError
 from quant.families.base import Family
 from quant.formats.table import adapted, misfit
-from quant.layers.kinds import kind_of
+from quant.layers.kinds import class_names
 from quant.patterns import is_role, is_specific, matches
 from quant.recipe import Recipe
 from quant.recipe_parts import ADAPT, NEXT, REFUSE, Group
@@ -65,7 +65,7 @@ class Targets:
             return f"ignored by the recipe ('{cut(pattern, VALUE)}')"
         return "" if any(True for _ in self._groups(name)) else kept_as(self._listed[name])
 
-    def take(self, name: str, n: int, k: int) -> Taken | str:
+    def take(self, name: str, n: int, k: int, kernel_size: tuple[int, ...] = ()) -> Taken | str:
         """Return the first group that takes a layer with a weight [n, k], or why none does.
 
         Raises:
@@ -74,7 +74,7 @@ class Targets:
         misfits: list[str] = []
         listed = self._listed[name]
         for group, target in self._groups(name):
-            found, why = fitted(group, n, k)
+            found, why = fitted(group, n, k, kernel_size)
             if found is not None:
                 purpose = f"{listed}: quantized because the recipe names it ('{cut(target, VALUE)}')" if listed else ""
                 earlier = f"{misfits[0]}: the next group takes it" if misfits else ""
@@ -98,10 +98,13 @@ class Targets:
             RecipeError: names the pattern, and a layer of the component `where`.
         """
         groups = enumerate(self._recipe.groups)
-        patterns = [(f"groups[{i}].targets", target) for i, group in groups for target in group.targets]
-        for key, pattern in [*patterns, *(("ignore", pattern) for pattern in self._recipe.ignore)]:
+        patterns = [(f"groups[{i}].targets", target, group.targets) for i, group in groups for target in group.targets]
+        for key, pattern, others in [*patterns, *(("ignore", pattern, ()) for pattern in self._recipe.ignore)]:
             if not is_role(pattern) and not self._named[pattern]:
-                example = next((name for name, module in self._layers.items() if kind_of(module) is not None), "none")
+                # A class that models have or have not, next to others: a group that takes no layer is an error later.
+                if pattern in class_names() and len(others) > 1:
+                    continue
+                example = next(iter(self._layers), "none")
                 what = f"{self._recipe.name}: {key}: '{cut(pattern, VALUE)}'"
                 raise RecipeError(f"{what} matches no layer of {where}; a Linear there is '{example}'")
 
@@ -128,19 +131,21 @@ class Targets:
         return all(self._listed[name] for name in mine)
 
 
-def fitted(group: Group, n: int, k: int) -> tuple[Group | None, str]:
+def fitted(group: Group, n: int, k: int, kernel_size: tuple[int, ...] = ()) -> tuple[Group | None, str]:
     """Return a group of a recipe as a layer with a weight [n, k] has it, and why that is not as it stands.
 
     The group itself where the weight fits; with smaller groups of columns where those fit and it adapts; None else.
     """
-    reason = misfit(group.layer_format, n, k)
+    wanted = replace(group.layer_format, kernel_size=kernel_size)
+    reason = misfit(wanted, n, k)
     if reason is None:
         return group, ""
-    smaller = adapted(group.layer_format, n, k) if group.misfits == ADAPT else None
+    smaller = adapted(wanted, n, k) if group.misfits == ADAPT else None
     if smaller is None or smaller.scheme.weights is None or group.scheme.weights is None:
         return None, reason
     sizes = group.scheme.weights.group_size, smaller.scheme.weights.group_size
-    why = f"groups of {sizes[0]} do not fit in_features {k}: groups of {sizes[1]} used"
+    columns = f"in_channels {k // wanted.taps}" if kernel_size else f"in_features {k}"
+    why = f"groups of {sizes[0]} do not fit in {columns}: groups of {sizes[1]} used"
     return replace(group, scheme=smaller.scheme, spelled=smaller.scheme.name), why
 
 

@@ -40,6 +40,17 @@ class Ending(TypedDict, total=False):
     out_scale: torch.Tensor | None
 
 
+class Windows(TypedDict):
+    """How a convolution goes over its input and what follows, as `quant.kernels.ops.scaled_conv` takes it."""
+
+    kernel_size: tuple[int, ...]
+    stride: tuple[int, ...]
+    padding: tuple[int, ...]
+    dilation: tuple[int, ...]
+    bias: torch.Tensor | None
+    out_dtype: torch.dtype
+
+
 class WeightFormat(ABC):
     """How the weight [N, K] of a layer of one scheme lies in a checkpoint, how while it runs, and which op reads it.
 
@@ -196,6 +207,25 @@ class WeightFormat(ABC):
             a_scale: float32 scales of codes; None for floats.
             n: rows of the weight.
             ending: what follows the matmul.
+        """
+
+    @abstractmethod
+    def convolve(
+        self,
+        tensors: Mapping[str, torch.Tensor],
+        order: str,
+        a: torch.Tensor,
+        a_scale: torch.Tensor | None,
+        n: int,
+        **over: Unpack[Windows],
+    ) -> torch.Tensor:
+        """Return the convolution of a [B, *S, C], scaled, plus bias: [B, *out, N].
+
+        Args:
+            tensors, order, n: as of `multiply`, of a weight with all channels of the first tap of a window first.
+            a: codes, or floats where the scheme leaves inputs as they are.
+            a_scale: float32 [B, 1] or [1, 1] of codes; None for floats.
+            over: the windows over the input, and what follows.
         """
 
     # What choices and predictions of speed need to know.

@@ -7,7 +7,7 @@ from typing import Unpack
 
 import torch
 
-from quant.formats.base import ROW_MAJOR, Ending, Tensors, TensorSpec, WeightFormat
+from quant.formats.base import ROW_MAJOR, Ending, Tensors, TensorSpec, WeightFormat, Windows
 from quant.formats.eight_bit import storage_dtype
 from quant.formats.grid import Grid, scale_count, scale_dtype, scale_shape
 from quant.formats.scheme import Scheme, TensorFormat
@@ -93,6 +93,18 @@ class Dense8(WeightFormat):
         codes = aligned_rows.pack(a) if order == aligned_rows.NAME else a
         scale = tensors["weight_scale"] if self.by_block else tensors["weight_scale"].reshape(-1, 1)
         return ops.scaled_mm(codes, a_scale, tensors["weight"], scale, **ending)
+
+    def convolve(
+        self,
+        tensors: Mapping[str, torch.Tensor],
+        order: str,
+        a: torch.Tensor,
+        a_scale: torch.Tensor | None,
+        n: int,
+        **over: Unpack[Windows],
+    ) -> torch.Tensor:
+        scale = tensors["weight_scale"] if self.by_block else tensors["weight_scale"].reshape(-1, 1)
+        return ops.scaled_conv(a, a_scale, tensors["weight"], scale, **over)
 
     def nbytes(self, n: int, k: int) -> int:
         return n * k + scale_count(self._weights, n, k) * scale_dtype(self._weights).itemsize

@@ -7,7 +7,7 @@ from typing import Unpack
 
 import torch
 
-from quant.formats.base import Ending, Tensors, TensorSpec
+from quant.formats.base import Ending, Tensors, TensorSpec, Windows
 from quant.formats.eight_bit import storage_dtype
 from quant.formats.grid import Grid, scale_count, scale_dtype, scale_shape
 from quant.formats.packed import Packed, shape_tensor
@@ -98,6 +98,18 @@ class Int4(Packed):
     ) -> torch.Tensor:
         packed, scale, zero = tensors["weight_codes"], tensors["weight_scale"], tensors.get("zero_point")
         return ops.int4_mm(a, packed, scale, zero, a_scale=a_scale, layout=order, n=n, **ending)
+
+    def convolve(
+        self,
+        tensors: Mapping[str, torch.Tensor],
+        order: str,
+        a: torch.Tensor,
+        a_scale: torch.Tensor | None,
+        n: int,
+        **over: Unpack[Windows],
+    ) -> torch.Tensor:
+        packed, scale, zero = tensors["weight_codes"], tensors["weight_scale"], tensors.get("zero_point")
+        return ops.scaled_conv(a, a_scale, packed, scale, zero, layout=order, n=n, **over)
 
     @property
     def numbers(self) -> str:

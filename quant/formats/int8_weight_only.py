@@ -7,7 +7,7 @@ from typing import Unpack
 
 import torch
 
-from quant.formats.base import ROW_MAJOR, Ending, Tensors
+from quant.formats.base import ROW_MAJOR, Ending, Tensors, Windows
 from quant.formats.grid import scale_count, scale_dtype
 from quant.formats.packed import Packed, shape_tensor
 from quant.formats.scheme import TensorFormat
@@ -59,6 +59,17 @@ class Int8WeightOnly(Packed):
         **ending: Unpack[Ending],
     ) -> torch.Tensor:
         return ops.int8_mm(a, tensors["weight"], tensors["weight_scale"], **ending)
+
+    def convolve(
+        self,
+        tensors: Mapping[str, torch.Tensor],
+        order: str,
+        a: torch.Tensor,
+        a_scale: torch.Tensor | None,
+        n: int,
+        **over: Unpack[Windows],
+    ) -> torch.Tensor:
+        return ops.scaled_conv(a, a_scale, tensors["weight"], tensors["weight_scale"], **over)
 
     @property
     def numbers(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from quant.formats.scheme import Scheme
@@ -18,18 +19,31 @@ class LayerFormat:
         smoothed: it has a `pre_quant_scale`, by which the input is multiplied.
         sparse: two of every four neighbouring columns of each row are zero.
         rank: of its low-rank branch in high precision, which is added to the output; 0 for none.
+        kernel_size: of a convolution, whose matrix [N, K] has all input channels of the first tap of its window, then
+            those of the next; () of a layer that multiplies its input as it comes.
     """
 
     scheme: Scheme
     smoothed: bool = False
     sparse: bool = False
     rank: int = 0
+    kernel_size: tuple[int, ...] = ()
+
+    @property
+    def taps(self) -> int:
+        """Columns of the weight for each channel of the input."""
+        return math.prod(self.kernel_size)
+
+    @property
+    def directions(self) -> int:
+        """In how many directions of the input its window is longer than one position."""
+        return sum(size > 1 for size in self.kernel_size)
 
     @property
     def is_plain(self) -> bool:
         """True where any reader of compressed-tensors computes the same: it has nothing besides the scheme that
         such a reader would not know. Zeros of a sparse weight are stored as zeros."""
-        return not self.smoothed and not self.rank
+        return not self.smoothed and not self.rank and not self.kernel_size
 
     @property
     def label(self) -> str:

@@ -5,13 +5,14 @@ Codes, or floats where the layer is only sparse. In a checkpoint their zeros are
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Unpack
 
 import torch
 
-from quant.formats.base import Ending, Tensors, TensorSpec, WeightFormat
+from quant.formats.base import Ending, Tensors, TensorSpec, WeightFormat, Windows
 from quant.formats.dense8 import Dense8
 from quant.formats.grid import Grid
 from quant.formats.layer import SPARSITY
@@ -90,11 +91,30 @@ class Sparse24(WeightFormat):
         n: int,
         **ending: Unpack[Ending],
     ) -> torch.Tensor:
+        values, meta, scale, order = self._plain_where_wider(tensors, order, a, a.shape[-1], n)
+        return ops.sparse_scaled_mm(a, a_scale, values, meta, scale, layout=order, n=n, **ending)
+
+    def convolve(
+        self,
+        tensors: Mapping[str, torch.Tensor],
+        order: str,
+        a: torch.Tensor,
+        a_scale: torch.Tensor | None,
+        n: int,
+        **over: Unpack[Windows],
+    ) -> torch.Tensor:
+        k = math.prod(over["kernel_size"]) * a.shape[-1]
+        values, meta, scale, order = self._plain_where_wider(tensors, order, a, k, n)
+        return ops.scaled_conv(a, a_scale, values, scale, b_meta=meta, layout=order, n=n, **over)
+
+    def _plain_where_wider(
+        self, tensors: Mapping[str, torch.Tensor], order: str, a: torch.Tensor, k: int, n: int
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None, str]:
+        """Values in a's dtype, metadata, scales a row, and their order, for an input a of a weight [n, k]."""
         values, meta, scale = tensors["weight_values"], tensors["weight_meta"], tensors.get("weight_scale")
         if values.itemsize != a.itemsize:  # floats of another width, which the other orders do not have
-            values, meta, _, order = prepacking.plain(Sparse24Weight(values, meta, n, order), a.shape[-1])
-        by_row = None if scale is None else scale.reshape(-1, 1)
-        return ops.sparse_scaled_mm(a, a_scale, values.to(a.dtype), meta, by_row, layout=order, n=n, **ending)
+            values, meta, _, order = prepacking.plain(Sparse24Weight(values, meta, n, order), k)
+        return values.to(a.dtype), meta, None if scale is None else scale.reshape(-1, 1), order
 
     @property
     def numbers(self) -> str:

@@ -24,6 +24,19 @@ def format_of(layer_format: LayerFormat) -> WeightFormat:
     return _format(layer_format.scheme, layer_format.sparse)
 
 
+#: The op of convolutions whose windows are no rows of their input.
+CONVOLUTION = "scaled_conv"
+
+
+def op_of(layer_format: LayerFormat) -> str:
+    """Return the op that multiplies by a layer's weight.
+
+    A window that is long in one direction at most makes rows that are views of the input, for the ops of Linears. Of
+    any other each position is part of many rows.
+    """
+    return CONVOLUTION if layer_format.directions > 1 else format_of(layer_format).op
+
+
 def refusal(weights: TensorFormat, inputs: TensorFormat | None) -> str | None:
     """Return why no op runs a dense weight of these formats, beginning with the key at fault; None where one does."""
     if weights.dynamic:
@@ -52,7 +65,8 @@ def misfit(layer_format: LayerFormat, n: int, k: int) -> str | None:
     """Return why a weight [n, k] cannot be stored in this format, with what would fit; None where it can."""
     if n == 0 or k == 0:
         return f"a weight of {n} x {k} holds nothing to quantize"
-    reason = unrunnable(layer_format) or format_of(layer_format).misfit(n, k)
+    # What shares a scale or a pair of zeros lies within a tap of a convolution's window.
+    reason = unrunnable(layer_format) or format_of(layer_format).misfit(n, k // layer_format.taps)
     if reason is None and layer_format.rank >= min(n, k):
         return f"a branch of rank {layer_format.rank} is no smaller than the weight [{n}, {k}]"
     return reason

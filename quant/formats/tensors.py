@@ -39,7 +39,7 @@ def tensor_layout(layer_format: LayerFormat, n: int, k: int) -> dict[str, Tensor
     if layer_format.scheme.has_static_input:
         layout["input_scale"] = TensorSpec(torch.float32, (1,))
     if layer_format.smoothed:
-        layout["pre_quant_scale"] = TensorSpec(torch.float32, (k,))
+        layout["pre_quant_scale"] = TensorSpec(torch.float32, (k // layer_format.taps,))
     if layer_format.rank:
         layout["low_rank_up"] = TensorSpec(None, (n, layer_format.rank))
         layout["low_rank_down"] = TensorSpec(None, (layer_format.rank, k))
@@ -61,8 +61,8 @@ def small_tensors(
         weight: [N, K], float, as the layer's input reads it.
         layer_format: the layer's.
         input_scale: float32 [1], for a scheme with a static input.
-        pre_quant_scale: float32 [K]. The input is multiplied by it when the layer runs, so the weight is
-            divided by it before rounding.
+        pre_quant_scale: float32 [K], or one a channel of a convolution's input. The input is multiplied by it when the
+            layer runs, so the weight is divided by it before rounding.
         grid: scales of the divided weight that an algorithm found; by default its own range decides.
         low_rank: a branch. `weight` is then what the branch leaves.
 
@@ -121,7 +121,7 @@ def unpack_linear(tensors: Mapping[str, torch.Tensor], layer_format: LayerFormat
     """The float32 weight [N, K] that a layer applies to its input: smoothing undone, a low-rank branch added."""
     weight = format_of(layer_format).decode(tensors)
     if "pre_quant_scale" in tensors:
-        weight = weight * tensors["pre_quant_scale"]
+        weight = weight * by_column(tensors["pre_quant_scale"], weight.shape[1])
     if "low_rank_up" in tensors:
         weight = weight + tensors["low_rank_up"].float() @ tensors["low_rank_down"].float()
     return weight
@@ -199,5 +199,10 @@ def relative_error(weight: torch.Tensor, tensors: Mapping[str, torch.Tensor], la
     return error.value
 
 
+def by_column(factor: torch.Tensor, k: int) -> torch.Tensor:
+    """Factors [K] of a weight's columns, of those [C] of the input's channels: every tap of a window has them all."""
+    return factor if len(factor) == k else factor.repeat(k // len(factor))
+
+
 def _divided(weight: torch.Tensor, pre_quant_scale: torch.Tensor | None) -> torch.Tensor:
-    return weight.float() if pre_quant_scale is None else weight.float() / pre_quant_scale
+    return weight.float() if pre_quant_scale is None else weight.float() / by_column(pre_quant_scale, weight.shape[1])

@@ -18,7 +18,8 @@ from quant.formats.layer import LayerFormat
 from quant.formats.table import misfit
 from quant.formats.tensors import fault, reads_as, tensor_layout
 from quant.layers.kinds import quantizable
-from quant.layers.linear import QuantLinear
+from quant.layers.layer import QuantLayer
+from quant.text import shown
 
 #: A layer's format and the shape of its weight.
 Shaped = tuple[LayerFormat, int, int]
@@ -30,6 +31,7 @@ def expected_tensors(model: nn.Module, layers: Mapping[str, LayerFormat]) -> dic
     Raises:
         CheckpointError: a layer's format does not fit its weight.
     """
+    check_layers(model, layers)
     specs: dict[str, TensorSpec] = {
         name: TensorSpec(None if tensor.is_floating_point() else tensor.dtype, tuple(tensor.shape))
         for name, tensor in model.state_dict().items()
@@ -39,6 +41,22 @@ def expected_tensors(model: nn.Module, layers: Mapping[str, LayerFormat]) -> dic
         n, k = found[name][0].size(specs.pop(f"{name}.weight").shape)
         specs.update({f"{name}.{leaf}": spec for leaf, spec in layer_tensors(name, layer, n, k).items()})
     return specs
+
+
+def check_layers(model: nn.Module, layers: Mapping[str, LayerFormat]) -> None:
+    """Raises CheckpointError where a config has a convolution that the model has not, or that is another one there."""
+    found = quantizable(model)
+    for name, layer in layers.items():
+        if name not in found:
+            raise CheckpointError(
+                f"{shown(name)} is listed as a convolution and is none of the model; is it another's?"
+            )
+        kind, module = found[name]
+        has = kind.kernel_size(module)
+        if has != layer.kernel_size:
+            listed = f"a convolution of {list(layer.kernel_size)}" if layer.kernel_size else "no convolution"
+            wanted = f"one of {list(has)}" if has else "none that is quantized"
+            raise CheckpointError(f"{shown(name)} is listed as {listed}, the model's is {wanted}; is it another's?")
 
 
 def layer_tensors(name: str, layer_format: LayerFormat, n: int, k: int) -> dict[str, TensorSpec]:
@@ -140,7 +158,7 @@ def value_fault(name: str, tensor: torch.Tensor, layers: Mapping[str, Shaped]) -
 def check_rest(model: nn.Module, where: object) -> None:
     """Refuses a loaded model for what is not packed: a parameter or a stored buffer that is not finite."""
     for owner, module in model.named_modules():
-        packed = isinstance(module, QuantLinear)
+        packed = isinstance(module, QuantLayer)
         stored = (
             {} if packed else {n: b for n, b in module._buffers.items() if n not in module._non_persistent_buffers_set}
         )

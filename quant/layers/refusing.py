@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 from torch import nn
 
 from quant.errors import ModelError
-from quant.layers.linear import QuantLinear
+from quant.layers.layer import QuantLayer
 
 #: Of diffusers' models and of transformers'.
 _ADAPTING = ("add_adapter", "load_lora_adapter", "load_adapter")
@@ -44,7 +44,7 @@ def _has_any(part: nn.Module, names: tuple[str, ...]) -> bool:
 
 
 def _holds_codes(part: nn.Module) -> bool:
-    return any(isinstance(module, QuantLinear) for module in part.modules())
+    return any(isinstance(module, QuantLayer) for module in part.modules())
 
 
 def _put(model: nn.Module, name: str, refusal: Any) -> None:

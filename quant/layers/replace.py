@@ -9,7 +9,7 @@ from torch import nn
 
 from quant.formats.layer import LayerFormat
 from quant.layers.kinds import quantizable
-from quant.layers.linear import QuantLinear
+from quant.layers.layer import QuantLayer
 from quant.layers.t5_feed_forward import call_wo
 
 #: Modules of PyTorch's that may read their layers' weights and call none: the class, what its fast path asks for first,
@@ -20,9 +20,9 @@ _FAST_PATHS: tuple[tuple[type[nn.Module], str, int | bool], ...] = (
 )
 
 
-def quantized_layers(model: nn.Module) -> dict[str, QuantLinear]:
+def quantized_layers(model: nn.Module) -> dict[str, QuantLayer]:
     """Every quantized layer of a model by name."""
-    return {name: module for name, module in model.named_modules() if isinstance(module, QuantLinear)}
+    return {name: module for name, module in model.named_modules() if isinstance(module, QuantLayer)}
 
 
 def prepack(model: nn.Module) -> None:

@@ -1,8 +1,8 @@
-"""The gradient of a quantized layer: that of the Linear with the weight that its codes mean.
+"""The gradient of a quantized layer: that of the layer with the weight that its codes mean.
 
-Rounding has no gradient, so codes pass none on: backward takes the layer as y = x @ W.T + bias of the dequantized W,
-also where a static input was clipped (the straight-through estimator; Bengio et al. 2013, arXiv 1308.3432). W is made
-when backward runs and is not kept between forward and backward.
+Rounding has no gradient, so codes pass none on: backward takes the layer as y = x @ W.T + bias of the dequantized W, or
+as the convolution with W, also where a static input was clipped (the straight-through estimator; Bengio et al. 2013,
+arXiv 1308.3432). W is made when backward runs and is not kept between forward and backward.
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ class Packed(Protocol):
     ) -> torch.Tensor: ...
 
     def dequantized(self, tensors: Mapping[str, torch.Tensor]) -> torch.Tensor: ...
+
+    def input_gradient(self, grad: torch.Tensor, weight: torch.Tensor, shape: torch.Size) -> torch.Tensor: ...
 
 
 def straight_through(
@@ -63,7 +65,7 @@ class _StraightThrough(torch.autograd.Function):
         held = {name: tensor for name, tensor in layer._buffers.items() if tensor is not None}
         # Saved and not looked up later: a layer may be moved or offloaded before backward.
         ctx.save_for_backward(*held.values())
-        ctx.names, ctx.layer, ctx.dtype = tuple(held), layer, dtype
+        ctx.names, ctx.layer, ctx.dtype, ctx.shape = tuple(held), layer, dtype, x.shape
         ctx.dtypes = tuple(None if each is None else each.dtype for each in (x, bias, branch))
 
     @staticmethod
@@ -73,7 +75,8 @@ class _StraightThrough(torch.autograd.Function):
         x_dtype, bias_dtype, branch_dtype = ctx.dtypes
         if ctx.needs_input_grad[0]:
             weight = ctx.layer.dequantized(dict(zip(ctx.names, ctx.saved_tensors, strict=True)))
-            found[0] = (grad.to(ctx.dtype) @ weight.to(ctx.dtype)).to(x_dtype)
+            made = ctx.layer.input_gradient(grad.to(ctx.dtype), weight.to(ctx.dtype), ctx.shape)
+            found[0] = made.to(x_dtype)
         if ctx.needs_input_grad[1]:
             found[1] = grad.sum(tuple(range(grad.ndim - 1)), dtype=torch.float32).to(bias_dtype)
         if ctx.needs_input_grad[2]:

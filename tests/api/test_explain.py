@@ -67,6 +67,27 @@ def chosen(explained: tuple[Explanation, ...]) -> Option:
     return found
 
 
+def test_a_convolution_has_no_kernel_but_its_matmul_has() -> None:
+    three, one = (replace(W8A8, kernel_size=(size, size)) for size in (3, 1))
+    rows, convolution, matmul = explain(three, 4096, 320, 2880, arch="sm_90a")
+    assert [each.op for each in (rows, convolution, matmul)] == ["quantize_rows", "scaled_conv", "scaled_mm"]
+    assert convolution.chosen == Option("unfolded_matmuls", None)
+    assert convolution.note == (
+        f"no kernel runs scaled_conv of {W8A8.label} at this size on sm_90a: its windows are unfolded in memory, some "
+        "at a time, and multiplied as the rows of a matmul"
+    )
+    assert matmul.note is None
+    assert matmul == explain(W8A8, 4096, 320, 2880, arch="sm_90a")[-1]
+    assert explain(one, 4096, 320, 320, arch="sm_90a") == explain(W8A8, 4096, 320, 320, arch="sm_90a")
+
+
+def test_a_convolution_on_a_cpu() -> None:
+    three = [replace(scheme, kernel_size=(3, 3)) for scheme in (W8A8, FP8)]
+    names = [explain(scheme, 4096, 320, 2880)[-2].chosen for scheme in three]
+    assert names == [Option("unfolded_matmuls", None), Option("float32_matmuls", None)]
+    assert all(each.note is None for each in explain(three[1], 4096, 320, 2880))
+
+
 @pytest.mark.parametrize("arch", ARCHITECTURES)
 @pytest.mark.parametrize("scheme", [W8A8, FP8], ids=["W8A8", "FP8_DYNAMIC"])
 @pytest.mark.parametrize("size", [(1, 64, 64), (32_760, 5120, 5120), (77, 33, 77), (20, 64, 25_000)], ids=str)

@@ -52,9 +52,14 @@ def test_a_layer_comes_back_as_the_same_bytes(
         (back,) = found
         assert back.notes == made.notes and isinstance(back.weight, KeptWeight)
         assert torch.equal(back.rounded(weight, of).weight, made.weight)
-        one = pack_linear(made.weight, solution.layer_format(of), grid=solution.grid, **solution.around(torch.bfloat16))
+        one = pack_linear(
+            made.weight, solution.layer_format(of.layer_format), grid=solution.grid, **solution.around(torch.bfloat16)
+        )
         other = pack_linear(
-            back.rounded(weight, of).weight, back.layer_format(of), grid=back.grid, **back.around(torch.bfloat16)
+            back.rounded(weight, of).weight,
+            back.layer_format(of.layer_format),
+            grid=back.grid,
+            **back.around(torch.bfloat16),
         )
         assert one.keys() == other.keys()
         assert all(torch.equal(one[name].float(), other[name].float()) for name in one)
@@ -71,9 +76,14 @@ def test_a_smoothed_layer_comes_back_as_the_same_codes(
     plain = Solution(input_scale=torch.tensor([0.5]), notes={"alpha": 0.3})
     back, other = KeptSolutions(tmp_path / "kept", "key").store(0, [solution, plain], [of, of])
     assert isinstance(back.weight, KeptWeight)
-    one = pack_linear(made.weight, solution.layer_format(of), grid=solution.grid, **solution.around(torch.float32))
+    one = pack_linear(
+        made.weight, solution.layer_format(of.layer_format), grid=solution.grid, **solution.around(torch.float32)
+    )
     two = pack_linear(
-        back.rounded(weight, of).weight, back.layer_format(of), grid=back.grid, **back.around(torch.float32)
+        back.rounded(weight, of).weight,
+        back.layer_format(of.layer_format),
+        grid=back.grid,
+        **back.around(torch.float32),
     )
     assert all(torch.equal(one[name], two[name]) for name in one)
     assert other.weight is None and other.grid is None and other.notes == {"alpha": 0.3}

@@ -57,11 +57,22 @@ def test_every_layer_has_exactly_one_plan(make_model: ModelMaker, class_name: st
         assert isinstance(layer, Kept) or isinstance(module, nn.Linear)
 
 
-def test_a_model_of_no_family_has_all_linears_quantized_and_no_convolution() -> None:
+def test_a_model_of_no_family_has_all_linears_quantized_and_no_small_convolution() -> None:
     plan = _by_name(Small(), _recipe())
     assert {name for name, layer in plan.items() if isinstance(layer, Planned)} == {"first", "second"}
-    assert reason_of(plan["conv"]) == "a convolution: no scheme here covers it"
+    reason = "a small convolution, of 2 input channels: fewer than 16 stay as they are"
+    assert reason_of(plan["conv"]) == reason
     assert {layer.input_group for layer in plan.values() if isinstance(layer, Planned)} == {"first", "second"}
+
+
+def test_a_target_may_be_a_class_that_the_model_has_none_of_if_another_names_layers() -> None:
+    group = {"targets": ["Linear", "Conv1d", "Conv2d"], "scheme": "W8A8"}
+    plan = layer_plan(Small(), Recipe.from_dict({"version": 1, "groups": [group]}))
+    assert [layer.name for layer in plan if isinstance(layer, Planned)] == ["first", "second"]
+    for targets in (["Conv2d"], ["Linear", "Convolution2d"], ["Conv1d", "Conv2d"]):
+        recipe = Recipe.from_dict({"version": 1, "groups": [{**group, "targets": targets}]})
+        with pytest.raises(RecipeError, match=r"matches no layer|matches is kept|takes every layer"):
+            layer_plan(Small(), recipe)
 
 
 def test_the_first_group_that_matches_wins(make_model: ModelMaker) -> None:
@@ -122,7 +133,7 @@ def test_a_group_that_an_earlier_one_leaves_nothing_for_is_an_error(make_model: 
     [
         (_recipe(r"re:(proj_out|patch_embedding)", ignore=["proj_out"]), r"'patch_embedding': a convolution"),
         (_recipe(ignore=["Linear"]), r"ignored by the recipe \('Linear'\)"),
-        (_recipe("Conv3d"), "a convolution"),
+        (_recipe("Conv3d"), "outside the repeated blocks"),
     ],
 )
 def test_a_group_whose_layers_are_all_kept_is_an_error_that_says_why(

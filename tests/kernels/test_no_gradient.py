@@ -37,6 +37,12 @@ def _residual(x: torch.Tensor) -> torch.Tensor:
     return ops.scaled_mm(codes, scale, CODES, SCALE, residual=x[:, :N], out_dtype=torch.float32)
 
 
+def _conv(x: torch.Tensor) -> torch.Tensor:
+    return ops.scaled_conv(
+        x.view(1, 4, K), None, CODES, SCALE, kernel_size=[1], stride=[1], padding=[0], dilation=[1], out_dtype=x.dtype
+    )
+
+
 PATHS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "int8 by a static scale": _static,
     "fp8": _fp8,
@@ -44,6 +50,7 @@ PATHS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "int8_mm": lambda x: ops.int8_mm(x, CODES, SCALE, out_dtype=torch.float32),
     "int4_mm": lambda x: ops.int4_mm(x, torch.ones(N, K // 8, dtype=torch.int32), SCALE, out_dtype=torch.float32),
     "sparse": _sparse,
+    "scaled_conv": _conv,
 }
 
 

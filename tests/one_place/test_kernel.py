@@ -137,8 +137,7 @@ def _check(given: Given) -> None:
 
 
 def _run(given: Given) -> Any:
-    x = given.x
-    return SPREAD.chosen(Call("toy_spread", x.device.type, x.dtype), x.device)(x, given.by)
+    return SPREAD.chosen(given)(given.x, given.by)
 
 
 SPREAD: Op[Given] = Op(
@@ -147,6 +146,7 @@ SPREAD: Op[Given] = Op(
     arguments=Given,
     check=_check,
     fake=lambda given: torch.empty_like(given.x),
+    call_of=lambda given: Call("toy_spread", given.x.device.type, given.x.dtype),
     run=_run,
     plain=(Implementation("reference", "toy_spread", (Limits(dtypes=(torch.float32,)),), torch.mul),),
 )

@@ -42,11 +42,11 @@ class Export(ABC):
 
     @abstractmethod
     def layers(self, config: Mapping[str, Any], linears: Iterable[str], where: str) -> dict[str, LayerFormat]:
-        """Return what `config` was given: which of a model's Linears are stored quantized, and how.
+        """Return what `config` was given: which of a model's layers are stored quantized, and how.
 
         Args:
             config: a quantization_config with this name and a version that is read.
-            linears: names of all Linears of the model.
+            linears: names of all Linears of the model; convolutions are those that the config names.
             where: the file, for errors.
 
         Raises:

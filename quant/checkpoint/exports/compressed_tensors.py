@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from quant.checkpoint.exports import convolutions
 from quant.checkpoint.exports.base import Export
 from quant.errors import CheckpointError, RecipeError
 from quant.formats.layer import SPARSITY, LayerFormat
@@ -30,23 +31,27 @@ class CompressedTensors(Export):
 
     def config(self, layers: Mapping[str, LayerFormat], kept: Iterable[str]) -> dict[str, Any]:
         by_scheme: dict[Scheme, list[str]] = {}
-        for name, layer in layers.items():
+        linears = {name: layer for name, layer in layers.items() if not layer.kernel_size}
+        for name, layer in linears.items():
             if layer.scheme.weights is not None:
                 by_scheme.setdefault(layer.scheme, []).append(name)
-        only_sparse = [name for name, layer in layers.items() if layer.scheme.weights is None]
+        only_sparse = [name for name, layer in linears.items() if layer.scheme.weights is None]
+        windows = convolutions.entry(layers)
         # One scheme: the class and its exceptions, as everyone writes it. Several: exact names, because readers
         # differ in which of two matching groups wins.
         single = len(by_scheme) == 1
         config: dict[str, Any] = {
-            "format": next(iter(by_scheme)).format if single else "mixed-precision" if by_scheme else "dense",
+            "format": _format({*by_scheme, *(each.scheme for each in layers.values() if each.scheme.weights)}),
             "quantization_status": "compressed",
             "config_groups": {
                 f"group_{i}": {"targets": ["Linear"] if single else names, **scheme.to_dict()}
                 for i, (scheme, names) in enumerate(by_scheme.items())
             },
-            # A layer that is only sparse is dense to everyone else.
-            "ignore": [*kept, *only_sparse],
+            # A layer that is only sparse is dense to everyone else; a convolution is no Linear, and has its own entry.
+            "ignore": [*kept, *only_sparse, *(name for name, layer in layers.items() if layer.kernel_size)],
         }
+        if windows:
+            config[convolutions.KEY] = windows
         sparse = [name for name, layer in layers.items() if layer.sparse]
         if sparse:
             config["sparsity_config"] = {"format": "dense", "sparsity_structure": SPARSITY, "targets": sparse}
@@ -68,6 +73,7 @@ class CompressedTensors(Export):
             )
             for key, group in _groups(config, sparse, where)
         ]
+        windows = _convolutions(config, where)
         smoothed = set(_patterns(config, "smoothed", f"{where}: "))
         ranks = _ranks(config, where)
         ignore = self.kept(config, where)
@@ -82,6 +88,8 @@ class CompressedTensors(Export):
                 scheme = SCHEMES[UNQUANTIZED]
             if scheme is not None:
                 stored[name] = LayerFormat(scheme, name in smoothed, name in sparse, ranks.get(name, 0))
+        for name, (scheme, kernel_size) in windows.items():
+            stored[name] = LayerFormat(scheme, name in smoothed, name in sparse, ranks.get(name, 0), kernel_size)
         for what, listed in (("smoothed", smoothed), ("sparse", sparse), ("low_rank", set(ranks))):
             absent = sorted(listed - set(stored))
             if absent:
@@ -120,7 +128,7 @@ def _any_matches(patterns: Iterable[str], name: str, where: str) -> bool:
 
 def _groups(config: Mapping[str, Any], sparse: Iterable[str], where: str) -> Iterable[tuple[str, Mapping[str, Any]]]:
     groups = config.get("config_groups")
-    if not isinstance(groups, Mapping) or not (groups or sparse):
+    if not isinstance(groups, Mapping) or not (groups or sparse or config.get(convolutions.KEY)):
         raise CheckpointError(f"{where}: config_groups is missing or empty")
     for key, group in groups.items():
         if not isinstance(group, Mapping):
@@ -128,6 +136,21 @@ def _groups(config: Mapping[str, Any], sparse: Iterable[str], where: str) -> Ite
         if group.get("output_activations") is not None:
             raise CheckpointError(f"{where}: config_groups.{key}: quantized outputs are not supported")
     return groups.items()
+
+
+def _convolutions(config: Mapping[str, Any], where: str) -> dict[str, tuple[Scheme, tuple[int, ...]]]:
+    """Scheme and size of the window of every convolution that a config lists."""
+    found = {}
+    for key, group in convolutions.groups(config, where):
+        general = group.get("format")
+        scheme = _scheme(group, key, where, general) if "weights" in group else SCHEMES[UNQUANTIZED]
+        found.update({name: (scheme, size) for name, size in convolutions.targets(group, key, where).items()})
+    return found
+
+
+def _format(schemes: set[Scheme]) -> str:
+    """The layout in the files of all layers, in compressed-tensors' words."""
+    return "dense" if not schemes else next(iter(schemes)).format if len(schemes) == 1 else "mixed-precision"
 
 
 def _ranks(config: Mapping[str, Any], where: str) -> dict[str, int]:

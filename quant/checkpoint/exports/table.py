@@ -44,11 +44,11 @@ def build_config(
 
 
 def stored_layers(config: Mapping[str, Any], linears: Iterable[str], where: str) -> dict[str, LayerFormat]:
-    """Which of a model's Linears are stored quantized, and how.
+    """Which of a model's layers are stored quantized, and how.
 
     Args:
         config: a quantization_config.
-        linears: names of all Linears of the model.
+        linears: names of all Linears of the model; convolutions are those that the config names.
         where: the file, for errors.
 
     Raises:

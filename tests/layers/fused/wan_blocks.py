@@ -95,7 +95,8 @@ def exact(block: Any) -> Any:
     """A block with packed layers as diffusers' own in float32 with the weights that are stored: no input is rounded."""
     made = copy.deepcopy(block)
     for name, layer in quantized_layers(made).items():
-        linear = nn.Linear(layer.in_features, layer.out_features, bias=layer.bias is not None)
+        n, k = layer.weight_size
+        linear = nn.Linear(k, n, bias=layer.bias is not None)
         tensors = {key: value for key, value in layer.state_dict().items() if key != "bias"}
         linear.weight.data = unpack_linear(tensors, layer.layer_format)
         if layer.bias is not None:
