@@ -16,6 +16,8 @@ SIZES = ("fp8-dynamic", "w8a8", "w4a8", "w4a16-gptq")
 KEPT, SPARSE = "w8a8", ("sparse24-fp8", "sparse24-all")
 #: Where a model counts as weak: bytes under w4a16-gptq above the one share, 2:4 under sparse24-fp8 below the other.
 LARGE, DENSE = 0.34, 0.2
+#: Share of bf16 that 4-bit weights take with a 16-bit scale for each 128.
+_FOUR_BITS = 4.125 / 16
 
 Cell = dict[str, Any]
 
@@ -115,16 +117,23 @@ def weak() -> str:
         small, zeros = (real["recipes"].get(recipe, {}) for recipe in ("w4a16-gptq", SPARSE[0]))
         points = []
         if small.get("bytes", 0) > LARGE:
-            most = max(small["kept"], key=lambda row: row["share"], default=None)
-            why = f", {most['share']:.0%} of the parameters for one reason ({most['reason']})" if most else ""
-            points.append(f"w4a16-gptq leaves {small['bytes']:.0%} of its bytes{why}")
+            points.append(f"w4a16-gptq leaves {small['bytes']:.1%} of its bytes, {_why(small)}")
         if "reason" in zeros:
             points.append(f"{SPARSE[0]} is refused ({zeros['reason']})")
         elif zeros.get("sparse", 1) < DENSE:
-            points.append(f"{SPARSE[0]} makes {zeros['sparse']:.0%} of it 2:4")
+            points.append(f"{SPARSE[0]} makes {zeros['sparse']:.1%} of it 2:4")
         if points:
             lines.append(f"- **{name}**: {'; '.join(points)}.")
     return "\n".join(lines) or "None."
+
+
+def _why(cell: Cell) -> str:
+    """What makes a checkpoint of 4-bit weights as large as it is."""
+    kept = sum(row["share"] for row in cell["kept"])
+    if kept < (cell["bytes"] - _FOUR_BITS) / 2:
+        return "mostly in layers that it stores in 8 bits"
+    most = max(cell["kept"], key=lambda row: row["share"])
+    return f"as it keeps {most['share']:.1%} of the parameters for one reason ({most['reason']})"
 
 
 def _errors(shown: Callable[[int, bool], bool]) -> str:
@@ -134,8 +143,9 @@ def _errors(shown: Callable[[int, bool], bool]) -> str:
         widths = [group.scheme.weights.num_bits for group in groups if group.scheme.weights is not None]
         if shown(min(widths, default=16), any(group.sparsity is not None for group in groups)):
             recipes.append(name)
-    rows = []
-    for name, row in read()["tiny"].items():
+    rows, tiny = [], read()["tiny"]
+    recipes = [name for name in recipes if any(name in row["recipes"] for row in tiny.values())]
+    for name, row in tiny.items():
         cells = [row["recipes"].get(recipe, {}) for recipe in recipes]
         rows.append((name, *(_error(cell) for cell in cells)))
     return _markdown(("model", *recipes), rows)
@@ -149,7 +159,7 @@ def _error(cell: Cell) -> str:
 
 def _percent(cell: Cell, key: str) -> str:
     if key in cell:
-        return f"{cell[key]:.0%}" if key != "quantized" else f"{cell[key]:.1%}"
+        return f"{cell[key]:.1%}"
     return "no" if "reason" in cell else "-"
 
 
