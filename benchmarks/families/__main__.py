@@ -23,7 +23,7 @@ from benchmarks.families.denoiser import Denoiser
 from benchmarks.families.fresh import digest
 from benchmarks.families.models import MODELS
 from benchmarks.families.real import coverage
-from benchmarks.families.results import RESULTS, Results, general_recipes, read, recipe_names, write
+from benchmarks.families.results import RESULTS, Results, general_recipes, read, write
 from benchmarks.families.tiny import run, trial
 from quant import load
 from quant.families.table import family_of
@@ -43,10 +43,10 @@ def main(short: bool, only: tuple[str, ...], recipes: tuple[str, ...], again: bo
     """Measure what every recipe does to every video denoiser of diffusers."""
     results = read(out)
     models = [model for model in MODELS if not only or any(text in name for text in only for name in model.real)]
-    wanted = list(recipes or (SHORT if short else recipe_names()))
+    wanted = list(recipes or (SHORT if short else general_recipes()))
     if not short:
         _real(results, models, wanted, again, out)
-    _tiny(results, models, [name for name in wanted if name in general_recipes()], again, out)
+    _tiny(results, models, wanted, again, out)
     _fresh(results, models, again, out)
 
 
@@ -61,9 +61,7 @@ def _real(results: Results, models: Sequence[Denoiser], wanted: Sequence[str], a
             made = model.make_real(name)
             family = family_of(made).name
             row |= {"cls": model.cls, "family": family, "parameters": sum(p.numel() for p in made.parameters())}
-            row["recipes"] |= {
-                recipe: coverage(made, find_recipe(recipe)) for recipe in missing if recipe in recipe_names(family)
-            }
+            row["recipes"] |= {recipe: coverage(made, find_recipe(recipe, family)) for recipe in missing}
             write(out, results)
             click.echo(f"{name}: {len(row['recipes'])} recipes")
 

@@ -7,7 +7,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from quant.recipe_files import GENERAL, find_recipe, shipped_recipes
+from quant.families.table import family_name
+from quant.recipe_files import GENERAL, find_recipe, recipe_text, shipped_recipes
 
 RESULTS = Path(__file__).parent.parent / "results" / "families.json"
 #: What the figures depend on, besides this project's own code.
@@ -17,27 +18,15 @@ Results = dict[str, Any]
 
 
 def general_recipes() -> list[str]:
-    """Names of the recipes for every model."""
-    return [name for name in recipe_names() if "/" not in name]
-
-
-def recipe_names(family: str | None = None) -> list[str]:
-    """Names of the recipes for every model, and "family/name" of those tuned for one; for all where None is given."""
-    found = []
-    for full in shipped_recipes():
-        folder, _, name = full.partition("/")
-        if folder == GENERAL:
-            found.append(name)
-        elif family is None or folder == family:
-            found.append(full)
-    return found
+    """Names of the recipes for every model; a family may have its own under the same name, which its models get."""
+    return [name.partition("/")[2] for name in shipped_recipes() if name.startswith(f"{GENERAL}/")]
 
 
 def read(path: Path) -> Results:
-    """What was measured under today's conditions, without the cells of recipes that have changed since."""
+    """Return what was measured under today's conditions, without the cells of recipes that have changed since."""
     now = {
         "versions": {name: version(name) for name in _PACKAGES},
-        "recipes": {name: find_recipe(name).sha256 for name in recipe_names()},
+        "recipes": {name: find_recipe(name).sha256 for name in shipped_recipes()},
     }
     empty = {"conditions": now, "tiny": {}, "real": {}}
     if not path.exists():
@@ -46,11 +35,12 @@ def read(path: Path) -> Results:
     then = found["conditions"]
     if then["versions"] != now["versions"]:
         return empty
-    changed = {name for name in now["recipes"] if then["recipes"].get(name) != now["recipes"][name]}
     for part in ("tiny", "real"):
         for model in found[part].values():
-            cells = model["recipes"].items()
-            model["recipes"] = {name: cell for name, cell in cells if name in now["recipes"] and name not in changed}
+            family = family_name(model["cls"])
+            full = {name: recipe_text(name, family)[0] for name in general_recipes()}
+            same = {name for name, each in full.items() if then["recipes"].get(each) == now["recipes"][each]}
+            model["recipes"] = {name: cell for name, cell in model["recipes"].items() if name in same}
     return {**found, "conditions": now}
 
 
