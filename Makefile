@@ -8,6 +8,8 @@ INSTALLED := $(VENV)/.installed
 TEST_WORKERS ?= 2
 # A Python with torch for CUDA, CuPy, cuda-bindings, NumPy, click, safetensors and pytest.
 PYTHON_GPU ?= python3
+# An example of the repository.
+MODEL ?= shapes
 
 .PHONY: demo test lint bench bench-convert quality families chaos fuzz gpu help
 .DEFAULT_GOAL := help
@@ -16,7 +18,7 @@ help:  ## list these verbs
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-7s %s\n", $$1, $$2}'
 
 demo: $(INSTALLED)  ## calibrate three recipes, make videos with each, leave demo/index.html
-	$(BIN)/quant demo --out demo --force
+	$(BIN)/quant demo --example $(MODEL) --out demo --force
 
 test: lint  ## everything CI runs: lint, then the tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_WORKERS) --dist worksteal --durations 15 -q

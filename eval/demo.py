@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -57,30 +56,6 @@ _MADE = (
         )
     ),
 )
-
-
-@dataclass(frozen=True)
-class Example:
-    """A pipeline folder, prompts for its videos, and other prompts to calibrate on."""
-
-    model: Path
-    prompts: Path
-    calibration: Path
-
-
-def shapes_example() -> Example:
-    """The example of the clone that this package runs from.
-
-    Raises:
-        QuantError: the package was installed without its repository.
-    """
-    folder = Path(quant.__file__).resolve().parent.parent / "examples" / "shapes"
-    if not (folder / "model").is_dir():
-        raise QuantError(
-            f"{folder / 'model'}: no such folder; the example comes with the repository, not with the package: "
-            "clone it, or give --model, --prompts and --calibration"
-        )
-    return Example(folder / "model", folder / "prompts" / "judged.txt", folder / "prompts" / "calibration.txt")
 
 
 def read_lines(path: Path) -> list[str]:

@@ -19,7 +19,8 @@ import torch
 import quant
 from benchmarks.gpu.bench import write_json
 from benchmarks.psnr import summarize
-from quant.eval.demo import read_lines, shapes_example
+from quant.eval.demo import read_lines
+from quant.eval.examples import example
 from quant.eval.metrics.psnr import paired_psnr
 from quant.eval.tables import decibels
 from quant.eval.videos.generation import generate, initial_latents
@@ -110,10 +111,10 @@ def main(out: Path, steps: int | None) -> None:
         raise click.ClickException(f"no GPU is usable: {reason}")
     # Both sides compute in float32 as it is.
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
-    example = shapes_example()
-    texts = read_lines(example.prompts)
+    shapes = example()
+    texts = read_lines(shapes.prompts)
     prompts = [texts[i * len(texts) // CLIPS] for i in range(CLIPS)]
-    write_json(compare(example.model, prompts, device, steps=steps), out)
+    write_json(compare(shapes.model, prompts, device, steps=steps), out)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 import quant
-from quant.eval.demo import shapes_example
+from quant.eval.examples import example
 from quant.eval.frames import Frames
 from quant.eval.videos.generation import InitialLatents, generate, initial_latents
 from quant.prompts import read_prompts
@@ -45,9 +45,9 @@ class Conditions:
     @classmethod
     def of_example(cls, clips: int | None = None, samples: int = 32) -> Conditions:
         """Those of the example, whole or, to try something out, with its first `clips` prompts."""
-        example = shapes_example()
-        settings = quant.GenerationSettings.read(example.model)
-        return cls(example.model, tuple(read_prompts(example.prompts, clips)), example.calibration, samples, settings)
+        shapes = example()
+        settings = quant.GenerationSettings.read(shapes.model)
+        return cls(shapes.model, tuple(read_prompts(shapes.prompts, clips)), shapes.calibration, samples, settings)
 
     def pipeline(self, folder: Path | None = None) -> Any:
         """A pipeline as stock diffusers loads it, computing in float32: the original, or the one in `folder`."""

@@ -14,12 +14,8 @@ from quant.cli.options import generation_options, given_settings
 
 
 @click.command()
-@click.option(
-    "--model",
-    type=click.Path(path_type=Path),
-    metavar="DIR",
-    help="A pipeline folder.  [default: examples/shapes/model of the repository]",
-)
+@click.option("--example", "name", metavar="NAME", help="A model in the repository's examples.  [default: shapes]")
+@click.option("--model", type=click.Path(path_type=Path), metavar="DIR", help="A pipeline folder, in its place.")
 @click.option("--prompts", type=click.Path(path_type=Path), metavar="FILE", help="Prompts of the videos, one a line.")
 @click.option("--calibration", type=click.Path(path_type=Path), metavar="FILE", help="Prompts to calibrate on.")
 @click.option(
@@ -43,6 +39,7 @@ from quant.cli.options import generation_options, given_settings
 @generation_options
 @click.option("--force", is_flag=True, help="Replace DIR if it holds another demo.")
 def demo(
+    name: str | None,
     model: Path | None,
     prompts: Path | None,
     calibration: Path | None,
@@ -60,14 +57,15 @@ def demo(
     frames, steps and guidance are those of generation.json in the model's folder where they are not given.
     """
     from quant.cli.progress import OneLine
-    from quant.eval.demo import ALL_RECIPES, PAGE, RECIPES, read_lines, run_demo, shapes_example
+    from quant.eval.demo import ALL_RECIPES, PAGE, RECIPES, read_lines, run_demo
+    from quant.eval.examples import EXAMPLES, example
     from quant.eval.results.summary import notes, summary
     from quant.eval.tables import as_text
 
     if model is None or prompts is None or calibration is None:
-        example = shapes_example()
-        model, prompts = model or example.model, prompts or example.prompts
-        calibration = calibration or example.calibration
+        found = example(name or EXAMPLES[0].name)
+        model, prompts = model or found.model, prompts or found.prompts
+        calibration = calibration or found.calibration
     chosen = ALL_RECIPES if recipes == "all" else tuple(filter(None, map(str.strip, recipes.split(",")))) or RECIPES
     with OneLine() as line:
         results = run_demo(

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 import quant
 from quant.cli import main
 from quant.errors import QuantError
-from quant.eval.demo import ALL_RECIPES, RECIPES, SAMPLES, _claim, read_lines, run_demo, shapes_example
+from quant.eval.demo import ALL_RECIPES, RECIPES, SAMPLES, _claim, read_lines, run_demo
 from quant.eval.results.schema import read_results
 from tests.tiny_pipeline import save_pipeline
 
@@ -103,11 +103,3 @@ def test_lines_of_a_prompt_file(tmp_path: Path) -> None:
         read_lines(file)
     with pytest.raises(QuantError, match="cannot be read as a prompt file"):
         read_lines(tmp_path / "none.txt")
-
-
-def test_an_installation_without_the_repository_says_what_to_give(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setattr(quant, "__file__", str(tmp_path / "quant" / "__init__.py"))
-    with pytest.raises(quant.QuantError, match="give --model, --prompts and --calibration"):
-        shapes_example()

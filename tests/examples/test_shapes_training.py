@@ -78,14 +78,19 @@ def test_padding_bias_of_a_text_without_padding_is_zero(training: Training) -> N
 # The optimizer.
 
 
-@pytest.mark.parametrize(("rows", "columns"), [(48, 48), (32, 128), (128, 32)])
-def test_orthogonal_sets_singular_values_to_about_one(training: Training, rows: int, columns: int) -> None:
+@pytest.mark.parametrize(
+    ("rows", "columns", "dtype"),
+    [(48, 48, torch.bfloat16), (32, 128, torch.bfloat16), (128, 32, torch.bfloat16), (128, 32, torch.float32)],
+)
+def test_orthogonal_sets_singular_values_to_about_one(
+    training: Training, rows: int, columns: int, dtype: torch.dtype
+) -> None:
     generator = torch.Generator().manual_seed(0)
     rank = min(rows, columns)
     left = torch.linalg.qr(torch.randn(3, rows, rank, generator=generator)).Q
     right = torch.linalg.qr(torch.randn(3, columns, rank, generator=generator)).Q
     matrices = 7.0 * (left * torch.linspace(0.05, 1, rank)) @ right.mT
-    found = training("optim").orthogonal(matrices)
+    found = training("optim").orthogonal(matrices, dtype=dtype)
     values = torch.linalg.svdvals(found)
     assert found.shape == matrices.shape and found.dtype == torch.float32
     assert values.min() > 0.6 and values.max() < 1.3

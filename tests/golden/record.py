@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import save_file
 
 import quant
-from quant.eval.demo import shapes_example
+from quant.eval.examples import example
 from quant.eval.videos.generation import generate, initial_latents
 
 FILE = Path(__file__).parent / "recorded.safetensors"
@@ -68,7 +68,7 @@ def record(pipeline: Any, prompt: str, settings: quant.GenerationSettings) -> di
 def main() -> None:
     from diffusers import DiffusionPipeline
 
-    model = shapes_example().model
+    model = example().model
     pipeline = DiffusionPipeline.from_pretrained(model, dtype=torch.float32)
     settings = quant.GenerationSettings.read(model).merged(num_inference_steps=STEPS)
     save_file(record(pipeline, PROMPT, settings), FILE)

@@ -5,6 +5,7 @@ the border is background, what differs from it is the shape, its centre's path i
 compared with drawn ones. On drawn clips the judge is right about everything.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
@@ -52,21 +53,35 @@ class Seen:
 
 def look(video: Video) -> Seen:
     """What `video` [F, H, W, 3] with values in 0..1 shows."""
-    frames = torch.as_tensor(video).float()
-    background = _border(frames).median(dim=0).values
+    background, found = _shape(torch.as_tensor(video).float())
     behind = _nearest(background, BACKGROUNDS)
-    difference = (frames - background).norm(dim=-1)
-    strongest = difference.amax(dim=(1, 2), keepdim=True)
-    if strongest.median() < VISIBLE:
+    if found is None:
         return Seen(None, None, None, None, None, behind)
-    # The pixels that differ most are inside the shape; those at its edge are mixtures.
-    inside = frames[difference > 0.6 * strongest.clamp(min=VISIBLE)]
-    colour = inside.median(dim=0).values
-    alpha = _alpha(frames, colour, background)
+    colour, alpha = found
     centres = _centres(alpha)
     shape, size = _outline(alpha, centres)
     speed, direction = _motion(centres)
     return Seen(size, _nearest(colour, COLOURS), shape, speed, direction, behind)
+
+
+def track(video: Video) -> Tensor | None:
+    """The centre [F, 2] in pixels (x, y) of the shape in each frame of `video` [F, H, W, 3] in 0..1.
+
+    None where there is no shape to follow.
+    """
+    _, found = _shape(torch.as_tensor(video).float())
+    return None if found is None else _centres(found[1])
+
+
+def stray(video: Video, source: Video) -> float:
+    """How far from the path of the shape in `source` that in `video` is, in pixels: the mean distance over all frames.
+
+    Infinite where either has no shape to follow.
+    """
+    found, wanted = track(video), track(source)
+    if found is None or wanted is None:
+        return math.inf
+    return float((found - wanted).norm(dim=1).mean())
 
 
 def agreement(video: Video, clip: ShapeClip) -> dict[str, bool]:
@@ -91,6 +106,19 @@ def accuracies(videos: Sequence[Video] | Video, clips: Sequence[ShapeClip]) -> d
     agreements = [agreement(video, clip) for video, clip in zip(videos, clips, strict=True)]
     shares = {name: sum(a[name] for a in agreements) / len(clips) for name in ATTRIBUTES}
     return shares | {"all": sum(all(a.values()) for a in agreements) / len(clips)}
+
+
+def _shape(frames: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor] | None]:
+    """The background's colour [3], and the shape's with how much of each pixel has it [F, H, W]; None for no shape."""
+    background = _border(frames).median(dim=0).values
+    difference = (frames - background).norm(dim=-1)
+    strongest = difference.amax(dim=(1, 2), keepdim=True)
+    if strongest.median() < VISIBLE:
+        return background, None
+    # The pixels that differ most are inside the shape; those at its edge are mixtures.
+    inside = frames[difference > 0.6 * strongest.clamp(min=VISIBLE)]
+    colour = inside.median(dim=0).values
+    return background, (colour, _alpha(frames, colour, background))
 
 
 def _border(frames: Tensor) -> Tensor:

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import pytest
 import torch
 
-from quant.eval.shapes.draw import draw
-from quant.eval.shapes.judge import Seen, accuracies, agreement, look, verdicts
+from quant.eval.shapes.draw import draw, path
+from quant.eval.shapes.judge import Seen, accuracies, agreement, look, stray, track, verdicts
 from quant.eval.shapes.vocabulary import ATTRIBUTES, BACKGROUNDS, ShapeClip, all_clips, caption, judged_clips
 
 CLIP = ShapeClip("large", "cyan", "square", "quickly", "right", "brown")
@@ -109,3 +110,24 @@ def test_videos_are_judged_by_their_prompts() -> None:
     assert all(each[:2] == (True, True) for each in found.values())
     assert {name: each[2] for name, each in found.items()} == agreement(videos[2], clips[2])
     assert verdicts(videos, ["a red fox", *prompts[1:]]) == {}
+
+
+# The track.
+
+
+@pytest.mark.parametrize("shape", ["circle", "square"])
+def test_the_track_of_a_drawn_clip_is_its_path(shape: str) -> None:
+    clip = ShapeClip("large", "red", shape, "quickly", "down", "white")
+    found = track(draw([clip], torch.Generator().manual_seed(4))[0].permute(1, 2, 3, 0) / 2 + 0.5)
+    assert found is not None
+    torch.testing.assert_close(found, path(clip, torch.Generator().manual_seed(4)), rtol=0, atol=0.05)
+
+
+def test_a_clip_strays_from_another_by_the_pixels_between_them() -> None:
+    clip = ShapeClip("small", "blue", "circle", "slowly", "left", "black")
+    video = draw([clip], torch.Generator().manual_seed(4))[0].permute(1, 2, 3, 0) / 2 + 0.5
+    moved = video.roll((3, 4), dims=(1, 2))
+    assert stray(moved, video) == pytest.approx(5.0, abs=0.05)
+    assert stray(video, video) == 0.0
+    assert track(torch.zeros_like(video)) is None
+    assert stray(torch.zeros_like(video), video) == stray(video, torch.zeros_like(video)) == math.inf

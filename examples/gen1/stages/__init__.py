@@ -1,0 +1,1 @@
+"""The stages that train the gen1 pipeline, called by train.py."""
