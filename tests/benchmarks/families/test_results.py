@@ -12,11 +12,9 @@ from benchmarks.families.results import RESULTS, read, write
 def test_cells_of_changed_recipes_are_measured_again(tmp_path: Path) -> None:
     path = tmp_path / "families.json"
     results = read(path)
-    results["tiny"]["a"] = {
-        "cls": "A",
-        "recipes": {"w8a8": {"error": 0.1}, "w4a8": {"error": 0.2}, "gone": {"error": 0.3}},
-    }
-    results["conditions"]["recipes"]["w4a8"] = "of another recipe"
+    cells = {"w8a8": {"error": 0.1}, "w4a8": {"error": 0.2}, "gone": {"error": 0.3}}
+    results["tiny"]["a"] = {"cls": "A", "recipes": cells}
+    results["conditions"]["recipes"]["general/w4a8"] = "of another recipe"
     write(path, results)
     assert read(path)["tiny"]["a"]["recipes"] == {"w8a8": {"error": 0.1}}
 
