@@ -14,6 +14,7 @@ from quant.errors import RecipeError
 from quant.formats.scheme import UNQUANTIZED, Scheme
 from quant.pipelines.source import open_source
 from quant.recipe import Recipe
+from quant.recipe_parts import ADAPT
 
 #: How a weight's range is found without data: by its largest value, or by the least squared error of rounding it.
 RANGES = ("max", "mse")
@@ -91,7 +92,7 @@ def recipe_of(scheme: str | None, sparsity: str | None = None, ranges: str = "ma
     if ranges not in RANGES:
         raise RecipeError(f"ranges: must be {' or '.join(RANGES)}, got '{ranges}'")
     name = None if scheme is None else Scheme.parse(scheme).name
-    group: dict[str, Any] = {"targets": ["Linear", "Conv1d", "Conv2d", "Conv3d"], "misfits": "keep"}
+    group: dict[str, Any] = {"targets": ["Linear", "Conv1d", "Conv2d", "Conv3d"], "misfits": ADAPT}
     if name is not None and name != UNQUANTIZED:
         group["scheme"] = name
     if sparsity is not None:

@@ -77,8 +77,8 @@ def convert(
     they are where the scheme is the same. No model is run.
 
     Schemes: FP8_DYNAMIC, FP8_BLOCK, W8A8, W8A16, W4A16, W4A16_ASYM, W4A8, W4AFP8. 8 bits are close to the original
-    without data; for 4 bits and for 2:4 calibrate with prompts instead where quality counts: quant calibrate. Layers
-    whose shape does not fit a scheme are kept.
+    without data; for 4 bits and for 2:4 calibrate with prompts instead where quality counts: quant calibrate. Where
+    groups of 128 do not fit, groups of 64 or 32 are used; layers that none fit are kept.
 
     DIR appears when it is complete. A conversion that is killed goes on at the file where it was when the same command
     is given again.
