@@ -152,7 +152,7 @@ def calibrate(
         differs = folder.claim(run)
         if differs:
             warnings.warn(
-                f"{out}: an interrupted run had another {' and '.join(differs)}; what it had done is dropped",
+                f"{out}: an interrupted run differed in its {' and '.join(differs)}; what it had done is dropped",
                 QuantWarning,
                 stacklevel=2,
             )

@@ -33,7 +33,7 @@ from quant.errors import CheckpointError, ModelError
 from quant.families.fusing import block_module, wants_fusing
 from quant.formats.tensors import tensor_layout
 from quant.layers.fitting import check_fit, check_rest, expected_tensors, shapes_of, value_fault
-from quant.layers.kinds import quantizable
+from quant.layers.kinds import in_groups
 from quant.layers.refusing import refuse_changes, refuse_foreign_saving
 from quant.layers.replace import insert_empty_layers, prepack, quantized_layers
 from quant.pipelines.transformers_names import held_by_others, left_out, names_in_model
@@ -102,7 +102,7 @@ class Quantizer(HfQuantizer):  # type: ignore[misc]
             raise CheckpointError(f"{pickled}: is no safetensors file; quantized layers are read from those only")
         if wants_fusing(config, CONFIG_KEY):
             block_module(model)  # which has none
-        layers = stored_layers(config, quantizable(model), f"{where}: {CONFIG_KEY}")
+        layers = stored_layers(config, in_groups(model), f"{where}: {CONFIG_KEY}")
         # Here, because transformers logs a tensor that nothing takes, and draws one that is missing.
         if folder_loaded() is None:  # else `quant.load` has checked them, or was asked not to
             self.verification = verify_component(self.files[0].parent)

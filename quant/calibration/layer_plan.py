@@ -167,5 +167,9 @@ def _unused(group: Group, mine: list[LayerPlan], taken: list[Planned]) -> str:
     kept = next((layer for layer in mine if isinstance(layer, Kept)), None)
     if kept is not None:
         return f"{what} is kept or taken ('{kept.name}': {kept.reason})"
-    left = next(iter(planned(mine)))
-    return f"an earlier group takes {what}" if taken else f"{what} is left to another ('{left.name}': {left.note})"
+    if taken:
+        return f"an earlier group takes {what}"
+    left = next(iter(planned(mine)), None)
+    if left is None:
+        return f"{shown(list(group.targets))} matches no layer"
+    return f"{what} is left to another ('{left.name}': {left.note})"

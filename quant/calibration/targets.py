@@ -145,7 +145,7 @@ def fitted(group: Group, n: int, k: int, kernel_size: tuple[int, ...] = ()) -> t
         return None, reason
     sizes = group.scheme.weights.group_size, smaller.scheme.weights.group_size
     columns = f"in_channels {k // wanted.taps}" if kernel_size else f"in_features {k}"
-    why = f"groups of {sizes[0]} do not fit in {columns}: groups of {sizes[1]} used"
+    why = f"groups of {sizes[0]} do not fit {columns}: groups of {sizes[1]} used"
     return replace(group, scheme=smaller.scheme, spelled=smaller.scheme.name), why
 
 

@@ -81,7 +81,7 @@ def test_it_goes_on_where_it_was_and_gives_the_same_bytes(
 
 @pytest.mark.parametrize(
     ("change", "differs"),
-    [({"recipe": "fp8-static"}, "recipe"), ({"prompts": ["snow", "a fox"]}, "prompts"), ({"seed": 5}, "recipe")],
+    [({"recipe": "fp8-static"}, "recipe"), ({"prompts": ["snow", "a fox"]}, "inputs"), ({"seed": 5}, "recipe")],
 )
 def test_another_run_starts_from_nothing_and_says_so(
     model_folder: Path,
@@ -94,7 +94,7 @@ def test_another_run_starts_from_nothing_and_says_so(
     call: dict[str, Any] = {"recipe": "w8a8", "out": tmp_path / "out", "prompts": PROMPTS, "progress": False}
     interrupted_after(2, partial(quant.calibrate, model_folder, **call), monkeypatch)
     ran.clear()
-    said = rf"out: an interrupted run had another {differs}; what it had done is dropped$"
+    said = rf"out: an interrupted run differed in its {differs}; what it had done is dropped$"
     with pytest.warns(UserWarning, match=said):
         quant.calibrate(model_folder, **{**call, **change})
     assert ran == change.get("prompts", PROMPTS)

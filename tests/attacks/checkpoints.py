@@ -179,7 +179,6 @@ ORIGINALS = (
     _original("path: a component of no name", "model_index.json", _component("")),
     _original("stack: an index of lists 100,000 deep", "model_index.json", instead(_DEEP)),
     _original("types: a settings file of lists 100,000 deep", "generation.json", instead(_DEEP)),
-    _original("types: an unknown setting", "generation.json", put("hieght", value=3)),
     _original("class: a number", "transformer/config.json", put("_class_name", value=5)),
     _original("arguments: ten million layers", "transformer/config.json", put("num_layers", value=10**7)),
     _original(

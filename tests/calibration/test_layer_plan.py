@@ -131,7 +131,7 @@ def test_a_group_that_an_earlier_one_leaves_nothing_for_is_an_error(make_model: 
 @pytest.mark.parametrize(
     ("recipe", "reason"),
     [
-        (_recipe(r"re:(proj_out|patch_embedding)", ignore=["proj_out"]), r"'patch_embedding': a convolution"),
+        (_recipe(r"re:(proj_out|patch_embedding)", ignore=["proj_out"]), r"'patch_embedding': a small convolution"),
         (_recipe(ignore=["Linear"]), r"ignored by the recipe \('Linear'\)"),
         (_recipe("Conv3d"), "outside the repeated blocks"),
     ],

@@ -28,7 +28,7 @@ NEVER_RUN = {"SanaWMTransformer3DModel", "SanaWMLTX2RefinerTransformer3DModel"}
 @pytest.mark.parametrize("cls", CLASSES)
 def test_every_class_is_quantized_runs_and_loads(cls: str, tmp_path: Path) -> None:
     found = trial(CLASSES[cls], SHORT[0], tmp_path / "checkpoint")
-    assert 0 < found.get("error", 0) < 0.2, found
+    assert 0 < found.get("error", 0) < 0.3, found
 
 
 @pytest.mark.parametrize("cls", CALIBRATED)
