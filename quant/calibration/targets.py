@@ -104,7 +104,7 @@ class Targets:
                 # A class that models have or have not, next to others: a group that takes no layer is an error later.
                 if pattern in class_names() and len(others) > 1:
                     continue
-                example = next(iter(self._layers), "none")
+                example = next((name for name, module in self._layers.items() if isinstance(module, nn.Linear)), "none")
                 what = f"{self._recipe.name}: {key}: '{cut(pattern, VALUE)}'"
                 raise RecipeError(f"{what} matches no layer of {where}; a Linear there is '{example}'")
 

@@ -27,7 +27,7 @@ def test_quantizing_helps_and_fusing_helps_more(model: Model, recipe: str, gpu: 
 
 
 @pytest.mark.parametrize("gpu", ["a100", "h200"])
-@pytest.mark.parametrize("recipe", shipped_recipes())
+@pytest.mark.parametrize("recipe", [name for name in shipped_recipes() if name.startswith(("general/", "wan/"))])
 def test_every_recipe_has_a_prediction_or_the_reason_why_not(recipe: str, gpu: str) -> None:
     """An A100 multiplies no FP8."""
     given = find_recipe(recipe, "wan")
