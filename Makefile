@@ -15,7 +15,7 @@ MODEL ?= shapes
 .DEFAULT_GOAL := help
 
 help:  ## list these verbs
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-7s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
 
 demo: $(INSTALLED)  ## calibrate three recipes, make videos with each, leave demo/index.html
 	$(BIN)/quant demo --example $(MODEL) --out demo --force
