@@ -11,7 +11,7 @@ import torch
 
 import quant
 from quant.formats import table
-from quant.formats.base import ROW_MAJOR, Ending, Tensors, TensorSpec, WeightFormat
+from quant.formats.base import ROW_MAJOR, Ending, Tensors, TensorSpec, WeightFormat, Windows
 from quant.formats.grid import Grid
 from quant.formats.layer import LayerFormat
 from quant.formats.scheme import Scheme, TensorFormat
@@ -79,6 +79,17 @@ class SixBits(WeightFormat):
         **ending: Unpack[Ending],
     ) -> torch.Tensor:
         return ops.int8_mm(a, tensors[self.main].T.contiguous(), tensors["weight_scale"], **ending)
+
+    def convolve(
+        self,
+        tensors: Mapping[str, torch.Tensor],
+        order: str,
+        a: torch.Tensor,
+        a_scale: torch.Tensor | None,
+        n: int,
+        **over: Unpack[Windows],
+    ) -> torch.Tensor:
+        return ops.scaled_conv(a, None, tensors[self.main].T.contiguous(), tensors["weight_scale"], **over)
 
     def nbytes(self, n: int, k: int) -> int:
         return n * k + 2 * n
