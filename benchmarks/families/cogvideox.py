@@ -1,8 +1,8 @@
 """CogVideoX and ConsisID, EasyAnimate, Mochi, Allegro and Latte.
 
 Sizes at real size are those of diffusers' scripts/convert_cogvideox_to_diffusers.py and convert_mochi_to_diffusers.py,
-the classes' defaults (Mochi, Allegro), and the published config.json of ConsisID-preview, EasyAnimateV5.1-12b and
-Latte-1.
+the classes' defaults (Mochi, Allegro), and those known of ConsisID-preview, EasyAnimateV5.1-12b and Latte-1, whose
+config.json could not be looked at: their numbers of parameters agree.
 """
 
 from __future__ import annotations
