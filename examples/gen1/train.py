@@ -24,7 +24,7 @@ from stages.export import export  # noqa: E402
 from stages.latents import make_latents  # noqa: E402
 from stages.unet import UNetSettings, train_unet  # noqa: E402
 from stages.vae import train_vae  # noqa: E402
-from training.common import Folder, StageSettings  # noqa: E402
+from training.common import Folder, StageSettings, run_stages  # noqa: E402
 
 
 def stages(work: Folder, processes: int, short: bool) -> dict[str, Callable[[], None]]:
@@ -51,12 +51,7 @@ def stages(work: Folder, processes: int, short: bool) -> dict[str, Callable[[], 
 @click.option("--processes", type=click.IntRange(1), default=2, show_default=True, help="One thread each.")
 @click.option("--short", is_flag=True, help="Two steps a stage, and an export into --work: a trial of the script.")
 def main(names: tuple[str, ...], work: Path, processes: int, short: bool) -> None:
-    known = stages(Folder(work), processes, short)
-    for name in names:
-        if name not in known:
-            raise click.UsageError(f"{name!r} is no stage: choose from {', '.join(known)}")
-    for name in names or known:
-        known[name]()
+    run_stages(stages(Folder(work), processes, short), names)
 
 
 if __name__ == "__main__":

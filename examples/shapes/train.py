@@ -17,7 +17,7 @@ from pathlib import Path
 
 import click
 from training.clip import train_clip
-from training.common import Folder, StageSettings
+from training.common import Folder, StageSettings, run_stages
 from training.export import export
 from training.transformer import TransformerSettings, train_transformer
 from training.vae import train_vae
@@ -58,12 +58,7 @@ def stages(work: Folder, processes: int, short: bool) -> dict[str, Callable[[], 
 @click.option("--processes", type=click.IntRange(1), default=2, show_default=True, help="One thread each.")
 @click.option("--short", is_flag=True, help="Two steps a stage, and an export into --work: a trial of the script.")
 def main(names: tuple[str, ...], work: Path, processes: int, short: bool) -> None:
-    known = stages(Folder(work), processes, short)
-    for name in names:
-        if name not in known:
-            raise click.UsageError(f"{name!r} is no stage: choose from {', '.join(known)}")
-    for name in names or known:
-        known[name]()
+    run_stages(stages(Folder(work), processes, short), names)
 
 
 if __name__ == "__main__":

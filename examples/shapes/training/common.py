@@ -10,11 +10,12 @@ A stage can be killed at any moment and started again. Three habits make that tr
 import json
 import os
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import click
 import torch
 from torch import Tensor, distributed, multiprocessing
 
@@ -73,6 +74,15 @@ class Folder:
         """The last line that `stage` logged."""
         figures: dict[str, Any] = json.loads((self.path / f"{stage}.jsonl").read_text().splitlines()[-1])
         return figures
+
+
+def run_stages(known: Mapping[str, Callable[[], None]], names: Sequence[str]) -> None:
+    """Run the stages of these names, or all. Raises UsageError, before any is run, for a name that is none."""
+    for name in names:
+        if name not in known:
+            raise click.UsageError(f"{name!r} is no stage: choose from {', '.join(known)}")
+    for name in names or known:
+        known[name]()
 
 
 def learning_rate(step: int, steps: int, peak: float, warm_up: int = 50) -> float:

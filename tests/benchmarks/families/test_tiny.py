@@ -21,6 +21,9 @@ CLASSES = {model.cls: model for model in reversed(MODELS)}
 CALIBRATED = [cls for cls in CLASSES if cls not in {model.cls for model in UNETS[1:]}]
 
 
+#: Relative output error of FP8 on random weights. In a U-Net convolutions are quantized, too, and carry the main path.
+LARGEST = {cls: 0.25 if cls in {model.cls for model in UNETS} else 0.1 for cls in CLASSES}
+
 #: They hold layers that no forward pass reaches, of which calibration can know nothing.
 NEVER_RUN = {"SanaWMTransformer3DModel", "SanaWMLTX2RefinerTransformer3DModel"}
 
@@ -28,7 +31,7 @@ NEVER_RUN = {"SanaWMTransformer3DModel", "SanaWMLTX2RefinerTransformer3DModel"}
 @pytest.mark.parametrize("cls", CLASSES)
 def test_every_class_is_quantized_runs_and_loads(cls: str, tmp_path: Path) -> None:
     found = trial(CLASSES[cls], SHORT[0], tmp_path / "checkpoint")
-    assert 0 < found.get("error", 0) < 0.3, found
+    assert 0 < found.get("error", 0) < LARGEST[cls], found
 
 
 @pytest.mark.parametrize("cls", CALIBRATED)
