@@ -96,3 +96,22 @@ def test_orthogonal_sets_singular_values_to_about_one(
     assert values.min() > 0.6 and values.max() < 1.3
     # The directions stay: what comes out is near the product of the two orthogonal factors.
     assert torch.nn.functional.cosine_similarity(found.flatten(1), (left @ right.mT).flatten(1)).min() > 0.95
+
+
+def test_processes_share_the_matrices_out(training: Training, monkeypatch: pytest.MonkeyPatch) -> None:
+    optim = training("optim")
+    matrices = torch.randn(3, 8, 16, generator=torch.Generator().manual_seed(0))
+    given: dict[int, torch.Tensor] = {}
+    monkeypatch.setattr(optim.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(optim.distributed, "get_world_size", lambda: 2)
+    for rank in (1, 0):
+        monkeypatch.setattr(optim.distributed, "get_rank", lambda rank=rank: rank)
+        # As the last process sees it: everyone's share, one after the other.
+        monkeypatch.setattr(
+            optim.distributed,
+            "all_gather",
+            lambda out, part, rank=rank: (given.update({rank: part}), out[0].copy_(part), out[1].copy_(given[1])),
+        )
+        shared = optim.shared_out(matrices, torch.float32)
+    assert shared.shape == matrices.shape
+    torch.testing.assert_close(shared, optim.orthogonal(matrices, dtype=torch.float32))

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from diffusers import UNet3DConditionModel
+from diffusers.models.attention_processor import AttnProcessor
 from torch import Tensor, distributed, nn
 from training.common import Folder, StageSettings, average_gradients, in_processes, learning_rate, set_learning_rate
 from training.optim import Muon
@@ -47,6 +48,8 @@ class TextToLatents(nn.Module):
         self.tokenizer = make_tokenizer()
         self.text_encoder = make_text_encoder()
         self.unet = make_unet()
+        # The same products written out: for so few positions a CPU does them sooner than by its fused kernel.
+        self.unet.set_attn_processor(AttnProcessor())
         for module in self.unet.modules():
             if isinstance(module, nn.Dropout):
                 module.p = 0.0  # there is no end of clips, and a step that is run again has to be the same

@@ -13,7 +13,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 
 import torch
-from torch import Tensor
+from torch import Tensor, distributed
 
 
 class Muon(torch.optim.Optimizer):
@@ -42,7 +42,7 @@ class Muon(torch.optim.Optimizer):
                     alike[parameter.flatten(1).shape].append(parameter)
             for (rows, columns), parameters in alike.items():
                 gradients = torch.stack([self._nesterov(p, group["momentum"]) for p in parameters])
-                update = orthogonal(gradients, dtype=self.dtype)
+                update = shared_out(gradients, self.dtype)
                 # A tall matrix's orthogonal update is smaller per entry.
                 scale = group["lr"] * max(1.0, rows / columns) ** 0.5
                 for parameter, direction in zip(parameters, update, strict=True):
@@ -58,6 +58,20 @@ class Muon(torch.optim.Optimizer):
             state["momentum"] = torch.zeros_like(parameter)
         state["momentum"].lerp_(gradient, 1 - momentum)
         return gradient.lerp(state["momentum"], momentum).flatten(1)
+
+
+def shared_out(matrices: Tensor, dtype: torch.dtype) -> Tensor:
+    """`orthogonal(matrices)`, of which every process of a group finds its share."""
+    if not distributed.is_initialized():
+        return orthogonal(matrices, dtype=dtype)
+    processes = distributed.get_world_size()
+    share = -(-len(matrices) // processes)
+    # Processes exchange as much each: the last share is filled up with matrices that nobody reads.
+    filled = torch.cat([matrices, matrices.new_zeros(share * processes - len(matrices), *matrices.shape[1:])])
+    mine = orthogonal(filled.chunk(processes)[distributed.get_rank()], dtype=dtype).contiguous()
+    found = [torch.empty_like(mine) for _ in range(processes)]
+    distributed.all_gather(found, mine)
+    return torch.cat(found)[: len(matrices)]
 
 
 def orthogonal(matrices: Tensor, iterations: int = 5, dtype: torch.dtype = torch.bfloat16) -> Tensor:
