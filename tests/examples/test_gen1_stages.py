@@ -72,9 +72,9 @@ def fake_latents(stage: Training, held: int = 3) -> dict[str, Any]:
     }
 
 
-def batch(stage: Training, share: slice = slice(None), size: int = 12, seed: int = 0) -> Any:
+def batch(stage: Training, share: slice = slice(None), size: int = 12, step: int = 0) -> Any:
     data = fake_latents(stage)
-    return stage("lessons").make_batch(data, stage("latents").scene_members(data), seed, size, share)
+    return stage("lessons").make_batch(data, stage("latents").scene_members(data), step, size, share)
 
 
 # What is learned.
@@ -123,6 +123,15 @@ def test_edits_are_somewhere_on_their_walk_and_others_have_no_source(stage: Trai
     assert (found.times <= found.starts).all() and (found.starts[~edits] == 999).all()
     assert found.starts[edits].min() >= 450
     assert any(text.startswith("make the") for text in found.texts) and "" in found.texts
+
+
+@pytest.mark.parametrize("part", [0, 1])
+def test_the_second_part_of_the_training_hides_most_clips_almost_wholly(stage: Training, part: int) -> None:
+    found = batch(stage, size=1000, step=part * stage("lessons").NOISIER)
+    plain = (found.sources == found.clips).flatten(1).all(dim=1)
+    hidden = (found.times[plain] >= 850).float().mean()
+    # Of even times t the last 0.15 of 1; of 1 - (1 - t)^2 the last sqrt(0.15).
+    assert abs(hidden - (0.15, 0.15**0.5)[part]) < 0.04
 
 
 def test_no_frame_of_the_autoencoder_is_held_out(stage: Training, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,11 @@ m = n + (y - x) A / S. A deterministic sampler (DDIM, Song et al. 2021) that aim
 it has a x + s m, and from that x is to be found. No part of the pipeline changes: the UNet learns to take colours
 from the prompt and motion from the clip.
 
+**Two parts.** What is made from nothing but noise gets its shape and its direction in the first few steps of a sampler,
+where hardly anything else is seen; with times drawn evenly a step has one or two clips there. The first part of the
+training, with even times, teaches what clips look like and how they are edited; in the second, from step `NOISIER`
+on, most clips that are no edits are hidden almost wholly, and there is a tenth more of them.
+
 One text in ten is empty, which classifier-free guidance needs (Ho and Salimans 2022).
 """
 
@@ -23,8 +28,12 @@ from stages.edits import sentence
 from stages.models import make_scheduler
 
 EMPTY_TEXTS = 0.1
-#: How often a step's clip is an edit of another one, and how often its text is a sentence that asks for the edit.
-EDITS, SENTENCES = 0.5, 0.3
+#: The step that the second part begins with.
+NOISIER = 1400
+#: How often a step's clip is an edit of another one, in each part.
+EDITS = (0.5, 0.4)
+#: How often an edit's text is a sentence that asks for it.
+SENTENCES = 0.3
 #: The earliest and the latest start of an edit, as shares of all noise.
 STRENGTHS = (0.45, 1.0)
 
@@ -66,9 +75,10 @@ class Mixing:
         return self.signal[times].view(-1, 1, 1, 1, 1), self.noise[times].view(-1, 1, 1, 1, 1)
 
 
-def make_batch(data: dict[str, Any], members: list[list[int]], seed: int, size: int, share: slice) -> Batch:
+def make_batch(data: dict[str, Any], members: list[list[int]], step: int, size: int, share: slice) -> Batch:
     """A process's share of what a step learns from; the step's number is the seed of it."""
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(step)
+    noisier = step >= NOISIER
     clips = torch.randint(len(members), (size,), generator=generator).tolist()
     other, kind, empty = torch.rand(3, size, generator=generator).tolist()
     noise = torch.randn((size, *data["latents"].shape[1:]), generator=generator)
@@ -83,13 +93,13 @@ def make_batch(data: dict[str, Any], members: list[list[int]], seed: int, size: 
     sources, texts = [], []
     for i, clip in enumerate(clips):
         source = clip
-        if i < EDITS * size:
+        if i < EDITS[noisier] * size:
             source = members[clip][int(other[i] * len(members[clip]))]
         sources.append(source)
         texts.append("" if empty[i] < EMPTY_TEXTS else _text(data["clips"][source], data["clips"][clip], kind[i]))
     edited = torch.tensor([source != clip for source, clip in zip(sources, clips, strict=True)])
-    # An edit is somewhere on its walk.
-    times = torch.where(edited, times * starts, times)
+    # An edit is somewhere on its walk. Squared, two in five of the other times are among the last 15 of 100.
+    times = torch.where(edited, times * starts, 1 - (1 - times).square() if noisier else times)
     times, starts = ((1000 * part).long().clamp(max=999) for part in (times, starts))
     starts = torch.where(edited, starts, torch.full_like(starts, 999))
     return Batch(
