@@ -13,7 +13,7 @@ from diffusers import AutoencoderKL, UNet3DConditionModel
 from torch import Tensor
 
 from quant.eval.shapes.draw import draw
-from quant.eval.shapes.vocabulary import ShapeClip, heldout_clips, judged_clips
+from quant.eval.shapes.vocabulary import ShapeClip, heldout_clips, judged_clips, parse_caption, trained_clips
 from tests.examples.networks import Training
 from tests.examples.test_shapes_stages import tensors
 
@@ -125,13 +125,36 @@ def test_edits_are_somewhere_on_their_walk_and_others_have_no_source(stage: Trai
     assert any(text.startswith("make the") for text in found.texts) and "" in found.texts
 
 
-@pytest.mark.parametrize("part", [0, 1])
-def test_the_second_part_of_the_training_hides_most_clips_almost_wholly(stage: Training, part: int) -> None:
-    found = batch(stage, size=1000, step=part * stage("lessons").NOISIER)
+@pytest.mark.parametrize("part", [0, 1, 2])
+def test_later_parts_of_the_training_hide_most_clips_almost_wholly(stage: Training, part: int) -> None:
+    found = batch(stage, size=1000, step=stage("lessons").PARTS[part].start)
     plain = (found.sources == found.clips).flatten(1).all(dim=1)
     hidden = (found.times[plain] >= 850).float().mean()
-    # Of even times t the last 0.15 of 1; of 1 - (1 - t)^2 the last sqrt(0.15).
-    assert abs(hidden - (0.15, 0.15**0.5)[part]) < 0.04
+    # Of even u the last 0.15 of 1 - (1 - u)^s is the last 0.15^(1 / s) of 1.
+    assert abs(hidden - 0.15 ** (1 / (part + 1))) < 0.04
+
+
+def test_the_last_part_shows_clips_backwards_as_well(stage: Training) -> None:
+    found = batch(stage, size=48, step=stage("lessons").PARTS[-1].start)
+    pairs = 0
+    for i in range(len(found.clips)):
+        for j in range(i):
+            if torch.equal(found.noise[i], found.noise[j]):
+                assert torch.equal(found.clips[j], found.clips[i].flip(1)) and found.times[i] == found.times[j]
+                seen = [parse_caption(found.texts[each]) for each in (i, j)]
+                if seen[0] is None or seen[1] is None:
+                    assert found.texts[i] == found.texts[j] == ""
+                else:
+                    assert stage("edits").backwards(seen[0]) == seen[1] and not set(seen) & set(heldout_clips())
+                    pairs += 1
+    assert pairs >= 8
+
+
+def test_a_clip_backwards_is_what_is_drawn_of_it(stage: Training) -> None:
+    clip = next(clip for clip in trained_clips() if stage("edits").backwards(clip) is not None)
+    films = [draw([each], torch.Generator().manual_seed(3)) for each in (clip, stage("edits").backwards(clip))]
+    torch.testing.assert_close(films[0].flip(2), films[1])
+    assert all(stage("edits").backwards(clip) not in heldout_clips() for clip in trained_clips())
 
 
 def test_no_frame_of_the_autoencoder_is_held_out(stage: Training, monkeypatch: pytest.MonkeyPatch) -> None:

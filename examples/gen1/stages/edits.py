@@ -14,6 +14,7 @@ from quant.eval.shapes.draw import draw
 from quant.eval.shapes.vocabulary import (
     BACKGROUNDS,
     COLOURS,
+    DIRECTIONS,
     ShapeClip,
     all_clips,
     calibration_clips,
@@ -43,6 +44,13 @@ class Scene:
 def film(scene: Scene) -> Tensor:
     """The scene's videos [B, 3, FRAMES, H, W] in -1..1, all of one path."""
     return torch.cat([draw([clip], torch.Generator().manual_seed(scene.seed)) for clip in scene.clips])[:, :, ::EVERY]
+
+
+def backwards(clip: ShapeClip) -> ShapeClip | None:
+    """What a clip shows when its frames come in the other order; None where that is held out."""
+    opposite = {(-x, -y): name for name, (x, y) in DIRECTIONS.items()}
+    found = replace(clip, direction=opposite[DIRECTIONS[clip.direction]])
+    return found if found in _TRAINED else None
 
 
 def scenes(count: int) -> list[Scene]:

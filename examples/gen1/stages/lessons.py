@@ -9,14 +9,17 @@ m = n + (y - x) A / S. A deterministic sampler (DDIM, Song et al. 2021) that aim
 it has a x + s m, and from that x is to be found. No part of the pipeline changes: the UNet learns to take colours
 from the prompt and motion from the clip.
 
-**Two parts.** What is made from nothing but noise gets its shape and its direction in the first few steps of a sampler,
-where hardly anything else is seen; with times drawn evenly a step has one or two clips there. The first part of the
-training, with even times, teaches what clips look like and how they are edited; in the second, from step `NOISIER`
-on, most clips that are no edits are hidden almost wholly, and there is a tenth more of them.
+**Parts.** What is made from nothing but noise gets its shape and its direction in the first few steps of a sampler,
+where hardly anything else is seen, and of even times one in eight is there. So the first part of the training, with
+even times, teaches what clips look like and how they are edited; in later parts most clips that are no edits are hidden
+almost wholly. In the last part they come in pairs, a clip and itself backwards, under the same noise, whose captions
+differ in nothing but the direction: then what differs in their gradients is what the direction is to do, while all that
+is random, such as the place of the shape, is alike in both.
 
 One text in ten is empty, which classifier-free guidance needs (Ho and Salimans 2022).
 """
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,14 +27,26 @@ import torch
 from torch import Tensor
 
 from quant.eval.shapes.vocabulary import ShapeClip, caption
-from stages.edits import sentence
+from stages.edits import backwards, sentence
 from stages.models import make_scheduler
 
 EMPTY_TEXTS = 0.1
-#: The step that the second part begins with.
-NOISIER = 1400
-#: How often a step's clip is an edit of another one, in each part.
-EDITS = (0.5, 0.4)
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of the training: how what is learned is drawn from a step on."""
+
+    start: int
+    edits: float
+    """How often a step's clip is an edit of another one."""
+    skew: int
+    """Times of other clips are 1 - (1 - u)^skew for even u: the last 0.15 of them is 0.15, 0.39 or 0.53 for 1, 2, 3."""
+    backwards: bool
+    """Does every second one of the other clips show the one before it backwards?"""
+
+
+PARTS = (Part(0, 0.5, 1, False), Part(1400, 0.4, 2, False), Part(1650, 0.4, 3, True))
 #: How often an edit's text is a sentence that asks for it.
 SENTENCES = 0.3
 #: The earliest and the latest start of an edit, as shares of all noise.
@@ -78,7 +93,7 @@ class Mixing:
 def make_batch(data: dict[str, Any], members: list[list[int]], step: int, size: int, share: slice) -> Batch:
     """A process's share of what a step learns from; the step's number is the seed of it."""
     generator = torch.Generator().manual_seed(step)
-    noisier = step >= NOISIER
+    part = [part for part in PARTS if part.start <= step][-1]
     clips = torch.randint(len(members), (size,), generator=generator).tolist()
     other, kind, empty = torch.rand(3, size, generator=generator).tolist()
     noise = torch.randn((size, *data["latents"].shape[1:]), generator=generator)
@@ -90,26 +105,26 @@ def make_batch(data: dict[str, Any], members: list[list[int]], step: int, size: 
     starts = low + (high - low) * torch.rand(size, generator=generator)
     order = torch.randperm(size, generator=generator)[share]
 
-    sources, texts = [], []
-    for i, clip in enumerate(clips):
-        source = clip
-        if i < EDITS[noisier] * size:
-            source = members[clip][int(other[i] * len(members[clip]))]
-        sources.append(source)
-        texts.append("" if empty[i] < EMPTY_TEXTS else _text(data["clips"][source], data["clips"][clip], kind[i]))
+    edits = math.ceil(part.edits * size)
+    sources = [members[clip][int(other[i] * len(members[clip]))] if i < edits else clip for i, clip in enumerate(clips)]
     edited = torch.tensor([source != clip for source, clip in zip(sources, clips, strict=True)])
-    # An edit is somewhere on its walk. Squared, two in five of the other times are among the last 15 of 100.
-    times = torch.where(edited, times * starts, 1 - (1 - times).square() if noisier else times)
-    times, starts = ((1000 * part).long().clamp(max=999) for part in (times, starts))
+    latents, shown = data["latents"][clips], [data["clips"][clip] for clip in clips]
+    found = data["latents"][sources]
+    texts = [
+        "" if empty[i] < EMPTY_TEXTS else _text(data["clips"][source], shown[i], kind[i])
+        for i, source in enumerate(sources)
+    ]
+    # An edit is somewhere on its walk.
+    times = torch.where(edited, times * starts, 1 - (1 - times) ** part.skew)
+    for i in range(edits, size - 1, 2) if part.backwards else ():
+        turned = backwards(shown[i])
+        if turned is not None:
+            latents[i + 1] = found[i + 1] = latents[i].flip(1)
+            noise[i + 1], times[i + 1] = noise[i], times[i]
+            texts[i + 1] = caption(turned) if texts[i] else ""
+    times, starts = ((1000 * each).long().clamp(max=999) for each in (times, starts))
     starts = torch.where(edited, starts, torch.full_like(starts, 999))
-    return Batch(
-        clips=data["latents"][torch.tensor(clips)[order]],
-        sources=data["latents"][torch.tensor(sources)[order]],
-        noise=noise[order],
-        times=times[order],
-        starts=starts[order],
-        texts=[texts[i] for i in order.tolist()],
-    )
+    return Batch(latents[order], found[order], noise[order], times[order], starts[order], [texts[i] for i in order])
 
 
 def _text(source: ShapeClip, clip: ShapeClip, kind: float) -> str:
