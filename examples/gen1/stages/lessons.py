@@ -3,7 +3,7 @@
 **Edits.** `VideoToVideoSDPipeline` mixes noise into a given clip and walks on from there (SDEdit, Meng et al. 2022),
 so an edit keeps what the noise has not hidden. With the plain objective that is a gamble: where enough noise is left
 to hide a colour, it hides the motion as well, and where there is less, the UNet believes the old colour more than
-the prompt. So half of what is learned is what that pipeline does: start at a time T with a clip y of another colour
+the prompt. So up to half of what is learned is what that does: start at a time T with a clip y of another colour
 or background, and aim at the clip x that the prompt describes. From A y + S n, the mixture at T, x is A x + S m for
 m = n + (y - x) A / S. A deterministic sampler (DDIM, Song et al. 2021) that aims at x keeps m, so at any later time
 it has a x + s m, and from that x is to be found. No part of the pipeline changes: the UNet learns to take colours
@@ -14,7 +14,7 @@ where hardly anything else is seen, and of even times one in eight is there. So 
 even times, teaches what clips look like and how they are edited; in later parts most clips that are no edits are hidden
 almost wholly. In the last part they come in pairs, a clip and itself backwards, under the same noise, whose captions
 differ in nothing but the direction: then what differs in their gradients is what the direction is to do, while all that
-is random, such as the place of the shape, is alike in both.
+is random, such as the place of the shape, is alike in both. That taught this UNet no directions (see README.md).
 
 One text in ten is empty, which classifier-free guidance needs (Ho and Salimans 2022).
 """
