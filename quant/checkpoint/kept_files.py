@@ -16,7 +16,9 @@ from quant.errors import CalibrationError
 from quant.files.places import reason, replaced
 
 Tensors = dict[str, torch.Tensor]
-_SHA256 = "sha256"
+#: All of a file's metadata lie under one key, for the library writes several in an order of chance: what is kept twice
+#: is the same bytes.
+_NOTES, _SHA256 = "notes", "sha256"
 
 
 def keep(path: Path, tensors: Tensors, notes: Mapping[str, str]) -> None:
@@ -34,7 +36,8 @@ def keep(path: Path, tensors: Tensors, notes: Mapping[str, str]) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with replaced(path, unfinished):
-            save_file(tensors, unfinished, metadata={**notes, _SHA256: _digest(tensors, notes)})
+            text = json.dumps({**notes, _SHA256: _digest(tensors, notes)}, sort_keys=True)
+            save_file(tensors, unfinished, metadata={_NOTES: text})
     except (OSError, SafetensorError) as error:
         raise CalibrationError(
             f"{path}: cannot be written, and holds what a stopped run needs: {reason(error)}"
@@ -50,7 +53,7 @@ def kept(path: Path, **notes: str) -> tuple[Tensors, dict[str, str]] | None:
     """
     try:
         with safe_open(path, framework="pt") as file:
-            found: dict[str, str] = file.metadata() or {}
+            found: dict[str, str] = _noted(file.metadata())
             if any(found.get(key) != value for key, value in notes.items()):
                 return None
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
@@ -61,6 +64,17 @@ def kept(path: Path, **notes: str) -> tuple[Tensors, dict[str, str]] | None:
     if found.pop(_SHA256, None) != _digest(tensors, found):
         return None
     return tensors, found
+
+
+def _noted(metadata: Mapping[str, str] | None) -> dict[str, str]:
+    """What `keep` noted. Raises ValueError for anything else."""
+    try:
+        found = json.loads((metadata or {}).get(_NOTES, ""))
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    if not isinstance(found, dict) or not all(isinstance(value, str) for value in found.values()):
+        raise ValueError("no notes")
+    return found
 
 
 def _digest(tensors: Tensors, notes: Mapping[str, str]) -> str:

@@ -11,8 +11,6 @@ from typing import Any
 import pytest
 import torch
 from diffusers import WanPipeline
-from safetensors import safe_open
-from safetensors.torch import load_file, save_file
 
 import quant
 from quant.api import calibrate as calibrating
@@ -21,6 +19,7 @@ from quant.api.room import check_room
 from quant.calibration import solving
 from quant.calibration.journal import Journal
 from quant.checkpoint.folder import holding
+from quant.checkpoint.kept_files import keep, kept
 from quant.pipelines.input_error import InputError
 from quant.pipelines.snapshot import Snapshot
 from quant.pipelines.source import Source
@@ -184,12 +183,12 @@ def test_a_solution_that_is_lost_makes_the_pass_start_anew(
     interrupted_after(2, run, monkeypatch)
     stopped_while_solving(3, run, monkeypatch)
     file = tmp_path / ".out.quant" / "journal.safetensors"
-    state, wanted = load_file(file), "blocks.0.attn1.to_q"
+    found, wanted = kept(file), "blocks.0.attn1.to_q"
+    assert found is not None
+    state, notes = found
     assert any(wanted in name for name in state)
-    with safe_open(file, framework="pt") as opened:
-        described = opened.metadata()
     left = {name: tensor for name, tensor in state.items() if wanted not in name}
-    save_file(left, file, metadata={**described, "done": "2"})
+    keep(file, left, {**notes, "done": "2"})
     (tmp_path / ".out.quant" / "solved" / "00000.safetensors").write_bytes(b"damaged")
     ran.clear()
     run()

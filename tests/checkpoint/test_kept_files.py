@@ -37,6 +37,12 @@ def test_what_was_kept_is_read(path: Path) -> None:
     assert [file.name for file in path.parent.iterdir()] == [path.name]
 
 
+def test_what_is_kept_twice_is_the_same_bytes(path: Path, tmp_path: Path) -> None:
+    for i in range(8):
+        keep(tmp_path / f"{i}.safetensors", TENSORS, dict(reversed(NOTES.items())))
+        assert (tmp_path / f"{i}.safetensors").read_bytes() == path.read_bytes()
+
+
 def test_another_runs_file_counts_as_absent(path: Path) -> None:
     assert kept(path, key="yours") is None
     assert kept(path, key="mine", part="2") is None
