@@ -14,14 +14,17 @@ from quant.errors import CalibrationError
 
 
 def timestep_of(model: nn.Module) -> Callable[[tuple[Any, ...], dict[str, Any]], float] | None:
-    """Reads the timestep, the first of a batch, from the arguments of a denoiser's call; None where it takes none."""
+    """Reads the timestep from the arguments of a denoiser's call; None where it takes none.
+
+    The largest of a batch: where each frame has its own, those that are given, such as a first picture, have 0.
+    """
     signature = inspect.signature(model.forward)
     if "timestep" not in signature.parameters:
         return None
 
     def read(args: tuple[Any, ...], kwargs: dict[str, Any]) -> float:
         given = signature.bind(*args, **kwargs).arguments["timestep"]
-        return float(torch.as_tensor(given).flatten()[0])
+        return float(torch.as_tensor(given).max())
 
     return read
 

@@ -44,6 +44,7 @@ def test_a_timestep_is_read_however_it_is_given() -> None:
     assert read is not None
     assert read((torch.ones(1), torch.tensor([7.0, 7.0])), {}) == 7.0
     assert read((), {"sample": torch.ones(1), "timestep": 3}) == 3.0
+    assert read((), {"sample": torch.ones(1), "timestep": torch.tensor([[0, 7, 7]])}) == 7.0  # of a first picture, 0
     assert timestep_of(nn.Linear(2, 2)) is None
 
 
