@@ -20,15 +20,14 @@ that finds it does:
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from quant.api.keeping import claim, keeping
 from quant.api.room import check_room
 from quant.api.writing import Writing, write
 from quant.calibration.journal import Journal
@@ -43,7 +42,7 @@ from quant.checkpoint.folder import OutputFolder, holding
 from quant.checkpoint.free import check_free
 from quant.checkpoint.kept_shards import KeptShards
 from quant.checkpoint.sensitivity import Sensitivity
-from quant.errors import CheckpointError, ModelError, QuantError, QuantWarning
+from quant.errors import CheckpointError, ModelError
 from quant.files.places import check_apart
 from quant.pipelines.copying import files_to_copy, places_of
 from quant.pipelines.inputs.base import Component
@@ -149,38 +148,9 @@ def calibrate(
         parts = {name: start.source.component(name) for name in start.components}
         check_room(folder, {name: part.model for name, part in parts.items()}, start.recipe, dtype, copied.values())
         run = run_of(start, snapshot, dtype)
-        differs = folder.claim(run)
-        if differs:
-            warnings.warn(
-                f"{out}: an interrupted run differed in its {' and '.join(differs)}; what it had done is dropped",
-                QuantWarning,
-                stacklevel=2,
-            )
-        with _kept(folder, snapshot):
+        claim(folder, run)
+        with keeping(folder, snapshot):
             return _calibrated(folder, start, parts, device, run["key"], snapshot, how)
-
-
-@contextmanager
-def _kept(folder: OutputFolder, snapshot: Snapshot) -> Iterator[None]:
-    """Says with an error or an interrupt whether the next run goes on where this one stopped.
-
-    It does where it finds the same original; the folder has to be claimed for this run.
-    """
-    goes_on = "what was done is kept: the same command goes on"
-    try:
-        yield
-    except KeyboardInterrupt as stop:
-        if folder.is_finished:
-            done = f"{folder.out} is finished"
-        elif not folder.keeps_work:
-            done = "nothing was done yet"
-        else:
-            done = goes_on if snapshot.stands() else "the model changed meanwhile, so the same command starts anew"
-        raise type(stop)(f"interrupted; {done}") from None
-    except QuantError as error:
-        if folder.is_finished or not folder.keeps_work or not snapshot.stands():
-            raise
-        raise type(error)(f"{error}; {goes_on}") from error
 
 
 def _calibrated(
