@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from quant.api.inspect import inspect
     from quant.api.load import load
     from quant.api.quantize import quantize
+    from quant.api.record_calls import record
     from quant.api.save import save
     from quant.api.sensitivity import measure_sensitivity
     from quant.api.verify import Verified, verify
@@ -40,6 +41,7 @@ __all__ = [
     "load",
     "measure_sensitivity",
     "quantize",
+    "record",
     "save",
     "verify",
 ]
@@ -60,6 +62,7 @@ _HOMES = {
     "load": "quant.api.load",
     "measure_sensitivity": "quant.api.sensitivity",
     "quantize": "quant.api.quantize",
+    "record": "quant.api.record_calls",
     "save": "quant.api.save",
     "verify": "quant.api.verify",
 }

@@ -65,7 +65,7 @@ def described(value: Any, where: str, tensors: Tensors, depth: int = 0) -> Any:
     return {name: [described(each, _at(where, i), tensors, depth + 1) for i, each in enumerate(value)]}
 
 
-def restored(description: Any, tensors: Mapping[str, torch.Tensor]) -> Any:
+def restored(description: Any, tensors: Mapping[str, torch.Tensor], depth: int = 0) -> Any:
     """The value that was described; every use of a tensor is a copy of its own.
 
     Raises:
@@ -80,18 +80,25 @@ def restored(description: Any, tensors: Mapping[str, torch.Tensor]) -> Any:
     ((name, parts),) = description.items()
     if name == "float":
         return float(parts)
-    return _CONTAINERS[name]([restored(part, tensors) for part in parts] if name != "dict" else _pairs(parts, tensors))
+    if depth > MOST_NESTED:
+        raise ValueError("nested too deeply")
+    if name == "dict":
+        return {restored(key, tensors, depth + 1): restored(value, tensors, depth + 1) for key, value in parts}
+    return _CONTAINERS[name]([restored(part, tensors, depth + 1) for part in parts])
 
 
 def tensor_names(description: Any) -> set[str]:
-    """The hashes of all tensors of a described value."""
-    if isinstance(description, dict):
-        if "tensor" in description:
-            return {str(description["tensor"])}
-        return set().union(*(tensor_names(part) for part in description.values()))
-    if isinstance(description, list):
-        return set().union(*(tensor_names(part) for part in description))
-    return set()
+    """The hashes of all tensors of a described value, or of several in lists and dicts."""
+    found, left = set(), [description]
+    while left:
+        part = left.pop()
+        if isinstance(part, dict) and "tensor" in part:
+            found.add(str(part["tensor"]))
+        elif isinstance(part, dict):
+            left += part.values()
+        elif isinstance(part, list):
+            left += part
+    return found
 
 
 def content_hash(tensor: torch.Tensor) -> str:
@@ -99,10 +106,6 @@ def content_hash(tensor: torch.Tensor) -> str:
     digest = hashlib.sha256(json.dumps([str(tensor.dtype), list(tensor.shape)]).encode())
     digest.update(raw_bytes(tensor))
     return digest.hexdigest()
-
-
-def _pairs(parts: Any, tensors: Mapping[str, torch.Tensor]) -> list[tuple[Any, Any]]:
-    return [(restored(key, tensors), restored(value, tensors)) for key, value in parts]
 
 
 def _at(where: str, key: object) -> str:
@@ -119,11 +122,12 @@ def _described_tensor(tensor: torch.Tensor, where: str, tensors: Tensors) -> dic
         raise CannotStore(f"{where}, a tensor of {tensor.dtype}")
     value = tensor.detach().resolve_conj().resolve_neg()
     found: dict[str, Any] = {}
-    order = sorted(range(value.ndim), key=lambda i: -value.stride(i))  # a stable sort
+    strides = value.stride()
+    order = sorted(range(value.ndim), key=lambda i: -strides[i])  # a stable sort
     if not value.is_contiguous() and value.permute(order).is_contiguous():
         found["order"] = order
         value = value.permute(order)
-    value = value.to("cpu", copy=True).contiguous()
+    value = value.cpu().clone(memory_format=torch.contiguous_format)  # of its own strides, also where sizes are 1
     if value.is_complex():
         found["complex"] = True
         value = torch.view_as_real(value)

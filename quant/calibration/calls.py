@@ -10,6 +10,7 @@ Every file is whole or absent and has a hash of what it holds; nothing that is r
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ from quant.text import shown
 
 FORMAT_VERSION = 1
 INDEX, CALLS, TENSORS = "recording.json", "calls", "tensors"
+_SHA256 = "sha256"
 #: Bytes from which a tensor has a file of its own.
 _LARGE = 1 << 16
 
@@ -38,7 +40,7 @@ class Place:
         component: the denoiser.
         row: of the inputs, from 0.
         step: of the row's whole schedule, from 0: experts share the count.
-        branch: the how manieth call of that component at that step, from 0.
+        branch: which of the calls of that component at that step, from 0.
         timestep: what it was called with, the largest where frames have their own; NaN where it takes none.
     """
 
@@ -110,7 +112,7 @@ class CallsWriter:
 
     def has(self, place: Place) -> bool:
         """Whether a call has been written, whole."""
-        return not isinstance(_read(self.folder, place, self._key), Path)
+        return not isinstance(_found(self.folder, place, self._key), Path)
 
     def write(self, place: Place, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
         """Writes one call. Its large tensors come first, so that a call that is there is whole.
@@ -121,7 +123,7 @@ class CallsWriter:
         tensors: Tensors = {}
         try:
             positional = [described(each, f"its argument {i + 1}", tensors) for i, each in enumerate(args)]
-            named = {name: described(each, f"'{name}'", tensors) for name, each in kwargs.items()}
+            named = [[name, described(each, f"'{name}'", tensors)] for name, each in kwargs.items()]
         except CannotStore as error:
             raise CalibrationError(
                 f"'{place.component}' is called with {error}, which cannot be recorded: only tensors, numbers, text, "
@@ -146,15 +148,15 @@ class CallsWriter:
         """
         listed = {component: tuple(places) for component, places in calls.items()}
         made = Calls(self.folder, dict(about), self._key, listed)
-        names = self._check(made)
+        names = set().union(*(self._names(place) for places in listed.values() for place in places))
         path = self.folder / INDEX
         body = {
             "format_version": FORMAT_VERSION,
             "key": self._key,
             **about,
-            "calls": {component: [_row_of(place) for place in places] for component, places in listed.items()},
+            "calls": {component: [plain_place(place) for place in places] for component, places in listed.items()},
         }
-        text = text_of(body, str(path), CalibrationError, indent=1)
+        text = text_of({**body, _SHA256: _digest(body)}, str(path), CalibrationError, indent=1)
         try:
             for each in (self.folder / TENSORS).glob("*.safetensors"):
                 if each.stem not in names:  # of a call that was not finished, and then came out otherwise
@@ -166,16 +168,12 @@ class CallsWriter:
             raise CalibrationError(f"{path}: cannot be written: {reason(error)}") from None
         return made
 
-    def _check(self, made: Calls) -> set[str]:
-        """Reads every call back; the names of all tensors."""
-        names: set[str] = set()
-        for component in made.components:
-            for place in made.places(component):
-                made.load(place)
-                found = kept(_call_file(self.folder, place), key=self._key, place=place.name)
-                assert found is not None
-                names |= tensor_names(json.loads(found[1]["call"]))
-        return names
+    def _names(self, place: Place) -> set[str]:
+        """The tensors of a call that was written. Raises CalibrationError where it is gone."""
+        found = _found(self.folder, place, self._key)
+        if isinstance(found, Path):
+            raise CalibrationError(f"{found}: was written and is gone or damaged; is the disk sound?")
+        return tensor_names([*found[0].values()])
 
 
 def open_calls(folder: Path) -> Calls:
@@ -192,20 +190,29 @@ def open_calls(folder: Path) -> Calls:
             f"{path}: has format_version {shown(version)}; this release reads {FORMAT_VERSION}: record again"
         )
     try:
+        if body.pop(_SHA256) != _digest({"format_version": version, **body}):
+            raise ValueError("another text")
         key, calls = body.pop("key"), body.pop("calls")
-        listed = {name: tuple(_place_of(name, row) for row in rows) for name, rows in calls.items()}
+        listed = {name: tuple(listed_place(name, row) for row in rows) for name, rows in calls.items()}
         if not isinstance(key, str):
             raise TypeError("key")
-    except (KeyError, TypeError, ValueError, AttributeError):
-        raise CalibrationError(f"{path}: damaged: its list of calls cannot be read; record again") from None
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError):
+        raise CalibrationError(f"{path}: damaged, or changed after it was written; record again") from None
     return Calls(Path(folder), body, key, listed)
 
 
-def _row_of(place: Place) -> list[int | float | None]:
+def _digest(body: Mapping[str, Any]) -> str:
+    """Of all that recording.json says besides this hash."""
+    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
+
+
+def plain_place(place: Place) -> list[int | float | None]:
+    """A place without its component as JSON holds it."""
     return [place.row, place.step, place.branch, place.timestep if place.timestep == place.timestep else None]
 
 
-def _place_of(component: str, listed: Any) -> Place:
+def listed_place(component: str, listed: Any) -> Place:
+    """The place that `plain_place` made plain. Raises ValueError or TypeError for anything else."""
     row, step, branch, timestep = listed
     if not is_plain_name(component) or any(type(each) is not int or each < 0 for each in (row, step, branch)):
         raise ValueError(component)
@@ -228,22 +235,36 @@ def _large(folder: Path, name: str) -> Tensors | None:
     return None if found is None or set(found[0]) != {name} or content_hash(found[0][name]) != name else found[0]
 
 
-def _read(folder: Path, place: Place, key: str) -> tuple[tuple[Any, ...], dict[str, Any]] | Path:
-    """The arguments of a call, or the file that is missing or damaged."""
+def _found(folder: Path, place: Place, key: str) -> tuple[dict[str, Any], Tensors] | Path:
+    """A call as it is described, and all its tensors; or the file that is missing or damaged."""
     path = _call_file(folder, place)
     found = kept(path, key=key, place=place.name)
     if found is None:
         return path
+    tensors, notes = found
     try:
-        tensors, call = found[0], json.loads(found[1]["call"])
-        for name in sorted(tensor_names(call) - set(tensors)):
-            large = _large(folder, name)
-            if large is None:
-                return _tensor_file(folder, name)
-            tensors |= large
+        call = json.loads(notes["call"])
+        names = tensor_names([*call.values()])
+    except (ValueError, KeyError, AttributeError, RecursionError):
+        return path
+    for name in sorted(names - set(tensors)):
+        large = _large(folder, name)
+        if large is None:
+            return _tensor_file(folder, name)
+        tensors |= large
+    return call, tensors
+
+
+def _read(folder: Path, place: Place, key: str) -> tuple[tuple[Any, ...], dict[str, Any]] | Path:
+    """The arguments of a call, or the file that is missing or damaged."""
+    found = _found(folder, place, key)
+    if isinstance(found, Path):
+        return found
+    call, tensors = found
+    try:
         args = tuple(restored(each, tensors) for each in call["args"])
-        return args, {str(name): restored(each, tensors) for name, each in call["kwargs"].items()}
-    except (ValueError, KeyError, TypeError, RuntimeError, IndexError, AttributeError, RecursionError) as error:
+        return args, {str(name): restored(each, tensors) for name, each in call["kwargs"]}
+    except (ValueError, KeyError, TypeError, RuntimeError, IndexError, AttributeError) as error:
         if memory_lacking(error):
             raise
-        return path
+        return _call_file(folder, place)

@@ -48,16 +48,7 @@ class Prepared:
 
     def load(self, dtype: torch.dtype, device: str | None) -> tuple[Any, dict[str, nn.Module]]:
         """The pipeline, on CUDA where there is one and no `device` is given, and its components to be quantized."""
-        where = find_device(device)
-        for name in self.components:
-            check_files(self.source.component_folder(name))
-        pipe = self.source.load_pipeline(dtype)
-        models = {name: getattr(pipe, name) for name in self.components}
-        for name, module in models.items():
-            check_model(module, name)
-            check_finite_model(module, name)
-        pipe.to(where)
-        return pipe, models
+        return load_checked(self.source, self.components, dtype, device)
 
     def runner(self, pipe: Any, progress: bool, journal: Journal | None = None) -> Forward:
         """Runs all inputs, or those that the journal of a killed run says are left."""
@@ -73,6 +64,22 @@ class Prepared:
             start=0 if journal is None else journal.done,
             on_row=(lambda count: None) if journal is None else journal.prompt_done,
         )
+
+
+def load_checked(
+    source: Source, components: Sequence[str], dtype: torch.dtype, device: str | None
+) -> tuple[Any, dict[str, nn.Module]]:
+    """A pipeline on a device, CUDA where there is one and none is given, and some components, all of them sound."""
+    where = find_device(device)
+    for name in components:
+        check_files(source.component_folder(name))
+    pipe = source.load_pipeline(dtype)
+    models = {name: getattr(pipe, name) for name in components}
+    for name, module in models.items():
+        check_model(module, name)
+        check_finite_model(module, name)
+    pipe.to(where)
+    return pipe, models
 
 
 def prepare(
@@ -137,6 +144,16 @@ def _rows(
         raise CalibrationError(
             f"{recipe.name}: needs calibration data; give --prompts FILE or --inputs FILE (prompts=, inputs= in Python)"
         )
+    name, arguments = checked_call(source, settings)
+    return calibration_rows(recipe, prompts, inputs, arguments, name, settings, asked=asked)
+
+
+def checked_call(source: Source, settings: GenerationSettings) -> tuple[str, Arguments]:
+    """The class of a pipeline and what its call takes, which these settings and the folder's own fit.
+
+    Raises:
+        ModelError: they do not, or diffusers has no such pipeline.
+    """
     call = source.call()
     if call is None:
         raise ModelError(f"{source.folder}: diffusers has no pipeline of the class that its model_index.json names")
@@ -146,7 +163,7 @@ def _rows(
     except ModelError as error:
         raise ModelError(f"{source.folder / FILE_NAME}: {error}") from None
     settings.for_arguments(arguments, name)
-    return calibration_rows(recipe, prompts, inputs, arguments, name, settings, asked=asked)
+    return name, arguments
 
 
 def calibration_rows(

@@ -15,9 +15,11 @@ import torch
 from quant.calibration.layer_plan import Kept, LayerPlan
 from quant.calibration.preparing import Prepared
 from quant.calibration.solution import Solution
+from quant.checkpoint.manifest import hashed
 from quant.pipelines.rows import Row
 from quant.pipelines.settings import GenerationSettings
 from quant.pipelines.snapshot import Snapshot
+from quant.pipelines.source import Source
 from quant.recipe import Recipe
 
 _PACKAGES = ("quant-video", "torch", "diffusers", "transformers", "nvidia-modelopt", "safetensors")
@@ -28,7 +30,7 @@ def provenance(recipe: Recipe, source: str) -> dict[str, Any]:
     return {
         "model": source,
         "recipe": {"name": recipe.name, "sha256": recipe.sha256, "body": recipe.to_dict()},
-        "versions": {"python": platform.python_version(), **_versions()},
+        "versions": _versions(),
     }
 
 
@@ -81,9 +83,64 @@ def run_of(start: Prepared, snapshot: Snapshot, dtype: torch.dtype) -> dict[str,
         "settings": start.settings.given(),
         "dtype": str(dtype),
         "model": [str(start.source.folder.resolve()), snapshot.seen],
-        "versions": provenance(recipe, "")["versions"],
     }
-    hashes = {name: _hash(part) for name, part in parts.items()}
+    return _run(parts)
+
+
+def recording_run(
+    source: Source,
+    snapshot: Snapshot,
+    rows: Sequence[Row],
+    settings: GenerationSettings,
+    *,
+    seed: int,
+    count: int,
+    dtype: torch.dtype,
+) -> dict[str, str]:
+    """The same of what a recording of denoisers' calls depends on; "calls" is how many steps are recorded."""
+    parts = {
+        "inputs": _of_rows(rows),
+        "settings": settings.given(),
+        "seed": seed,
+        "calls": count,
+        "dtype": str(dtype),
+        "model": [str(source.folder.resolve()), snapshot.seen],
+    }
+    return _run(parts)
+
+
+def recording_record(
+    source: Source,
+    components: Sequence[str],
+    rows: Sequence[Row],
+    settings: GenerationSettings,
+    *,
+    seed: int,
+    count: int,
+    dtype: torch.dtype,
+) -> dict[str, Any]:
+    """What a recording says of where it comes from: the model by the hash of each denoiser's files."""
+    return {
+        "model": {"name": source.name, "components": {name: model_hash(source, name) for name in components}},
+        "inputs": [row.plain() for row in rows],
+        "settings": settings.given(),
+        "seed": seed,
+        "steps_recorded": count,
+        "dtype": str(dtype).removeprefix("torch."),
+        "versions": _versions(),
+    }
+
+
+def model_hash(source: Source, component: str) -> str:
+    """SHA-256 of all files of a component, wherever they lie: a copy of a model is the same model."""
+    folder = source.component_folder(component)
+    files = {path.name: path for path in sorted(folder.iterdir()) if path.is_file() and not path.name.startswith(".")}
+    return _hash(sorted(hashed(files).items()))
+
+
+def _run(parts: Mapping[str, object]) -> dict[str, str]:
+    """The hash of each part of a run and of the versions that take part, and of all of them."""
+    hashes = {name: _hash(part) for name, part in [*parts.items(), ("versions", _versions())]}
     return {**hashes, "key": _hash(hashes)}
 
 
@@ -100,7 +157,7 @@ def _hash(value: object) -> str:
 
 
 def _versions() -> dict[str, str]:
-    found = {}
+    found = {"python": platform.python_version()}
     for package in _PACKAGES:
         try:
             found[package] = metadata.version(package)

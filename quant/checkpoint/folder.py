@@ -9,6 +9,7 @@ Two names next to OUT belong to the one process that makes it:
         old/      the folder that --force replaces, between the two renames
         run.json, journal.safetensors, solved/   what a calibration has done (quant.api.calibrate)
         written/  files of tensors that are finished while others are not, until all are moved to new/
+        recorded/ the calls of a recording (quant.calibration.calls), which appear in new/ too when all are there
 
 A run can be killed at any moment. The next one for the same OUT takes the lock, and what it then finds says how far the
 killed one came:
@@ -74,6 +75,10 @@ class OutputFolder:
     def written(self) -> Path:
         return self.hidden / "written"
 
+    @property
+    def recorded(self) -> Path:
+        return self.hidden / "recorded"
+
     def drop_written(self) -> None:
         """Removes finished files, which are of a model that is no longer there."""
         with suppress(OSError):
@@ -82,7 +87,8 @@ class OutputFolder:
     @property
     def keeps_work(self) -> bool:
         """Whether there is something that the next run can use."""
-        return self.journal.exists() or any(self.solved.glob("*.safetensors")) or (self.written / NOTE).exists()
+        tensors = (*self.solved.glob("*.safetensors"), *self.recorded.rglob("*.safetensors"))
+        return self.journal.exists() or bool(tensors) or (self.written / NOTE).exists()
 
     @property
     def is_finished(self) -> bool:
@@ -111,8 +117,8 @@ class OutputFolder:
         dropped = self.keeps_work
         try:
             self.journal.unlink(missing_ok=True)
-            remove_tree(self.solved)
-            remove_tree(self.written)
+            for work in (self.solved, self.written, self.recorded):
+                remove_tree(work)
             unfinished = note.with_name(f"{note.name}.tmp")
             unfinished.write_text(json.dumps(dict(run)), encoding="utf-8")
             unfinished.replace(note)
@@ -172,7 +178,8 @@ class OutputFolder:
 
     def _check_links(self) -> None:
         """Refuses links where only this program puts anything: what is emptied or written there would be elsewhere."""
-        for path in chain([self.hidden], self.hidden.glob("*"), self.solved.glob("*"), self.written.rglob("*")):
+        within = (folder.rglob("*") for folder in (self.solved, self.written, self.recorded))
+        for path in chain([self.hidden], self.hidden.glob("*"), *within):
             if path.is_symlink():
                 raise CheckpointError(f"{path}: is a link; remove it")
 
@@ -203,7 +210,7 @@ class OutputFolder:
 
     def _remove_hidden(self) -> None:
         """Removes what this program puts there, and nothing else."""
-        for path in (self._new, self._old, self.solved, self.written):
+        for path in (self._new, self._old, self.solved, self.written, self.recorded):
             remove_tree(path)
         for path in (self.journal, self.hidden / "run.json"):
             path.unlink(missing_ok=True)

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 
 from quant.devices import memory_lacking
 from quant.errors import CalibrationError
-from quant.files.places import reason, replaced
+from quant.files.places import is_file, reason, replaced
 
 Tensors = dict[str, torch.Tensor]
 #: All of a file's metadata lie under one key, for the library writes several in an order of chance: what is kept twice
@@ -51,6 +51,8 @@ def kept(path: Path, **notes: str) -> tuple[Tensors, dict[str, str]] | None:
         path: the file.
         notes: those that it must have: a file of another run, or of another part of this one, counts as absent.
     """
+    if not is_file(path):  # nor is a pipe waited for
+        return None
     try:
         with safe_open(path, framework="pt") as file:
             found: dict[str, str] = _noted(file.metadata())

@@ -9,9 +9,11 @@ import click
 
 from quant.cli.options import (
     COUNT,
+    DTYPE,
     INPUTS_HELP,
     NAME,
     PATH,
+    PROMPTS_HELP,
     SEED,
     device_here,
     force_option,
@@ -36,8 +38,7 @@ if TYPE_CHECKING:
     "--prompts",
     type=PATH,
     metavar="FILE",
-    help="Prompts to calibrate on: .txt (one a line), .jsonl, .json, .parquet or .csv with a column prompt, caption "
-    "or text. Recipes that need no data run without.",
+    help=f"Prompts to calibrate on: {PROMPTS_HELP}. Recipes that need no data run without.",
 )
 @click.option("--inputs", type=PATH, metavar="FILE", help=INPUTS_HELP)
 @click.option("--samples", type=COUNT, metavar="N", help="Run the first N prompts or rows.  [default: the recipe's]")
@@ -57,7 +58,7 @@ if TYPE_CHECKING:
 @force_option
 @click.option(
     "--dtype",
-    type=click.Choice(["bfloat16", "float16", "float32"]),
+    type=DTYPE,
     default="bfloat16",
     show_default=True,
     help="Of everything that is not packed, and of calibration runs.",

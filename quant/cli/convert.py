@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from quant.cli.options import NAME, PATH, force_option, full_option, shard_size_option
+from quant.cli.options import DTYPE, NAME, PATH, force_option, full_option, shard_size_option
 from quant.files.model_paths import DENOISERS
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ _AHEAD = 4 << 30
 @force_option
 @click.option(
     "--dtype",
-    type=click.Choice(["bfloat16", "float16", "float32"]),
+    type=DTYPE,
     default="bfloat16",
     show_default=True,
     help="Of everything that is not packed, where SRC names its class; else that stays as it is.",

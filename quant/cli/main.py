@@ -22,6 +22,7 @@ from quant.cli.eval.run import evaluate
 from quant.cli.inspect import inspect
 from quant.cli.kernels import kernels
 from quant.cli.recipes import recipes
+from quant.cli.record import record
 from quant.cli.report import report
 from quant.cli.sensitivity import sensitivity
 from quant.cli.verify import verify
@@ -159,5 +160,6 @@ def main() -> None:
     warnings.filterwarnings("ignore", message="transformers .* is not tested")
 
 
-for command in (convert, calibrate, sensitivity, inspect, verify, recipes, kernels, bench, demo, evaluate, report):
+_OF_MODELS = (convert, record, calibrate, sensitivity, inspect, verify)
+for command in (*_OF_MODELS, recipes, kernels, bench, demo, evaluate, report):
     main.add_command(command)

@@ -35,6 +35,7 @@ class _Name(click.types.StringParamType):
 
 
 NAME, PATH, FILE = _Name(), _Path(path_type=Path), _Path(path_type=Path, dir_okay=False)
+DTYPE = click.Choice(["bfloat16", "float16", "float32"])
 SEED, COUNT = click.IntRange(0, MOST_SEED), click.IntRange(1, MOST)
 
 # option, the pipeline's argument, type, help
@@ -115,6 +116,7 @@ def gigabytes(ctx: click.Context, param: click.Parameter, value: float) -> int:
     return int(value * 1e9)
 
 
+PROMPTS_HELP = ".txt (one a line), .jsonl, .json, .parquet or .csv with a column prompt, caption or text"
 INPUTS_HELP = (
     "Instead of prompts, a table whose columns are arguments of the pipeline's call: prompt, negative_prompt, image, "
     "last_image, video, mask, control_video, strength ...: a .jsonl, .json, .csv or .parquet file, a folder, or a "

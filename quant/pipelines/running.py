@@ -29,6 +29,7 @@ def run_rows(
     label: str = "",
     start: int = 0,
     on_row: Callable[[int], None] = lambda count: None,
+    on_step: Callable[[], None] = lambda: None,
 ) -> None:
     """Denoises every row of inputs once, without decoding; hooks on the denoiser see real inputs.
 
@@ -41,6 +42,7 @@ def run_rows(
         label: put before what the bar says.
         start: how many rows an earlier run has done.
         on_row: called with the number of rows done after each.
+        on_step: called after each denoising step, of pipelines that report them.
 
     Raises:
         CalibrationError: the pipeline needs what a row has not, or fails on one; an input that is not finite is named
@@ -52,8 +54,8 @@ def run_rows(
     arguments, name = call_arguments(pipe), class_name(pipe)
     for row in rows:
         check_row(row, arguments, name, settings)
-    reports_steps = {"callback_on_step_end", "num_inference_steps"} <= set(arguments)
-    steps = step_count(pipe, settings) if reports_steps else 1
+    reported = reports_steps(pipe)
+    steps = step_count(pipe, settings) if reported else 1
     what = "prompts" if all(row.is_prompt for row in rows) else "inputs"
     with (
         _own_bar_off(pipe),
@@ -62,22 +64,23 @@ def run_rows(
             total=len(rows) * steps,
             initial=start * steps,
             desc=f"{label}calibrating on {len(rows)} {what}" + (f", {start} done before" if start else ""),
-            unit="step" if reports_steps else what[:-1],
+            unit="step" if reported else what[:-1],
             disable=not progress,
         ) as bar,
     ):
         done = 0  # steps of the row that is run
 
-        def on_step(_pipe: Any, _step: int, _timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
+        def step_done(_pipe: Any, _step: int, _timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
             nonlocal done
             done += 1
             bar.update(int(done <= steps))  # a pipeline that makes a clip in parts runs them all for each
+            on_step()
             return tensors
 
         # Of what a run needs, each pipeline is given what it takes. The blocks of modular ones always decode.
         ours: dict[str, Any] = {} if is_modular(pipe) else {"output_type": "latent"}
-        if reports_steps:
-            ours["callback_on_step_end"] = on_step
+        if reported:
+            ours["callback_on_step_end"] = step_done
         for i, row in enumerate(rows[start:], start):
             # A CPU generator gives the same latents on every device.
             ours["generator"] = torch.Generator("cpu").manual_seed(seed + i)
@@ -90,7 +93,7 @@ def run_rows(
                 # By name: in an image-to-video pipeline the first argument is the image.
                 pipe(**call, **{key: value for key, value in ours.items() if key in arguments})
             except InputError as error:
-                at = f"at step {done + 1} of {steps}, " if reports_steps else ""
+                at = f"at step {done + 1} of {steps}, " if reported else ""
                 raise error.at(f"{at}{row}") from None
             except (QuantError, KernelError):
                 raise
@@ -113,6 +116,11 @@ def _is_ours(error: Exception) -> bool:
         trace = trace.tb_next
     module = "" if trace is None else str(trace.tb_frame.f_globals.get("__name__", ""))
     return module.startswith("quant.") and module != __name__ and memory_lacking(error) is None
+
+
+def reports_steps(pipe: Any) -> bool:
+    """Does a pipeline say when a denoising step is done?"""
+    return {"callback_on_step_end", "num_inference_steps"} <= set(call_arguments(pipe))
 
 
 def step_count(pipe: Any, settings: GenerationSettings) -> int:

@@ -31,15 +31,15 @@ class Snapshot:
         """Reads no file's content, so that gigabytes cost nothing."""
         return cls(source, _stamps(source))
 
-    def check(self) -> None:
-        """Raises ModelError with the first file that is not as it was."""
+    def check(self, doing: str = "calibrated") -> None:
+        """Raises ModelError with the first file that is not as it was while something was done to the model."""
         now = _stamps(self.source)
         for name in sorted({*self.files, *now}):
             if self.files.get(name) != now.get(name):
                 what = "is gone" if name not in now else "changed" if name in self.files else "appeared"
                 raise ModelError(
-                    f"{self.source.folder / name}: {what} while the model was calibrated, and nothing was written; "
-                    "calibrate again when nothing writes there"
+                    f"{self.source.folder / name}: {what} while the model was {doing}, and nothing was written; "
+                    "start again when nothing writes there"
                 )
 
     @property

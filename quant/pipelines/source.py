@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -200,7 +200,27 @@ def components_of(source: Source, recipe: Recipe, *, runs: bool = False) -> list
                     f"{recipe.name}: components: '{name}' is not a diffusers model of {source.folder}; "
                     f"it has {', '.join(source.classes)}{f'; without data also {more}' if more and not runs else ''}"
                 )
-    for name in chosen:
+    _check_originals(source, chosen, runs=runs)
+    return chosen
+
+
+def denoisers_of(source: Source) -> list[str]:
+    """The denoisers of a pipeline that is run.
+
+    Raises:
+        ModelError: it is no pipeline or has none; a missing folder, or a denoiser that is quantized already.
+    """
+    if not source.is_pipeline:
+        raise ModelError(f"{source.folder}: the whole pipeline is run; give the pipeline's folder")
+    found = [name for name in DENOISERS if name in source.classes]
+    if not found:
+        raise ModelError(f"{source.folder}: has no {', '.join(DENOISERS)}")
+    _check_originals(source, found, runs=True)
+    return found
+
+
+def _check_originals(source: Source, components: Sequence[str], *, runs: bool) -> None:
+    for name in components:
         path = source.component_folder(name) / "config.json"
         if source.file is not None or (name == WEIGHTS_ALONE and not path.is_file()):
             continue
@@ -210,7 +230,6 @@ def components_of(source: Source, recipe: Recipe, *, runs: bool = False) -> list
         if quantization is not None and (runs or not is_read(quantization)):
             by = quantization.get("quant_method") if isinstance(quantization, dict) else quantization
             raise ModelError(f"{path}: is quantized already ({shown(by)}); calibrate the original model")
-    return chosen
 
 
 def _downloaded(model: str) -> Path:

@@ -13,10 +13,11 @@ import yaml
 from tests.attacks.attack import CANARY, PICKLE, YAML_CODE, YAML_OBJECT, Attack, Place
 from tests.attacks.checkpoints import CHECKPOINTS
 from tests.attacks.recipes import PROMPTS, RECIPES
+from tests.attacks.recordings import RECORDINGS
 from tests.fuzz.runner import campaign
 from tests.fuzz.targets import TARGETS
 
-ATTACKS: tuple[Attack, ...] = (*RECIPES, *PROMPTS, *CHECKPOINTS)
+ATTACKS: tuple[Attack, ...] = (*RECIPES, *PROMPTS, *CHECKPOINTS, *RECORDINGS)
 
 
 @pytest.mark.parametrize("target", dict.fromkeys(attack.target for attack in ATTACKS))

@@ -68,7 +68,11 @@ def make_inputs(folder: Path) -> None:
 def _kept(folder: Path) -> bool:
     hidden = folder / ".out.quant"
     work = (hidden / "journal.safetensors", hidden / "written" / "finished.json")
-    return any(path.exists() for path in work) or any(hidden.glob("solved/*.safetensors"))
+    return (
+        any(path.exists() for path in work)
+        or any(hidden.glob("solved/*.safetensors"))
+        or any(hidden.glob("recorded/*/*"))
+    )
 
 
 def _calibrate(recipe: str, *options: str) -> tuple[str, ...]:
@@ -76,6 +80,11 @@ def _calibrate(recipe: str, *options: str) -> tuple[str, ...]:
 
 
 _DATA = ("--prompts", "prompts.txt", "--samples", "2", "--steps", "1", "--dtype", "float32")
+
+_RECORD = (
+    *("record", "model", "--prompts", "prompts.txt", "--out", "out", "--quiet"),
+    *("--calls", "3", "--samples", "2", "--steps", "4", "--dtype", "float32"),
+)
 
 _CONVERT = (
     *("convert", "model/transformer", "--scheme", "W4A16", "--out", "out", "--quiet"),
@@ -87,6 +96,7 @@ SCENARIOS = [
     Scenario("data-free, whole pipeline", _calibrate("fp8-dynamic", "--full"), "out", kept=_kept),
     Scenario("converted, many files", _CONVERT, "out", kept=_kept),
     Scenario("with data", _calibrate("w8a8", *_DATA, "--full"), "out", kept=_kept),
+    Scenario("recorded", _RECORD, "out", kept=_kept),
     Scenario("several passes", _calibrate("passes.yaml", *_DATA), "out", kept=_kept),
     Scenario("in place of another", _calibrate("fp8-dynamic", "--full", "--force"), "out", old="w8a16", kept=_kept),
     Scenario("with data, in place", _calibrate("w8a8", *_DATA, "--force"), "out", old="w8a16", kept=_kept),

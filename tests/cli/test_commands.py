@@ -159,3 +159,22 @@ def test_a_keep_budget_is_a_share(model: Path, tmp_path: Path) -> None:
         assert refused.exit_code == 2 and "is not a share above 0, such as 5% or 0.05" in refused.stderr
     refused = CliRunner().invoke(main, [*command, "--keep-as", "W8A8"])
     assert refused.exit_code == 2 and "--keep-as: says what --keep-budget keeps layers as" in refused.stderr
+
+
+def test_record(model: Path, tmp_path: Path) -> None:
+    prompts = tmp_path / "prompts.txt"
+    prompts.write_text("a red fox\nsnow\na bird\n")
+    said = run(
+        *("record", model, "--prompts", prompts, "--out", tmp_path / "calls", "--calls", 2, "--samples", 2),
+        *("--steps", 4, "--set", "negative_prompt=snow", "--seed", 7),
+    )
+    assert "transformer: 2 steps of 2 inputs, 4 calls\n" in said
+    assert said.rstrip().endswith("MB") and f"wrote {tmp_path / 'calls'}, " in said
+    about = json.loads((tmp_path / "calls" / "recording.json").read_text())
+    assert about["settings"]["negative_prompt"] == "snow" and about["seed"] == 7
+    assert len(about["inputs"]) == 2
+    again = CliRunner().invoke(
+        main, ["record", str(model), "--prompts", str(prompts), "--out", str(tmp_path / "calls")]
+    )
+    assert (again.exit_code, again.stdout) == (2, "")
+    assert "already holds a recording" in again.stderr

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 import quant
+from quant.calibration.calls import CallsWriter, Place, open_calls
 from quant.checkpoint.kept_files import keep, kept
 from quant.eval.drawing.pareto import pareto
 from quant.eval.inputs.parsing import from_dict, read_config
@@ -108,6 +109,20 @@ def _read_kept(folder: Path) -> Any:
     return found
 
 
+def _make_recording(folder: Path) -> None:
+    place = Place("transformer", 0, 3, 1, 875.0)
+    writer = CallsWriter(folder, "mine")
+    text = torch.randn(2, 128, 128, generator=torch.Generator().manual_seed(0))  # large enough for a file of its own
+    writer.write(place, (torch.arange(6),), {"text": [text, None], "scale": 0.5, "shape": torch.Size([2, 3])})
+    writer.finish({"seed": 0}, {"transformer": [place]})
+
+
+def _read_recording(folder: Path) -> Any:
+    found = open_calls(folder)
+    calls = {name: [found.load(place) for place in found.places(name)] for name in found.components}
+    return {"about": dict(found.about), "places": repr(found.listed), "calls": calls}
+
+
 def _make_sensitivity(folder: Path) -> None:
     (folder / "s.json").write_text(json.dumps(small_run.sensitivity()), encoding="utf-8")
 
@@ -125,5 +140,6 @@ RUNS = (
     Target("results", _make_results, _read_results, mutated=("results.json",)),
     Target("evaluation's journal", _make_journal, _read_journal, wrong=_made_up_records),
     Target("calibration's journal", _make_kept, _read_kept, hashed=True),
+    Target("recorded calls", _make_recording, _read_recording, hashed=True),
     Target("sensitivity", _make_sensitivity, _read_sensitivity, share=0.5),
 )
