@@ -57,6 +57,11 @@ class Family:
             return found.group(), 0
         return layer[: found.start(1)], int(found.group(1))
 
+    def block_name(self, layer: str) -> str | None:
+        """The dotted name of the block that a layer is in, "blocks.3"; None outside of them."""
+        found = self._in_block(layer)
+        return None if found is None else found.group().removesuffix(".")
+
     def role(self, layer: str) -> str | None:
         """What a layer is for, one of `ROLES`; None for any other, and for one outside of the blocks."""
         if self.blocks is not None and self._in_block(layer) is None:

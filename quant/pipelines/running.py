@@ -90,23 +90,36 @@ def run_rows(
             except CalibrationError as error:  # of a file
                 raise CalibrationError(f"{row}: {error}") from None
             try:
-                # By name: in an image-to-video pipeline the first argument is the image.
-                pipe(**call, **{key: value for key, value in ours.items() if key in arguments})
+                with failing(f"{name} fails on {row}"):
+                    # By name: in an image-to-video pipeline the first argument is the image.
+                    pipe(**call, **{key: value for key, value in ours.items() if key in arguments})
             except InputError as error:
                 at = f"at step {done + 1} of {steps}, " if reported else ""
                 raise error.at(f"{at}{row}") from None
-            except (QuantError, KernelError):
-                raise
-            except Exception as error:  # a pipeline raises what its parts raise, of many kinds
-                if _is_ours(error):
-                    raise
-                stopped = interrupt_within(error)
-                if stopped is not None:
-                    raise stopped from None
-                why = memory_lacking(error) or cut(first_line(error), 500)
-                raise CalibrationError(f"{name} fails on {row}: {why}") from error
             bar.update(max(0, steps - done))  # of video-to-video, only the last steps are run
             on_row(i + 1)
+
+
+@contextmanager
+def failing(what: str) -> Iterator[None]:
+    """Within it, what a model or a pipeline raises, of many kinds, becomes a line of a CalibrationError.
+
+    Not so an error of this library, an interrupt, or an error raised in this library's own code, which is a defect.
+
+    Args:
+        what: what fails and on which input.
+    """
+    try:
+        yield
+    except (QuantError, KernelError):
+        raise
+    except Exception as error:
+        if _is_ours(error):
+            raise
+        stopped = interrupt_within(error)
+        if stopped is not None:
+            raise stopped from None
+        raise CalibrationError(f"{what}: {memory_lacking(error) or cut(first_line(error), 500)}") from error
 
 
 def _is_ours(error: Exception) -> bool:
