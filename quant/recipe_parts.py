@@ -18,6 +18,8 @@ from quant.text import shown
 
 REFUSE, KEEP, ADAPT, NEXT = "refuse", "keep", "adapt", "next"
 MISFITS = (REFUSE, KEEP, ADAPT, NEXT)
+#: What a layer's inputs are taken from: the model as it is, or with the blocks before compressed already.
+ORIGINAL, COMPRESSED = "original", "compressed"
 
 
 @dataclass(frozen=True)
@@ -99,6 +101,8 @@ class Calibration:
         hessian_gb: 10^9 bytes that the Hessians of one pass over the prompts may take; more layers are more passes.
         timestep_weights: what an input counts in Hessians, one number for each of as many equal parts of the noise
             schedule, the noisiest first; empty counts all alike.
+        inputs: "original" takes every layer's inputs from the model as it is; "compressed", of recorded calls, from one
+            in which all blocks before are compressed already, so that each block sees the inputs that it will get.
 
     Raises:
         RecipeError: a number that is out of range or of another type.
@@ -110,6 +114,7 @@ class Calibration:
     rows: int = 512
     hessian_gb: float = 8.0
     timestep_weights: tuple[float, ...] = ()
+    inputs: str = ORIGINAL
 
     def __post_init__(self) -> None:
         check_count(self.seed, 0, "calibration.seed", MOST_SEED)
@@ -121,6 +126,8 @@ class Calibration:
         if not all(is_number(n) and n >= 0 for n in weights) or (weights and not any(weights)):
             what = "must be a list of numbers of at least 0, not all 0"
             raise RecipeError(f"calibration.timestep_weights: {what}, got {shown(weights)}")
+        if self.inputs not in (ORIGINAL, COMPRESSED):
+            raise RecipeError(f"calibration.inputs: must be {ORIGINAL} or {COMPRESSED}, got {shown(self.inputs)}")
 
     def to_dict(self) -> dict[str, Any]:
         body: dict[str, Any] = {"samples": self.samples, "steps": self.steps, "seed": self.seed, "rows": self.rows}
@@ -128,6 +135,8 @@ class Calibration:
             body["hessian_gb"] = self.hessian_gb
         if self.timestep_weights:
             body["timestep_weights"] = list(self.timestep_weights)
+        if self.inputs != ORIGINAL:
+            body["inputs"] = self.inputs
         return body
 
 
@@ -216,7 +225,9 @@ def _sparsity(value: object, where: str) -> Sparsity | None:
 
 
 def read_calibration(value: object, where: str) -> Calibration:
-    fields = dict(mapping(value, where, ("samples", "steps", "seed", "rows", "hessian_gb", "timestep_weights")))
+    fields = dict(
+        mapping(value, where, ("samples", "steps", "seed", "rows", "hessian_gb", "timestep_weights", "inputs"))
+    )
     weights = fields.get("timestep_weights", [])
     if not isinstance(weights, list):
         raise RecipeError(f"{where}.timestep_weights: must be a list of numbers, got {shown(weights)}")

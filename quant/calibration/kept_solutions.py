@@ -16,6 +16,7 @@ from quant.calibration.solution import KeptWeight, Solution
 from quant.checkpoint.kept_files import keep, kept
 from quant.errors import CalibrationError
 from quant.files.json_files import text_of
+from quant.files.places import reason
 from quant.formats.grid import Grid
 from quant.formats.tensors import LowRank, by_column
 from quant.recipe_parts import Group
@@ -61,6 +62,17 @@ class KeptSolutions:
         if stored is None:
             raise CalibrationError(f"{path}: was written and cannot be read back")
         return stored
+
+    def drop(self, number: int) -> None:
+        """Removes what was stored under a number.
+
+        Raises:
+            CalibrationError: the disk refuses.
+        """
+        try:
+            self._path(number).unlink(missing_ok=True)
+        except OSError as error:
+            raise CalibrationError(f"{self._path(number)}: cannot be removed: {reason(error)}") from None
 
     def _path(self, number: int) -> Path:
         return self._folder / f"{number:05}.safetensors"

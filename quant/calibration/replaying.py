@@ -67,7 +67,7 @@ class _UnderWay:
 
     @property
     def is_done(self) -> bool:
-        return self._greenlet.dead
+        return bool(self._greenlet.dead)
 
     def go_on(self) -> None:
         """Runs until the call waits at a block or is done."""

@@ -18,13 +18,14 @@ from quant.algorithms.table import algorithm_of, needs_of, options_of
 from quant.calibration.journal import Journal
 from quant.calibration.kept_solutions import KeptSolutions
 from quant.calibration.layer_plan import LayerPlan, Planned
-from quant.calibration.passes import Member, input_groups, passes
+from quant.calibration.passes import InputGroup, Member, input_groups, passes
 from quant.calibration.solution import Solution
 from quant.calibration.statistics import collect
 from quant.errors import CalibrationError
 from quant.formats.eight_bit import scale_from_amax, storage_dtype
 from quant.formats.table import CONVOLUTION, op_of
 from quant.recipe import Recipe
+from quant.recipe_parts import ORIGINAL
 from quant.text import first_line
 
 #: Runs all calibration prompts once; given a few words on which pass it is.
@@ -71,16 +72,16 @@ def solve(
             f"{recipe.name}: needs calibration data; give --prompts FILE or --inputs FILE (in Python prompts=, inputs= "
             "or forward_loop=)"
         )
+    if recipe.calibration.inputs != ORIGINAL and forward is not None:
+        raise CalibrationError(
+            f"{recipe.name}: calibration.inputs: {recipe.calibration.inputs} takes recorded calls block by block; give "
+            "--calls DIR (calls= in Python), which `quant record` makes"
+        )
     holder, how = nn.ModuleDict(dict(models)), recipe.calibration
     parts = passes(inputs, how.hessian_gb)
-    solutions: dict[str, dict[str, Solution]] = {component: {} for component in models}
-    found: dict[int, list[Solution]] = {}
+    found = Found(models, kept)
     for part, members in enumerate(parts):
-        for each in members:
-            earlier = None if kept is None else kept.load(each.number, each.groups)
-            if earlier is not None:
-                found[each.number] = earlier
-        left = [each for each in members if each.number not in found]
+        left = [each for each in members if each not in found]
         wanted = {each.name: each.needs for each in left if each.needs}
         statistics: dict[str, Statistics] = {}
         if wanted and forward is not None:
@@ -97,14 +98,53 @@ def solve(
             )
         for each in left:
             # What was gathered goes as it is used.
-            solved = _solve_named(models, each.members, statistics.pop(each.name, None))
-            if kept is not None and each.needs:
-                solved = kept.store(each.number, solved, each.groups)
-            found[each.number] = solved
-    for each in inputs:
-        for (component, layer), solution in zip(each.members, found[each.number], strict=True):
-            solutions[component][layer.name] = solution
-    return solutions
+            found.solve(each, statistics.pop(each.name, None))
+    return found.by_layer(inputs)
+
+
+class Found:
+    """Solutions of inputs: those that a killed run has kept, and those that are solved here."""
+
+    def __init__(self, models: Mapping[str, nn.Module], kept: KeptSolutions | None) -> None:
+        """`models` have the weights; without `kept` solutions are in memory alone."""
+        self._models, self._kept = models, kept
+        self._solutions: dict[int, list[Solution]] = {}
+
+    def __contains__(self, each: InputGroup) -> bool:
+        if each.number not in self._solutions and self._kept is not None:
+            earlier = self._kept.load(each.number, each.groups)
+            if earlier is not None:
+                self._solutions[each.number] = earlier
+        return each.number in self._solutions
+
+    def solve(self, each: InputGroup, seen: Statistics | None) -> None:
+        """Finds what becomes of the layers that read an input.
+
+        Raises:
+            CalibrationError: names the layers, where an algorithm cannot do it; the disk refuses.
+        """
+        solved = _solve_named(self._models, each.members, seen)
+        if self._kept is not None and each.needs:
+            solved = self._kept.store(each.number, solved, each.groups)
+        self._solutions[each.number] = solved
+
+    def drop(self, each: InputGroup) -> None:
+        """Forgets a solution, here and on disk."""
+        self._solutions.pop(each.number, None)
+        if self._kept is not None:
+            self._kept.drop(each.number)
+
+    def of(self, each: InputGroup) -> list[Solution]:
+        """Solutions of an input's layers, in order."""
+        return self._solutions[each.number]
+
+    def by_layer(self, inputs: Sequence[InputGroup]) -> dict[str, dict[str, Solution]]:
+        """All of them, by component and layer."""
+        solutions: dict[str, dict[str, Solution]] = {component: {} for component in self._models}
+        for each in inputs:
+            for (component, layer), solution in zip(each.members, self.of(each), strict=True):
+                solutions[component][layer.name] = solution
+        return solutions
 
 
 def _solve_named(models: Mapping[str, nn.Module], members: Sequence[Member], seen: Statistics | None) -> list[Solution]:

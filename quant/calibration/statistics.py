@@ -7,8 +7,9 @@ the caller's to say.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
+from functools import partial
 from typing import Any
 from zlib import crc32
 
@@ -26,6 +27,7 @@ from quant.pipelines.timesteps import TimestepWeights
 
 #: Values of a convolution's windows that are looked at in one call of it.
 _WINDOWS = 2**24
+_SEPARATOR = "|"  # in no layer's name
 
 
 class _Probe:
@@ -147,19 +149,6 @@ def _max_calibrator() -> Any:
     return MaxCalibrator
 
 
-@contextmanager
-def _hooked(model: nn.Module, probes: Mapping[str, _Probe]) -> Iterator[None]:
-    ends = []
-    try:
-        for name, probe in probes.items():
-            module = model.get_submodule(name)
-            ends.append(_kind(module).watch(module, probe))
-        yield
-    finally:
-        for end in ends:
-            end()
-
-
 def _kind(module: nn.Module) -> LayerKind:
     kind = kind_of(module)
     assert kind is not None
@@ -170,6 +159,82 @@ def _width(module: nn.Module) -> int:
     """K of a layer's weight."""
     kind = _kind(module)
     return kind.size(tuple(kind.weight(module).shape))[1]
+
+
+class Collector:
+    """Statistics of inputs of a model, each from when it is first seen until it is taken."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        needs: Mapping[str, Needs],
+        *,
+        rows: int,
+        seed: int,
+        weights: TimestepWeights | None = None,
+    ) -> None:
+        """Gathers nothing yet.
+
+        Args:
+            model: whose layers they are.
+            needs: layer name -> what to gather; give one layer of those that read the same input.
+            rows: size of row samples.
+            seed: of row samples. A sample depends on its layer's name, and not on which others are gathered with it.
+            weights: what rows of the call that is being made count in Hessians; None counts all alike.
+
+        Raises:
+            CalibrationError: ModelOpt is missing.
+        """
+        _max_calibrator()  # which may be missing: before anything is run
+        self._model, self._needs = model, needs
+        self._rows, self._seed, self._weights = rows, seed, weights
+        self._probes: dict[str, _Probe] = {}
+
+    def see(self, name: str, seen: Seen) -> None:
+        """Takes an input of a layer into account."""
+        self._probe(name)(seen)
+
+    def take(self, name: str) -> Statistics:
+        """What was seen of an input since it was last taken.
+
+        Raises:
+            CalibrationError: the layer was not run.
+        """
+        probe = self._probe(name)
+        del self._probes[name]
+        return probe.result()
+
+    def drop(self, name: str) -> None:
+        """Forgets what was seen of an input."""
+        self._probes.pop(name, None)
+
+    def state(self) -> State:
+        """Everything seen so far of every input."""
+        probes = {name: self._probe(name) for name in self._needs}
+        return {f"{name}{_SEPARATOR}{key}": v for name, probe in probes.items() for key, v in probe.state().items()}
+
+    def restore(self, state: State) -> None:
+        """Goes on from what `state` returned."""
+        for name in self._needs:
+            own = f"{name}{_SEPARATOR}"
+            mine = {key.removeprefix(own): value for key, value in state.items() if key.startswith(own)}
+            self._probe(name).restore(mine)
+
+    def _probe(self, name: str) -> _Probe:
+        if name not in self._probes:
+            width, seed = _width(self._model.get_submodule(name)), self._seed + crc32(name.encode())
+            self._probes[name] = _Probe(name, self._needs[name], width, self._rows, seed, self._weights)
+        return self._probes[name]
+
+
+@contextmanager
+def watched(model: nn.Module, names: Iterable[str], see: Callable[[str, Seen], None]) -> Iterator[None]:
+    """While it is open, `see` is called with the name and every input of each of these layers."""
+    with ExitStack() as ends:
+        for name in names:
+            module = model.get_submodule(name)
+            ends.callback(_kind(module).watch(module, partial(see, name)))
+        yield
 
 
 def collect(
@@ -197,29 +262,13 @@ def collect(
     Raises:
         CalibrationError: a value that is not finite, or a layer that was never run; both name the layer.
     """
-    # A sample depends on its layer's name, and not on which other layers are gathered with it.
     weights = TimestepWeights(timestep_weights) if timestep_weights else None
-    probes = {
-        name: _Probe(name, need, _width(model.get_submodule(name)), rows, seed + crc32(name.encode()), weights)
-        for name, need in needs.items()
-        if need
-    }
+    wanted = {name: need for name, need in needs.items() if need}
+    collector = Collector(model, wanted, rows=rows, seed=seed, weights=weights)
     if journal is not None:
-        _resume(probes, journal)
+        collector.restore(journal.load(f"{name}{_SEPARATOR}seen" for name in wanted) or {})
+        journal.watch(collector.state)
     followed = nullcontext() if weights is None else weights.watching(list(model.children()))
-    with torch.no_grad(), followed, _hooked(model, probes):
+    with torch.no_grad(), followed, watched(model, wanted, collector.see):
         forward()
-    return {name: probe.result() for name, probe in probes.items()}
-
-
-_SEPARATOR = "|"  # in no layer's name
-
-
-def _resume(probes: Mapping[str, _Probe], journal: Journal) -> None:
-    state = journal.load(f"{name}{_SEPARATOR}seen" for name in probes) or {}
-    for name, probe in probes.items():
-        own = f"{name}{_SEPARATOR}"
-        probe.restore({key.removeprefix(own): value for key, value in state.items() if key.startswith(own)})
-    journal.watch(
-        lambda: {f"{name}{_SEPARATOR}{key}": v for name, probe in probes.items() for key, v in probe.state().items()}
-    )
+    return {name: collector.take(name) for name in wanted}

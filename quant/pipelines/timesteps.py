@@ -38,16 +38,21 @@ class TimestepWeights:
         now: what counts for the call that is being made; 1 before the first.
     """
 
-    def __init__(self, weights: Sequence[float]) -> None:
+    def __init__(self, weights: Sequence[float], largest: float = 0.0) -> None:
+        """`largest` is the timestep that others are compared with, where it is known beforehand."""
         self.now = 1.0
         self._weights = tuple(weights)
-        self._largest = 0.0
+        self._largest = largest
 
     def at(self, timestep: float) -> float:
         """The weight of a timestep, which is remembered where it is the largest so far."""
         self._largest = max(self._largest, timestep)
         clean = 1 - timestep / self._largest if self._largest > 0 else 0.0
         return self._weights[min(int(clean * len(self._weights)), len(self._weights) - 1)]
+
+    def call(self, timestep: float) -> None:
+        """From now on the call that is being made is one with this timestep: for calls that take turns."""
+        self.now = self.at(timestep)
 
     @contextmanager
     def watching(self, models: Sequence[nn.Module]) -> Iterator[None]:

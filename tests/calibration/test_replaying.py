@@ -101,11 +101,12 @@ def test_what_torch_keeps_for_a_thread_is_kept_for_each_call() -> None:
     assert (torch.is_grad_enabled(), torch.is_autocast_enabled("cpu")) == before
 
 
-class Entering(Blocks):
+class Entering(nn.Module):
     """Calls its blocks within something that is closed behind them."""
 
     def __init__(self, enter: Callable[[], Any], fails: int = -1) -> None:
         super().__init__()
+        self.blocks = nn.ModuleList(nn.Sequential(nn.Linear(4, 4)) for _ in range(3))
         self.enter, self.fails, self.open = enter, fails, 0
 
     def forward(self, number: int) -> torch.Tensor:
@@ -115,7 +116,8 @@ class Entering(Blocks):
                 x = self.blocks[1](self.blocks[0](torch.ones(1, 4)))
                 if number == self.fails:
                     raise RuntimeError("no such\nthing")
-                return self.blocks[2](x)
+                out: torch.Tensor = self.blocks[2](x)
+                return out
         finally:
             self.open -= 1
 
