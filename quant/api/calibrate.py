@@ -21,20 +21,22 @@ that finds it does:
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from quant.api.keeping import claim, keeping
+from quant.api.record_calls import check_calls
 from quant.api.room import check_room
 from quant.api.writing import Writing, write
 from quant.calibration.journal import Journal
 from quant.calibration.keep_budget import apply_budget
 from quant.calibration.kept_solutions import KeptSolutions
 from quant.calibration.preparing import Prepared, prepare
-from quant.calibration.provenance import run_of
+from quant.calibration.provenance import recorded_rows, run_of
+from quant.calibration.recorded import Recorded, denoiser_calls
 from quant.calibration.sensitivity import check_measurable
 from quant.calibration.solved import solve_models
 from quant.calibration.solving import Forward
@@ -42,6 +44,7 @@ from quant.checkpoint.folder import OutputFolder, holding
 from quant.checkpoint.free import check_free
 from quant.checkpoint.kept_shards import KeptShards
 from quant.checkpoint.sensitivity import Sensitivity
+from quant.devices import find_device
 from quant.errors import CheckpointError, ModelError
 from quant.files.places import check_apart
 from quant.pipelines.copying import files_to_copy, places_of
@@ -66,7 +69,7 @@ class Calibrated:
         recipe: the recipe that made it.
         layers: component -> one record a layer: name, kind, shape, scheme or None, reason, weight_error. The component
             is "" where the model given was itself one.
-        used_prompts: how many prompts were run; 0 where the recipe needs no data.
+        used_prompts: how many prompts were run, or recorded; 0 where the recipe needs no data.
     """
 
     folder: Path
@@ -82,6 +85,7 @@ def calibrate(
     *,
     prompts: str | Path | Sequence[str] | None = None,
     inputs: Inputs | None = None,
+    calls: str | Path | None = None,
     full: bool = False,
     force: bool = False,
     settings: GenerationSettings | None = None,
@@ -104,6 +108,8 @@ def calibrate(
         inputs: instead of prompts, a table whose columns are arguments of the pipeline's call, such as `image`, `video`
             or `strength`: a file, folder or data set as for prompts, or a list of mappings. Files are named by paths
             from the table's folder; in a list pictures, lists of them and tensors may stand themselves.
+        calls: instead of both, a folder that `quant.record` has made of this model. The pipeline is not run: the calls
+            go through the denoiser block by block, with the weights of one block in memory.
         full: copy the pipeline's other components too, so that `out` is a whole pipeline.
         force: replace an existing checkpoint; anything else at `out` is never replaced.
         settings: size, steps, guidance and whatever else calibration runs are called with, over the pipeline folder's
@@ -118,9 +124,10 @@ def calibrate(
             a component's folder, a pipeline's, or a hub id.
         progress: bars on stderr.
 
-    A calibration that is killed goes on after its last written prompt when the same call is made again; layers that
-    were solved are not solved again. One that fails, for the disk is full, goes on likewise. A warning says where what
-    an interrupted run had done is dropped, because this one is about something else.
+    A calibration that is killed goes on after its last written prompt when the same call is made again, on recorded
+    calls at the block where it was; layers that were solved are not solved again. One that fails, for the disk is full,
+    goes on likewise. A warning says where what an interrupted run had done is dropped, because this one is about
+    something else.
 
     Raises:
         QuantError: wrong input, each in one line; what was at `out` is there as before.
@@ -139,14 +146,19 @@ def calibrate(
         seed=seed,
         keep_budget=keep_budget,
         config=config,
+        calls=calls,
     )
     check_apart(out, places_of(start.source), CheckpointError)
+    if start.calls is not None:
+        check_apart(out, [start.calls.folder], CheckpointError)
+        check_calls(start.calls, start.source, start.components, settings=settings, dtype=dtype)
     snapshot = Snapshot.of(start.source)
     copied = files_to_copy(start.source, start.components) if full else {}
     how = Writing(dtype, copied, max_shard_bytes, progress)
     with holding(out, force=force) as folder:
         parts = {name: start.source.component(name) for name in start.components}
-        check_room(folder, {name: part.model for name, part in parts.items()}, start.recipe, dtype, copied.values())
+        models = {name: part.model for name, part in parts.items()}
+        check_room(folder, models, start.recipe, dtype, copied.values(), journal=start.calls is None)
         run = run_of(start, snapshot, dtype)
         claim(folder, run)
         with keeping(folder, snapshot):
@@ -165,6 +177,7 @@ def _calibrated(
     """Does the work of `calibrate`."""
     source, rows = start.source, start.rows
     forward: Forward | None = None
+    recorded: dict[str, Recorded] | None = None
     pipe = None
     journal, kept = Journal(folder.journal, key), KeptSolutions(folder.solved, key)
     if rows is not None:
@@ -176,7 +189,15 @@ def _calibrated(
     else:
         models = {name: part.model for name, part in parts.items()}
         tensors = {name: part.tensors(how.dtype) for name, part in parts.items()}
-    solved = solve_models(models, start.recipe, forward, rows, start.settings, journal, kept)
+        if start.calls is not None:
+            where = find_device(device)
+            recorded = {
+                name: Recorded(denoiser_calls(start.calls, name), tensors[name], how.dtype, where) for name in models
+            }
+    solved = solve_models(
+        models, start.recipe, forward, rows, start.settings, journal, kept, recorded, progress=how.progress
+    )
+    solved = replace(solved, calls=start.calls)
     found: Sensitivity | None = None
     if start.recipe.keep_budget is not None:
         assert rows is not None
@@ -191,4 +212,5 @@ def _calibrated(
         except ModelError:
             folder.drop_written()
             raise
-    return Calibrated(folder.out, solved.recipe, layers, len(rows or ()))
+    used = len(rows or ()) if start.calls is None else len(recorded_rows(start.calls))
+    return Calibrated(folder.out, solved.recipe, layers, used)

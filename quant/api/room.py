@@ -21,7 +21,13 @@ from quant.recipe import Recipe
 
 
 def check_room(
-    folder: OutputFolder, models: Mapping[str, nn.Module], recipe: Recipe, dtype: torch.dtype, copied: Iterable[Path]
+    folder: OutputFolder,
+    models: Mapping[str, nn.Module],
+    recipe: Recipe,
+    dtype: torch.dtype,
+    copied: Iterable[Path],
+    *,
+    journal: bool = True,
 ) -> None:
     """Refuses a disk that is too small, before any work.
 
@@ -31,6 +37,7 @@ def check_room(
         recipe: what becomes of their layers.
         dtype: of everything that is not packed.
         copied: files that are copied as they are.
+        journal: are statistics written while they are gathered?
 
     Raises:
         CheckpointError: with both figures; or what cannot be measured.
@@ -38,7 +45,7 @@ def check_room(
     plans = {name: layer_plan(model, recipe, name) for name, model in models.items()}
     stored = sum(_stored_bytes(model, plans[name], dtype) for name, model in models.items())
     try:
-        needed = stored + sum(path.stat().st_size for path in copied) + kept_bytes(plans, recipe)
+        needed = stored + sum(path.stat().st_size for path in copied) + kept_bytes(plans, recipe, journal=journal)
         disk = shutil.disk_usage(folder.place.parent)
         there = sum(path.stat().st_size for path in folder.hidden.rglob("*") if path.is_file())
     except OSError as error:

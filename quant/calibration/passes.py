@@ -77,10 +77,14 @@ def passes(inputs: Sequence[InputGroup], hessian_gb: float) -> list[list[InputGr
     return parts
 
 
-def kept_bytes(plans: Mapping[str, list[LayerPlan]], recipe: Recipe) -> int:
+def kept_bytes(plans: Mapping[str, list[LayerPlan]], recipe: Recipe, *, journal: bool = True) -> int:
     """What statistics and solutions take on disk at most while a run goes on, to within small vectors.
 
     Statistics of a pass are written anew while those before are still there; of solutions, codes are what counts.
+
+    Args:
+        plans, recipe: of the run.
+        journal: are statistics written at all?
     """
     inputs = input_groups(plans)
 
@@ -96,4 +100,4 @@ def kept_bytes(plans: Mapping[str, list[LayerPlan]], recipe: Recipe) -> int:
         if each.needs.hessian
         for _, layer in each.members
     )
-    return 2 * largest + codes
+    return 2 * largest * journal + codes

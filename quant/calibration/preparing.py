@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from quant.calibration.calls import Calls, open_calls
 from quant.calibration.journal import Journal
 from quant.calibration.solving import Forward, is_calibrated, needs_data
 from quant.devices import find_device
@@ -38,6 +39,7 @@ class Prepared:
         components: those it is applied to.
         rows: what will be run; None where nothing will.
         settings: how the pipeline is called for that.
+        calls: what its denoisers are run on instead, block by block; None where the pipeline is run, or nothing.
     """
 
     source: Source
@@ -45,6 +47,7 @@ class Prepared:
     components: list[str]
     rows: list[Row] | None
     settings: GenerationSettings
+    calls: Calls | None = None
 
     def load(self, dtype: torch.dtype, device: str | None) -> tuple[Any, dict[str, nn.Module]]:
         """The pipeline, on CUDA where there is one and no `device` is given, and its components to be quantized."""
@@ -94,11 +97,12 @@ def prepare(
     keep_budget: KeepBudget | None = None,
     runs: bool = False,
     config: str | Path | None = None,
+    calls: str | Path | None = None,
 ) -> Prepared:
     """Reads and checks everything small.
 
     Args:
-        model, recipe, prompts, inputs, settings, samples, seed, keep_budget, config: as in `quant.calibrate`.
+        model, recipe, prompts, inputs, settings, samples, seed, keep_budget, config, calls: as in `quant.calibrate`.
         runs: inputs are needed whatever the recipe needs.
 
     Raises:
@@ -110,10 +114,25 @@ def prepare(
         chosen = replace(chosen, keep_budget=keep_budget)
     runs = runs or needs_data(chosen)
     components = components_of(source, chosen, runs=runs)
+    if runs and calls is not None:
+        _check_calls_alone(chosen, prompts=prompts, inputs=inputs, samples=samples)
+        recording = open_calls(Path(calls))
+        return Prepared(source, chosen, components, None, settings or GenerationSettings(), recording)
     asked = samples is not None
     how = _settings(source, chosen, settings)
     rows = _rows(chosen, source, prompts, inputs, how, asked) if runs else None
     return Prepared(source, chosen, components, rows, how)
+
+
+def _check_calls_alone(recipe: Recipe, **given: object) -> None:
+    """Raises CalibrationError where something is given, or in the recipe, that a recording takes no part in."""
+    wrong = next((name for name, value in given.items() if value is not None), None)
+    if wrong is not None:
+        raise CalibrationError(f"calls and {wrong} are given: a recording is of its own inputs; give it alone")
+    if recipe.keep_budget is not None:
+        raise CalibrationError(
+            f"{recipe.name}: keep_budget measures the pipeline on prompts; give --prompts or --inputs, not --calls"
+        )
 
 
 def recipe_for(

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from quant.calibration.calls import Calls
 from quant.calibration.layer_plan import Kept, LayerPlan
 from quant.calibration.preparing import Prepared
 from quant.calibration.solution import Solution
@@ -49,6 +50,30 @@ def calibration_record(recipe: Recipe, rows: list[Row] | None, settings: Generat
     }
 
 
+def recorded_record(recipe: Recipe, calls: Calls) -> dict[str, Any]:
+    """The same of recorded calls: the inputs that they are of, and which recording it is."""
+    listed = calls.about.get("inputs")
+    inputs = [row for row in listed if isinstance(row, dict)] if isinstance(listed, list) else []
+    used = [inputs[row] for row in recorded_rows(calls) if row < len(inputs)]
+    return {
+        "prompts": [row.get("prompt", "") for row in used],
+        "inputs": used,
+        "recording": {
+            "key": calls.key,
+            "calls": {component: len(calls.places(component)) for component in calls.components},
+            "seed": calls.about.get("seed"),
+        },
+        "seed": recipe.calibration.seed,
+        "rows": recipe.calibration.rows,
+        "settings": calls.about.get("settings", {}),
+    }
+
+
+def recorded_rows(calls: Calls) -> list[int]:
+    """Numbers of the inputs that the calls of a recording are of."""
+    return sorted({place.row for component in calls.components for place in calls.places(component)})
+
+
 def layer_records(
     layers: Sequence[LayerPlan], solutions: Mapping[str, Solution], errors: Mapping[str, float]
 ) -> list[dict[str, Any]]:
@@ -79,7 +104,7 @@ def run_of(start: Prepared, snapshot: Snapshot, dtype: torch.dtype) -> dict[str,
     recipe = replace(start.recipe, keep_budget=None)
     parts = {
         "recipe": recipe.sha256,
-        "inputs": _of_rows(start.rows or []),
+        "inputs": _of_rows(start.rows or []) if start.calls is None else start.calls.key,
         "settings": start.settings.given(),
         "dtype": str(dtype),
         "model": [str(start.source.folder.resolve()), snapshot.seen],

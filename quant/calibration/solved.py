@@ -10,12 +10,15 @@ from typing import Any
 import torch
 from torch import nn
 
+from quant.calibration.block_solving import solve_by_block
+from quant.calibration.calls import Calls
 from quant.calibration.component import component_config
 from quant.calibration.journal import Journal
 from quant.calibration.kept_solutions import KeptSolutions
 from quant.calibration.layer_part import pack_layer
 from quant.calibration.layer_plan import LayerPlan, Planned, layer_plan, planned
-from quant.calibration.provenance import calibration_record, layer_records, provenance
+from quant.calibration.provenance import calibration_record, layer_records, provenance, recorded_record
+from quant.calibration.recorded import Recorded
 from quant.calibration.solution import Solution
 from quant.calibration.solving import Forward, needs_data, solve
 from quant.formats.layer import LayerFormat
@@ -38,6 +41,7 @@ class Solved:
         solutions: component -> layer -> what the algorithms found.
         rows: what was run for statistics; None where nothing was, or a forward loop.
         settings: how the pipeline was called for that.
+        calls: the recording that statistics are from; None where there is none.
     """
 
     recipe: Recipe
@@ -46,6 +50,7 @@ class Solved:
     solutions: Mapping[str, Mapping[str, Solution]]
     rows: list[Row] | None
     settings: GenerationSettings
+    calls: Calls | None = None
 
     def quantized(self, component: str) -> list[Planned]:
         """The layers that are quantized."""
@@ -99,7 +104,11 @@ class Solved:
 
     def provenance(self, source: str) -> dict[str, Any]:
         """The head of a manifest. `source` names the model."""
-        record = calibration_record(self.recipe, self.rows, self.settings) if needs_data(self.recipe) else None
+        record = None
+        if self.calls is not None:
+            record = recorded_record(self.recipe, self.calls)
+        elif needs_data(self.recipe):
+            record = calibration_record(self.recipe, self.rows, self.settings)
         return {**provenance(self.recipe, source), "calibration": record}
 
 
@@ -111,15 +120,30 @@ def solve_models(
     settings: GenerationSettings,
     journal: Journal | None = None,
     kept: KeptSolutions | None = None,
+    recorded: Mapping[str, Recorded] | None = None,
+    progress: bool = False,
 ) -> Solved:
-    """Plans every layer, runs `forward` where the recipe needs statistics, and finds all scales.
+    """Plans every layer, gathers the statistics that the recipe needs, and finds all scales.
+
+    Args:
+        models: components by name; with `recorded` on the meta device.
+        recipe: the recipe.
+        forward: runs the components over the calibration data.
+        rows, settings: what it runs.
+        journal, kept: where a killed run left off.
+        recorded: instead of `forward`, the calls of each component, which are taken through it block by block.
+        progress: a bar over blocks on stderr.
 
     Raises:
-        QuantError: as `layer_plan`, `check_weight` and `solve`.
+        QuantError: as `layer_plan`, `check_weight`, `solve` and `solve_by_block`.
     """
     plans = {name: layer_plan(model, recipe, name) for name, model in models.items()}
     for name, plan in plans.items():
         for layer in planned(plan):
             weight = layer.layer_kind.weight(models[name].get_submodule(layer.name))
             check_weight(weight, f"{name}.{layer.name}")
-    return Solved(recipe, models, plans, solve(models, plans, recipe, forward, journal, kept), rows, settings)
+    if recorded is None:
+        solutions = solve(models, plans, recipe, forward, journal, kept)
+    else:
+        solutions = solve_by_block(models, plans, recipe, recorded, kept, progress=progress)
+    return Solved(recipe, models, plans, solutions, rows, settings)

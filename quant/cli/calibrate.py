@@ -41,6 +41,12 @@ if TYPE_CHECKING:
     help=f"Prompts to calibrate on: {PROMPTS_HELP}. Recipes that need no data run without.",
 )
 @click.option("--inputs", type=PATH, metavar="FILE", help=INPUTS_HELP)
+@click.option(
+    "--calls",
+    type=PATH,
+    metavar="DIR",
+    help="Calibrate on what `quant record` has recorded of this model, block by block, without running the pipeline.",
+)
 @click.option("--samples", type=COUNT, metavar="N", help="Run the first N prompts or rows.  [default: the recipe's]")
 @click.option("--seed", type=SEED, metavar="N", help="Of the initial latents.  [default: the recipe's]")
 @generation_options
@@ -77,6 +83,7 @@ def calibrate(
     out: Path,
     prompts: Path | None,
     inputs: Path | None,
+    calls: Path | None,
     samples: int | None,
     seed: int | None,
     keep_budget: float | None,
@@ -101,10 +108,14 @@ def calibrate(
     folder, else the defaults of its pipeline class. Calibrate as you will generate: ranges depend on them. A pipeline
     that starts from a picture or a video gets it from a table, --inputs, whose columns are arguments of its call.
 
+    With --calls the pipeline is not run, nor loaded: recorded calls go through the denoiser's blocks, one after the
+    other, with the weights of one block in memory. One recording serves any number of recipes.
+
     \b
     Examples:
       quant calibrate Wan-AI/Wan2.1-T2V-1.3B-Diffusers --recipe fp8-dynamic --out wan-fp8
       quant calibrate ./wan --recipe w8a8 --prompts prompts.txt --steps 20 --full --out wan-int8
+      quant calibrate ./wan --recipe w4a16-gptq --calls wan-calls --out wan-int4
       quant calibrate ./wan-i2v --recipe w8a8 --inputs inputs.jsonl --set guidance_scale_2=3 --out wan-i2v-int8
       quant calibrate ./wan --recipe w4a8 --prompts prompts.txt --keep-budget 5% --keep-as W8A8 --out wan-mixed
     """
@@ -119,6 +130,7 @@ def calibrate(
         out,
         prompts=prompts,
         inputs=inputs,
+        calls=calls,
         full=full,
         force=force,
         settings=given_settings(generation),
@@ -134,7 +146,7 @@ def calibrate(
         for component in quant.inspect(out).components:
             click.echo(component_table(component))
             click.echo()
-    given = inputs or prompts
+    given = inputs or prompts or calls
     if given is not None and not made.used_prompts:
         click.echo(f"note: {made.recipe.name} needs no data; {given} was not used")
     click.echo(f"wrote {out}; look into it with: quant inspect {out}")

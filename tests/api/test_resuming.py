@@ -219,7 +219,7 @@ def test_a_failure_at_the_end_keeps_what_was_solved(
 def test_a_run_that_is_refused_says_nothing_of_what_another_has_done(
     model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(*args: object) -> None:
+    def refuse(*args: object, **kwargs: object) -> None:
         raise quant.QuantError("no room")
 
     with holding(tmp_path / "out", force=False) as folder:
