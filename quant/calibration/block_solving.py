@@ -5,7 +5,8 @@ that point. Solutions are kept as they are found. A killed run goes on at the bl
 run again, for no file can hold a function that is half done, but nothing is gathered or solved there a second time.
 
 A layer is solved with the first stage in which it runs. One that runs in several, as a block does whose weights are
-used twice, is found out there, and gets passes of its own over the calls, in which it is solved at the end.
+used twice, is found out there, and gets passes of its own over the calls, in which it is solved at the end. So what is
+kept of a run that was killed is trusted once the calls have been taken through all blocks, in that run or in the next.
 """
 
 from __future__ import annotations
@@ -70,15 +71,18 @@ def solve_by_block(
     weights = _timestep_weights(recorded, how.timestep_weights)
     for component, model in runs.items():
         mine = [each for each in inputs if each.members[0][0] == component]
-        left = [each for each in mine if each not in found]
-        for each in left:
+        needed = [each for each in mine if each.needs]
+        for each in mine:
             if not each.needs:
                 found.solve(each, None)
-        if not any(each.needs for each in left):
+        settled = kept is not None and kept.is_settled(component)
+        if not needed or (settled and all(each in found for each in needed)):
             continue
         if component not in recorded or not recorded[component].calls:
             raise CalibrationError(f"{recipe.name}: no call of '{component}' was recorded; record one that reaches it")
         _Component(component, model, recorded[component], mine, found, recipe, weights, progress).solve()
+        if kept is not None:
+            kept.settle(component)
     return found.by_layer(inputs)
 
 

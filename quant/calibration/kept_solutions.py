@@ -63,6 +63,21 @@ class KeptSolutions:
             raise CalibrationError(f"{path}: was written and cannot be read back")
         return stored
 
+    def settle(self, component: str) -> None:
+        """Notes that no solution of a component will change any more.
+
+        Raises:
+            CalibrationError: the disk refuses.
+        """
+        keep(self._settled(component), {}, {"key": self._key})
+
+    def is_settled(self, component: str) -> bool:
+        """Whether a run with this key has noted it."""
+        return kept(self._settled(component), key=self._key) is not None
+
+    def _settled(self, component: str) -> Path:
+        return self._folder / f"settled-{component}.safetensors"
+
     def drop(self, number: int) -> None:
         """Removes what was stored under a number.
 
