@@ -22,6 +22,15 @@ from typing import Any
 import click
 import torch
 
+from quant.calibration import solving
+from quant.calibration.block_solving import solve_by_block
+from quant.calibration.kept_solutions import KeptSolutions
+from quant.calibration.layer_plan import layer_plan
+from quant.calibration.recorded import Recorded
+from quant.calibration.replaying import Call
+from quant.pipelines.inputs.table import open_files
+from quant.recipe_files import find_recipe
+
 RESULTS = Path(__file__).parent / "results" / "calibration.json"
 HEAD = 64
 
@@ -104,15 +113,6 @@ def whole(folder: Path, sizes: Sizes, recipe: str) -> float:
 
 def by_block(folder: Path, sizes: Sizes, recipe: str) -> float:
     """Calibrates from the calls; returns seconds of solving."""
-    from quant.calibration import solving
-    from quant.calibration.block_solving import solve_by_block
-    from quant.calibration.kept_solutions import KeptSolutions
-    from quant.calibration.layer_plan import layer_plan
-    from quant.calibration.recorded import Recorded
-    from quant.calibration.replaying import Call
-    from quant.pipelines.inputs.table import open_files
-    from quant.recipe_files import find_recipe
-
     spent, solve = 0.0, solving.Found.solve
 
     def timed(*given: Any) -> None:
@@ -147,10 +147,12 @@ def peak() -> int:
 
 def child(way: str, folder: str, sizes: str, recipe: str) -> None:
     """Runs one way and prints its figures as JSON."""
+    import accelerate
     import diffusers
     import modelopt.torch.quantization.calib as calib
 
-    assert diffusers.WanTransformer3DModel is not None and calib is not None  # imported, as both ways import them
+    for each in (accelerate, diffusers.WanTransformer3DModel, calib):
+        assert each is not None  # what either way imports is no part of its time
     before, started = peak(), time.perf_counter()
     solving = WAYS[way](Path(folder), Sizes(**json.loads(sizes)), recipe)
     run = Run(time.perf_counter() - started - solving, solving, peak() - before)
@@ -184,7 +186,7 @@ def main(depths: str, heads: int, ffn: int, tokens: int, calls: int, recipe: str
         ratio = replay.seconds / forward.seconds
         rows.append({"blocks": depth, "block_bytes": block, "whole": asdict(forward), "by_block": asdict(replay)})
         click.echo(
-            f"{depth:3} blocks of {block / 1e6:.0f} MB: {ratio:.2f}x the forward passes' {forward.seconds:.1f} s, "
+            f"{depth:3} blocks of {block / 1e6:.1f} MB: {ratio:.2f}x the forward passes' {forward.seconds:.1f} s, "
             f"and {replay.solving:.1f} s of solving; peak {replay.peak_bytes / 1e6:.0f} MB, whole "
             f"{forward.peak_bytes / 1e6:.0f} MB"
         )

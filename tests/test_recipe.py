@@ -107,6 +107,10 @@ def test_a_recipe_is_frozen() -> None:
         ({**SHORT, "calibration": {"hessian_gb": 10**400}}, "here: calibration.hessian_gb: must be a number above 0"),
         ({**SHORT, "calibration": {"hessian_gb": 0}}, "here: calibration.hessian_gb: must be a number above 0, got 0"),
         ({**SHORT, "calibration": {"timestep_weights": [1, True]}}, "here: calibration.timestep_weights: must be a l"),
+        (
+            {**SHORT, "calibration": {"inputs": ["original"]}},
+            "here: calibration.inputs: must be original or compressed",
+        ),
         ({**SHORT, "groups": []}, "here: 'groups' must be a non-empty list"),
         ({**SHORT, "groups": {}}, "here: 'groups' must be a non-empty list"),
         ({**SHORT, "groups": ["Linear"]}, "here: groups[0]: must be a mapping"),
@@ -165,7 +169,11 @@ def test_refuses_a_share_of_edge_blocks_outside_its_range(edge: object) -> None:
 
 
 def test_the_ends_of_a_range_are_in_it() -> None:
-    ends = {"keep_edge_blocks": 0.5, "keep_budget": {"share": 1}, "calibration": {"timestep_weights": [0, 1]}}
+    ends = {
+        "keep_edge_blocks": 0.5,
+        "keep_budget": {"share": 1},
+        "calibration": {"timestep_weights": [0, 1], "inputs": "compressed"},
+    }
     recipe = Recipe.from_dict({**SHORT, **ends})
     assert recipe.keep_edge_blocks == 0.5
     assert recipe.keep_budget == KeepBudget(1)

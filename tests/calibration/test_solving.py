@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
 import torch
 from torch import nn
 
@@ -56,3 +57,11 @@ def test_a_smoothed_model_is_rounded_under_the_inputs_that_it_meets() -> None:
 
     with torch.no_grad():
         assert error(rounding="gptq") < 0.9 * error(rounding="nearest")
+
+
+def test_compressed_inputs_need_recorded_calls() -> None:
+    model, group = nn.Sequential(nn.Linear(8, 8)), {"targets": ["Linear"], "scheme": "FP8"}
+    body = {"version": 1, "groups": [group], "calibration": {"inputs": "compressed"}}
+    recipe = quant.Recipe.from_dict(body)
+    with pytest.raises(quant.QuantError, match=r"calibration.inputs: compressed takes recorded calls block by block"):
+        quant.quantize(model, recipe, forward_loop=lambda m: m(torch.ones(1, 8)))
