@@ -13,9 +13,8 @@ from typing import ClassVar
 import torch
 
 from quant.algorithms.base import Algorithm, Check, Needs, Options, Rounded, Smoothing, Statistics, check_rounding
-from quant.algorithms.gptq import output_error
-from quant.algorithms.hessian import in_unit
-from quant.algorithms.smoothquant import least, smoothed_by_gptq
+from quant.algorithms.input_hessian import InputHessian
+from quant.algorithms.smoothquant import by_gptq, least, smoothed_by_gptq
 from quant.formats.layer import LayerFormat
 from quant.formats.scheme import Scheme, TensorFormat
 from quant.formats.tensors import pack_linear, unpack_linear
@@ -76,7 +75,8 @@ def search(
     assert tensor_format is not None
     importance = weight_importance(weights, tensor_format.group_size or weights[0].shape[1])
     importance = importance.reshape(-1, len(channel_mean)).mean(dim=0)
-    power = sum(float(output_error(weight, hessian)) for weight in weights) or 1.0
+    inputs = InputHessian(hessian)
+    power = sum(inputs.error(weight) for weight in weights) or 1.0
 
     def error(factor: torch.Tensor | None) -> float:
         total = 0.0
@@ -84,7 +84,7 @@ def search(
             # Inputs are not quantized here, so a static scale has no part in it.
             layer_format = _weight_only(scheme)
             stored = unpack_linear(pack_linear(weight, layer_format, pre_quant_scale=factor), layer_format)
-            total += float(output_error(stored - weight.float(), hessian))
+            total += inputs.error(stored - weight.float())
         return float((total / power) ** 0.5)
 
     without = error(None)
@@ -122,14 +122,12 @@ class Awq(Algorithm):
     ) -> Smoothing:
         assert seen.channel_mean is not None and seen.hessian is not None
         at = weights[0].device
-        return search(weights, schemes, seen.channel_mean.to(at), in_unit(seen.hessian).to(at))
+        return search(weights, schemes, seen.channel_mean.to(at), seen.hessian.to(at))
+
+    def rounds_smoothed(self, options: Options) -> bool:
+        return by_gptq(options)
 
     def round_smoothed(
-        self,
-        weight: torch.Tensor,
-        tensor_format: TensorFormat,
-        hessian: torch.Tensor,
-        factor: torch.Tensor,
-        options: Options,
-    ) -> Rounded | None:
-        return smoothed_by_gptq(weight, tensor_format, hessian, factor, options)
+        self, weights: Sequence[torch.Tensor], tensor_format: TensorFormat, hessian: InputHessian, options: Options
+    ) -> list[Rounded]:
+        return smoothed_by_gptq(weights, tensor_format, hessian)

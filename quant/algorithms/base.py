@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 
 import torch
 
+from quant.algorithms.input_hessian import InputHessian
 from quant.errors import RecipeError
 from quant.fields import is_number
 from quant.formats.grid import Grid
@@ -185,24 +186,42 @@ class Algorithm:
         """
         return None if self.rounds or self.smooths else ()
 
+    def rounds_smoothed(self, options: Options) -> bool:
+        """Are weights rounded by `round_smoothed` once they are smoothed? Else to nearest, when they are packed."""
+        return False
+
     def round_smoothed(
-        self,
-        weight: torch.Tensor,
-        tensor_format: TensorFormat,
-        hessian: torch.Tensor,
-        factor: torch.Tensor,
-        options: Options,
-    ) -> Rounded | None:
-        """Return a weight divided by its factors, rounded; None leaves it to be rounded to nearest when it is packed.
+        self, weights: Sequence[torch.Tensor], tensor_format: TensorFormat, hessian: InputHessian, options: Options
+    ) -> list[Rounded]:
+        """Return weights divided by their factors, rounded; of an algorithm that `rounds_smoothed`.
 
         Args:
-            weight: float32 [N, K], divided.
-            tensor_format: of the weight.
-            hessian: [K, K], sum x x^T of the input before it was smoothed.
-            factor: float32 [K], by which the input is multiplied.
+            weights: float32 [N_i, K], divided, of layers that read one input.
+            tensor_format: of the weights.
+            hessian: of the input as it is smoothed.
             options: of the recipe.
         """
-        return None
+        raise NotImplementedError
+
+    def round_together(
+        self,
+        layers: Sequence[Pruned],
+        tensor_format: TensorFormat,
+        hessian: InputHessian | None,
+        options: Options,
+    ) -> list[Rounded]:
+        """Return the weights of layers that read one input, put onto grids; of an algorithm that `rounds`.
+
+        An algorithm defines this where it can share work between them, or else `round`.
+
+        Args:
+            layers: their weights, all of one group of the recipe.
+            tensor_format: of the weights.
+            hessian: of the input; None where `needs` asked for none.
+            options: of the recipe.
+        """
+        matrix = None if hessian is None else hessian.matrix
+        return [self.round(each, tensor_format, matrix, options) for each in layers]
 
     def round(
         self, pruned: Pruned, tensor_format: TensorFormat, hessian: torch.Tensor | None, options: Options

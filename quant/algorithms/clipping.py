@@ -7,6 +7,7 @@ the layer's output under uncorrelated inputs.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
@@ -17,6 +18,9 @@ from quant.kernels.numerics import SMALLEST_SCALE
 
 #: Factors on a group's range. 1 is among them, so the result is never worse than no clipping.
 SHRINKS = tuple(1 - 0.025 * i for i in range(21))
+
+#: Elements of a weight that are worked on at a time: what a CPU's cache holds of them in float64, and what memory does.
+_CACHED, _AT_ONCE = 1 << 16, 1 << 25
 
 
 def clipped_grid(
@@ -37,12 +41,27 @@ def clipped_grid(
     Returns:
         a grid, of each part that shares a scale the best one; of equal ones the widest.
     """
-    values = weight.float()
-    count = values.new_ones(values.shape[1]).double() if importance is None else importance.double()
+    count = weight.new_ones(weight.shape[1]).double() if importance is None else importance.double()
+    tried = sorted(set(shrinks) - {1.0}, reverse=True)
+    rows = _rows_at_once(weight, tensor_format)
+    return Grid.joined([_clipped(part.float(), tensor_format, count, tried) for part in weight.split(rows)])
+
+
+def _rows_at_once(weight: torch.Tensor, tensor_format: TensorFormat) -> int:
+    """Rows whose scales are searched together: as few as a processor's cache holds, many for a device without one."""
+    if tensor_format.strategy == "tensor":
+        return max(len(weight), 1)
+    elements = _CACHED if weight.device.type == "cpu" else _AT_ONCE
+    together = BLOCK[0] if tensor_format.strategy == "block" else 1
+    return max(elements // max(weight.shape[1], 1) // together, 1) * together
+
+
+def _clipped(values: torch.Tensor, tensor_format: TensorFormat, count: torch.Tensor, shrinks: Sequence[float]) -> Grid:
+    """The best grid of some rows; factors are tried in the order given, after 1."""
     best = grid_of(values, tensor_format)
     least = _error_by_part(values, best, count)
     low, high = _reach(best)
-    for shrink in sorted(set(shrinks) - {1.0}, reverse=True):
+    for shrink in shrinks:
         tried = grid_from_range(low * shrink, high * shrink, tensor_format)
         error = _error_by_part(values, tried, count)
         best, least = _where(error < least, tried, best), torch.minimum(error, least)
@@ -70,26 +89,38 @@ def refit_scales(weight: torch.Tensor, codes: torch.Tensor, hessian: torch.Tenso
     n, k = weight.shape
     if grid.format.strategy not in ("group", "channel"):
         raise ValueError(f"scales by {grid.format.strategy} belong to several rows")
-    groups = grid.scale.shape[1]
     h = hessian.double()
-    steps = replace(grid, scale=torch.ones_like(grid.scale)).values(codes).double().reshape(n, groups, -1)
-    by_group = torch.zeros(n, groups, groups, k // groups, dtype=torch.float64, device=weight.device)
-    by_group[:, range(groups), range(groups)] = steps
-    spread = by_group.reshape(n, groups, k)
-    pushed = spread @ h
-    quadratic = pushed @ spread.transpose(1, 2)
-    linear = (pushed @ weight.double().unsqueeze(2)).squeeze(2)
+    rows = max(_AT_ONCE // max(k, 1), 1)
+    parts = [
+        _refitted(weight[start : start + rows], codes[start : start + rows], h, grid.rows(start, min(start + rows, n)))
+        for start in range(0, n, rows)
+    ]
+    return Grid.joined(parts)
+
+
+def _refitted(weight: torch.Tensor, codes: torch.Tensor, h: torch.Tensor, grid: Grid) -> Grid:
+    """As `refit_scales`, of some rows: the change of the scales that takes most off the error that is left."""
+    n, groups = grid.scale.shape
+    steps = replace(grid, scale=torch.ones_like(grid.scale)).values(codes).double()
+    left = (weight.double() - grid.values(codes)) @ h
+    linear = (left * steps).reshape(n, groups, -1).sum(dim=2)
+    size = weight.shape[1] // groups
+    quadratic = linear.new_empty(n, groups, groups)
+    for group in range(groups):
+        # One group's columns against those of itself and of the groups before it: H is symmetric.
+        mine = slice(group * size, (group + 1) * size)
+        pushed = (steps[:, mine] @ h[mine, : mine.stop]) * steps[:, : mine.stop]
+        quadratic[:, group, : group + 1] = pushed.reshape(n, group + 1, size).sum(dim=2)
+        quadratic[:, :group, group] = quadratic[:, group, :group]
     ridge = 1e-9 * quadratic.diagonal(dim1=1, dim2=2).mean(dim=1).clamp(min=1e-30)
-    eye = torch.eye(groups, dtype=torch.float64, device=weight.device)
-    quadratic, linear = quadratic + ridge[:, None, None] * eye, linear + ridge[:, None] * grid.scale
-    scale, unsolved = torch.linalg.solve_ex(quadratic, linear)
+    ridged = quadratic + ridge[:, None, None] * torch.eye(groups, dtype=torch.float64, device=weight.device)
+    change, unsolved = torch.linalg.solve_ex(ridged, linear)
+    scale = grid.scale + change
     fitted = replace(grid, scale=scale.clamp(min=SMALLEST_SCALE).to(scale_dtype(grid.format)).float())
-
-    def error(tried: Grid) -> torch.Tensor:
-        change = tried.values(codes).double() - weight.double()
-        return ((change @ h) * change).sum(dim=1, keepdim=True)
-
-    better = (error(fitted) < error(grid)) & (scale > 0).all(dim=1, keepdim=True) & (unsolved == 0)[:, None]
+    # What the scales as they are stored change of the error.
+    change = fitted.scale.double() - grid.scale
+    gain = ((quadratic @ change.unsqueeze(2)).squeeze(2) - 2 * linear).mul(change).sum(dim=1, keepdim=True)
+    better = (gain < 0) & (scale > 0).all(dim=1, keepdim=True) & (unsolved == 0)[:, None]
     return _where(better.expand_as(grid.scale), fitted, grid)
 
 

@@ -4,24 +4,29 @@ The error of a layer y = W x over calibration data is tr(D H D^T), with D the ch
 column j is rounded, the best change of all later columns is known in closed form (OBS); the rows of the upper Cholesky
 factor of H^-1 hold it for every j at once. Scales are found before (`Grid`), so columns may be taken in any order,
 whatever groups they are in. A pruned weight is one that is rounded to 0: SparseGPT's step (arXiv 2301.00774).
+
+`solve` and `refine` are the definition, one layer at a time; layers are solved by `quant.algorithms.elimination`, which
+finds the same up to rounding.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import ClassVar, Literal
+from collections.abc import Callable, Mapping, Sequence
+from typing import ClassVar
 
 import torch
 
 from quant.algorithms.base import Algorithm, Check, Needs, Options, Pruned, Rounded, check_damping, check_flag
 from quant.algorithms.clipping import clipped_grid, refit_scales
+from quant.algorithms.elimination import descend, eliminate, stacked, unstacked
+from quant.algorithms.factor import DAMPING, ORDERS, Factor, Order
 from quant.algorithms.hessian import damp, inverse_factor
-from quant.formats.grid import Grid, grid_of
+from quant.algorithms.input_hessian import InputHessian
+from quant.formats.grid import Grid, ScalesByColumn, grid_of
 from quant.formats.scheme import TensorFormat
 from quant.recipe_parts import Group
 
-Order = Literal["activation", "natural"]
-ORDERS: tuple[Order, ...] = ("activation", "natural")
+__all__ = ["ORDERS", "Gptq", "Order", "factor_for", "on_best_grids", "output_error", "refine", "solve"]
 
 #: Columns whose updates are applied together, one matrix product a block.
 _BLOCK = 128
@@ -33,7 +38,7 @@ def solve(
     grid: Grid,
     *,
     mask: torch.Tensor | None = None,
-    damping: float = 0.01,
+    damping: float = DAMPING,
     order: Order = "activation",
     block: int = _BLOCK,
 ) -> torch.Tensor:
@@ -119,42 +124,69 @@ def refine(
     return found
 
 
-def on_best_grid(
-    weight: torch.Tensor,
+def on_best_grids(
+    weights: Sequence[torch.Tensor],
     tensor_format: TensorFormat,
-    hessian: torch.Tensor,
-    mask: torch.Tensor | None,
+    hessian: InputHessian,
+    masks: Sequence[torch.Tensor | None],
     options: Options,
-) -> tuple[Grid, torch.Tensor]:
-    """GPTQ on scales of the weight's own range, or of the best shrunk one; refined where that is asked for.
+) -> list[tuple[Grid, torch.Tensor]]:
+    """GPTQ on scales of each weight's own range, or of the best shrunk one; refined where that is asked for.
 
     Args:
-        weight: float32 [N, K].
-        tensor_format: of the weight.
-        hessian: [K, K], sum x x^T of the layer's inputs.
-        mask: bool [N, K] of what is not pruned; None for a dense layer.
+        weights: float32 [N_i, K], of layers that read one input.
+        tensor_format: of all of them.
+        hessian: of the input.
+        masks: of each, bool [N_i, K] of what is not pruned; None for all of them if the layers are dense.
         options: `clip`, `damping` and `refine`, as recipes have them.
 
     Returns:
-        the grid, and the float32 weight [N, K] on it.
+        of each the grid, and the float32 weight [N_i, K] on it.
     """
-    clip = options.get("clip", False)
-    kept = weight if mask is None else weight * mask
-    grid = clipped_grid(kept, tensor_format, hessian.diagonal()) if clip else grid_of(kept, tensor_format)
-    found = solve(weight, hessian, grid, mask=mask, damping=options.get("damping", 0.01))
-    return _refined(weight, found, hessian, grid, mask) if options.get("refine", False) else (grid, found)
+    importance = hessian.matrix.diagonal() if options.get("clip", False) else None
+    kept = [weight if mask is None else weight * mask for weight, mask in zip(weights, masks, strict=True)]
+    grids = [
+        grid_of(each, tensor_format) if importance is None else clipped_grid(each, tensor_format, importance)
+        for each in kept
+    ]
+    target, sizes = stacked(weights), [len(weight) for weight in weights]
+    mask = None if masks[0] is None else stacked([each for each in masks if each is not None])
+    found = eliminate(target, _scales(grids, weights), factor_for(hessian, options), mask)
+    if options.get("refine", False):
+        grids, found = _refined(weights, target, found, hessian, grids, mask)
+    return list(zip(grids, unstacked(found, sizes), strict=True))
+
+
+def factor_for(hessian: InputHessian, options: Options) -> Factor:
+    """The factor of an input's Hessian under the damping of a recipe."""
+    return hessian.factor(options.get("damping", DAMPING))
 
 
 def _refined(
-    weight: torch.Tensor, found: torch.Tensor, hessian: torch.Tensor, grid: Grid, mask: torch.Tensor | None
-) -> tuple[Grid, torch.Tensor]:
+    weights: Sequence[torch.Tensor],
+    target: torch.Tensor,
+    found: torch.Tensor,
+    hessian: InputHessian,
+    grids: list[Grid],
+    mask: torch.Tensor | None,
+) -> tuple[list[Grid], torch.Tensor]:
     """Columns rounded again, scales fitted to the codes, and columns once more on those scales; each only gains."""
-    found = refine(weight, found, hessian, grid, mask=mask)
-    if grid.format.strategy in ("group", "channel"):
-        codes = grid.codes(found)
-        grid = refit_scales(weight, codes, hessian, grid)
-        found = refine(weight, grid.values(codes), hessian, grid, mask=mask)
-    return grid, found
+    found = descend(target, found, hessian.products, _scales(grids, weights), mask)
+    if grids[0].format.strategy in ("group", "channel"):
+        parts = unstacked(found, [len(weight) for weight in weights])
+        codes = [grid.codes(part) for grid, part in zip(grids, parts, strict=True)]
+        grids = [
+            refit_scales(weight, code, hessian.matrix, grid)
+            for weight, code, grid in zip(weights, codes, grids, strict=True)
+        ]
+        found = stacked([grid.values(code) for grid, code in zip(grids, codes, strict=True)])
+        found = descend(target, found, hessian.products, _scales(grids, weights), mask)
+    return grids, found
+
+
+def _scales(grids: Sequence[Grid], weights: Sequence[torch.Tensor]) -> ScalesByColumn:
+    several = [grid.by_column(*weight.shape) for grid, weight in zip(grids, weights, strict=True)]
+    return ScalesByColumn.joined(several)
 
 
 def output_error(change: torch.Tensor, hessian: torch.Tensor) -> torch.Tensor:
@@ -198,11 +230,15 @@ class Gptq(Algorithm):
     def needs(self, group: Group) -> Needs:
         return Needs(hessian=True)
 
-    def round(
-        self, pruned: Pruned, tensor_format: TensorFormat, hessian: torch.Tensor | None, options: Options
-    ) -> Rounded:
+    def round_together(
+        self,
+        layers: Sequence[Pruned],
+        tensor_format: TensorFormat,
+        hessian: InputHessian | None,
+        options: Options,
+    ) -> list[Rounded]:
         assert hessian is not None
         # Where a method only chose a mask, and has made up for nothing, GPTQ comes close to the whole weight.
-        target = pruned.weight if pruned.compensated else pruned.original
-        grid, found = on_best_grid(target, tensor_format, hessian, pruned.mask, options)
-        return Rounded(found, grid)
+        targets = [each.weight if each.compensated else each.original for each in layers]
+        made = on_best_grids(targets, tensor_format, hessian, [each.mask for each in layers], options)
+        return [Rounded(found, grid, notes=factor_for(hessian, options).notes) for grid, found in made]

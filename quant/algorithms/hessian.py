@@ -20,9 +20,10 @@ def in_unit(hessian: torch.Tensor) -> torch.Tensor:
     Raises:
         ValueError: not finite.
     """
-    h = hessian.double()
-    _, exponent = torch.frexp(_finite(h).abs().max())
-    return torch.ldexp(h, -(exponent + exponent % 2))
+    h = _finite(hessian.double())
+    _, exponent = torch.frexp(torch.stack(torch.aminmax(h)).abs().amax())
+    shift = -(exponent + exponent % 2)
+    return torch.ldexp(h, shift) if shift else h
 
 
 def damp(hessian: torch.Tensor, damping: float) -> torch.Tensor:
@@ -32,10 +33,15 @@ def damp(hessian: torch.Tensor, damping: float) -> torch.Tensor:
         ValueError: not finite.
     """
     h = _finite(hessian.double().clone())
-    diagonal = h.diagonal()
-    diagonal += damping * diagonal.mean()
-    diagonal[diagonal == 0] = 1
+    h.diagonal().copy_(damped_diagonal(h, damping))
     return h
+
+
+def damped_diagonal(hessian: torch.Tensor, damping: float) -> torch.Tensor:
+    """The diagonal of `damp`, float64 [K]."""
+    diagonal = hessian.diagonal().double()
+    diagonal = diagonal + damping * diagonal.mean()
+    return torch.where(diagonal == 0, 1.0, diagonal)
 
 
 def lower_factor(hessian: torch.Tensor, damping: float) -> torch.Tensor:
@@ -44,12 +50,12 @@ def lower_factor(hessian: torch.Tensor, damping: float) -> torch.Tensor:
     Raises:
         ValueError: not finite, or not positive definite even with its own mean on its diagonal.
     """
-    for tried in _dampings(damping):
+    for tried in dampings(damping):
         lower: torch.Tensor
         lower, info = torch.linalg.cholesky_ex(damp(hessian, tried))
         if not info.any():
             return lower
-    raise ValueError(_INDEFINITE)
+    raise ValueError(INDEFINITE)
 
 
 def inverse_factor(hessian: torch.Tensor, damping: float) -> torch.Tensor:
@@ -57,7 +63,7 @@ def inverse_factor(hessian: torch.Tensor, damping: float) -> torch.Tensor:
 
     Damping is raised, and errors are raised, as in `lower_factor`.
     """
-    for tried in _dampings(damping):
+    for tried in dampings(damping):
         lower, info = torch.linalg.cholesky_ex(damp(hessian, tried))
         if info.any():
             continue
@@ -65,13 +71,13 @@ def inverse_factor(hessian: torch.Tensor, damping: float) -> torch.Tensor:
         upper, info = torch.linalg.cholesky_ex(torch.cholesky_inverse(lower), upper=True)
         if not info.any():
             return upper
-    raise ValueError(_INDEFINITE)
+    raise ValueError(INDEFINITE)
 
 
-_INDEFINITE = "the Hessian is not positive definite: more calibration data is needed"
+INDEFINITE = "the Hessian is not positive definite: more calibration data is needed"
 
 
-def _dampings(damping: float) -> list[float]:
+def dampings(damping: float) -> list[float]:
     """The damping that was asked for, and tenfold ones up to 1: the first that is enough is taken."""
     tried = [damping]
     while tried[-1] < 1:
@@ -80,6 +86,7 @@ def _dampings(damping: float) -> list[float]:
 
 
 def _finite(hessian: torch.Tensor) -> torch.Tensor:
-    if not torch.isfinite(hessian).all():
+    # The least and the largest are NaN where any value is: no copy [K, K] is made to look.
+    if not torch.isfinite(torch.stack(torch.aminmax(hessian))).all():
         raise ValueError("the Hessian has values that are not finite")
     return hessian

@@ -14,9 +14,16 @@ import torch
 from quant.algorithms.gptq import output_error
 from quant.algorithms.hessian import lower_factor
 
+#: What is added to the diagonal of H, times its mean.
+BRANCH_DAMPING = 1e-6
+
 
 def branch(
-    residual: torch.Tensor, hessian: torch.Tensor | None, rank: int, damping: float = 1e-6
+    residual: torch.Tensor,
+    hessian: torch.Tensor | None,
+    rank: int,
+    damping: float = BRANCH_DAMPING,
+    root: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The best approximation of a residual by a matrix of given rank, under tr(D H D^T).
 
@@ -26,6 +33,7 @@ def branch(
         rank: at least 1, at most min(N, K).
         damping: added to the diagonal of H, times its mean, so that inputs never seen do not divide by zero. Raised
             tenfold until H is positive definite, where inputs span so few directions that rounding decides.
+        root: `lower_factor` of H under this damping, if it was found already.
 
     Returns:
         float32 (L1 [N, rank], L2 [rank, K]), of equal norms for each of the ranks.
@@ -36,8 +44,9 @@ def branch(
     n, k = residual.shape
     if not 1 <= rank <= min(n, k):
         raise ValueError(f"rank must be 1 to {min(n, k)} for a weight of {n} x {k}, got {rank}")
-    root = torch.eye(k, dtype=torch.float64, device=residual.device)
-    if hessian is not None:
+    if hessian is None:
+        root = torch.eye(k, dtype=torch.float64, device=residual.device)
+    elif root is None:
         root = lower_factor(hessian, damping)
     left, values, right = torch.linalg.svd(residual.double() @ root, full_matrices=False)
     up = left[:, :rank] * values[:rank]
@@ -52,6 +61,7 @@ def alternate(
     rank: int,
     compress: Callable[[torch.Tensor], torch.Tensor],
     rounds: int = 3,
+    root: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """A compressed weight and a branch that fit each other: compress W - L1 L2, refit the branch to W - Q, and again.
 
@@ -61,18 +71,20 @@ def alternate(
         rank: of the branch.
         compress: a float weight [N, K] to its compressed values [N, K], such as `gptq.solve` on a fresh grid.
         rounds: how often; the best of them is kept, for compressing may get worse.
+        root: as in `branch`, under its own damping.
 
     Returns:
         float32 (Q [N, K], L1 [N, rank], L2 [rank, K]).
     """
-    start = branch(weight, hessian, rank)
+    root = lower_factor(hessian, BRANCH_DAMPING) if root is None else root
+    start = branch(weight, hessian, rank, root=root)
     best: tuple[torch.Tensor, torch.Tensor, torch.Tensor] | None = None
     least = float("inf")
     # Both starts: outliers into the branch first (SVDQuant), and what rounding leaves over (LQER).
     for up, down in (start, (torch.zeros_like(start[0]), torch.zeros_like(start[1]))):
         for _ in range(rounds):
             compressed = compress(weight.float() - up @ down)
-            up, down = branch(weight.float() - compressed, hessian, rank)
+            up, down = branch(weight.float() - compressed, hessian, rank, root=root)
             error = float(output_error(weight.float() - compressed - up @ down, hessian))
             if best is None or error < least:
                 best, least = (compressed, up, down), error

@@ -14,7 +14,8 @@ from typing import ClassVar
 import torch
 
 from quant.algorithms.base import Algorithm, Check, Needs, Options, Rounded, Smoothing, Statistics, check_rounding
-from quant.algorithms.gptq import on_best_grid
+from quant.algorithms.gptq import factor_for, on_best_grids
+from quant.algorithms.input_hessian import InputHessian
 from quant.errors import RecipeError
 from quant.fields import is_number
 from quant.formats.eight_bit import encode, scale_from_amax, storage_dtype
@@ -150,7 +151,8 @@ class SmoothQuant(Algorithm):
     smooths = True
 
     def needs(self, group: Group) -> Needs:
-        return Needs(channel_amax=True, rows=True, hessian=rounds_by_gptq(group))
+        options = () if group.algorithm is None else group.algorithm.options
+        return Needs(channel_amax=True, rows=True, hessian=by_gptq(dict(options)))
 
     def refuses(self, group: Group) -> str | None:
         scheme, sparse = group.scheme, group.sparsity is not None
@@ -170,31 +172,26 @@ class SmoothQuant(Algorithm):
         on_cpu = [weight.cpu() for weight in weights]
         return smooth(on_cpu, schemes, seen.rows, seen.channel_amax, alpha, seen.one_scale)
 
+    def rounds_smoothed(self, options: Options) -> bool:
+        return by_gptq(options)
+
     def round_smoothed(
-        self,
-        weight: torch.Tensor,
-        tensor_format: TensorFormat,
-        hessian: torch.Tensor,
-        factor: torch.Tensor,
-        options: Options,
-    ) -> Rounded | None:
-        return smoothed_by_gptq(weight, tensor_format, hessian, factor, options)
+        self, weights: Sequence[torch.Tensor], tensor_format: TensorFormat, hessian: InputHessian, options: Options
+    ) -> list[Rounded]:
+        return smoothed_by_gptq(weights, tensor_format, hessian)
 
 
-def rounds_by_gptq(group: Group) -> bool:
-    """Is a smoothed weight of this group rounded by GPTQ, and not to nearest?"""
-    return group.algorithm is not None and dict(group.algorithm.options).get("rounding") == "gptq"
+def by_gptq(options: Options) -> bool:
+    """Is a smoothed weight rounded by GPTQ, and not to nearest?"""
+    return bool(options.get("rounding") == "gptq")
 
 
 def smoothed_by_gptq(
-    weight: torch.Tensor, tensor_format: TensorFormat, hessian: torch.Tensor, factor: torch.Tensor, options: Options
-) -> Rounded | None:
+    weights: Sequence[torch.Tensor], tensor_format: TensorFormat, hessian: InputHessian
+) -> list[Rounded]:
     """`Algorithm.round_smoothed` of what has the option `rounding`: under the Hessian of the smoothed input."""
-    if options.get("rounding") != "gptq":
-        return None
-    wide = factor.double()
-    grid, found = on_best_grid(weight, tensor_format, hessian * torch.outer(wide, wide), None, {})
-    return Rounded(found, grid)
+    made = on_best_grids(weights, tensor_format, hessian, [None] * len(weights), {})
+    return [Rounded(found, grid, notes=factor_for(hessian, {}).notes) for grid, found in made]
 
 
 def _one_scale_a_row(scheme: Scheme) -> bool:

@@ -8,6 +8,8 @@ decides group after group, and what a group loses can only be made up for by the
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 
 from quant.algorithms.hessian import damp, inverse_factor
@@ -15,6 +17,8 @@ from quant.algorithms.survivors import refit
 
 GROUP = 4
 _KEPT = 2
+#: What is added to the diagonal of H, times its mean, by SparseGPT and by ADMM.
+SPARSEGPT_DAMPING, SEARCH_DAMPING = 0.01, 0.001
 #: First and last penalty of ADMM, where H's diagonal is 1: from one that hardly pulls to one that no weight resists.
 _PENALTIES = (0.01, 1.0)
 
@@ -55,7 +59,12 @@ def wanda_mask(weight: torch.Tensor, hessian_diagonal: torch.Tensor) -> torch.Te
 
 
 def sparsegpt(
-    weight: torch.Tensor, hessian: torch.Tensor, *, damping: float = 0.01, block: int = 128
+    weight: torch.Tensor,
+    hessian: torch.Tensor,
+    *,
+    damping: float = SPARSEGPT_DAMPING,
+    block: int = 128,
+    factor: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """SparseGPT (arXiv 2301.00774, algorithm 1) for 2:4, to compare with; `prune` comes closer.
 
@@ -67,6 +76,7 @@ def sparsegpt(
         hessian: [K, K], sum x x^T of the layer's inputs in any unit; symmetric and finite.
         damping: as in `gptq.solve`.
         block: columns between two updates of all that follow, a multiple of 4; changes the speed and nothing else.
+        factor: `inverse_factor` of H under this damping, if it was found already.
 
     Returns:
         mask bool [N, K], exactly two True in every four; the compensated weight float32 [N, K], 0 where pruned.
@@ -76,7 +86,7 @@ def sparsegpt(
     """
     _check(weight.shape[1])
     work = weight.double().clone()
-    factor = inverse_factor(hessian, damping)
+    factor = inverse_factor(hessian, damping) if factor is None else factor
     mask = torch.zeros_like(work, dtype=torch.bool)
     for start in range(0, work.shape[1], block):
         end = min(start + block, work.shape[1])
@@ -92,8 +102,38 @@ def sparsegpt(
     return mask, (work * mask).float()
 
 
+class Basis(NamedTuple):
+    """H with damping in the unit in which its diagonal is 1, diagonalized.
+
+    Attributes:
+        unit: float64 [K], roots of the damped diagonal.
+        values: float32 [K], its eigenvalues, and `vectors`, [K, K].
+    """
+
+    unit: torch.Tensor
+    values: torch.Tensor
+    vectors: torch.Tensor
+
+
+def basis_of(hessian: torch.Tensor, damping: float) -> Basis:
+    """The basis in which ADMM's solves are divisions; ten times a Cholesky factor's work.
+
+    Raises:
+        ValueError: a Hessian that is not finite.
+    """
+    damped = damp(hessian, damping)
+    unit = damped.diagonal().sqrt()
+    values, vectors = torch.linalg.eigh(damped / torch.outer(unit, unit))
+    return Basis(unit, values.clamp(min=0).float(), vectors.float())
+
+
 def admm_mask(
-    target: torch.Tensor, hessian: torch.Tensor, *, damping: float = 0.001, iterations: int = 100
+    target: torch.Tensor,
+    hessian: torch.Tensor,
+    *,
+    damping: float = SEARCH_DAMPING,
+    iterations: int = 100,
+    basis: Basis | None = None,
 ) -> torch.Tensor:
     """The mask that ADMM settles on: a dense weight of least error is pulled to its own 2:4 projection, ever harder.
 
@@ -105,6 +145,7 @@ def admm_mask(
         target: [N, K], float, the weight to approximate, K a multiple of 4.
         hessian, damping: as in `sparsegpt`.
         iterations: each costs two float32 matmuls [N, K] @ [K, K]; ten times as many take 1-5% off the error.
+        basis: `basis_of` H under this damping, if it was found already.
 
     Returns:
         bool [N, K], exactly two True in every four.
@@ -112,10 +153,8 @@ def admm_mask(
     Raises:
         ValueError: a K that is no multiple of 4, or a Hessian that is not finite.
     """
-    damped = damp(hessian, damping)
-    unit = damped.diagonal().sqrt()
-    values, vectors = torch.linalg.eigh(damped / torch.outer(unit, unit))
-    values, vectors = values.clamp(min=0).float(), vectors.float()
+    _check(target.shape[1])
+    unit, values, vectors = basis_of(hessian, damping) if basis is None else basis
     scaled = (target.double() * unit).float()
     mask = magnitude_mask(scaled)
     # In the basis of H's eigenvectors the solve is a division.
@@ -133,13 +172,18 @@ def admm_mask(
 
 
 def prune(
-    target: torch.Tensor, hessian: torch.Tensor, *, damping: float = 0.001, iterations: int = 100
+    target: torch.Tensor,
+    hessian: torch.Tensor,
+    *,
+    damping: float = SEARCH_DAMPING,
+    iterations: int = 100,
+    basis: Basis | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """A mask by ADMM, and the exact best survivors for it. In no row worse than magnitude on tr(D H D^T).
 
     Args:
         target: [N, K], float, the weight to approximate, K a multiple of 4.
-        hessian, damping, iterations: as in `admm_mask`.
+        hessian, damping, iterations, basis: as in `admm_mask`.
 
     Returns:
         mask bool [N, K], exactly two True in every four; weight float32 [N, K], 0 where pruned.
@@ -147,7 +191,7 @@ def prune(
     Raises:
         ValueError: a K that is no multiple of 4, or a Hessian that is not finite.
     """
-    mask = admm_mask(target, hessian, damping=damping, iterations=iterations)
+    mask = admm_mask(target, hessian, damping=damping, iterations=iterations, basis=basis)
     weight = refit(target, hessian, mask, damping=damping)
     simple = magnitude_mask(target)
     plain = (target * simple).float()

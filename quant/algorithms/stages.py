@@ -11,18 +11,21 @@ With a Hessian each stage makes up for its own losses; without one, the weight a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
 import torch
 
 from quant.algorithms.base import Pruned, Rounded
-from quant.algorithms.gptq import output_error
+from quant.algorithms.input_hessian import InputHessian
 from quant.algorithms.table import algorithm_of, options_of, pruning_of
 from quant.formats.grid import grid_of
 from quant.formats.tensors import by_column
 from quant.recipe_parts import Group
+
+#: Elements of the weights of one input that are solved at once: half a gigabyte of each tensor of theirs in float32.
+_TOGETHER = 1 << 27
 
 
 def compresses(group: Group) -> bool:
@@ -30,52 +33,89 @@ def compresses(group: Group) -> bool:
     return group.sparsity is not None or algorithm_of(group).rounds
 
 
+def rounds_smoothed(group: Group) -> bool:
+    """Are this group's weights rounded otherwise than to nearest once they are smoothed?"""
+    return algorithm_of(group).rounds_smoothed(options_of(group))
+
+
 def compress(weight: torch.Tensor, group: Group, hessian: torch.Tensor | None) -> Rounded:
-    """A weight [N, K] after the last two stages, under the algorithm and the sparsity of a group.
+    """One weight as `compress_together` makes it, for a Hessian [K, K] in any unit."""
+    return next(compress_together([weight], group, None if hessian is None else InputHessian(hessian)))
+
+
+def compress_together(weights: Iterable[torch.Tensor], group: Group, hessian: InputHessian | None) -> Iterator[Rounded]:
+    """Weights after the last two stages, under the algorithm and the sparsity of a group.
 
     Args:
-        weight: [N, K], float.
-        group: of a recipe.
-        hessian: [K, K], sum x x^T of the layer's inputs, for what `needs_of` says needs one.
+        weights: [N_i, K], float, of layers that read one input; a few are taken at a time.
+        group: of a recipe, of all of the layers.
+        hessian: of the input, for what `needs_of` says needs one.
+
+    Yields:
+        of each weight what became of it, in order.
     """
-    target = weight.float()
     pruning, algorithm, tensor_format = pruning_of(group), algorithm_of(group), group.scheme.weights
-    pruned = Pruned(target, target) if pruning is None else pruning(target, hessian)
-    if algorithm.rounds and tensor_format is not None:
-        made = algorithm.round(pruned, tensor_format, hessian, options_of(group))
-    else:
-        made = Rounded(pruned.weight)
-    found = made.weight if pruned.mask is None else made.weight * pruned.mask
-    made = replace(made, weight=found)
-    return replace(made, notes=_notes(target, made, group, hessian))
+    for targets in _batches(weights):
+        layers = [Pruned(each, each) if pruning is None else pruning(each, hessian) for each in targets]
+        if algorithm.rounds and tensor_format is not None:
+            made = algorithm.round_together(layers, tensor_format, hessian, options_of(group))
+        else:
+            made = [Rounded(each.weight) for each in layers]
+        for target, layer, each in zip(targets, layers, made, strict=True):
+            found = each.weight if layer.mask is None else each.weight * layer.mask
+            found = replace(each, weight=found)
+            yield replace(found, notes=_notes(target, found, group, hessian))
 
 
 def round_smoothed(
     weight: torch.Tensor, group: Group, hessian: torch.Tensor, pre_quant_scale: torch.Tensor | None
 ) -> Rounded | None:
-    """A smoothed weight after the last stage: under the Hessian of the inputs that it meets, which are smoothed too.
+    """One weight as `round_smoothed_together` makes it, for a Hessian [K, K]; None where it is rounded to nearest."""
+    if not rounds_smoothed(group):
+        return None
+    return next(round_smoothed_together([weight], group, InputHessian(hessian), pre_quant_scale))
+
+
+def round_smoothed_together(
+    weights: Iterable[torch.Tensor], group: Group, hessian: InputHessian, pre_quant_scale: torch.Tensor | None
+) -> Iterator[Rounded]:
+    """Smoothed weights after the last stage: under the Hessian of the inputs that they meet, which are smoothed too.
 
     Args:
-        weight: [N, K], float, as the original's input reads it.
-        group: of a recipe whose algorithm smooths.
-        hessian: [K, K], sum x x^T of the original's inputs.
+        weights: [N_i, K], float, as the original's input reads them; a few are taken at a time.
+        group: of a recipe, of all of the layers; it `rounds_smoothed`.
+        hessian: of the original's input.
         pre_quant_scale: float32, one a channel, or None where smoothing does not help.
 
-    Returns:
-        the grid is that of the divided weight, and the weight is the undivided one, as it is packed; None where it is
-        rounded to nearest then.
+    Yields:
+        of each weight what became of it: the grid is that of the divided weight, and the weight is the undivided one,
+        as it is packed.
     """
-    tensor_format = group.scheme.weights
+    tensor_format, factor, smoothed = group.scheme.weights, None, hessian
     assert tensor_format is not None
-    k = weight.shape[1]
-    factor = weight.new_ones(k).float() if pre_quant_scale is None else by_column(pre_quant_scale.float(), k)
-    made = algorithm_of(group).round_smoothed(
-        weight.float() / factor, tensor_format, hessian, factor, options_of(group)
-    )
-    return None if made is None else replace(made, weight=made.weight * factor)
+    for targets in _batches(weights):
+        if pre_quant_scale is not None:
+            if factor is None:
+                factor = by_column(pre_quant_scale.float(), targets[0].shape[1])
+                smoothed = hessian.scaled(factor)
+            targets = [target / factor for target in targets]
+        made = algorithm_of(group).round_smoothed(targets, tensor_format, smoothed, options_of(group))
+        yield from (each if factor is None else replace(each, weight=each.weight * factor) for each in made)
 
 
-def _notes(target: torch.Tensor, made: Rounded, group: Group, hessian: torch.Tensor | None) -> Mapping[str, Any]:
+def _batches(weights: Iterable[torch.Tensor]) -> Iterator[list[torch.Tensor]]:
+    """Weights in float32, as many at a time as memory bears; a single one may be larger."""
+    batch: list[torch.Tensor] = []
+    for weight in weights:
+        if batch and sum(each.numel() for each in batch) + weight.numel() > _TOGETHER:
+            yield batch
+            batch = []
+        batch.append(weight.float())
+    if batch:
+        yield batch
+
+
+def _notes(target: torch.Tensor, made: Rounded, group: Group, hessian: InputHessian | None) -> Mapping[str, Any]:
     if hessian is None:
         return {}
     stored = made.weight
@@ -84,5 +124,5 @@ def _notes(target: torch.Tensor, made: Rounded, group: Group, hessian: torch.Ten
         stored = grid.values(grid.codes(stored))
     if made.branch is not None:
         stored = stored + made.branch.up @ made.branch.down
-    power = float(output_error(target, hessian))
-    return {"output_error": (float(output_error(stored - target, hessian)) / power) ** 0.5 if power else 0.0}
+    power = hessian.error(target)
+    return {**made.notes, "output_error": (hessian.error(stored - target) / power) ** 0.5 if power else 0.0}

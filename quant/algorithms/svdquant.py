@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 import torch
 
 from quant.algorithms.base import Algorithm, Check, Needs, Options, Pruned, Rounded
-from quant.algorithms.gptq import OPTIONS, on_best_grid
-from quant.algorithms.low_rank import alternate, branch
+from quant.algorithms.gptq import OPTIONS, factor_for, on_best_grids
+from quant.algorithms.hessian import lower_factor
+from quant.algorithms.input_hessian import InputHessian
+from quant.algorithms.low_rank import BRANCH_DAMPING, alternate, branch
 from quant.fields import check_count
+from quant.formats.grid import Grid
 from quant.formats.scheme import TensorFormat
 from quant.formats.tensors import LowRank
 from quant.recipe_parts import Group
@@ -33,14 +36,25 @@ class SvdQuant(Algorithm):
     def needs(self, group: Group) -> Needs:
         return Needs(hessian=True)
 
-    def round(
-        self, pruned: Pruned, tensor_format: TensorFormat, hessian: torch.Tensor | None, options: Options
-    ) -> Rounded:
+    def round_together(
+        self,
+        layers: Sequence[Pruned],
+        tensor_format: TensorFormat,
+        hessian: InputHessian | None,
+        options: Options,
+    ) -> list[Rounded]:
         assert hessian is not None
-        rank, weight = options.get("rank", RANK), pruned.weight
-        _, up, down = alternate(
-            weight, hessian, rank, lambda rest: on_best_grid(rest, tensor_format, hessian, pruned.mask, options)[1]
-        )
-        # One round more from the best branch: `alternate` returns no grid.
-        grid, found = on_best_grid(weight - up @ down, tensor_format, hessian, pruned.mask, options)
-        return Rounded(found, grid, LowRank(*branch(weight - found, hessian, rank)))
+        return [_with_branch(each, tensor_format, hessian, options) for each in layers]
+
+
+def _with_branch(layer: Pruned, tensor_format: TensorFormat, hessian: InputHessian, options: Options) -> Rounded:
+    rank, weight, root = options.get("rank", RANK), layer.weight, hessian.once(lower_factor, BRANCH_DAMPING)
+
+    def on_best_grid(rest: torch.Tensor) -> tuple[Grid, torch.Tensor]:
+        return on_best_grids([rest], tensor_format, hessian, [layer.mask], options)[0]
+
+    _, up, down = alternate(weight, hessian.matrix, rank, lambda rest: on_best_grid(rest)[1], root=root)
+    # One round more from the best branch: `alternate` returns no grid.
+    grid, found = on_best_grid(weight - up @ down)
+    added = LowRank(*branch(weight - found, hessian.matrix, rank, root=root))
+    return Rounded(found, grid, added, factor_for(hessian, options).notes)

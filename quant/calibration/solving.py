@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from quant.algorithms.base import Smoothing, Statistics
-from quant.algorithms.hessian import in_unit
-from quant.algorithms.stages import compress, compresses, round_smoothed
+from quant.algorithms.base import Rounded, Smoothing, Statistics
+from quant.algorithms.input_hessian import InputHessian
+from quant.algorithms.stages import compress_together, compresses, round_smoothed_together, rounds_smoothed
 from quant.algorithms.table import algorithm_of, needs_of, options_of
 from quant.calibration.journal import Journal
 from quant.calibration.kept_solutions import KeptSolutions
@@ -185,8 +185,8 @@ def _solve_group(models: Mapping[str, nn.Module], members: Sequence[Member], see
             "output_error_unsmoothed": smoothing.error_without,
         }
     solutions = []
-    hessian = None if seen is None or seen.hessian is None else in_unit(seen.hessian)
-    for component, layer in members:
+    made = _made(models, members, seen, factor)
+    for i, (_, layer) in enumerate(members):
         scheme = layer.group.scheme
         smoothed = factor if _smooths(layer) else None
         scale = None
@@ -199,23 +199,42 @@ def _solve_group(models: Mapping[str, nn.Module], members: Sequence[Member], see
                 assert seen.channel_amax is not None
                 reach = (seen.channel_amax * smoothed).amax().reshape(1)
             scale = scale_from_amax(reach, storage_dtype(inputs))
-        if compresses(layer.group) and needs_of(layer.group).hessian:
-            assert hessian is not None
-            weight = _weight(models[component], layer)
-            made = compress(weight, layer.group, hessian.to(weight.device)).cpu()
-            solutions.append(Solution(scale, None, made.notes, made.weight, made.grid, made.branch))
-            continue
-        rounded = None
-        if _smooths(layer) and hessian is not None:
-            weight = _weight(models[component], layer)
-            at = weight.device
-            rounded = round_smoothed(weight, layer.group, hessian.to(at), None if smoothed is None else smoothed.to(at))
-        if rounded is not None:
-            made = rounded.cpu()
-            solutions.append(Solution(scale, smoothed, notes, made.weight, made.grid))
+        found, known = made.get(i), notes if _smooths(layer) else {}
+        if found is None:
+            solutions.append(Solution(scale, smoothed, known))
         else:
-            solutions.append(Solution(scale, smoothed, notes if _smooths(layer) else {}))
+            solutions.append(
+                Solution(scale, smoothed, {**found.notes, **known}, found.weight, found.grid, found.branch)
+            )
     return solutions
+
+
+def _made(
+    models: Mapping[str, nn.Module], members: Sequence[Member], seen: Statistics | None, factor: torch.Tensor | None
+) -> dict[int, Rounded]:
+    """What became of weights under the Hessian of the input that they read, by place; of one group, together."""
+    if seen is None or seen.hessian is None:
+        return {}
+    alike: list[list[int]] = []
+    for i, (_, layer) in enumerate(members):
+        same = next((places for places in alike if members[places[0]][1].group == layer.group), None)
+        if same is None:
+            alike.append([i])
+        else:
+            same.append(i)
+    hessian = InputHessian(seen.hessian.to(_weight(models[members[0][0]], members[0][1]).device))
+    made: dict[int, Rounded] = {}
+    for places in alike:
+        group = members[places[0]][1].group
+        weights = (_weight(models[members[i][0]], members[i][1]) for i in places)
+        if compresses(group) and needs_of(group).hessian:
+            found = compress_together(weights, group, hessian)
+        elif rounds_smoothed(group):
+            found = round_smoothed_together(weights, group, hessian, factor)
+        else:
+            continue
+        made.update({i: each.cpu() for i, each in zip(places, found, strict=True)})
+    return made
 
 
 def _smooths(layer: Planned) -> bool:

@@ -65,6 +65,24 @@ class Grid:
         """The same grid of a weight [n, k], for rounding some columns at a time."""
         return Columns(self, self._spread(self.scale, n, k).expand(n, k), self._zeros(n, k))
 
+    def by_column(self, n: int, k: int) -> ScalesByColumn:
+        """The same grid of a weight [n, k], for rounding one column after the other quickly."""
+        match self.format.strategy:
+            case "group":
+                assert self.format.group_size is not None
+                width = self.format.group_size
+            case "block":
+                width = BLOCK[1]
+            case _:
+                width = max(k, 1)
+
+        def spread(by_part: torch.Tensor) -> torch.Tensor:
+            rows = by_part.repeat_interleave(BLOCK[0], 0)[:n] if self.format.strategy == "block" else by_part
+            return rows.reshape(-1, -(-k // width)).expand(n, -1).T.contiguous()
+
+        zeros = None if self.zero_point is None else spread(self.zero_point.float())
+        return ScalesByColumn(self.format, spread(self.scale), zeros, width)
+
     def _encode(self, values: torch.Tensor, scale: torch.Tensor, zeros: torch.Tensor | None) -> torch.Tensor:
         if self.format.num_bits == 8:
             return encode(values, scale, storage_dtype(self.format))
@@ -103,6 +121,45 @@ class Columns:
         zeros = None if self.zero_point is None else self.zero_point.expand_as(self.scale)[:, columns]
         codes = self.grid._encode(values, scale, zeros).float()
         return (codes if zeros is None else codes - zeros) * scale
+
+
+@dataclass(frozen=True)
+class ScalesByColumn:
+    """Grids of one format of weights [N, K] that stand below one another: what each row of a column is rounded with.
+
+    Attributes:
+        format: of all of them.
+        scale: float32 [parts, N], one row for each part of the columns that shares scales.
+        zero_point: float32 like `scale`; None where symmetric.
+        width: columns of a part.
+    """
+
+    format: TensorFormat
+    scale: torch.Tensor
+    zero_point: torch.Tensor | None
+    width: int
+
+    @staticmethod
+    def joined(several: Sequence[ScalesByColumn]) -> ScalesByColumn:
+        """Those of weights of one K, of all their rows in order."""
+        first = several[0]
+        zeros = [each.zero_point for each in several if each.zero_point is not None]
+        scale = torch.cat([each.scale for each in several], dim=1)
+        return ScalesByColumn(first.format, scale, torch.cat(zeros, dim=1) if zeros else None, first.width)
+
+    def round(self, values: torch.Tensor, column: int) -> torch.Tensor:
+        """`values` of a column, float32 [N], rounded to the grid's: as `Columns.round`, but for the sign of 0."""
+        part = column // self.width
+        scale, steps = self.scale[part], values / self.scale[part]
+        if self.format.type == "float":
+            largest = largest_code(self.format)
+            return steps.clamp_(-largest, largest).to(storage_dtype(self.format)).float().mul_(scale)
+        steps.round_()
+        if self.zero_point is None:
+            largest = largest_code(self.format)
+            return steps.clamp_(-largest, largest).mul_(scale)
+        zeros = self.zero_point[part]
+        return steps.add_(zeros).clamp_(*_asymmetric_codes(self.format)).sub_(zeros).mul_(scale)
 
 
 def grid_of(weight: torch.Tensor, tensor_format: TensorFormat) -> Grid:

@@ -36,7 +36,7 @@ class TowardsZero(Algorithm):
         return Rounded(grid.values(codes), grid)
 
 
-def _first_and_last(weight: torch.Tensor, hessian: torch.Tensor | None) -> tuple[torch.Tensor, None]:
+def _first_and_last(weight: torch.Tensor, hessian: object) -> tuple[torch.Tensor, None]:
     """Of every four columns."""
     return (torch.arange(weight.shape[1]) % 4 % 3 == 0).expand_as(weight), None
 
