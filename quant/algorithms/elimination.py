@@ -52,11 +52,10 @@ def eliminate(
         for top in range(end, start, -_STRIP):
             bottom = max(top - _STRIP, start)
             for row in range(top - 1, bottom - 1, -1):
-                rounded = scales.round(found[row], order[row])
+                rounded = scales.round_(found[row], order[row])
                 if kept is not None:
                     rounded.mul_(kept[row])
                 step = torch.sub(target[row], rounded, out=change[row - start])
-                found[row] = rounded
                 if row > bottom:
                     found[bottom:row].addcmul_(lower[row, bottom:row, None], step)
             found[start:bottom].addmm_(lower[bottom:top, start:bottom].T, change[bottom - start : top - start])
@@ -102,7 +101,7 @@ def descend(
                     if not seen[row]:
                         continue
                     best = found[row] - slope[row - start] / diagonal[row]
-                    rounded = scales.round(best.to(found.dtype), row)
+                    rounded = scales.round_(best.to(found.dtype), row)
                     if mask is not None:
                         rounded.mul_(mask[row])
                     moved = torch.sub(rounded, found[row], out=step[row - start])

@@ -72,7 +72,7 @@ def factorize(hessian: torch.Tensor, single: torch.Tensor, damping: float, order
             lower = _cholesky(hessian, diagonal, columns)
             notes |= {"factor_dtype": "float64", "float32_off": off}
         if lower is not None:
-            return Factor(columns, (lower / lower.diagonal()).float(), tried, notes)
+            return Factor(columns, lower.div_(lower.diagonal().clone()).float(), tried, notes)
     raise ValueError(INDEFINITE)
 
 

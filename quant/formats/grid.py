@@ -147,19 +147,20 @@ class ScalesByColumn:
         scale = torch.cat([each.scale for each in several], dim=1)
         return ScalesByColumn(first.format, scale, torch.cat(zeros, dim=1) if zeros else None, first.width)
 
-    def round(self, values: torch.Tensor, column: int) -> torch.Tensor:
-        """`values` of a column, float32 [N], rounded to the grid's: as `Columns.round`, but for the sign of 0."""
+    def round_(self, values: torch.Tensor, column: int) -> torch.Tensor:
+        """Rounds float32 values [N] of a column, in place, to the grid's: as `Columns.round`, but for the sign of 0."""
         part = column // self.width
-        scale, steps = self.scale[part], values / self.scale[part]
+        scale = self.scale[part]
+        values.div_(scale)
         if self.format.type == "float":
             largest = largest_code(self.format)
-            return steps.clamp_(-largest, largest).to(storage_dtype(self.format)).float().mul_(scale)
-        steps.round_()
+            return values.copy_(values.clamp_(-largest, largest).to(storage_dtype(self.format))).mul_(scale)
+        values.round_()
         if self.zero_point is None:
             largest = largest_code(self.format)
-            return steps.clamp_(-largest, largest).mul_(scale)
+            return values.clamp_(-largest, largest).mul_(scale)
         zeros = self.zero_point[part]
-        return steps.add_(zeros).clamp_(*_asymmetric_codes(self.format)).sub_(zeros).mul_(scale)
+        return values.add_(zeros).clamp_(*_asymmetric_codes(self.format)).sub_(zeros).mul_(scale)
 
 
 def grid_of(weight: torch.Tensor, tensor_format: TensorFormat) -> Grid:

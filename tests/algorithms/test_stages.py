@@ -7,9 +7,11 @@ from typing import Any
 import pytest
 import torch
 
+from quant.algorithms import stages
 from quant.algorithms.gptq import output_error
+from quant.algorithms.input_hessian import InputHessian
 from quant.algorithms.pruning import PRUNINGS
-from quant.algorithms.stages import compress, compresses, round_smoothed
+from quant.algorithms.stages import compress, compress_together, compresses, round_smoothed
 from quant.formats.grid import grid_of
 from quant.formats.tensors import pack_linear, unpack_linear
 from quant.kernels.layouts.sparse24 import is_24
@@ -192,3 +194,37 @@ def test_smoothed_rounding_makes_every_tensor_where_the_weight_is(weight: torch.
             found = round_smoothed(weight, of, hessian, factor)
         assert found is not None and expected is not None
         assert torch.equal(found.weight, expected.weight)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"scheme": "W4A16", "algorithm": {"name": "gptq", "clip": True, "refine": True}},
+        {"scheme": "FP8_BLOCK", "algorithm": "mse"},
+        {"scheme": "W4A16", "algorithm": {"name": "svdquant", "rank": 4}},
+        {"scheme": "W8A8", "sparsity": {"method": "search"}, "algorithm": "gptq"},
+        {"sparsity": {"method": "sparsegpt"}},
+    ],
+)
+def test_layers_of_one_input_are_solved_together_as_each_alone(
+    monkeypatch: pytest.MonkeyPatch, weight: torch.Tensor, hessian: torch.Tensor, fields: dict[str, Any]
+) -> None:
+    of, weights = group(**fields), [weight, weight.flip(0)[:7], -weight[3:]]
+    alone = [compress(each, of, hessian) for each in weights]
+    monkeypatch.setattr(stages, "_TOGETHER", 31 * K)  # the first two at once
+    counted: list[str] = []
+    for name in ("cholesky_ex", "eigh"):
+        monkeypatch.setattr(torch.linalg, name, _counting(name, getattr(torch.linalg, name), counted))
+    for found, expected in zip(compress_together(weights, of, InputHessian(hessian)), alone, strict=True):
+        torch.testing.assert_close(found.weight, expected.weight, rtol=1e-5, atol=1e-5)
+        assert found.notes == pytest.approx(dict(expected.notes), rel=1e-4)
+    assert len(counted) <= 3  # of any algorithm, however many layers there are: GPTQ's factor, and its own
+    assert counted
+
+
+def _counting(name: str, function: Any, counted: list[str]) -> Any:
+    def call(*args: Any, **options: Any) -> Any:
+        counted.append(name)
+        return function(*args, **options)
+
+    return call

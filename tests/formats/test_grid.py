@@ -9,7 +9,7 @@ from compressed_tensors.quantization import QuantizationScheme
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from quant.formats.grid import grid_of, scale_dtype, scale_shape
+from quant.formats.grid import ScalesByColumn, grid_of, scale_dtype, scale_shape
 from quant.formats.int4 import Int4
 from quant.formats.int8_weight_only import Int8WeightOnly
 from quant.formats.layer import LayerFormat
@@ -65,6 +65,9 @@ def test_every_value_is_the_nearest_that_its_scale_has(scheme: Scheme) -> None:
     spread = grid.columns(130, 256)
     assert torch.equal(spread.round(weight, slice(None)), found)
     assert torch.equal(spread.round(weight[:, 7], 7), found[:, 7])
+    twice = ScalesByColumn.joined([grid.by_column(130, 256)] * 2)
+    for column in (0, 7, 129, 255):
+        assert torch.equal(twice.round_(weight[:, column].repeat(2), column), found[:, column].repeat(2))
     assert torch.equal(grid.codes(found).float(), codes.float())
     step = spread.scale if tensor_format.type == "int" else (spread.scale * 2**-9).maximum(weight.abs() / 8)
     # Where a scale was rounded to bfloat16, or a zero point to a whole number, the largest values saturate.
