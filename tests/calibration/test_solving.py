@@ -9,6 +9,12 @@ import torch
 from torch import nn
 
 import quant
+from quant.algorithms.base import Statistics
+from quant.algorithms.stages import compress
+from quant.calibration import solving
+from quant.calibration.layer_plan import Planned
+from quant.layers.linear_kind import LinearKind
+from tests.algorithms.test_stages import group
 
 
 def test_several_passes_find_what_one_finds() -> None:
@@ -65,3 +71,27 @@ def test_compressed_inputs_need_recorded_calls() -> None:
     recipe = quant.Recipe.from_dict(body)
     with pytest.raises(quant.QuantError, match=r"calibration.inputs: compressed takes recorded calls block by block"):
         quant.quantize(model, recipe, forward_loop=lambda m: m(torch.ones(1, 8)))
+
+
+def test_layers_of_one_input_are_solved_each_by_its_own_group() -> None:
+    """Among others that are rounded to nearest, or by another algorithm."""
+    four, eight = group(scheme="W4A16", algorithm="gptq"), group(scheme="W8A8", algorithm="gptq")
+    nearest = group(scheme="W8A8")
+    groups = {"q": four, "skip": nearest, "k": eight, "v": four}
+    torch.manual_seed(0)
+    model = nn.ModuleDict({name: nn.Linear(128, 8 + 4 * i) for i, name in enumerate(groups)})
+    x = torch.randn(300, 128).double()
+    members = [
+        ("model", Planned(name, "Linear", (model[name].out_features, 128), of, "x", LinearKind(), of))
+        for name, of in groups.items()
+    ]
+    solutions = solving._solve_group({"model": model}, members, Statistics(hessian=x.T @ x / 300))
+    for (name, of), solution in zip(groups.items(), solutions, strict=True):
+        if of is nearest:
+            assert solution.weight is None and solution.grid is None
+            continue
+        expected = compress(model[name].weight.detach(), of, x.T @ x)
+        assert isinstance(solution.weight, torch.Tensor) and solution.grid is not None
+        torch.testing.assert_close(solution.weight, expected.weight)
+        assert solution.grid.format == of.scheme.weights
+        assert solution.notes.keys() == {"output_error"}
