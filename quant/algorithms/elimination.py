@@ -1,8 +1,8 @@
 """GPTQ and its refinement for all rows of many layers at once: what `gptq.solve` and `gptq.refine` define, quickly.
 
-Layers that read one input are columns' pieces of one tensor [K, N], so a step over a column is a few operations on one
-piece of memory, however many layers there are. Steps are taken in strips within blocks: a column only reaches the rest
-of its strip, a strip the rest of its block by a matmul, and a block all other columns by a larger one.
+The weights of layers that read one input lie side by side in one tensor [K, N], so a step over a column is six
+operations on one piece of memory, however many layers there are. Steps are taken in strips within blocks: a column
+reaches only the rest of its strip, a strip the rest of its block by a matmul, and a block all others by a larger one.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from quant.algorithms.hessian import in_unit
 Found = TypeVar("Found")
 
 #: Columns that an error is summed over at a time.
-_BLOCK = 1024
+_BLOCK = 256
 
 
 class InputHessian:

@@ -62,8 +62,7 @@ def compress_together(weights: Iterable[torch.Tensor], group: Group, hessian: In
         else:
             made = [Rounded(each.weight) for each in layers]
         for target, layer, each in zip(targets, layers, made, strict=True):
-            found = each.weight if layer.mask is None else each.weight * layer.mask
-            found = replace(each, weight=found)
+            found = each if layer.mask is None else replace(each, weight=each.weight * layer.mask)
             yield replace(found, notes=_notes(target, found, group, hessian))
 
 
@@ -96,7 +95,7 @@ def round_smoothed_together(
     for targets in _batches(weights):
         if pre_quant_scale is not None:
             if factor is None:
-                factor = by_column(pre_quant_scale.float(), targets[0].shape[1])
+                factor = by_column(pre_quant_scale.float(), targets[0].shape[1]).to(targets[0].device)
                 smoothed = hessian.scaled(factor)
             targets = [target / factor for target in targets]
         made = algorithm_of(group).round_smoothed(targets, tensor_format, smoothed, options_of(group))

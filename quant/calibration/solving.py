@@ -217,22 +217,26 @@ def _made(
         return {}
     alike: list[list[int]] = []
     for i, (_, layer) in enumerate(members):
+        if not needs_of(layer.group).hessian or not (compresses(layer.group) or rounds_smoothed(layer.group)):
+            continue
         same = next((places for places in alike if members[places[0]][1].group == layer.group), None)
         if same is None:
             alike.append([i])
         else:
             same.append(i)
-    hessian = InputHessian(seen.hessian.to(_weight(models[members[0][0]], members[0][1]).device))
     made: dict[int, Rounded] = {}
+    if not alike:
+        return made
+    component, first = members[alike[0][0]]
+    at = _weight(models[component], first).device
+    hessian = InputHessian(seen.hessian.to(at))
     for places in alike:
         group = members[places[0]][1].group
-        weights = (_weight(models[members[i][0]], members[i][1]) for i in places)
-        if compresses(group) and needs_of(group).hessian:
+        weights = (_weight(models[members[i][0]], members[i][1]).to(at) for i in places)
+        if compresses(group):
             found = compress_together(weights, group, hessian)
-        elif rounds_smoothed(group):
-            found = round_smoothed_together(weights, group, hessian, factor)
         else:
-            continue
+            found = round_smoothed_together(weights, group, hessian, factor)
         made.update({i: each.cpu() for i, each in zip(places, found, strict=True)})
     return made
 
