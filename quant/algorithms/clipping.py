@@ -44,7 +44,7 @@ def clipped_grid(
     count = weight.new_ones(weight.shape[1]).double() if importance is None else importance.double()
     tried = sorted(set(shrinks) - {1.0}, reverse=True)
     rows = _rows_at_once(weight, tensor_format)
-    return Grid.joined([_clipped(part.float(), tensor_format, count, tried) for part in weight.split(rows)])
+    return Grid.joined([_clipped(part.float(), tensor_format, count, tried) for part in torch.split(weight, rows)])
 
 
 def _rows_at_once(weight: torch.Tensor, tensor_format: TensorFormat) -> int:

@@ -61,8 +61,8 @@ def compress_together(weights: Iterable[torch.Tensor], group: Group, hessian: In
             made = algorithm.round_together(layers, tensor_format, hessian, options_of(group))
         else:
             made = [Rounded(each.weight) for each in layers]
-        for target, layer, each in zip(targets, layers, made, strict=True):
-            found = each if layer.mask is None else replace(each, weight=each.weight * layer.mask)
+        for target, layer, rounded in zip(targets, layers, made, strict=True):
+            found = rounded if layer.mask is None else replace(rounded, weight=rounded.weight * layer.mask)
             yield replace(found, notes=_notes(target, found, group, hessian))
 
 
