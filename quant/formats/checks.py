@@ -40,6 +40,13 @@ def no_scale(scale: torch.Tensor, of: TensorFormat) -> str | None:
     return outside(scale, fits, f"a scale is finite, at least 2**-126 and at most {_LARGEST / largest_code(of):.3g}")
 
 
+def not_rising(edges: torch.Tensor) -> str | None:
+    """Return which of some edges [E] is not above the one before; None where all rise."""
+    rises = torch.ones_like(edges, dtype=torch.bool)
+    rises[1:] = edges[1:] > edges[:-1]
+    return outside(edges, rises, "each edge between bins is above the one before")
+
+
 def outside(tensor: torch.Tensor, fits: torch.Tensor, right: str, start: int = 0) -> str | None:
     """Return the first value of a tensor that does not fit or is not finite, with what would be right; or None.
 

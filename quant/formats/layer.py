@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from quant.formats.scheme import Scheme
 
 SPARSITY = "2:4"
+#: Into so many parts a noise schedule is cut at most: samplers make few more steps.
+MOST_BINS = 64
 
 
 @dataclass(frozen=True)
@@ -21,6 +23,7 @@ class LayerFormat:
         rank: of its low-rank branch in high precision, which is added to the output; 0 for none.
         kernel_size: of a convolution, whose matrix [N, K] has all input channels of the first tap of its window, then
             those of the next; () of a layer that multiplies its input as it comes.
+        bins: into how many the noise schedule is cut, each with an `input_scale` of its own; 1 for one scale.
     """
 
     scheme: Scheme
@@ -28,6 +31,7 @@ class LayerFormat:
     sparse: bool = False
     rank: int = 0
     kernel_size: tuple[int, ...] = ()
+    bins: int = 1
 
     @property
     def taps(self) -> int:
@@ -43,13 +47,14 @@ class LayerFormat:
     def is_plain(self) -> bool:
         """True where any reader of compressed-tensors computes the same: it has nothing besides the scheme that
         such a reader would not know. Zeros of a sparse weight are stored as zeros."""
-        return not self.smoothed and not self.rank and not self.kernel_size
+        return not self.smoothed and not self.rank and not self.kernel_size and self.bins == 1
 
     @property
     def label(self) -> str:
-        """In words for tables, such as "2:4 FP8_DYNAMIC + rank 16"."""
+        """In words for tables, such as "2:4 FP8_DYNAMIC + rank 16", or "FP8 in 4 bins"."""
         if not self.sparse:
             name = self.scheme.name
         else:
             name = SPARSITY if self.scheme.weights is None else f"{SPARSITY} {self.scheme.name}"
+        name = f"{name} in {self.bins} bins" if self.bins > 1 else name
         return f"{name} + rank {self.rank}" if self.rank else name

@@ -14,7 +14,7 @@ from quant.formats.layer import LayerFormat
 from quant.formats.table import format_of
 
 #: Tensors that such layers have in common; each has rows of its own of all others.
-SHARED = ("input_scale", "pre_quant_scale")
+SHARED = ("input_scale", "bin_edges", "pre_quant_scale")
 
 
 def joined(parts: Sequence[Mapping[str, torch.Tensor]], layer_format: LayerFormat, sizes: Sequence[int]) -> Tensors:

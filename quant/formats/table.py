@@ -8,7 +8,7 @@ from quant.formats.base import WeightFormat
 from quant.formats.dense8 import Dense8
 from quant.formats.int4 import Int4
 from quant.formats.int8_weight_only import Int8WeightOnly
-from quant.formats.layer import SPARSITY, LayerFormat
+from quant.formats.layer import MOST_BINS, SPARSITY, LayerFormat
 from quant.formats.scheme import GROUP_SIZES, Scheme, TensorFormat
 from quant.formats.sparse24 import Sparse24
 
@@ -58,6 +58,10 @@ def unrunnable(layer_format: LayerFormat) -> str | None:
         format_of(layer_format)
     except ValueError as error:
         return str(error)
+    if layer_format.bins > 1 and not layer_format.scheme.has_static_input:
+        return f"{layer_format.scheme.name} has no static input whose ranges could be in bins"
+    if layer_format.bins > MOST_BINS:
+        return f"{layer_format.bins} bins of static inputs: {MOST_BINS} is the most"
     return None
 
 

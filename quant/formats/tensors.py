@@ -37,7 +37,10 @@ def tensor_layout(layer_format: LayerFormat, n: int, k: int) -> dict[str, Tensor
     """Names, dtypes and shapes of what `pack_linear` returns of a weight [n, k], known before any weight is read."""
     layout = format_of(layer_format).layout(n, k)
     if layer_format.scheme.has_static_input:
-        layout["input_scale"] = TensorSpec(torch.float32, (1,))
+        bins = layer_format.bins
+        layout["input_scale"] = TensorSpec(torch.float32, (bins, 1) if bins > 1 else (1,))
+        if bins > 1:
+            layout["bin_edges"] = TensorSpec(torch.float32, (bins - 1,))
     if layer_format.smoothed:
         layout["pre_quant_scale"] = TensorSpec(torch.float32, (k // layer_format.taps,))
     if layer_format.rank:
@@ -51,6 +54,7 @@ def small_tensors(
     layer_format: LayerFormat,
     *,
     input_scale: torch.Tensor | None = None,
+    bin_edges: torch.Tensor | None = None,
     pre_quant_scale: torch.Tensor | None = None,
     grid: Grid | None = None,
     low_rank: LowRank | None = None,
@@ -60,7 +64,8 @@ def small_tensors(
     Args:
         weight: [N, K], float, as the layer's input reads it.
         layer_format: the layer's.
-        input_scale: float32 [1], for a scheme with a static input.
+        input_scale: float32 [1], for a scheme with a static input; [B, 1] where it has bins.
+        bin_edges: float32 [B-1], the timesteps between bins, each above the one before.
         pre_quant_scale: float32 [K], or one a channel of a convolution's input. The input is multiplied by it when the
             layer runs, so the weight is divided by it before rounding.
         grid: scales of the divided weight that an algorithm found; by default its own range decides.
@@ -68,15 +73,20 @@ def small_tensors(
 
     Raises:
         ValueError: `input_scale` missing for a static scheme or given for a dynamic one, or a K that the scheme's
-            groups do not fit.
+            groups do not fit. Edges that do not go with the layer's bins.
     """
     if layer_format.scheme.has_static_input != (input_scale is not None):
         need = "needs" if layer_format.scheme.has_static_input else "takes no"
         raise ValueError(f"scheme {layer_format.scheme.name} {need} input_scale")
+    edges = 0 if bin_edges is None else len(bin_edges)
+    if edges != layer_format.bins - 1 or (input_scale is not None and input_scale.numel() != layer_format.bins):
+        raise ValueError(f"{layer_format.bins} bins have as many scales and {layer_format.bins - 1} edges, got {edges}")
     kind = format_of(layer_format)
     tensors = kind.scales(grid or own_grid(weight, layer_format, pre_quant_scale), *weight.shape)
     if input_scale is not None:
-        tensors["input_scale"] = input_scale.float().reshape(1)
+        tensors["input_scale"] = input_scale.float().reshape(1 if bin_edges is None else (-1, 1))
+    if bin_edges is not None:
+        tensors["bin_edges"] = bin_edges.float()
     if pre_quant_scale is not None:
         tensors["pre_quant_scale"] = pre_quant_scale.float()
     if low_rank is not None:
@@ -106,14 +116,16 @@ def pack_linear(
     layer_format: LayerFormat,
     *,
     input_scale: torch.Tensor | None = None,
+    bin_edges: torch.Tensor | None = None,
     pre_quant_scale: torch.Tensor | None = None,
     grid: Grid | None = None,
     low_rank: LowRank | None = None,
 ) -> Tensors:
     """All tensors of a layer but its bias, by their names in a checkpoint. Arguments and errors as `small_tensors`."""
     small = small_tensors(
-        weight, layer_format, input_scale=input_scale, pre_quant_scale=pre_quant_scale, grid=grid, low_rank=low_rank
-    )
+        weight, layer_format, input_scale=input_scale, bin_edges=bin_edges, pre_quant_scale=pre_quant_scale, grid=grid,
+        low_rank=low_rank,
+    )  # fmt: skip
     return {format_of(layer_format).main: coded_weight(weight, layer_format, small), **small}
 
 
@@ -141,6 +153,8 @@ def fault(leaf: str, tensor: torch.Tensor, layer_format: LayerFormat, n: int, k:
         return kind.fault(leaf, tensor, n, k)
     if leaf == "input_scale" and inputs is not None:
         return checks.no_scale(tensor, inputs)
+    if leaf == "bin_edges":
+        return checks.not_finite(tensor) or checks.not_rising(tensor)
     if leaf == "pre_quant_scale":
         return checks.outside(tensor, tensor > 0, "a smoothing factor is finite and above 0")
     return checks.not_finite(tensor)

@@ -51,6 +51,16 @@ def test_several_schemes_name_their_layers() -> None:
     assert [group["format"] for group in groups.values()] == ["float-quantized", "int-quantized"]
 
 
+def test_bins_come_back_and_there_are_64_at_most() -> None:
+    layers = {name: LayerFormat(SCHEMES["FP8"], bins=bins) for name, bins in zip(LAYERS, (1, 2, 4, 64), strict=True)}
+    config = build_config(layers, KEPT, "float32", RECIPE)
+    assert (config["quant_method"], config["input_bins"]) == ("quant", dict(zip(LAYERS[1:], (2, 4, 64), strict=True)))
+    assert read(json.loads(json.dumps(config))) == layers
+    config["input_bins"][LAYERS[1]] = 2**62
+    with pytest.raises(CheckpointError, match=f"'{LAYERS[1]}': {2**62} bins of static inputs: 64 is the most"):
+        read(config)
+
+
 def test_only_an_unsmoothed_checkpoint_claims_compressed_tensors() -> None:
     assert tiny_config(ALL_FP8)["quant_method"] == "compressed-tensors"
     assert "smoothed" not in tiny_config(ALL_FP8)
@@ -189,6 +199,10 @@ def test_refuses_a_group_it_cannot_run(changes: dict[str, Any], says: str) -> No
         ({"low_rank": ["blocks.0.0"]}, ": low_rank: must be a mapping of layers to ranks"),
         ({"low_rank": {"blocks.0.0": 0}}, ": low_rank.blocks.0.0: must be a whole number of at least 1, got 0"),
         ({"low_rank": {"nowhere": 2}}, ": 'nowhere' is listed as low_rank but is no quantized layer of the model"),
+        ({"input_bins": 4}, ": input_bins: must be a mapping of layers to numbers of bins, got 4"),
+        ({"input_bins": {"blocks.0.0": 1}}, ": input_bins.blocks.0.0: must be a whole number of at least 2, got 1"),
+        ({"input_bins": {"blocks.0.0": 4}}, ": 'blocks.0.0': FP8_DYNAMIC has no static input whose ranges could be in"),
+        ({"input_bins": {"nowhere": 2}}, ": 'nowhere' is listed as input_bins but is no quantized layer of the model"),
     ],
 )
 def test_refuses_what_stands_beside_the_groups(changes: dict[str, Any], says: str) -> None:

@@ -123,6 +123,20 @@ def test_what_stands_beside_the_codes(leaf: str, value: float) -> None:
     assert (fault(leaf, tensor, layer_format, N, K) is not None) is wrong
 
 
+@pytest.mark.parametrize(
+    ("edges", "says"),
+    [
+        ([1.0, 2.0], None),
+        ([2.0, 2.0], "holds 2 at [1]; each edge between bins is above the one before"),
+        ([2.0, 1.0], "holds 1 at [1]; each edge between bins is above the one before"),
+        ([float("nan"), 1.0], "holds NaN at [0]; weights are finite"),
+    ],
+)
+def test_edges_between_bins_rise(edges: list[float], says: str | None) -> None:
+    layer_format = LayerFormat(SCHEMES["FP8"], bins=3)
+    assert fault("bin_edges", torch.tensor(edges), layer_format, N, K) == says
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
 def test_not_finite_names_the_first_place(dtype: torch.dtype) -> None:
     tensor = torch.zeros(3, 4, dtype=dtype)

@@ -80,6 +80,18 @@ def test_a_static_scheme_needs_an_input_scale_and_a_dynamic_one_takes_none() -> 
         pack_linear(weight, LayerFormat(W8A8), input_scale=torch.ones(1))
 
 
+def test_bins_have_a_scale_each_and_edges_between_them() -> None:
+    weight, layer_format = normal_weight(2, 2), LayerFormat(SCHEMES["FP8"], bins=3)
+    made = pack_linear(weight, layer_format, input_scale=torch.tensor([1.0, 2, 3]), bin_edges=torch.tensor([5.0, 6]))
+    layout = tensor_layout(layer_format, 2, 2)
+    assert {name: (tensor.dtype, tuple(tensor.shape)) for name, tensor in made.items()} == layout
+    assert layout["input_scale"].shape == (3, 1)
+    for scales, edges in (([1.0, 2], [5.0, 6]), ([1.0, 2, 3], [5.0]), ([1.0], None)):
+        given = None if edges is None else torch.tensor(edges)
+        with pytest.raises(ValueError, match=r"^3 bins have as many scales and 2 edges"):
+            pack_linear(weight, layer_format, input_scale=torch.tensor(scales), bin_edges=given)
+
+
 @pytest.mark.parametrize("given_scale", [torch.tensor(0.5), torch.tensor([[0.5]]), torch.tensor([0.5]).bfloat16()])
 def test_the_input_scale_is_stored_as_one_float32(given_scale: torch.Tensor) -> None:
     stored = pack_linear(normal_weight(2, 2), LayerFormat(SCHEMES["FP8"]), input_scale=given_scale)["input_scale"]

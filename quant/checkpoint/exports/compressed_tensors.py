@@ -8,6 +8,7 @@ multiplied by its `pre_quant_scale`, which no stock reader does, so such a check
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from quant.checkpoint.exports import convolutions
@@ -61,6 +62,9 @@ class CompressedTensors(Export):
         ranks = {name: layer.rank for name, layer in layers.items() if layer.rank}
         if ranks:
             config["low_rank"] = ranks
+        bins = {name: layer.bins for name, layer in layers.items() if layer.bins > 1}
+        if bins:
+            config["input_bins"] = bins
         return config
 
     def layers(self, config: Mapping[str, Any], linears: Iterable[str], where: str) -> dict[str, LayerFormat]:
@@ -75,7 +79,8 @@ class CompressedTensors(Export):
         ]
         windows = _convolutions(config, where)
         smoothed = set(_patterns(config, "smoothed", f"{where}: "))
-        ranks = _ranks(config, where)
+        ranks = _numbers(config, "low_rank", "ranks", 1, where)
+        bins = _numbers(config, "input_bins", "numbers of bins", 2, where)
         ignore = self.kept(config, where)
         if config.get("transform_config"):
             raise CheckpointError(f"{where}: transform_config: weights that were rotated are not read here")
@@ -90,7 +95,9 @@ class CompressedTensors(Export):
                 stored[name] = LayerFormat(scheme, name in smoothed, name in sparse, ranks.get(name, 0))
         for name, (scheme, kernel_size) in windows.items():
             stored[name] = LayerFormat(scheme, name in smoothed, name in sparse, ranks.get(name, 0), kernel_size)
-        for what, listed in (("smoothed", smoothed), ("sparse", sparse), ("low_rank", set(ranks))):
+        stored = {name: replace(layer_format, bins=bins.get(name, 1)) for name, layer_format in stored.items()}
+        lists = (("smoothed", smoothed), ("sparse", sparse), ("low_rank", set(ranks)), ("input_bins", set(bins)))
+        for what, listed in lists:
             absent = sorted(listed - set(stored))
             if absent:
                 name = shown(absent[0])
@@ -153,14 +160,15 @@ def _format(schemes: set[Scheme]) -> str:
     return "dense" if not schemes else next(iter(schemes)).format if len(schemes) == 1 else "mixed-precision"
 
 
-def _ranks(config: Mapping[str, Any], where: str) -> dict[str, int]:
-    """Ranks of low-rank branches by layer."""
-    found = config.get("low_rank", {})
+def _numbers(config: Mapping[str, Any], key: str, what: str, least: int, where: str) -> dict[str, int]:
+    """Whole numbers by layer: ranks of low-rank branches, and how many bins static inputs have."""
+    found = config.get(key, {})
     if not isinstance(found, Mapping):
-        raise CheckpointError(f"{where}: low_rank: must be a mapping of layers to ranks, got {shown(found)}")
-    for name, rank in found.items():
-        if type(rank) is not int or rank < 1:
-            raise CheckpointError(f"{where}: low_rank.{name}: must be a whole number of at least 1, got {shown(rank)}")
+        raise CheckpointError(f"{where}: {key}: must be a mapping of layers to {what}, got {shown(found)}")
+    for name, number in found.items():
+        if type(number) is not int or number < least:
+            wanted = f"must be a whole number of at least {least}"
+            raise CheckpointError(f"{where}: {key}.{name}: {wanted}, got {shown(number)}")
     return dict(found)
 
 

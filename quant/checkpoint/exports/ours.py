@@ -1,4 +1,4 @@
-"""The name of checkpoints that only this library reads as they are meant: smoothed layers, branches, other layers."""
+"""The name of checkpoints that only this library reads as they are meant: smoothed layers, branches, bins, others."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from quant.formats.layer import LayerFormat
 
 
 class Ours(CompressedTensors):
-    """The same config with `smoothed` and `low_rank`, under a name that nobody else reads."""
+    """The same config with `smoothed`, `low_rank` and `input_bins`, under a name that nobody else reads."""
 
     name = "quant"
     versioned = True
