@@ -29,6 +29,7 @@ from quant.errors import CheckpointError
 from quant.families.fusing import block_module, fuse, wants_fusing
 from quant.formats.tensors import fault, reads_as
 from quant.layers.fitting import check_fit, check_rest, expected_tensors, unused_of
+from quant.layers.following import follow_timesteps
 from quant.layers.kinds import in_groups
 from quant.layers.layer import QuantLayer
 from quant.layers.refusing import refuse_changes
@@ -121,7 +122,10 @@ class Quantizer(DiffusersQuantizer):  # type: ignore[misc]
         check_rest(model, self.where)
         prepack(model)
         refuse_changes(model)
-        return fuse(model) if self.fuses else model
+        if self.fuses:
+            fuse(model)
+        follow_timesteps(model)
+        return model
 
     def check_if_quantized_param(
         self, model: nn.Module, param_value: torch.Tensor, param_name: str, state_dict: Any, **kwargs: Any

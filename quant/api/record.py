@@ -8,6 +8,7 @@ from typing import Any
 from torch import nn
 
 from quant.errors import ModelError
+from quant.layers.following import follow_timesteps
 from quant.layers.refusing import refuse_changes, refuse_foreign_saving
 from quant.pipelines.skeleton import is_transformers
 
@@ -30,7 +31,11 @@ class Record:
 
 
 def attach(model: nn.Module, record: Record) -> None:
-    """Keeps `record` on the model. What its library would save wrongly refuses to save itself."""
+    """Keeps `record` on the model, which is complete. What its library would save wrongly refuses to save itself.
+
+    Raises:
+        ModelError: layers choose by a timestep that the model is not called with.
+    """
     setattr(model, _ATTRIBUTE, record)
     if hasattr(model, "register_to_config"):
         from quant.api.hf_quantizer import mark_quantized
@@ -41,6 +46,7 @@ def attach(model: nn.Module, record: Record) -> None:
 
         transformers_quantizer.mark_quantized(model, record.config)
     refuse_changes(model)
+    follow_timesteps(model)
     refuse_foreign_saving(model)
 
 

@@ -33,6 +33,7 @@ from quant.errors import CheckpointError, ModelError
 from quant.families.fusing import block_module, wants_fusing
 from quant.formats.tensors import tensor_layout
 from quant.layers.fitting import check_fit, check_rest, expected_tensors, shapes_of, value_fault
+from quant.layers.following import follow_timesteps
 from quant.layers.kinds import in_groups
 from quant.layers.refusing import refuse_changes, refuse_foreign_saving
 from quant.layers.replace import insert_empty_layers, prepack, quantized_layers
@@ -144,6 +145,7 @@ class Quantizer(HfQuantizer):  # type: ignore[misc]
         check_rest(model, self.where)
         prepack(model)
         _finish(model)
+        follow_timesteps(model)
         return model
 
     def _dequantize(self, model: nn.Module, dtype: torch.dtype | None = None) -> NoReturn:

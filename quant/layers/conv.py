@@ -131,7 +131,7 @@ class QuantConv(QuantLayer):
             x = x.float() * self.pre_quant_scale
         if tensor_format is None:
             return x.to(dtype), None
-        codes, scale = ops.quantize_rows(x.flatten(1), storage_dtype(tensor_format), scale=self.input_scale)
+        codes, scale = ops.quantize_rows(x.flatten(1), storage_dtype(tensor_format), scale=self.static_scale)
         return codes.reshape(x.shape), scale
 
     def _branch(self, x: torch.Tensor) -> torch.Tensor | None:

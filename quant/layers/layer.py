@@ -15,9 +15,10 @@ from quant.formats.scheme import Scheme
 from quant.formats.table import format_of
 from quant.formats.tensors import by_column, tensor_layout
 from quant.kernels import ops
+from quant.layers.clock import Clock
 
 #: Tensors of a layer that are no part of its weight, in whatever order that is.
-_AROUND = ("input_scale", "pre_quant_scale", "low_rank_up", "low_rank_down")
+_AROUND = ("input_scale", "bin_edges", "pre_quant_scale", "low_rank_up", "low_rank_down")
 
 
 class QuantLayer(nn.Module):
@@ -33,7 +34,9 @@ class QuantLayer(nn.Module):
         weight, weight_packed, ...: the weight's tensors in that order.
         weight_scale: as in a checkpoint, None where the weight is not quantized; of 4-bit weights in the order of the
             codes.
-        input_scale: float32 [1] where the scheme's input is static, else None.
+        input_scale: float32 [1] where the scheme's input is static, [B, 1] where it has bins, else None.
+        bin_edges: float32 [B-1], the timesteps between bins: bin i is above edge i-1, up to edge i. None without bins.
+        clock: the timestep of the call of the model around; None where the layer is in no model that is followed.
         pre_quant_scale: float32, one an input feature or channel, where the layer was smoothed, else None.
         low_rank_up, low_rank_down: [N, R] and [R, K] in the model's dtype, or None.
         bias: [N] in the model's dtype, or None.
@@ -42,6 +45,7 @@ class QuantLayer(nn.Module):
     weight: torch.Tensor
     weight_scale: torch.Tensor
     input_scale: torch.Tensor | None
+    bin_edges: torch.Tensor | None
     pre_quant_scale: torch.Tensor | None
     low_rank_up: torch.Tensor | None
     low_rank_down: torch.Tensor | None
@@ -73,6 +77,7 @@ class QuantLayer(nn.Module):
         self._floating = {name for name, (of_dtype, _) in stored.items() if of_dtype is None}
         values = torch.empty(n, dtype=dtype, device=device) if bias else None
         self.bias = None if values is None else nn.Parameter(values, requires_grad=False)
+        self.clock: Clock | None = None
 
     @property
     def weight_size(self) -> tuple[int, int]:
@@ -167,6 +172,20 @@ class QuantLayer(nn.Module):
         factor = tensors.get("pre_quant_scale")
         return dense if factor is None else dense * by_column(factor, dense.shape[1])
 
+    @property
+    def static_scale(self) -> torch.Tensor | None:
+        """The scale of its input in this call, one element; None where each input has its own.
+
+        Where no timestep is known that of the widest range, which every input fits.
+        """
+        scale, edges = self.input_scale, self.bin_edges
+        if scale is None or edges is None:
+            return scale
+        timestep = None if self.clock is None else self.clock.timestep
+        if timestep is None:
+            return scale.amax().reshape(1, 1)
+        return scale.index_select(0, torch.bucketize(timestep.to(edges.device), edges).reshape(1))
+
     def _input(self, x: torch.Tensor, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor | None]:
         """The input as the matmul reads it: codes and their scale, or floats of this dtype."""
         tensor_format, factor = self.scheme.input_activations, self.pre_quant_scale
@@ -175,7 +194,7 @@ class QuantLayer(nn.Module):
             return ops.quantize_rows(
                 x,
                 storage_dtype(tensor_format),
-                scale=self.input_scale,
+                scale=self.static_scale,
                 pre_quant_scale=factor,
                 group=tensor_format.group_size or 0,
             )

@@ -45,6 +45,7 @@ class FusedLinear(Part, QuantLinear):
         fused._buffers.update(layer._buffers)
         fused.layout = layer.layout
         fused.bias = layer.bias
+        fused.clock = layer.clock
         return fused.train(layer.training)
 
     @property
@@ -68,7 +69,7 @@ class FusedLinear(Part, QuantLinear):
         """residual + gate * activation(layer(norm(x) * (1 + scale) + shift)).
 
         Args:
-            x: [..., K], 2 to 4 dimensions: floats, or codes by this layer's `input_scale`.
+            x: [..., K], 2 to 4 dimensions: floats, or codes by this layer's `static_scale`.
             norm, modulation: before quantization, as in `ops.quantize_rows`; for floats only.
             activation, residual, gate, out_scale: as in `ops.scaled_mm`.
             out_dtype: x's (or that of `torch.autocast`) by default, the residual's where there is one.
@@ -115,11 +116,11 @@ class FusedLinear(Part, QuantLinear):
         if x.dtype == codes:
             if self.input_scale is None or self.pre_quant_scale is not None:
                 raise ValueError("codes as input need a layer with a static input_scale and no pre_quant_scale")
-            return x, self.input_scale
+            return x, self.static_scale
         return ops.quantize_rows(
             x,
             codes,
-            scale=self.input_scale,
+            scale=self.static_scale,
             pre_quant_scale=self.pre_quant_scale,
             norm=norm,
             modulation=modulation,

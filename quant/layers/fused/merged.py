@@ -70,6 +70,7 @@ class MergedLinear(FusedLinear):
         sizes = tuple(layer.out_features for layer in layers)
         merged = cls(first.in_features, sum(sizes), first.layer_format, bias=False, device="meta")
         merged.sizes = sizes
+        merged.clock = first.clock
         for leaf, tensor in rows.joined([layer.state_dict() for layer in layers], first.layer_format, sizes).items():
             setattr(merged, leaf, nn.Parameter(tensor, requires_grad=False) if leaf == "bias" else tensor)
         merged.train(first.training).prepack()

@@ -67,4 +67,4 @@ class FusedFeedForward(Part):
         if not isinstance(down, FusedLinear) or down.pre_quant_scale is not None:
             return None
         # An epilogue makes codes of its own operands' type.
-        return down.input_scale if down.codes == up.codes else None
+        return down.static_scale if down.codes == up.codes else None
