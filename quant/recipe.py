@@ -57,7 +57,7 @@ class Recipe:
     def __post_init__(self) -> None:
         """Raises RecipeError, with the place: an algorithm, option or method that is not there or not for a group."""
         for i, group in enumerate(self.groups):
-            if group.algorithm is not None or group.sparsity is not None:
+            if group.algorithm is not None or group.sparsity is not None or group.bins > 1:
                 from quant.algorithms.table import check_group  # here: other recipes need no torch
 
                 check_group(group, f"{self.name}: groups[{i}]")

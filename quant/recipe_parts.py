@@ -11,7 +11,7 @@ from typing import Any
 
 from quant.errors import RecipeError
 from quant.fields import MOST_SEED, check_count, is_number, mapping, strings, typed
-from quant.formats.layer import SPARSITY, LayerFormat
+from quant.formats.layer import MOST_BINS, SPARSITY, LayerFormat
 from quant.formats.scheme import UNQUANTIZED, Scheme
 from quant.patterns import check_pattern, is_role
 from quant.text import shown
@@ -56,6 +56,8 @@ class Group:
         misfits: what becomes of a layer whose shape does not fit the scheme: "refuse" is an error that names it,
             "keep" leaves it as it is, "adapt" gives it the largest smaller groups of columns that fit and keeps it
             where none do, "next" leaves it to the next group that targets it, and keeps it where there is none.
+        bins: into how many the noise schedule is cut at most, each with a range of its own of static inputs; 1 for one
+            range. There are no more than timesteps that calibration saw.
         spelled: the scheme as the recipe wrote it.
     """
 
@@ -64,6 +66,7 @@ class Group:
     algorithm: Algorithm | None = None
     sparsity: Sparsity | None = None
     misfits: str = REFUSE
+    bins: int = 1
     spelled: str | Mapping[str, Any] = ""
 
     @property
@@ -84,6 +87,8 @@ class Group:
             body["sparsity"] = self.sparsity.to_dict()
         if self.misfits != REFUSE:
             body["misfits"] = self.misfits
+        if self.bins > 1:
+            body["bins"] = self.bins
         return body
 
 
@@ -173,7 +178,7 @@ class KeepBudget:
 
 
 def read_group(value: object, where: str) -> Group:
-    fields = mapping(value, where, ("targets", "scheme", "algorithm", "sparsity", "misfits"))
+    fields = mapping(value, where, ("targets", "scheme", "algorithm", "sparsity", "misfits", "bins"))
     sparsity = _sparsity(fields.get("sparsity"), f"{where}.sparsity")
     for key in ("targets", "scheme"):
         if key not in fields and not (key == "scheme" and sparsity is not None):
@@ -204,12 +209,15 @@ def read_group(value: object, where: str) -> Group:
     misfits = fields.get("misfits", REFUSE)
     if misfits not in MISFITS:
         raise RecipeError(f"{where}.misfits: must be one of {', '.join(MISFITS)}, got {shown(misfits)}")
+    bins = fields.get("bins", 1)
+    check_count(bins, 1, f"{where}.bins", MOST_BINS)
     return Group(
         targets=tuple(check_pattern(pattern, f"{where}.targets[{i}]") for i, pattern in enumerate(targets)),
         scheme=scheme,
         algorithm=algorithm,
         sparsity=sparsity,
         misfits=misfits,
+        bins=bins,
         spelled=spelled,
     )
 

@@ -32,6 +32,7 @@ class Needs:
 
     Attributes:
         amax: one absolute maximum over all of the input.
+        amax_by_timestep: one for each timestep that the denoiser is called with.
         channel_amax: an absolute maximum per input channel, [C]; K is C, or C for each tap of a convolution.
         channel_mean: a mean absolute value per input channel, [C].
         rows: a sample of input rows, [R, K]; of a convolution, of its windows.
@@ -39,6 +40,7 @@ class Needs:
     """
 
     amax: bool = False
+    amax_by_timestep: bool = False
     channel_amax: bool = False
     channel_mean: bool = False
     rows: bool = False
@@ -52,6 +54,21 @@ class Needs:
 
 
 @dataclass(frozen=True)
+class AmaxByTimestep:
+    """The largest value of one input in each part of the noise schedule.
+
+    Attributes:
+        timesteps: float64 [S], rising: what the denoiser was called with.
+        amax: float32 [S], absolute.
+        rows: int64 [S], how many rows were seen there.
+    """
+
+    timesteps: torch.Tensor
+    amax: torch.Tensor
+    rows: torch.Tensor
+
+
+@dataclass(frozen=True)
 class Statistics:
     """What was seen of one input; a field is None where it was not asked for.
 
@@ -62,6 +79,7 @@ class Statistics:
         rows: float32 [R, K], drawn evenly from everything seen.
         hessian: float64 [K, K], the mean of x x^T over all rows, weighted by timestep where that was asked for.
         seen_rows: how many rows there were.
+        amax_by_timestep: of the largest values.
         one_scale: is a dynamic scale one for many rows, so that the largest of all decides, and not a row's own?
     """
 
@@ -71,6 +89,7 @@ class Statistics:
     rows: torch.Tensor | None = None
     hessian: torch.Tensor | None = None
     seen_rows: int = 0
+    amax_by_timestep: AmaxByTimestep | None = None
     one_scale: bool = False
 
 
@@ -142,6 +161,7 @@ class Algorithm:
         options: what checks each option's value.
         smooths: does it find factors of an input, which all layers that read it share?
         rounds: does it round weights otherwise than to nearest on their own range?
+        by_largest: is a static input's range known from its largest value alone, so that each bin may have its own?
         branches: does it add a low-rank branch? Then it needs statistics: its rank is known before a weight is read.
     """
 
@@ -149,6 +169,7 @@ class Algorithm:
     options: ClassVar[Mapping[str, Check]] = {}
     smooths: ClassVar[bool] = False
     rounds: ClassVar[bool] = False
+    by_largest: ClassVar[bool] = True
     branches: ClassVar[bool] = False
 
     def needs(self, group: Group) -> Needs:

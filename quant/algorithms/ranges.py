@@ -89,6 +89,7 @@ class Percentile(Algorithm):
     """A static input's range without its rarest values."""
 
     name = "percentile"
+    by_largest = False
     options: ClassVar[Mapping[str, Check]] = {"percentile": check_percentile}
 
     def needs(self, group: Group) -> Needs:
@@ -109,6 +110,7 @@ class Mse(Algorithm):
     """
 
     name = "mse"
+    by_largest = False
     rounds = True
     options: ClassVar[Mapping[str, Check]] = {"importance": check_importance}
 

@@ -12,6 +12,7 @@ from quant.algorithms.ranges import Max, Mse, Percentile
 from quant.algorithms.smoothquant import SmoothQuant
 from quant.algorithms.svdquant import SvdQuant
 from quant.errors import RecipeError
+from quant.recipe_parts import Algorithm as Named
 from quant.recipe_parts import Group
 from quant.text import shown
 
@@ -46,7 +47,8 @@ def pruning_of(group: Group) -> Pruning | None:
 def needs_of(group: Group) -> Needs:
     """What a group's scheme, algorithm and sparsity need; nothing for round-to-nearest with dynamic inputs."""
     pruning = pruning_of(group)
-    needs = Needs(amax=group.scheme.has_static_input) | algorithm_of(group).needs(group)
+    needs = Needs(amax=group.scheme.has_static_input, amax_by_timestep=group.bins > 1)
+    needs = needs | algorithm_of(group).needs(group)
     return needs if pruning is None else needs | pruning.reads
 
 
@@ -77,14 +79,18 @@ def check_group(group: Group, where: str) -> None:
     if group.sparsity is not None and group.sparsity.method not in methods:
         what = f"must be one of {', '.join(methods)}, got {shown(group.sparsity.method)}"
         raise RecipeError(f"{where}.sparsity.method: {what}")
-    if group.algorithm is None:
-        return
-    where = f"{where}.algorithm"
+    if group.algorithm is not None:
+        _check_algorithm(group, group.algorithm, f"{where}.algorithm")
+    if group.bins > 1:
+        _check_bins(group, where)
+
+
+def _check_algorithm(group: Group, named: Named, where: str) -> None:
     known = [each.name for each in ALGORITHMS]
-    if group.algorithm.name not in known:
-        raise RecipeError(f"{where}: unknown algorithm {shown(group.algorithm.name)}; known: {', '.join(known)}")
+    if named.name not in known:
+        raise RecipeError(f"{where}: unknown algorithm {shown(named.name)}; known: {', '.join(known)}")
     algorithm = algorithm_of(group)
-    for key, value in group.algorithm.options:
+    for key, value in named.options:
         if key not in algorithm.options:
             options = ", ".join(algorithm.options) or "none"
             raise RecipeError(f"{where}: unknown option {shown(key)} of {algorithm.name}; known: {options}")
@@ -92,3 +98,13 @@ def check_group(group: Group, where: str) -> None:
     reason = algorithm.refuses(group)
     if reason is not None:
         raise RecipeError(f"{where}: {reason}")
+
+
+def _check_bins(group: Group, where: str) -> None:
+    """Raises RecipeError for ranges in bins that the scheme has none of, or the algorithm finds otherwise."""
+    if not group.scheme.has_static_input:
+        raise RecipeError(f"{where}.bins: {group.scheme.name} has no static input whose ranges could be in bins")
+    algorithm = algorithm_of(group)
+    if algorithm.smooths or not algorithm.by_largest:
+        why = "finds one range for the whole schedule"
+        raise RecipeError(f"{where}.bins: '{algorithm.name}' {why}; bins go with ranges by the largest value ('max')")

@@ -13,11 +13,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 
 import torch
 from torch import nn
 
+from quant.algorithms.base import Needs
 from quant.calibration.blocks import blocks_of
 from quant.calibration.kept_solutions import KeptSolutions
 from quant.calibration.layer_part import pack_layer
@@ -27,9 +28,11 @@ from quant.calibration.recorded import Memory, Recorded, home_of
 from quant.calibration.replaying import Replay, Stage
 from quant.calibration.solution import Solution
 from quant.calibration.solving import Found
-from quant.calibration.statistics import Collector, watched
+from quant.calibration.statistics import Collector, followed, watched
 from quant.calibration.streaming import StreamedWeights
 from quant.errors import CalibrationError
+from quant.layers.clock import Clock
+from quant.layers.following import on_clock
 from quant.layers.layer_kind import Seen
 from quant.layers.replace import replaced
 from quant.pipelines.runnable import runnable
@@ -117,7 +120,7 @@ class _Component:
         self._groups = {each.name: each for each in groups}
         self._watched = [each.name for each in groups if each.needs]
         self._found, self._how, self._weights = found, recipe.calibration, weights
-        self._progress = progress
+        self._clock, self._progress = Clock(), progress
         self._blocks = blocks_of(model)
         self._home = home_of(model, self._blocks, recorded, Memory.of(recorded.device))
         #: Of the pass that is made: the stage, the stage in which each input was first seen, what was seen now, and
@@ -181,12 +184,12 @@ class _Component:
         calls, device, home = self._recorded.calls, self._recorded.device, self._home
 
         def on_call(number: int) -> None:
-            if self._weights is not None:
-                self._weights.call(calls[number].timestep)
+            self._clock.begin(torch.tensor(calls[number].timestep))
 
         with (
             torch.no_grad(),
             StreamedWeights(self._model, self._blocks, self._recorded.tensors, device, home) as weights,
+            followed(self._holder, self._needs(names), self._weights),
             watched(self._holder, names, see),
             Replay(
                 self._model, self._blocks, calls, on_call=on_call, arriving=lambda given: weights.moved(given, home)
@@ -201,9 +204,13 @@ class _Component:
         ):
             yield weights, iter(stages)
 
+    def _needs(self, names: Sequence[str]) -> dict[str, Needs]:
+        return {name: self._groups[name].needs for name in names}
+
     def _collector(self, names: Sequence[str]) -> Collector:
-        needs = {name: self._groups[name].needs for name in names}
-        return Collector(self._holder, needs, rows=self._how.rows, seed=self._how.seed, weights=self._weights)
+        return Collector(
+            self._holder, self._needs(names), rows=self._how.rows, seed=self._how.seed, weights=self._weights
+        )
 
     def _solve_seen(self, collector: Collector, weights: StreamedWeights) -> None:
         """Solves what was seen since the last time."""
@@ -217,12 +224,14 @@ class _Component:
         for _, layer in each.members:
             weights.load(layer.name)
 
+    @contextmanager
     def _compressed(
         self, stage: Stage, collector: Collector, weights: StreamedWeights, passed: set[str]
-    ) -> AbstractContextManager[None]:
+    ) -> Iterator[None]:
         """Within it a stage's block is compressed, where the recipe has inputs of what follows taken from that."""
         if self._how.inputs != COMPRESSED or stage.block is None:
-            return nullcontext()
+            yield
+            return
         if stage.block in passed:
             raise CalibrationError(
                 f"calibration.inputs: {COMPRESSED}: calls come to '{stage.block}' of {self._name} more than once, so "
@@ -244,4 +253,5 @@ class _Component:
                 tensors, _ = pack_layer(weight, layer, solution)
                 layer_format = solution.layer_format(layer.layer_format)
                 layers[layer.name] = layer.layer_kind.filled(module, layer_format, tensors, weight.device)
-        return replaced(self._model, layers)
+        with replaced(self._model, layers), on_clock(layers.values(), self._clock):
+            yield

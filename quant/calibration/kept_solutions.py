@@ -115,11 +115,12 @@ class KeptSolutions:
         elif f"{index}.weight" in names:
             weight = KeptWeight(path, f"{index}.weight")
         branch = LowRank(mine["up"], mine["down"]) if "up" in mine else None
-        return Solution(mine.get("input_scale"), factor, notes, weight, grid, branch)
+        return Solution(mine.get("input_scale"), factor, notes, weight, grid, branch, mine.get("bin_edges"))
 
 
 def _tensors(solution: Solution) -> dict[str, torch.Tensor]:
-    found = {"input_scale": solution.input_scale, "pre_quant_scale": solution.pre_quant_scale}
+    small = ("input_scale", "bin_edges", "pre_quant_scale")
+    found: dict[str, torch.Tensor | None] = {name: getattr(solution, name) for name in small}
     if solution.grid is not None:
         found |= {"scale": solution.grid.scale, "zero_point": solution.grid.zero_point}
     if solution.low_rank is not None:

@@ -63,7 +63,8 @@ class _UnderWay:
         self.arguments: Arguments = (), {}
         self.state: TorchState | None = None
         self._greenlet = greenlet(lambda: run(call))
-        self._greenlet.gr_context = copy_context()
+        self._context = copy_context()
+        self._greenlet.gr_context = self._context
 
     @property
     def is_done(self) -> bool:
@@ -72,6 +73,10 @@ class _UnderWay:
     def go_on(self) -> None:
         """Runs until the call waits at a block or is done."""
         self._greenlet.switch()
+
+    def within(self, run: Callable[[], object]) -> None:
+        """Calls a function that sees the call's own context variables, while the call is suspended."""
+        self._context.run(run)
 
     def wait(self, block: str, arguments: Arguments) -> None:
         """Suspends the call, from within it."""
@@ -175,7 +180,7 @@ class Replay:
         assert call.at is not None
         block = self._model.get_submodule(call.at)
         args, kwargs = tree_map_only(torch.Tensor, torch.clone, call.arguments)  # a block may change its inputs
-        self._in_its_state(call, lambda: block(*args, **kwargs))
+        self._in_its_state(call, lambda: call.within(lambda: block(*args, **kwargs)))
 
     def _in_its_state(self, call: _UnderWay, run: Callable[[], object]) -> None:
         self._on_call(call.number)

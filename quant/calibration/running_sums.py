@@ -1,9 +1,10 @@
-"""What is gathered of a stream of rows in bounded memory: a sample, a second moment, sizes of channels."""
+"""What is gathered of a stream of rows in bounded memory: a sample, a second moment, sizes of channels, ranges."""
 
 from __future__ import annotations
 
 import torch
 
+from quant.algorithms.base import AmaxByTimestep
 from quant.calibration.journal import State
 from quant.kernels.numerics import exponent_of
 
@@ -75,3 +76,46 @@ class ChannelSizes:
         """Takes [R, K] into account."""
         part = rows.abs().sum(dim=0, dtype=torch.float64)
         self.total = part if self.total is None else self.total.to(part.device) + part
+
+
+class TimestepRanges:
+    """The largest |x_ij| of a stream of rows at each timestep that they come with.
+
+    A new timestep beyond the first `MOST` counts to the nearest of those: samplers take fewer, but for a schedule
+    each for many sizes of videos.
+    """
+
+    MOST = 1024
+
+    def __init__(self) -> None:
+        self._amax: dict[float, torch.Tensor] = {}
+        self._rows: dict[float, int] = {}
+
+    def add(self, rows: torch.Tensor, timestep: float) -> None:
+        """Takes [R, K] into account."""
+        if timestep not in self._amax and len(self._amax) >= self.MOST:
+            timestep = min(self._amax, key=lambda known: (abs(known - timestep), known))
+        amax = rows.detach().abs().amax().float()
+        known = self._amax.get(timestep)
+        self._amax[timestep] = amax if known is None else torch.maximum(known.to(amax.device), amax)
+        self._rows[timestep] = self._rows.get(timestep, 0) + len(rows)
+
+    def result(self) -> AmaxByTimestep:
+        """What was seen, by rising timestep, on the CPU."""
+        order = sorted(self._amax)
+        amax = [self._amax[timestep].cpu() for timestep in order]
+        return AmaxByTimestep(
+            torch.tensor(order, dtype=torch.float64, device="cpu"),
+            torch.stack(amax) if amax else torch.empty(0, dtype=torch.float32, device="cpu"),
+            torch.tensor([self._rows[timestep] for timestep in order], dtype=torch.int64, device="cpu"),
+        )
+
+    def state(self) -> State:
+        """Everything that `restore` needs."""
+        found = self.result()
+        return {"timesteps": found.timesteps, "amax": found.amax, "rows": found.rows}
+
+    def restore(self, state: State) -> None:
+        order = state["timesteps"].tolist()
+        self._amax = dict(zip(order, state["amax"].unbind(), strict=True))
+        self._rows = dict(zip(order, state["rows"].tolist(), strict=True))

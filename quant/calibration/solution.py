@@ -47,13 +47,14 @@ class Solution:
     """One layer's, small enough to be kept for every layer at once.
 
     Attributes:
-        input_scale: float32 [1] where the scheme's input is static.
+        input_scale: float32 [1] where the scheme's input is static, [B, 1] where it has bins.
         pre_quant_scale: float32, one a feature or channel of the input, where smoothing helps.
         notes: figures for the report, such as the smoothing strength.
         weight: [N, K] on the CPU, what is packed instead of the original: compensated, pruned, or on scales of its own;
             None where the original is packed, or what its group makes of it without any data.
         grid: scales of the weight, where an algorithm chose them; of the weight divided by `pre_quant_scale`.
         low_rank: a branch to be added to what the weight gives.
+        bin_edges: float32 [B-1], the timesteps between bins, where there are several.
     """
 
     input_scale: torch.Tensor | None = None
@@ -62,6 +63,7 @@ class Solution:
     weight: torch.Tensor | KeptWeight | None = None
     grid: Grid | None = None
     low_rank: LowRank | None = None
+    bin_edges: torch.Tensor | None = None
 
     def rounded(self, original: torch.Tensor, group: Group, start: int = 0) -> Rounded:
         """Rows of the weight that is packed and the scales that were chosen for them, on the CPU.
@@ -84,13 +86,15 @@ class Solution:
     def layer_format(self, planned: LayerFormat) -> LayerFormat:
         """What the layer is stored as, of what was planned before anything was found."""
         rank = 0 if self.low_rank is None else self.low_rank.rank
-        return replace(planned, smoothed=self.pre_quant_scale is not None, rank=rank)
+        bins = 1 if self.bin_edges is None else len(self.bin_edges) + 1
+        return replace(planned, smoothed=self.pre_quant_scale is not None, rank=rank, bins=bins)
 
     def around(self, dtype: torch.dtype) -> dict[str, Any]:
         """The keywords of `small_tensors`, but for the grid; a branch is stored in the model's `dtype`."""
         branch = self.low_rank
         return {
             "input_scale": self.input_scale,
+            "bin_edges": self.bin_edges,
             "pre_quant_scale": self.pre_quant_scale,
             "low_rank": None if branch is None else LowRank(branch.up.to(dtype), branch.down.to(dtype)),
         }

@@ -15,6 +15,7 @@ from quant.algorithms.base import Rounded, Smoothing, Statistics
 from quant.algorithms.input_hessian import InputHessian
 from quant.algorithms.stages import compress_together, compresses, round_smoothed_together, rounds_smoothed
 from quant.algorithms.table import algorithm_of, needs_of, options_of
+from quant.calibration.input_scales import input_scale
 from quant.calibration.journal import Journal
 from quant.calibration.kept_solutions import KeptSolutions
 from quant.calibration.layer_plan import LayerPlan, Planned
@@ -22,7 +23,6 @@ from quant.calibration.passes import InputGroup, Member, input_groups, passes
 from quant.calibration.solution import Solution
 from quant.calibration.statistics import collect
 from quant.errors import CalibrationError
-from quant.formats.eight_bit import scale_from_amax, storage_dtype
 from quant.formats.table import CONVOLUTION, op_of
 from quant.recipe import Recipe
 from quant.recipe_parts import ORIGINAL
@@ -189,23 +189,16 @@ def _solve_group(models: Mapping[str, nn.Module], members: Sequence[Member], see
     for i, (_, layer) in enumerate(members):
         scheme = layer.group.scheme
         smoothed = factor if _smooths(layer) else None
-        scale = None
+        scale = edges = None
         if scheme.has_static_input:
-            assert seen is not None and seen.amax is not None
-            inputs = scheme.input_activations
-            assert inputs is not None
-            reach = algorithm_of(layer.group).input_range(seen, inputs, options_of(layer.group))
-            if smoothed is not None:
-                assert seen.channel_amax is not None
-                reach = (seen.channel_amax * smoothed).amax().reshape(1)
-            scale = scale_from_amax(reach, storage_dtype(inputs))
+            assert seen is not None
+            scale, edges = input_scale(layer.group, seen, smoothed)
         found, known = made.get(i), notes if _smooths(layer) else {}
         if found is None:
-            solutions.append(Solution(scale, smoothed, known))
+            solutions.append(Solution(scale, smoothed, known, bin_edges=edges))
         else:
-            solutions.append(
-                Solution(scale, smoothed, {**found.notes, **known}, found.weight, found.grid, found.branch)
-            )
+            notes_of = {**found.notes, **known}
+            solutions.append(Solution(scale, smoothed, notes_of, found.weight, found.grid, found.branch, edges))
     return solutions
 
 

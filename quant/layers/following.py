@@ -60,12 +60,10 @@ def follow_timesteps(model: nn.Module) -> None:
 
 
 @contextmanager
-def at_timestep(modules: Iterable[nn.Module], timestep: float) -> Iterator[None]:
-    """While it is open, those of some modules that are layers with bins are in a call with this timestep."""
+def on_clock(modules: Iterable[nn.Module], clock: Clock) -> Iterator[None]:
+    """While it is open, those of some modules that are layers with bins are in the call that a clock is in."""
     binned = _binned(modules)
     before = [layer.clock for layer in binned]
-    clock = Clock()
-    clock.begin(torch.tensor(timestep))
     for layer in binned:
         layer.clock = clock
     try:
@@ -73,6 +71,15 @@ def at_timestep(modules: Iterable[nn.Module], timestep: float) -> Iterator[None]
     finally:
         for layer, own in zip(binned, before, strict=True):
             layer.clock = own
+
+
+@contextmanager
+def at_timestep(modules: Iterable[nn.Module], timestep: float) -> Iterator[None]:
+    """While it is open, those of some modules that are layers with bins are in a call with this timestep."""
+    clock = Clock()
+    clock.begin(torch.tensor(timestep))
+    with on_clock(modules, clock):
+        yield
 
 
 def _binned(modules: Iterable[nn.Module]) -> list[QuantLayer]:

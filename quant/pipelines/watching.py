@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from quant.errors import CalibrationError
+from quant.layers.following import at_timestep
 from quant.layers.replace import replaced
 from quant.pipelines.timesteps import timestep_of
 
@@ -98,13 +99,14 @@ def watching(
     assert read is not None
 
     def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
-        step = steps.at(read(args, kwargs))
+        timestep = read(args, kwargs)
+        step = steps.at(timestep)
         if step is None:
             return
         exact = _prediction(output)
         power = _finite(float(exact.square().sum()), "the original's prediction", step)
         for name, replacements in units.items():
-            with replaced(module, replacements):
+            with replaced(module, replacements), at_timestep(replacements.values(), timestep):
                 # Not module(...), which would come here again.
                 other = _prediction(module.forward(*args, **kwargs))
             sums = found.setdefault(name, {}).setdefault(step, Errors())

@@ -1,4 +1,4 @@
-"""The row sample of `statistics`: uniform, without replacement, of bounded size."""
+"""The row sample of `statistics`: uniform, without replacement, of bounded size. Ranges by timestep."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from quant.calibration.running_sums import RowSample
+from quant.calibration.running_sums import RowSample, TimestepRanges
 
 
 def _sampled(chunks: list[int], size: int, seed: int) -> list[int]:
@@ -71,3 +71,25 @@ def test_memory_does_not_grow_with_the_stream() -> None:
 
 def test_a_sample_of_nothing_has_no_rows() -> None:
     assert RowSample(4, 0).rows is None
+
+
+def test_ranges_are_by_timestep_and_go_on_where_they_were() -> None:
+    ranges = TimestepRanges()
+    calls = [(900.0, 3.0, 4), (10.0, -7.0, 2), (900.0, -5.0, 1)]
+    for i, (timestep, value, rows) in enumerate(calls):
+        if i == 2:
+            state, ranges = ranges.state(), TimestepRanges()
+            ranges.restore(state)
+        ranges.add(torch.full((rows, 2), value), timestep)
+    found = ranges.result()
+    assert (found.timesteps.tolist(), found.amax.tolist(), found.rows.tolist()) == ([10.0, 900.0], [7.0, 5.0], [2, 5])
+
+
+def test_beyond_a_thousand_timesteps_a_new_one_counts_to_the_nearest() -> None:
+    ranges = TimestepRanges()
+    for timestep in range(TimestepRanges.MOST):
+        ranges.add(torch.ones(1, 2), float(timestep))
+    ranges.add(torch.full((3, 2), 4.0), 17.4)
+    found = ranges.result()
+    assert len(found.timesteps) == TimestepRanges.MOST
+    assert (found.amax[17].item(), found.rows[17].item()) == (4.0, 4)

@@ -187,7 +187,7 @@ def test_sums_go_on_from_a_journal(tmp_path: Path) -> None:
 
 
 def _equal(found: Statistics, expected: Statistics) -> bool:
-    pairs = [(getattr(found, name), getattr(expected, name)) for name in vars(ALL)]
+    pairs = [(getattr(found, name), getattr(expected, name)) for name, wanted in vars(ALL).items() if wanted]
     return found.seen_rows == expected.seen_rows and all(torch.equal(one, other) for one, other in pairs)
 
 

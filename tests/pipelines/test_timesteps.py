@@ -82,6 +82,44 @@ def test_rows_count_what_the_recipe_says(tmp_path: Path) -> None:
     torch.testing.assert_close(again["transformer.layer"].hessian, found)
 
 
+def test_ranges_are_by_the_timestep_of_the_call_also_after_a_kill(tmp_path: Path) -> None:
+    holder = nn.ModuleDict({"transformer": Denoiser()})
+    model, name = holder["transformer"], "transformer.layer"
+    needs = {name: Needs(amax=True, amax_by_timestep=True)}
+
+    def first() -> None:
+        model(torch.full((5, 3), -2.0), torch.tensor([900.0, 900.0]))
+        model(torch.full((5, 3), 3.0), timestep=10)
+
+    def killed() -> None:
+        first()
+        started.prompt_done(1)
+        raise KeyboardInterrupt
+
+    def rest() -> None:
+        model(torch.full((2, 3), 7.0), 900)
+
+    def both() -> None:
+        first()
+        rest()
+
+    whole = collect(holder, needs, both, rows=1, seed=0)[name].amax_by_timestep
+    started = Journal(tmp_path / "journal", "key", seconds=0)
+    with pytest.raises(KeyboardInterrupt):
+        collect(holder, needs, killed, rows=1, seed=0, journal=started)
+    again = collect(holder, needs, rest, rows=1, seed=0, journal=Journal(tmp_path / "journal", "key"))
+    for found in (whole, again[name].amax_by_timestep):
+        assert found is not None
+        assert (found.timesteps.tolist(), found.amax.tolist(), found.rows.tolist()) == (
+            [10.0, 900.0],
+            [3.0, 7.0],
+            [5, 7],
+        )
+    assert not model._forward_pre_hooks
+    with pytest.raises(CalibrationError, match=r"'transformer.layer' was run before its denoiser was called"):
+        collect(holder, needs, lambda: model.get_submodule("layer")(torch.ones(1, 3)), rows=1, seed=0)
+
+
 def test_a_model_without_timesteps_is_refused_by_its_class() -> None:
     recipe = quant.Recipe.from_dict(
         {
