@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from itertools import combinations, pairwise
+from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from quant.algorithms.base import AmaxByTimestep
 from quant.algorithms.bins import choose_bins
+from quant.kernels.numerics import encode, scale_from_amax
 
 
 def seen(amax: list[float], rows: list[int] | None = None, timesteps: list[float] | None = None) -> AmaxByTimestep:
@@ -69,3 +72,16 @@ def test_edges_rise_between_neighbours_in_float32() -> None:
         values.append(torch.nextafter(values[-1], torch.tensor(1000.0)))
     found = choose_bins(seen([1.0, 2.0, 4.0, 8.0], timesteps=[float(value) for value in values]), 4)
     assert torch.equal(torch.bucketize(torch.stack(values), found.edges), torch.arange(4))
+
+
+@pytest.mark.parametrize(("dtype", "own", "wide"), [(torch.float8_e4m3fn, 0.028, 0.028), (torch.int8, 0.023, 0.76)])
+def test_codes_of_fp8_gain_nothing_by_bins_and_those_of_int8_do(dtype: torch.dtype, own: float, wide: float) -> None:
+    """Inputs of examples/shapes, with their own range and with that of a bin that reaches 64 times as far."""
+    recorded = load_file(Path(__file__).parents[1] / "golden" / "recorded.safetensors")
+    inputs = [tensor.float() for name, tensor in recorded.items() if name.endswith(".input")]
+    assert len(inputs) == 6
+    for x in inputs:
+        for reach, most in ((1, own), (64, wide)):
+            scale = scale_from_amax(reach * x.abs().amax().reshape(1), dtype)
+            error = float((encode(x, scale, dtype).float() * scale - x).norm() / x.norm())
+            assert most / 2 < error < most
