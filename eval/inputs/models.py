@@ -14,9 +14,8 @@ from quant.errors import QuantError
 from quant.eval.inputs.config import ORIGINAL, EvaluationConfig
 from quant.eval.progress import Progress, silent
 from quant.eval.storage.fingerprints import States, fingerprint, read_model, states
-from quant.files.json_files import read_object
 from quant.files.model_paths import DENOISERS, no_folder
-from quant.text import first_line, shown
+from quant.pipelines.source import MODULAR_INDEX, open_source
 
 
 class FailedModelError(QuantError):
@@ -94,18 +93,16 @@ def load_pipeline(model: Model, dtype: str, device: str, shared: Mapping[str, An
     `shared` are modules of the original that a model of components takes by name, instead of loading them again.
     """
     import torch
-    from diffusers import DiffusionPipeline
 
     import quant.diffusers
 
     kind = getattr(torch, dtype)
     if model.base is None:
-        pipeline = DiffusionPipeline.from_pretrained(model.folder, dtype=kind)
+        pipeline = open_source(model.folder).load_pipeline(kind)
     else:
         names = sorted(path.parent.name for path in model.folder.glob("*/config.json"))
         parts = {name: quant.load(model.folder, component=name, dtype=kind) for name in names}
-        base = model.base.folder
-        pipeline = pipeline_class(base).from_pretrained(base, dtype=kind, **{**shared, **parts})
+        pipeline = open_source(model.base.folder).load_pipeline(kind, {**shared, **parts})
     pipeline.to(device)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
@@ -152,21 +149,6 @@ def _denoiser_sizes(folder: Path) -> dict[str, int | None]:
     return {"stored_bytes": stored or None, "bf16_bytes": 2 * values or None}
 
 
-def pipeline_class(folder: Path) -> Any:
-    """The class that a pipeline's folder names: the general one would silently leave out parts that it is given.
-
-    Raises:
-        QuantError: diffusers has none of that name.
-    """
-    import diffusers
-
-    name = read_object(folder / "model_index.json", QuantError).get("_class_name")
-    found = getattr(diffusers, name, None) if isinstance(name, str) else None
-    if not (isinstance(found, type) and issubclass(found, diffusers.DiffusionPipeline)):
-        raise QuantError(f"{folder}: diffusers has no pipeline {shown(name)}, which its model_index.json names")
-    return found
-
-
 def _model(name: str, source: str, original: Model | None, progress: Progress) -> Model:
     folder = Path(source)
     if not folder.is_dir():
@@ -175,19 +157,9 @@ def _model(name: str, source: str, original: Model | None, progress: Progress) -
             raise QuantError(f"{source}: {what}")
         if folder.is_absolute():
             raise QuantError(f"{source}: no such model folder")
-        folder = _download(source)
-    whole = (folder / "model_index.json").is_file()
+        folder = open_source(source).folder
+    whole = any((folder / name).is_file() for name in ("model_index.json", MODULAR_INDEX))
     if not whole and (original is None or not (folder / "quant_manifest.json").is_file()):
         raise QuantError(f"{source}: not a pipeline folder, it has no model_index.json")
     found, read = read_model(folder, progress, name)
     return Model(name, source, folder, found, None if whole else original, read)
-
-
-def _download(source: str) -> Path:
-    from diffusers import DiffusionPipeline
-
-    try:
-        return Path(DiffusionPipeline.download(source))
-    except Exception as error:  # of many kinds, by hub and network
-        reason = first_line(error)
-        raise QuantError(f"{source}: no such folder, and not to be had from the model hub: {reason}") from None

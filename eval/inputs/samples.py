@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from quant.errors import QuantError
 from quant.prompts import check_enough, read_prompts
@@ -31,6 +33,12 @@ class Sample:
         """12 hex digits that depend on inputs and seed only, so that more samples leave the others as they are."""
         text = f"{self.seed}\n{self.prompt}" + (f"\n{self.inputs}" if self.inputs else "")
         return hashlib.sha256(text.encode("utf-8", "backslashreplace")).hexdigest()[:12]
+
+
+def described(sample: Sample) -> dict[str, Any]:
+    """A sample for the results: its id, prompt and seed, and its other inputs where it has any."""
+    more = {"inputs": json.loads(sample.inputs)} if sample.inputs else {}
+    return {"id": sample.id, "prompt": sample.prompt, "seed": sample.seed, **more}
 
 
 def make_samples(

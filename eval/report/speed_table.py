@@ -9,6 +9,7 @@ from quant.eval.drawing.markup import Piece, definitions, escape, note, swatch, 
 from quant.eval.results import speedup
 from quant.eval.results.recorded import Recorded
 from quant.eval.results.words import REFERENCE, duration, size
+from quant.text import shown
 
 #: What stands under the head of the column of times.
 _MEDIAN = {"measured": "median", REFERENCE: "not a kernel’s time, median"}
@@ -29,7 +30,33 @@ def speed_table(recorded: Recorded) -> Piece:
         "settings": escape(settings or "–"),
     }
     tables = _stages(recorded, speed) + _whole(recorded, speed) + _kernels(recorded, speed)
-    return Piece(tables + definitions(conditions))
+    return Piece(tables + definitions(conditions) + _samples(speed))
+
+
+def _samples(speed: Mapping[str, Any]) -> str:
+    """Which samples the times are of; nothing where an earlier version did not record them."""
+    samples = speed.get("samples") or ()
+    rows = [(escape(each["prompt"]), str(each["seed"]), escape(_inputs(each))) for each in samples]
+    if not rows:
+        return ""
+    about = "Rounds take these in turn; the first call, peak memory and the shares of kernels are of the first of them."
+    return table(("timed on", "seed", "other inputs"), rows, words=3, label="Samples that were timed") + note(about)
+
+
+def _inputs(sample: Mapping[str, Any]) -> str:
+    """What else than a prompt a sample's call is given, in words; a file by its name."""
+    values = {name: value for name, value in (sample.get("inputs") or {}).items() if name != "prompt"}
+    return ", ".join(f"{name} {_word(value)}" for name, value in values.items()) or "–"
+
+
+def _word(value: Any) -> str:
+    if isinstance(value, list):
+        return " + ".join(_file(each) or shown(each) for each in value)
+    return _file(value) or shown(value)
+
+
+def _file(value: Any) -> str | None:
+    return str(value["file"]) if isinstance(value, Mapping) and "file" in value else None
 
 
 def _stages(recorded: Recorded, speed: Mapping[str, Any]) -> str:

@@ -10,6 +10,7 @@ from quant.eval.results.words import REFERENCE
 
 STAGES = {
     "text_encoder": "text encoder",
+    "input_encoder": "image and video encoding",
     "step": "one denoising step",
     "vae": "VAE decoding",
     "end_to_end": "end to end",

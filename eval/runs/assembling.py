@@ -5,7 +5,6 @@ A run that was killed and resumed has the results of one that was not, byte for 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,7 +15,7 @@ import numpy.typing as npt
 
 from quant.eval.inputs.config import ORIGINAL
 from quant.eval.inputs.models import Model, describe
-from quant.eval.inputs.samples import Sample
+from quant.eval.inputs.samples import Sample, described
 from quant.eval.locations import short_place
 from quant.eval.metrics import table
 from quant.eval.metrics.base import Display
@@ -67,16 +66,7 @@ def assemble(run: RunFolder, request: Request, models: Sequence[Model], found: F
         "provenance": {**request.provenance, "fps": request.config.frame_rate},
         "networks": [dict(each) for each in found.networks.described],
         "missing": [dict(each) for each in found.networks.missing],
-        "samples": [
-            {
-                "id": sample.id,
-                "prompt": sample.prompt,
-                "seed": sample.seed,
-                **({"inputs": json.loads(sample.inputs)} if sample.inputs else {}),
-                "latents_sha256": made[sample.id]["latents_sha256"],
-            }
-            for sample in samples
-        ],
+        "samples": [{**described(sample), "latents_sha256": made[sample.id]["latents_sha256"]} for sample in samples],
         "truncated_prompts": [sample.id for sample in samples if scored[sample.id]["truncated"]],
         "models": _models(run, models, samples, found),
         "speed": without_infinity(found.speed),

@@ -13,16 +13,17 @@ import quant
 from quant.errors import QuantError
 from quant.eval.inputs.clips import clips_of
 from quant.eval.inputs.config import EvaluationConfig
-from quant.eval.inputs.models import Model, pipeline_class
+from quant.eval.inputs.models import Model
 from quant.eval.runs.networks import Networks, load_networks
 from quant.eval.runs.processes import Ranks
 from quant.eval.runs.references import keep_references
 from quant.eval.runs.requests import Request, write_request
-from quant.eval.runs.timing import check_timed, recipes_of
+from quant.eval.runs.timing import recipes_of
 from quant.eval.storage.folder import RunFolder
 from quant.eval.videos.generating import Made, find_made
 from quant.files.regular_files import read_text
-from quant.pipelines.arguments import Argument, call_arguments, frames_name
+from quant.pipelines.arguments import Argument, frames_name
+from quant.pipelines.source import open_source
 from quant.text import cut
 
 #: Frames, height, width.
@@ -62,8 +63,6 @@ def prepare(
 
     def check() -> tuple[Prepared, Networks | None]:
         sensitivities = _sensitivities(config, models)
-        if config.speed is not None:
-            check_timed(pipeline_class(models[0].folder), samples)
         if config.speed is not None and config.speed.gpu is not None:
             recipes_of([model for model in models[1:] if not model.gone])
         made: dict[str, Made] = {}
@@ -112,9 +111,8 @@ def _expected_shape(original: Model, settings: quant.GenerationSettings) -> Shap
     Raises:
         QuantError: the pipeline is none of diffusers', or takes no such setting.
     """
-    kind = pipeline_class(original.folder)
-    arguments = call_arguments(kind)
-    settings.for_arguments(arguments, kind.__name__)
+    name, arguments = open_source(original.folder).call()
+    settings.for_arguments(arguments, name)
     frames, height, width = (
         _size(name, settings, arguments.get(own), guess)
         for name, own, guess in (

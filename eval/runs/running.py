@@ -14,7 +14,7 @@ import quant
 from quant.errors import QuantError
 from quant.eval.inputs.clips import clips_of
 from quant.eval.inputs.config import ORIGINAL, EvaluationConfig
-from quant.eval.inputs.models import FailedModelError, Loader, Model, find_models, load_pipeline, pipeline_class
+from quant.eval.inputs.models import FailedModelError, Loader, Model, find_models, load_pipeline
 from quant.eval.inputs.samples import make_samples, prompts_of
 from quant.eval.progress import Progress, silent
 from quant.eval.results.schema import validate
@@ -40,8 +40,8 @@ from quant.eval.storage.folder import RunFolder
 from quant.eval.storage.journal import Record
 from quant.eval.storage.kept_inputs import inputs_text, keep_inputs
 from quant.eval.videos.generating import make_videos, write_viewable
-from quant.pipelines.arguments import call_arguments, class_name
 from quant.pipelines.rows import Row, read_rows
+from quant.pipelines.source import open_source
 
 
 def run_evaluation(
@@ -98,11 +98,9 @@ def run_evaluation(
 def _rows(config: EvaluationConfig, original: Model) -> list[Row]:
     """The rows of the configuration's table. Raises QuantError where it does not fit the original's call."""
     assert config.inputs is not None
-    kind = pipeline_class(original.folder)
+    name, arguments = open_source(original.folder).call()
     settings = quant.GenerationSettings.read(original.folder).merged(**config.settings.given())
-    return read_rows(
-        config.inputs, call_arguments(kind), class_name(kind), config.samples, settings=settings, error=QuantError
-    )
+    return read_rows(config.inputs, arguments, name, config.samples, settings=settings, error=QuantError)
 
 
 def resume(folder: Path, *, progress: Progress = silent, load: Loader = load_pipeline) -> Path:

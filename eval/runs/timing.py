@@ -7,30 +7,31 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-import torch
 from torch import nn
 
 import quant
 from quant.errors import QuantError
 from quant.eval.inputs.config import ORIGINAL, ROUNDS, SpeedSettings
 from quant.eval.inputs.models import Loader, Model
-from quant.eval.inputs.samples import Sample
+from quant.eval.inputs.samples import Sample, described
 from quant.eval.progress import Progress
+from quant.eval.stepping import own_arguments
 from quant.eval.storage.files import file_sha256, hash_of, without_infinity, write_json
 from quant.eval.storage.folder import TIMED, RunFolder
+from quant.eval.videos.generating import row_of
 from quant.eval.videos.generation import complete_call
-from quant.eval.videos.one_call import first_noise
+from quant.eval.videos.one_call import noise_shape
 from quant.files.json_files import read_object
 from quant.files.regular_files import read_text
-from quant.pipelines.arguments import call_arguments
+from quant.pipelines.arguments import Arguments
+from quant.pipelines.rows import Row, call_of
+from quant.pipelines.source import open_source
 from quant.text import first_line
 
 #: Text tokens of the pipelines whose call has no argument for them.
 _TEXT_TOKENS = 512
 #: Stands in the place of a model's fingerprint.
 _SPEED = "speed"
-#: What a call must take for its stages to be told apart.
-_TIMED = ("prompt", "latents", "callback_on_step_end")
 
 
 def timed(
@@ -55,14 +56,12 @@ def timed(
         return read_object(path, QuantError)
     used = samples[:rounds]
     loaders = pipeline_loaders(models, conditions["dtype"], conditions["device"], load)
-    pipeline = loaders[ORIGINAL]()
-    call = complete_call(pipeline, settings)
-    latents = torch.cat([first_noise(pipeline, {**call, "prompt": each.prompt}, each.seed) for each in used])
-    estimated = None if how.gpu is None else _estimated(how.gpu, pipeline, models, call, latents.shape[1:])
-    del pipeline
-    prompts = [sample.prompt for sample in used]
-    found = time_pipelines(loaders, prompts, latents, call, rounds=rounds, compiled=compiled, progress=progress)
-    body = dict(without_infinity({**found, "estimated": estimated}))
+    calls = [partial(_call, row_of(run, sample), sample.seed, settings) for sample in used]
+    name, arguments = open_source(models[0].folder).call()
+    shared = complete_call(arguments, name, settings)
+    estimated = None if how.gpu is None else _estimated(how.gpu, loaders, models, arguments, shared, calls[0])
+    found = time_pipelines(loaders, calls, settings=shared, rounds=rounds, compiled=compiled, progress=progress)
+    body = dict(without_infinity({**found, "samples": [described(each) for each in used], "estimated": estimated}))
     for model in models:
         model.check_unchanged()
     write_json(path, body)
@@ -70,17 +69,9 @@ def timed(
     return body
 
 
-def check_timed(kind: type, samples: Sequence[Sample]) -> None:
-    """Refuses to time what cannot be timed stage by stage, before any video is made.
-
-    Raises:
-        QuantError: samples with more than a prompt, or a pipeline that takes no latents or reports no steps.
-    """
-    lacking = next((name for name in _TIMED if name not in call_arguments(kind)), None)
-    if lacking is not None:
-        raise QuantError(f"{kind.__name__} takes no '{lacking}', so its stages are not timed; give --no-speed")
-    if any(sample.inputs for sample in samples):
-        raise QuantError("pipelines are timed on prompts alone; with a table of inputs give --no-speed")
+def _call(row: Row, seed: int, settings: quant.GenerationSettings, pipeline: Any) -> dict[str, Any]:
+    """The keyword arguments of a sample's call, as its video was made with, its files read anew."""
+    return {**call_of(row, pipeline, settings), **own_arguments(pipeline, seed)}
 
 
 def last_timed(run: RunFolder) -> dict[str, Any] | None:
@@ -132,22 +123,34 @@ def recipes_of(candidates: Sequence[Model]) -> dict[str, quant.Recipe]:
 
 
 def _estimated(
-    gpu: str, pipeline: Any, models: Sequence[Model], call: Mapping[str, Any], latents: Sequence[int]
+    gpu: str,
+    loaders: Mapping[str, Callable[[], Any]],
+    models: Sequence[Model],
+    arguments: Arguments,
+    shared: Mapping[str, Any],
+    call: Callable[[Any], Mapping[str, Any]],
 ) -> dict[str, Any] | None:
-    """Predicted times of the original and of the candidates that hold their recipe; None where there are none."""
+    """Predicted times of the original and of the candidates that hold their recipe; None where there are none.
+
+    The latents' shape is that of the noise that `call` begins with.
+    """
     from quant.eval.speed.estimating import estimates
 
     recipes = {ORIGINAL: None, **recipes_of(models[1:])}
+    pipeline = loaders[ORIGINAL]()
+    latents = noise_shape(pipeline, call(pipeline))
+    guider = getattr(pipeline, "guider", None)  # of a modular pipeline, whose calls take no scale
+    del pipeline
 
     def value(name: str, default: float) -> float:
-        found = call.get(name, quant.GenerationSettings.default(type(pipeline), name))
+        found = shared.get(name, arguments[name].default if name in arguments else None)
         return float(found) if isinstance(found, int | float) else default
 
     return estimates(
         models[0].folder,
         recipes,
         gpu,
-        latents=latents,
+        latents=latents[1:],
         text_tokens=int(value("max_sequence_length", _TEXT_TOKENS)),
-        guidance=value("guidance_scale", 1.0) > 1,
+        guidance=value("guidance_scale", 1.0) > 1 if guider is None else guider.num_conditions > 1,
     )

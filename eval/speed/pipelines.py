@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from types import MappingProxyType
 from typing import Any
 
 import torch
-from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from quant.eval.bench.timing import Run, interleave
@@ -19,9 +19,12 @@ from quant.eval.progress import Progress, silent
 from quant.eval.speed import device as devices
 from quant.eval.speed import shares
 from quant.eval.speed.passes import Tools, attempted, one_by_one, reason_of, tools_for
-from quant.eval.speed.stages import STAGES, CallTimes, run_call, summary, time_call
+from quant.eval.speed.stages import STAGES, STEP, CallTimes, summary, time_call
 
 FORMAT_VERSION = 1
+#: Makes the keyword arguments of one call of a pipeline, new ones each time: a call uses its generator up, and may
+#: write into tensors.
+Call = Callable[[Any], Mapping[str, Any]]
 #: Kernels of scaled_dot_product_attention for all pipelines: the first of them that takes an input is used. A VAE's
 #: heads are too wide for the first, and a mask keeps text encoders from it.
 ATTENTION = (SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH)
@@ -29,10 +32,9 @@ ATTENTION = (SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBack
 
 def time_pipelines(
     loaders: Mapping[str, Callable[[], Any]],
-    prompts: Sequence[str],
-    latents: Tensor,
-    call: Mapping[str, Any],
+    calls: Sequence[Call],
     *,
+    settings: Mapping[str, Any] = MappingProxyType({}),
     rounds: int = 5,
     compiled: bool = False,
     progress: Progress = silent,
@@ -40,29 +42,29 @@ def time_pipelines(
 ) -> dict[str, Any]:
     """Times all pipelines and returns the speed results: plain data for JSON, in seconds and bytes.
 
-    One video a call. Round i makes prompt i modulo N with every pipeline, from the same noise. All are on the device
-    together while they are timed. A pipeline that raises, such as one that runs out of memory, has the reason in
-    "failed" and no stages; one whose kernels or peak memory could not be had has the reason in "notes".
+    One video a call. Round i makes call i modulo N with every pipeline; the first call, kernels and memory are those of
+    call 0. All are on the device together while they are timed. A pipeline that raises, such as one that runs out of
+    memory, has the reason in "failed" and no stages; one whose kernels or peak memory could not be had has the reason
+    in "notes". A stage that no call has is absent.
 
     Args:
         loaders: make the pipelines, on the device that is to be measured, the original first; they are called once
             more for the pass that measures memory.
-        prompts: N.
-        latents: initial noise, [N, ...].
-        call: the pipelines' other keyword arguments, plain data.
+        calls: N, each with the same noise for every pipeline; what they read of files is read before the clock starts.
+        settings: what all calls are given, plain data, for the results.
         rounds: calls of each that are timed, after the first.
         compiled: run all denoisers under `torch.compile`.
         progress: called after every call.
         tools: what to measure with; None is what the device has.
 
     Raises:
-        ValueError: no prompt, no round, or not as many latents as prompts.
+        ValueError: no call, or no round.
     """
-    if not prompts or len(prompts) != len(latents):
-        raise ValueError(f"{len(prompts)} prompts need as many initial latents, at least one, not {len(latents)}")
+    if not calls:
+        raise ValueError("nothing to time: at least one call")
     if rounds < 1:
         raise ValueError(f"rounds {rounds}: at least one")
-    timing = _Timing(loaders, prompts, latents, call, progress)
+    timing = _Timing(loaders, calls, progress)
     timing.load()
     device = timing.device()
     used = tools_for(device) if tools is None else tools
@@ -80,11 +82,11 @@ def time_pipelines(
         "attention": " > ".join(each.name for each in ATTENTION),
         "compiled": compiled,
         "rounds": rounds,
-        "settings": dict(call),
+        "settings": dict(settings),
         "what": {
             "first_call_s": "the first call end to end, with compilation and whatever else happens once",
             "compile_s": "the first call less the median of the later ones; null where nothing is compiled",
-            "step": "a denoising step with its guidance; a call's first one begins where text encoding ends",
+            "step": "a denoising step with its guidance; a call's first one begins where encoding ends",
             "peak_memory_bytes": devices.NO_MEMORY if used.peak_memory is None else devices.MEMORY,
             "kernels": shares.ON_GPU if device.type == "cuda" else shares.ON_CPU,
         },
@@ -107,7 +109,8 @@ class _Found:
     def to_dict(self, compiled: bool) -> dict[str, Any]:
         stages = compile_s = None
         if self.failed is None:
-            stages = {stage: summary([s for each in self.calls for s in each.by_stage()[stage]]) for stage in STAGES}
+            every = {stage: [s for each in self.calls for s in each.by_stage()[stage]] for stage in STAGES}
+            stages = {stage: summary(seconds) for stage, seconds in every.items() if seconds}
             if compiled and self.first is not None:
                 compile_s = self.first - summary([each.end_to_end for each in self.calls])["median"]
         return {
@@ -127,14 +130,11 @@ class _Timing:
     def __init__(
         self,
         loaders: Mapping[str, Callable[[], Any]],
-        prompts: Sequence[str],
-        latents: Tensor,
-        call: Mapping[str, Any],
+        calls: Sequence[Call],
         progress: Progress,
     ) -> None:
         self.found = {name: _Found() for name in loaders}
-        self._loaders, self._prompts, self._latents, self._call = loaders, prompts, latents, call
-        self._progress = progress
+        self._loaders, self._calls, self._progress = loaders, calls, progress
         self._pipelines: dict[str, Any] = {}
 
     def load(self) -> None:
@@ -175,11 +175,14 @@ class _Timing:
         runs = {name: partial(attempted, partial(once, name)) for name in self._pipelines}
         for name, reason in interleave(runs, timer, rounds=rounds, warm_ups=0).failed.items():
             self._drop(name, reason)
+        for name in self._pipelines:
+            if not any(call.by_stage()[STEP] for call in self.found[name].calls):
+                self._note(name, "steps", "the pipeline does not report them, and has no scheduler that takes them")
 
     def profile(self, tools: Tools) -> None:
         def look(name: str) -> None:
-            found = tools.kernels(self._pipelines[name], self._prompts[0], self._latents[:1], self._call)
-            self.found[name].kernels = found
+            pipeline = self._pipelines[name]
+            self.found[name].kernels = tools.kernels(pipeline, self._calls[0](pipeline))
 
         for name in one_by_one("profiling", list(self._pipelines), self._progress):
             self._note(name, "kernels", reason_of(partial(look, name)))
@@ -204,11 +207,11 @@ class _Timing:
             self._note(name, "peak memory", reason_of(partial(weigh, name)))
 
     def _run(self, pipeline: Any) -> None:
-        run_call(pipeline, self._prompts[0], self._latents[:1], self._call)
+        pipeline(**self._calls[0](pipeline))
 
     def _timed(self, name: str, index: int, tools: Tools) -> CallTimes:
-        at = index % len(self._prompts)
-        return time_call(self._pipelines[name], self._prompts[at], self._latents[at : at + 1], self._call, tools.clock)
+        pipeline = self._pipelines[name]
+        return time_call(pipeline, self._calls[index % len(self._calls)](pipeline), tools.clock)
 
     def _drop(self, name: str, reason: str | None, when: str = "") -> None:
         if reason is not None:

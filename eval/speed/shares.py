@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import torch
-from torch import Tensor
 
-from quant.eval.speed.stages import run_call
+from quant.errors import QuantError
+from quant.eval.stepping import watched
 
 #: How many kernels are named; the others are one entry.
 TOP = 12
@@ -48,39 +48,45 @@ def seconds_by_name(averages: Iterable[Any], *, cuda: bool) -> dict[str, float]:
     return found
 
 
-def step_shares(
-    pipeline: Any, prompt: str, latents: Tensor, call: Mapping[str, Any], *, cuda: bool
-) -> list[dict[str, Any]]:
-    """The kernels of one denoising step as `shares`, from a call of two steps, of which the second is looked at.
+class _EnoughError(Exception):
+    """What stops a call once its second step is over."""
 
-    Text encoder and VAE are not in it: with few steps they would hide what quantization changes.
+
+def step_shares(pipeline: Any, call: Mapping[str, Any], *, cuda: bool) -> list[dict[str, Any]]:
+    """The kernels of a call's second denoising step as `shares`; the call is stopped behind it.
+
+    Encoders and the VAE are not in it: with few steps they would hide what quantization changes.
+
+    Raises:
+        QuantError: no second step was seen.
     """
     from torch.profiler import ProfilerActivity, profile
 
     activities = [ProfilerActivity.CUDA] if cuda else [ProfilerActivity.CPU]
     wait: Callable[[], None] = torch.cuda.synchronize if cuda else lambda: None
     profiler = profile(activities=activities)
-    running = False
+    seen = 0
 
-    def on_step(pipe: Any, step: int, timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
-        nonlocal running
+    def on_step(_latents: object) -> None:
+        nonlocal seen
         wait()
-        if step == 0:
-            with _unheard():
+        seen += 1
+        with _unheard():
+            if seen == 1:
                 profiler.start()
-            running = True
-        elif running:
-            with _unheard():
-                profiler.stop()
-            running = False
-        return {}
+                return
+            profiler.stop()
+        raise _EnoughError
 
     try:
-        run_call(pipeline, prompt, latents, call, num_inference_steps=2, callback_on_step_end=on_step)
+        with suppress(_EnoughError), watched(pipeline, on_step) as reporting:
+            pipeline(**call, **reporting)
     finally:
-        if running:
+        if seen == 1:
             with _unheard():
                 profiler.stop()
+    if seen < 2:
+        raise QuantError("no second denoising step was seen")
     return shares(seconds_by_name(profiler.key_averages(), cuda=cuda))
 
 

@@ -1,4 +1,4 @@
-"""One call of a pipeline, its time by stage: text encoding, every denoising step, VAE decoding, and the whole."""
+"""One call of a pipeline, its time by stage: what is encoded, every denoising step, VAE decoding, and the whole."""
 
 from __future__ import annotations
 
@@ -7,12 +7,21 @@ import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import nn
 
-STAGES = TEXT_ENCODER, STEP, VAE, END_TO_END = "text_encoder", "step", "vae", "end_to_end"
+from quant.eval.stepping import watched
+
+STAGES = TEXT_ENCODER, INPUT_ENCODER, STEP, VAE, END_TO_END = (
+    "text_encoder",
+    "input_encoder",
+    "step",
+    "vae",
+    "end_to_end",
+)
 
 
 class Clock(NamedTuple):
@@ -31,14 +40,18 @@ class CallTimes(NamedTuple):
     """Seconds of one call.
 
     Attributes:
-        text_encoder: of every `encode_prompt`, added up; None for a pipeline without one.
-        steps: of each denoising step with all its guidance. The first begins where text encoding ends, so it holds the
-            preparation of timesteps and latents.
+        text_encoder: of every `encode_prompt`, or of the text encoders themselves in a pipeline without one, added up;
+            None for a call in which there is none.
+        input_encoder: of every `vae.encode` and of image encoders, the same way.
+        steps: of each denoising step with all its guidance. The first begins where encoding ends, so it holds the
+            preparation of timesteps and latents. None are seen of a pipeline that neither reports its steps nor takes
+            them by its scheduler.
         vae: of every `vae.decode`, added up; None for a pipeline that does not call it.
         end_to_end: of the whole call, with what lies between the stages and the frames' way to the host.
     """
 
     text_encoder: float | None
+    input_encoder: float | None
     steps: tuple[float, ...]
     vae: float | None
     end_to_end: float
@@ -47,6 +60,7 @@ class CallTimes(NamedTuple):
         """The seconds of each stage by its name."""
         return {
             TEXT_ENCODER: () if self.text_encoder is None else (self.text_encoder,),
+            INPUT_ENCODER: () if self.input_encoder is None else (self.input_encoder,),
             STEP: self.steps,
             VAE: () if self.vae is None else (self.vae,),
             END_TO_END: (self.end_to_end,),
@@ -76,40 +90,34 @@ def cuda_clock() -> Clock:
     return Clock(mark, between)
 
 
-def run_call(pipeline: Any, prompt: str, latents: Tensor, call: Mapping[str, Any], **more: Any) -> Any:
-    """One video of `prompt` from the initial `latents` [1, ...]; the frames come to the host, as a user wants them."""
-    return pipeline(prompt=[prompt], latents=latents.clone(), output_type="np", **{**call, **more})
-
-
-def time_call(pipeline: Any, prompt: str, latents: Tensor, call: Mapping[str, Any], clock: Clock) -> CallTimes:
-    """The time of one call by stage.
+def time_call(pipeline: Any, call: Mapping[str, Any], clock: Clock) -> CallTimes:
+    """The time of one call by stage; its frames come to the host, as a user wants them.
 
     Args:
         pipeline: of diffusers; it is as before when the call is over, or has raised.
-        prompt: of the video.
-        latents: its initial noise, [1, ...].
-        call: the pipeline's other keyword arguments.
+        call: its keyword arguments, which it may use up.
         clock: by which.
     """
-    spans: dict[str, list[tuple[Any, Any]]] = {TEXT_ENCODER: [], VAE: []}
+    spans: dict[str, list[tuple[Any, Any]]] = {TEXT_ENCODER: [], INPUT_ENCODER: [], VAE: []}
     ends: list[Any] = []
+    encoded: list[Any] = []  # when each encoding before the first step was done
 
-    def on_step(pipe: Any, step: int, timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
-        ends.append(clock.mark())
-        return {}
+    def note(stage: str, begin: Any, end: Any) -> None:
+        spans[stage].append((begin, end))
+        if not ends and stage != VAE:
+            encoded.append(end)
 
     with ExitStack() as stack:
-        for owner, name, stage in ((pipeline, "encode_prompt", TEXT_ENCODER), (_vae(pipeline), "decode", VAE)):
-            if hasattr(owner, name):
-                stack.enter_context(_marked(owner, name, clock, spans[stage]))
+        for owner, name, stage in _parts(pipeline):
+            stack.enter_context(_marked(owner, name, clock, partial(note, stage)))
+        reporting = stack.enter_context(watched(pipeline, lambda _: ends.append(clock.mark())))
         begin = clock.mark()
-        run_call(pipeline, prompt, latents, call, callback_on_step_end=on_step)
+        pipeline(**call, **reporting)
         end = clock.mark()
-    encoded = spans[TEXT_ENCODER]
-    start = encoded[-1][1] if encoded else begin
+    start = encoded[-1] if encoded else begin
     steps = tuple(clock.between(before, after) for before, after in itertools.pairwise([start, *ends]))
-    text, vae = (_sum(spans[stage], clock) for stage in (TEXT_ENCODER, VAE))
-    return CallTimes(text, steps, vae, clock.between(begin, end))
+    text, inputs, vae = (_sum(spans[stage], clock) for stage in (TEXT_ENCODER, INPUT_ENCODER, VAE))
+    return CallTimes(text, inputs, steps, vae, clock.between(begin, end))
 
 
 def summary(seconds: Sequence[float]) -> dict[str, Any]:
@@ -137,8 +145,22 @@ def summary(seconds: Sequence[float]) -> dict[str, Any]:
     }
 
 
-def _vae(pipeline: Any) -> Any:
-    return getattr(pipeline, "vae", None)
+def _parts(pipeline: Any) -> Iterator[tuple[Any, str, str]]:
+    """Objects of a pipeline, the method of each that is timed, and its stage."""
+    texts = hasattr(pipeline, "encode_prompt")
+    if texts:
+        yield pipeline, "encode_prompt", TEXT_ENCODER
+    for name, part in getattr(pipeline, "components", {}).items():
+        if not isinstance(part, nn.Module):
+            continue
+        if name.startswith("text_encoder") and not texts:
+            yield part, "forward", TEXT_ENCODER
+        elif name.startswith("image_encoder"):
+            yield part, "forward", INPUT_ENCODER
+    vae = getattr(pipeline, "vae", None)
+    for name, stage in (("encode", INPUT_ENCODER), ("decode", VAE)):
+        if hasattr(vae, name):
+            yield vae, name, stage
 
 
 def _sum(spans: list[tuple[Any, Any]], clock: Clock) -> float | None:
@@ -146,15 +168,15 @@ def _sum(spans: list[tuple[Any, Any]], clock: Clock) -> float | None:
 
 
 @contextmanager
-def _marked(owner: Any, name: str, clock: Clock, spans: list[tuple[Any, Any]]) -> Iterator[None]:
-    """Notes every call of the method `name` of this one object as a span, as long as it is entered."""
+def _marked(owner: Any, name: str, clock: Clock, note: Callable[[Any, Any], None]) -> Iterator[None]:
+    """Notes begin and end of every call of the method `name` of this one object, as long as it is entered."""
     method = getattr(owner, name)
     own = vars(owner).get(name)
 
     def marked(*args: Any, **kwargs: Any) -> Any:
         begin = clock.mark()
         result = method(*args, **kwargs)
-        spans.append((begin, clock.mark()))
+        note(begin, clock.mark())
         return result
 
     setattr(owner, name, marked)

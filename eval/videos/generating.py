@@ -24,7 +24,7 @@ from quant.eval.storage.journal import Record
 from quant.eval.storage.kept_inputs import kept_row
 from quant.eval.videos.one_call import run_once
 from quant.eval.videos.video_files import Words, read_words, to_bytes, to_words, write_bytes, write_preview, write_words
-from quant.pipelines.rows import call_of, prompt_rows
+from quant.pipelines.rows import Row, call_of, prompt_rows
 from quant.text import kind_and_line, shown
 
 #: The records of videos that lie there as they were recorded, by the sample's id.
@@ -121,6 +121,11 @@ def stored_words(run: RunFolder, record: Record) -> Words:
     return read_words(path)
 
 
+def row_of(run: RunFolder, sample: Sample) -> Row:
+    """What a pipeline is called with for a sample, its files in the run's folder."""
+    return kept_row(run, sample.inputs, 1) if sample.inputs else prompt_rows([sample.prompt])[0]
+
+
 def _make_video(
     run: RunFolder,
     model: Model,
@@ -131,8 +136,7 @@ def _make_video(
     tick: Callable[[], None],
 ) -> Record:
     with failing(model, f"made no video for {shown(sample.prompt)}"):
-        row = kept_row(run, sample.inputs, 1) if sample.inputs else prompt_rows([sample.prompt])[0]
-        call = call_of(row, pipeline, settings)
+        call = call_of(row_of(run, sample), pipeline, settings)
         begin = time.perf_counter()
         made = run_once(pipeline, call, sample.seed, tick, name=sample.prompt)
         seconds = time.perf_counter() - begin

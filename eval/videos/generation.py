@@ -13,7 +13,7 @@ from torch import Tensor
 import quant
 from quant.errors import QuantError
 from quant.eval.frames import Frames
-from quant.pipelines.arguments import call_arguments, frames_name
+from quant.pipelines.arguments import Arguments, frames_name
 
 
 @dataclass(frozen=True)
@@ -30,10 +30,12 @@ class InitialLatents:
         return hashlib.sha256(repr(array.shape).encode() + array.tobytes()).hexdigest()
 
 
-def complete_call(pipeline: Any, settings: quant.GenerationSettings) -> dict[str, Any]:
-    """The pipeline's keyword arguments, with its own defaults for size, frames and steps that are not given, if any."""
-    call = settings.for_pipeline(pipeline)
-    arguments = call_arguments(pipeline)
+def complete_call(arguments: Arguments, pipeline: str, settings: quant.GenerationSettings) -> dict[str, Any]:
+    """The settings of all calls, with the call's own defaults for size, frames and steps that are not given, if any.
+
+    `arguments` are those of the call of the class `pipeline`. Raises ModelError for a setting that it does not take.
+    """
+    call = settings.for_arguments(arguments, pipeline)
     names = [name for name in ("height", "width", frames_name(arguments), "num_inference_steps") if name in arguments]
     defaults = {name: arguments[name].default for name in names if name is not None and name not in call}
     return call | {name: value for name, value in defaults.items() if value is not None}

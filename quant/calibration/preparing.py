@@ -173,10 +173,7 @@ def checked_call(source: Source, settings: GenerationSettings) -> tuple[str, Arg
     Raises:
         ModelError: they do not, or diffusers has no such pipeline.
     """
-    call = source.call()
-    if call is None:
-        raise ModelError(f"{source.folder}: diffusers has no pipeline of the class that its model_index.json names")
-    name, arguments = call
+    name, arguments = source.call()
     try:
         GenerationSettings.read(source.folder).for_arguments(arguments, name)
     except ModelError as error:

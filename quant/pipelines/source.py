@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -65,35 +66,53 @@ class Source:
         """What the files of a component hold. Raises ModelError as `open_files`."""
         return open_files(self.file or self.component_folder(name), self.config)
 
-    def load_pipeline(self, dtype: torch.dtype) -> Any:
-        """The whole pipeline, on the CPU. Raises ModelError where it cannot be loaded."""
+    def load_pipeline(self, dtype: torch.dtype, parts: Mapping[str, Any] = MappingProxyType({})) -> Any:
+        """The whole pipeline, on the CPU.
+
+        Args:
+            dtype: what its models compute in.
+            parts: components that are there already, by name; the folder's own are not read.
+
+        Raises:
+            ModelError: it cannot be loaded.
+        """
         from diffusers import DiffusionPipeline
 
+        # The general class would silently leave out parts that it is given.
+        kind = DiffusionPipeline if self.is_modular or not parts else self._class()
         with in_our_words(f"{self.folder}: diffusers cannot load it"):
             if not self.is_modular:
-                return DiffusionPipeline.from_pretrained(self.folder, dtype=dtype, local_files_only=True)
+                return kind.from_pretrained(self.folder, dtype=dtype, local_files_only=True, **parts)
             pipe = self._blocks()
+            pipe.update_components(**parts)
             pipe.load_components(dtype=dtype, local_files_only=True)
         missing = next((name for name in self.parts if name in pipe.components and pipe.components[name] is None), None)
         if missing is not None:  # diffusers only logs it
             raise ModelError(f"{self.folder / missing}: diffusers cannot load it")
         return pipe
 
-    def call(self) -> tuple[str, dict[str, Argument]] | None:
-        """The class of the pipeline and what its call takes, without its weights; None where that is not known yet.
+    def call(self) -> tuple[str, dict[str, Argument]]:
+        """The class of the pipeline and what its call takes, without its weights.
 
         Raises:
-            ModelError: a modular pipeline whose blocks diffusers does not have.
+            ModelError: a pipeline, or blocks of one, that diffusers does not have.
         """
-        import diffusers
-
         if self.is_modular:
             with in_our_words(f"{self.folder}: diffusers cannot load it"):
                 pipe = self._blocks()
-            return class_name(pipe), call_arguments(pipe)
+        else:
+            pipe = self._class()
+        return class_name(pipe), call_arguments(pipe)
+
+    def _class(self) -> Any:
+        """The class that the index of a pipeline names."""
+        import diffusers
+
         named = _read_json(self.folder / _INDEX).get("_class_name")
-        kind = getattr(diffusers, named, None) if isinstance(named, str) else None
-        return (class_name(kind), call_arguments(kind)) if isinstance(kind, type) else None
+        found = getattr(diffusers, named, None) if isinstance(named, str) else None
+        if not (isinstance(found, type) and issubclass(found, diffusers.DiffusionPipeline)):
+            raise ModelError(f"{self.folder}: diffusers has no pipeline {shown(named)}, which its {_INDEX} names")
+        return found
 
     def _blocks(self) -> Any:
         """A modular pipeline without its components."""

@@ -115,7 +115,13 @@ def speed() -> dict[str, Any]:
         return {"median": median, "p90": median * 1.1, "cv": 0.03, "n": 5, "seconds": [median] * 5}
 
     def model(factor: float) -> dict[str, Any]:
-        stages = {"text_encoder": 0.01, "step": 0.4 * factor, "vae": 0.05, "end_to_end": 1.7 * factor}
+        stages = {
+            "text_encoder": 0.01,
+            "input_encoder": 0.02,
+            "step": 0.4 * factor,
+            "vae": 0.05,
+            "end_to_end": 1.7 * factor,
+        }
         return {
             "first_call_s": 2.5,
             "compile_s": None,

@@ -27,13 +27,13 @@ def test_a_line_a_stage_with_ratio_tail_and_estimate() -> None:
     head = ["model", "stage", "reference arithmetic not a kernel’s time, median", "p90", "variation", "n"]
     assert found[0] == [*head, "estimated H100 SXM"]
     # 0.4 s and 0.9 s of the original; w8a8 takes 0.6 s and 0.5 s. p90 is 1.1 of the median.
-    assert found[2] == ["original", "one denoising step", "400 ms", "440 ms", "3.0%", "5", "900 ms"]
+    assert found[3] == ["original", "one denoising step", "400 ms", "440 ms", "3.0%", "5", "900 ms"]
     step = next(row for row in found if row[:2] == ["w8a8", "one denoising step"])
     assert step == ["w8a8", "one denoising step", "600 ms 0.67× as fast", "660 ms", "3.0%", "5", "500 ms 1.80× as fast"]
     whole = next(row for row in found if row[:2] == ["w4a8 edges", "end to end"])
     assert whole == ["w4a8 edges", "end to end", "2.72 s 0.62× as fast", "2.99 s", "3.0%", "5", "–"]
-    assert [row[1] for row in found[1:5]] == list(speedup.STAGES.values())
-    assert len(found) == 1 + 3 * 4
+    assert [row[1] for row in found[1:6]] == list(speedup.STAGES.values())
+    assert len(found) == 1 + 3 * 5
 
 
 def test_times_of_a_gpu_are_measured_and_no_column_is_for_what_was_not_estimated() -> None:
@@ -45,6 +45,18 @@ def test_times_of_a_gpu_are_measured_and_no_column_is_for_what_was_not_estimated
     assert f"device {told}power 75.5 W before, 650 W after, of at most 700 W" in words(html)
     assert "<H200>" not in html
     assert "w8a8: time by kernel" in words(html)
+
+
+def test_the_samples_that_were_timed_are_named_with_their_files() -> None:
+    files = [{"file": "a.png", "sha256": "0"}, {"file": "<b>.png", "sha256": "1"}]
+    inputs = {"prompt": "a fox", "video": {"file": "clip.mp4", "sha256": "2"}, "images": files, "strength": 0.6}
+    sample = {"id": "0" * 12, "prompt": "a fox", "seed": 3}
+    timed = speed() | {"samples": [{**sample, "inputs": inputs}, sample]}
+    assert rows(speed_table(recorded(speed=timed)).html, "Samples that were timed")[1:] == [
+        ["a fox", "3", "video clip.mp4, images a.png + <b>.png, strength 0.6"],
+        ["a fox", "3", "–"],
+    ]
+    assert "timed on" not in words(speed_table(recorded()).html)
 
 
 def test_a_cpu_runs_operations_and_no_kernels() -> None:

@@ -34,11 +34,12 @@ def _models(folder: Path, name: str) -> None:
     quant.calibrate(model, "fp8-dynamic", folder / "fp8", full=True, progress=False)
 
 
-@pytest.mark.parametrize("name", ["control", "image-alone", "unet", "video-length"])
-def test_videos_are_made_and_scored_from_a_table(tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize("name", ["control", "image-alone", "unet", "video-length", "video-forcing", "modular"])
+def test_videos_are_made_scored_and_timed_from_a_table(tmp_path: Path, name: str) -> None:
     _models(tmp_path, name)
     inputs = tiny_pipelines.table(name, tmp_path, 1)
-    results = read_results(run_evaluation(_config(tmp_path, inputs=str(inputs)), tmp_path / "runs"))
+    config = _config(tmp_path, inputs=str(inputs), speed={"rounds": 1})
+    results = read_results(run_evaluation(config, tmp_path / "runs"))
     (sample,) = results["samples"]
     row = tiny_pipelines.KINDS[name].row
     assert sorted(sample.get("inputs", {"prompt": ""})) == sorted(row)
@@ -46,6 +47,12 @@ def test_videos_are_made_and_scored_from_a_table(tmp_path: Path, name: str) -> N
     assert candidate["failed"] is None and "psnr" in candidate["summary"]
     assert (candidate["step_error"] or {"steps": [1, 2]})["steps"] == [1, 2]
     assert original["name"] == "original"
+    speed = results["speed"]
+    assert [{**each, "latents_sha256": sample["latents_sha256"]} for each in speed["samples"]] == [sample]
+    for timed in speed["models"].values():
+        assert timed["failed"] is None and timed["notes"] == [] and timed["kernels"]
+        assert {"step", "vae", "end_to_end"} <= set(timed["stages"])
+        assert ("input_encoder" in timed["stages"]) == bool({"image", "video"} & set(row))
 
 
 def test_a_run_goes_on_from_its_folder_alone(tmp_path: Path) -> None:
@@ -65,8 +72,6 @@ def test_a_run_goes_on_from_its_folder_alone(tmp_path: Path) -> None:
 def test_what_does_not_fit_is_refused_before_a_video_is_made(tmp_path: Path) -> None:
     _models(tmp_path, "control")
     inputs = tiny_pipelines.table("control", tmp_path, 1)
-    with pytest.raises(QuantError, match="are timed on prompts alone; with a table of inputs give"):
-        run_evaluation(_config(tmp_path, inputs=str(inputs), speed={}), tmp_path / "runs")
     inputs.write_text('{"prompt": "a", "strength": 1}')
     with pytest.raises(QuantError, match=r"inputs\.jsonl: row 1: WanVACEPipeline takes no 'strength'"):
         run_evaluation(_config(tmp_path, inputs=str(inputs)), tmp_path / "runs")

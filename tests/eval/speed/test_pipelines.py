@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import partial, wraps
 from typing import Any
 
 import pytest
@@ -18,6 +19,18 @@ from tests.eval.speed.fake_pipeline import FakePipeline, Time
 LATENTS = torch.arange(4.0).reshape(2, 2)
 
 
+def _call(at: int, _pipeline: Any) -> dict[str, Any]:
+    return {
+        "prompt": ["ab"[at]],
+        "latents": LATENTS[at : at + 1].clone(),
+        "output_type": "np",
+        "num_inference_steps": 2,
+    }
+
+
+CALLS = [partial(_call, 0), partial(_call, 1)]
+
+
 def _tools(time: Time, **changes: Any) -> Tools:
     def nothing(*_: Any) -> None:
         return None
@@ -28,7 +41,7 @@ def _tools(time: Time, **changes: Any) -> Tools:
 def _time(made: dict[str, Any], time: Time, **more: Any) -> dict[str, Any]:
     loaders: dict[str, Callable[[], Any]] = {name: (lambda pipe=pipe: pipe) for name, pipe in made.items()}  # type: ignore[misc]
     more.setdefault("tools", _tools(time))
-    found = time_pipelines(loaders, ["a", "b"], LATENTS, {"num_inference_steps": 2}, **more)
+    found = time_pipelines(loaders, CALLS, settings={"num_inference_steps": 2}, **more)
     return json.loads(json.dumps(found, allow_nan=False))  # type: ignore[no-any-return]
 
 
@@ -61,6 +74,7 @@ def test_every_round_runs_all_with_one_prompt_and_noise() -> None:
             super().__init__(time)
             self.name = name
 
+        @wraps(FakePipeline.__call__)
         def __call__(self, *args: Any, **kwargs: Any) -> Any:
             order.append(self.name)
             return super().__call__(*args, **kwargs)
@@ -83,6 +97,7 @@ def test_compilation_is_the_first_call_less_a_later_one() -> None:
     time, compiled = Time(), list[Any]()
 
     class Compiling(FakePipeline):
+        @wraps(FakePipeline.__call__)
         def __call__(self, *args: Any, **kwargs: Any) -> Any:
             self.time.now += 100 if not self.calls and self in compiled else 0
             return super().__call__(*args, **kwargs)
@@ -99,6 +114,7 @@ def test_compilation_is_the_first_call_less_a_later_one() -> None:
 @pytest.mark.parametrize(("good_calls", "reason"), [(0, "first call: RuntimeError: out"), (3, "RuntimeError: out")])
 def test_one_that_fails_takes_no_other_with_it(good_calls: int, reason: str) -> None:
     class Failing(FakePipeline):
+        @wraps(FakePipeline.__call__)
         def __call__(self, *args: Any, **kwargs: Any) -> Any:
             if len(self.calls) >= good_calls:
                 raise RuntimeError("out\nof memory")
@@ -119,7 +135,7 @@ def test_one_that_cannot_be_loaded_is_recorded() -> None:
 
     time = Time()
     for others in ({}, {"good": lambda: FakePipeline(time)}):
-        found = time_pipelines({"bad": fails, **others}, ["a", "b"], LATENTS, {}, tools=_tools(time))
+        found = time_pipelines({"bad": fails, **others}, CALLS, tools=_tools(time))
         assert found["models"]["bad"]["failed"] == "loading: ValueError: no such folder"
         assert all(found["models"][name]["failed"] is None for name in others)
 
@@ -128,10 +144,10 @@ def test_other_passes_have_nothing_to_do_with_times() -> None:
     time = Time()
     made = {"original": FakePipeline(time), "w8a8": FakePipeline(time)}
 
-    def kernels(pipeline: Any, prompt: str, latents: torch.Tensor, call: Any) -> list[dict[str, Any]]:
+    def kernels(pipeline: Any, call: Any) -> list[dict[str, Any]]:
         if pipeline is made["w8a8"]:
             raise RuntimeError("no profiler")
-        assert (prompt, latents.shape) == ("a", (1, 2))
+        assert (call["prompt"], call["latents"].shape) == (["a"], (1, 2))
         return [{"name": "gemm", "share": 1.0}]
 
     def weigh(load: Callable[[], Any], run: Callable[[Any], object]) -> int:
@@ -150,15 +166,29 @@ def test_other_passes_have_nothing_to_do_with_times() -> None:
     assert models["w8a8"]["stages"] == models["original"]["stages"]
 
 
+def test_a_pipeline_whose_steps_are_not_seen_has_the_other_stages_and_a_note() -> None:
+    class Silent(FakePipeline):
+        def __call__(self, prompt: list[str], latents: torch.Tensor, **rest: Any) -> Any:  # type: ignore[override]
+            return super().__call__(prompt, latents, "np")
+
+    time = Time()
+    found = _time({"original": Silent(time)}, time)["models"]["original"]
+    assert list(found["stages"]) == ["text_encoder", "vae", "end_to_end"]
+    (note,) = found["notes"]
+    assert note.startswith("steps: the pipeline does not report them")
+
+
 def test_two_real_pipelines_on_a_cpu() -> None:
     def load() -> Any:
         pipeline = tiny_pipeline.pipeline()
         pipeline.set_progress_bar_config(disable=True)
         return pipeline
 
-    latents = torch.randn(3, 4, 2, 4, 4, generator=torch.Generator().manual_seed(0))
+    def call(prompt: str, _pipeline: Any) -> dict[str, Any]:
+        return {**tiny_pipeline.SETTINGS, "prompt": prompt, "output_type": "np"}
+
     loaders = {"original": load, "other": load}
-    found = time_pipelines(loaders, tiny_pipeline.PROMPTS, latents, tiny_pipeline.SETTINGS, rounds=3)
+    found = time_pipelines(loaders, [partial(call, prompt) for prompt in tiny_pipeline.PROMPTS], rounds=3)
     json.dumps(found, allow_nan=False)
     assert found["device"]["type"] == "cpu" and found["device"]["name"]
     assert (found["device"]["clocks"], found["device"]["power_w"]) == (None, None)
@@ -180,9 +210,7 @@ def test_two_real_pipelines_on_a_cpu() -> None:
         assert sum(each["share"] for each in model["kernels"]) == pytest.approx(1)
 
 
-@pytest.mark.parametrize(
-    ("prompts", "rounds", "message"), [([], 1, "at least one"), (["a"], 1, "not 2"), (["a", "b"], 0, "rounds 0")]
-)
-def test_what_cannot_be_timed(prompts: list[str], rounds: int, message: str) -> None:
+@pytest.mark.parametrize(("calls", "rounds", "message"), [([], 1, "at least one call"), (CALLS, 0, "rounds 0")])
+def test_what_cannot_be_timed(calls: list[Any], rounds: int, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        time_pipelines({}, prompts, LATENTS, {}, rounds=rounds)
+        time_pipelines({}, calls, rounds=rounds)

@@ -7,8 +7,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-import torch
 
+from quant.errors import QuantError
 from quant.eval.speed.shares import REST, seconds_by_name, shares, step_shares
 from tests import tiny_pipeline
 
@@ -40,10 +40,14 @@ def test_each_device_has_its_own_events() -> None:
 def test_only_a_denoising_step_is_looked_at(capfd: pytest.CaptureFixture[str]) -> None:
     pipeline = tiny_pipeline.pipeline()
     pipeline.set_progress_bar_config(disable=True)
-    found = step_shares(pipeline, "snow", torch.randn(1, 4, 2, 4, 4), tiny_pipeline.SETTINGS, cuda=False)
+    pipeline.vae.decode = None  # the call is stopped before
+    call = {**tiny_pipeline.SETTINGS, "prompt": "snow"}
+    found = step_shares(pipeline, call, cuda=False)
     names = {each["name"] for each in found}
     assert sum(each["share"] for each in found) == pytest.approx(1)
     assert "aten::addmm" in names
     assert not names & {"aten::embedding", "aten::upsample_nearest2d"}  # of the text encoder and the VAE
+    with pytest.raises(QuantError, match="no second denoising step was seen"):
+        step_shares(pipeline, {**call, "num_inference_steps": 1, "output_type": "latent"}, cuda=False)
     os.write(2, b"heard")
     assert capfd.readouterr().err == "heard"  # and none of the profiler's notes
