@@ -57,6 +57,7 @@ from transformers import (
     UMT5EncoderModel,
 )
 
+from tests import tiny_chat_pipelines
 from tests.tiny_pipeline import _tokenizer
 
 _TEXT = 32
@@ -203,6 +204,11 @@ def _wan_image() -> WanImageToVideoPipeline:
     parts = _wan_parts(in_channels=4 + 4 + 4, image_dim=16, added_kv_proj_dim=32, pos_embed_seq_len=2 * 5)
     processor = CLIPImageProcessor()
     return WanImageToVideoPipeline(**parts, image_encoder=_clip_image(), image_processor=processor)
+
+
+def _wan_expanded() -> WanImageToVideoPipeline:
+    """As Wan 2.2 of 5B: a timestep for each token, and the picture among the latents."""
+    return WanImageToVideoPipeline(**_wan_parts(), expand_timesteps=True)
 
 
 def _wan_video() -> WanVideoToVideoPipeline:
@@ -392,6 +398,17 @@ KINDS: dict[str, Kind] = {
         _ltx,
         {**_WORDS, "num_frames": 9, "height": 32, "width": 32},
         {"prompt": "a red fox", "conditions": [{"image": "picture.png"}, {"video": "clip.mp4", "frame_index": 8}]},
+    ),
+    "image-expanded": Kind(_wan_expanded, _WORDS, {"prompt": "a red fox", "image": "picture.png"}),
+    "no-steps": Kind(tiny_chat_pipelines.hunyuan_15, {**_SMALL, "num_frames": 5}, {"prompt": "a red fox"}),
+    "channels-last": Kind(tiny_chat_pipelines.kandinsky_5, {**_CLIP, "height": 32, "width": 32}, {"prompt": "snow"}),
+    "reads-text": Kind(
+        tiny_chat_pipelines.cosmos_3, {**_CLIP, "height": 32, "width": 32}, {"prompt": "snow", "image": "picture.png"}
+    ),
+    "frames": Kind(
+        tiny_chat_pipelines.sana_video,
+        {**_WORDS, "height": 32, "width": 32, "use_resolution_binning": False},
+        {"prompt": "a red fox", "complex_human_instruction": ["a"]},
     ),
     "modular": Kind(_modular, _CLIP, {"prompt": "a red fox"}),
 }

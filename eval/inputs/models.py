@@ -98,11 +98,11 @@ def load_pipeline(model: Model, dtype: str, device: str, shared: Mapping[str, An
 
     kind = getattr(torch, dtype)
     if model.base is None:
-        pipeline = open_source(model.folder).load_pipeline(kind)
+        pipeline = open_source(model.folder).pipeline(kind)
     else:
         names = sorted(path.parent.name for path in model.folder.glob("*/config.json"))
         parts = {name: quant.load(model.folder, component=name, dtype=kind) for name in names}
-        pipeline = open_source(model.base.folder).load_pipeline(kind, {**shared, **parts})
+        pipeline = open_source(model.base.folder).pipeline(kind, {**shared, **parts})
     pipeline.to(device)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline

@@ -56,10 +56,13 @@ def timed(
         return read_object(path, QuantError)
     used = samples[:rounds]
     loaders = pipeline_loaders(models, conditions["dtype"], conditions["device"], load)
-    calls = [partial(_call, row_of(run, sample), sample.seed, settings) for sample in used]
+    rows = [row_of(run, sample) for sample in used]
+    calls = [partial(_call, row, sample.seed, settings) for row, sample in zip(rows, used, strict=True)]
     name, arguments = open_source(models[0].folder).call()
     shared = complete_call(arguments, name, settings)
-    estimated = None if how.gpu is None else _estimated(how.gpu, loaders, models, arguments, shared, calls[0])
+    estimated = None
+    if how.gpu is not None:
+        estimated = _estimated(how.gpu, loaders, models, arguments, {**shared, **rows[0].values}, calls[0])
     found = time_pipelines(loaders, calls, settings=shared, rounds=rounds, compiled=compiled, progress=progress)
     body = dict(without_infinity({**found, "samples": [described(each) for each in used], "estimated": estimated}))
     for model in models:
@@ -127,12 +130,12 @@ def _estimated(
     loaders: Mapping[str, Callable[[], Any]],
     models: Sequence[Model],
     arguments: Arguments,
-    shared: Mapping[str, Any],
+    values: Mapping[str, Any],
     call: Callable[[Any], Mapping[str, Any]],
 ) -> dict[str, Any] | None:
     """Predicted times of the original and of the candidates that hold their recipe; None where there are none.
 
-    The latents' shape is that of the noise that `call` begins with.
+    The latents' shape is that of the noise that `call` begins with; `values` are what it is given.
     """
     from quant.eval.speed.estimating import estimates
 
@@ -143,7 +146,7 @@ def _estimated(
     del pipeline
 
     def value(name: str, default: float) -> float:
-        found = shared.get(name, arguments[name].default if name in arguments else None)
+        found = values.get(name, arguments[name].default if name in arguments else None)
         return float(found) if isinstance(found, int | float) else default
 
     return estimates(

@@ -97,7 +97,7 @@ def _only(seen: Sequence[Tensor], pipeline: Any) -> Tensor:
 
 def _video(output: Any, pipeline: Any, name: str) -> Frames:
     """The frames [F, H, W, 3] of what a pipeline returned."""
-    names = _OUTPUTS
+    names: tuple[str, ...] = _OUTPUTS
     if is_modular(pipeline):  # whose state has all inputs, too: a given video is none that was made
         made = {each.name for each in pipeline.blocks.outputs}
         names = tuple(name for name in _OUTPUTS if name in made)

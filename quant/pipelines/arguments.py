@@ -91,8 +91,9 @@ def call_arguments(pipe: Any) -> dict[str, Argument]:
         pipe: a pipeline or its class; of a modular one the pipeline, whose blocks decide.
     """
     if is_modular(pipe):
+        needed = _needed(pipe.blocks)
         return {
-            each.name: Argument(each.name, bool(each.required), each.default, _types(each.type_hint))
+            each.name: Argument(each.name, each.name in needed, each.default, _types(each.type_hint))
             for each in pipe.blocks.inputs
             if each.name is not None
         }
@@ -120,6 +121,29 @@ def arguments_of(function: Any) -> dict[str, Argument]:
 def is_modular(pipe: Any) -> bool:
     """Is a pipeline one of diffusers' modular ones, which say themselves what they take?"""
     return not isinstance(pipe, type) and hasattr(getattr(pipe, "blocks", None), "inputs")
+
+
+def _needed(block: Any) -> set[str]:
+    """The inputs that a block of a modular pipeline cannot do without, by name.
+
+    Of a sequence these are the ones that no earlier block of it makes or has a default for; diffusers' own `required`
+    also counts what its blocks hand to each other.
+    """
+    from diffusers.modular_pipelines.modular_pipeline import ConditionalPipelineBlocks, SequentialPipelineBlocks
+
+    if isinstance(block, ConditionalPipelineBlocks):
+        if block.default_block_name is None:  # it may be skipped
+            return set()
+        return set.intersection(*(_needed(each) for each in block.sub_blocks.values()))
+    if not isinstance(block, SequentialPipelineBlocks):
+        return {each.name for each in block.inputs if each.required and each.name is not None}
+    needed: set[str] = set()
+    known: set[str] = set()
+    for each in block.sub_blocks.values():
+        needed |= _needed(each) - known
+        known |= {output.name for output in each.intermediate_outputs}
+        known |= {given.name for given in each.inputs if given.default is not None or given.defaults_by_block}
+    return needed
 
 
 def class_name(pipe: Any) -> str:

@@ -66,26 +66,30 @@ class Source:
         """What the files of a component hold. Raises ModelError as `open_files`."""
         return open_files(self.file or self.component_folder(name), self.config)
 
-    def load_pipeline(self, dtype: torch.dtype, parts: Mapping[str, Any] = MappingProxyType({})) -> Any:
-        """The whole pipeline, on the CPU.
+    def load_pipeline(self, dtype: torch.dtype) -> Any:
+        """The whole pipeline, on the CPU. Raises ModelError where it cannot be loaded."""
+        with in_our_words(f"{self.folder}: diffusers cannot load it"):
+            return self.pipeline(dtype)
+
+    def pipeline(self, dtype: torch.dtype, parts: Mapping[str, Any] = MappingProxyType({})) -> Any:
+        """The whole pipeline, on the CPU, as diffusers' own class opens it.
 
         Args:
             dtype: what its models compute in.
             parts: components that are there already, by name; the folder's own are not read.
 
         Raises:
-            ModelError: it cannot be loaded.
+            ModelError: diffusers has no such class, or has lost a component; else as diffusers and those below it do.
         """
         from diffusers import DiffusionPipeline
 
-        # The general class would silently leave out parts that it is given.
-        kind = DiffusionPipeline if self.is_modular or not parts else self._class()
-        with in_our_words(f"{self.folder}: diffusers cannot load it"):
-            if not self.is_modular:
-                return kind.from_pretrained(self.folder, dtype=dtype, local_files_only=True, **parts)
-            pipe = self._blocks()
-            pipe.update_components(**parts)
-            pipe.load_components(dtype=dtype, local_files_only=True)
+        if not self.is_modular:
+            # The general class would silently leave out parts that it is given.
+            kind = self._class() if parts else DiffusionPipeline
+            return kind.from_pretrained(self.folder, dtype=dtype, local_files_only=True, **parts)
+        pipe = self._blocks()
+        pipe.update_components(**parts)
+        pipe.load_components(dtype=dtype, local_files_only=True)
         missing = next((name for name in self.parts if name in pipe.components and pipe.components[name] is None), None)
         if missing is not None:  # diffusers only logs it
             raise ModelError(f"{self.folder / missing}: diffusers cannot load it")

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import diffusers
 import pytest
 
@@ -45,6 +47,19 @@ def test_every_required_argument_of_a_video_pipeline_can_stand_in_a_table() -> N
             needed = [argument for argument in arguments.values() if argument.required]
             assert all(argument.kind in (TEXT, IMAGE, VIDEO) for argument in needed), each
     assert seen > 60
+
+
+@pytest.mark.parametrize(
+    ("blocks", "needed"),
+    [
+        ("WanBlocks", set()),
+        ("WanAnimate2Blocks", {"prompt", "image", "driving_video"}),
+        ("MiniMaxH3Blocks", {"prompt"}),  # diffusers says latents, too, which its own blocks draw
+    ],
+)
+def test_a_modular_pipeline_needs_what_its_blocks_do_not_make_themselves(blocks: str, needed: set[str]) -> None:
+    arguments = call_arguments(SimpleNamespace(blocks=getattr(diffusers, blocks)()))
+    assert {each.name for each in arguments.values() if each.required} == needed
 
 
 def test_only_tensors_of_five_dimensions_are_asked_for_as_such() -> None:

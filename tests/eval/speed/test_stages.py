@@ -28,7 +28,7 @@ def test_each_second_is_in_its_stage() -> None:
 
 def test_stages_that_run_twice_are_added_up() -> None:
     class Twice(FakePipeline):
-        @wraps(FakePipeline.__call__)
+        @wraps(FakePipeline.__call__)  # type: ignore[override]
         def __call__(self, *args: Any, **kwargs: Any) -> SimpleNamespace:
             self.encode_prompt(["negative"])
             self.vae.decode(None)
