@@ -87,7 +87,7 @@ def time_pipelines(
             "first_call_s": "the first call end to end, with compilation and whatever else happens once",
             "compile_s": "the first call less the median of the later ones; null where nothing is compiled",
             "input_encoder": "images and videos through image encoders and the VAE's encoder",
-            "step": "a denoising step with its guidance; a call's first one begins where encoding ends",
+            "step": "a denoising step with its guidance; it begins where the one before it ends, or an encoding since",
             "peak_memory_bytes": devices.NO_MEMORY if used.peak_memory is None else devices.MEMORY,
             "kernels": shares.ON_GPU if device.type == "cuda" else shares.ON_CPU,
         },

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -43,9 +42,9 @@ class CallTimes(NamedTuple):
         text_encoder: of every `encode_prompt`, or of the text encoders themselves in a pipeline without one, added up;
             None for a call in which there is none.
         input_encoder: of every `vae.encode` and of image encoders, the same way.
-        steps: of each denoising step with all its guidance. The first begins where encoding ends, so it holds the
-            preparation of timesteps and latents. None are seen of a pipeline that neither reports its steps nor takes
-            them by its scheduler.
+        steps: of each denoising step with all its guidance. It begins where the step before it ends, or what was
+            encoded or decoded since: the first holds the preparation of timesteps and latents. None are seen of a
+            pipeline that neither reports its steps nor takes them by its scheduler.
         vae: of every `vae.decode`, added up; None for a pipeline that does not call it.
         end_to_end: of the whole call, with what lies between the stages and the frames' way to the host.
     """
@@ -99,25 +98,30 @@ def time_call(pipeline: Any, call: Mapping[str, Any], clock: Clock) -> CallTimes
         clock: by which.
     """
     spans: dict[str, list[tuple[Any, Any]]] = {TEXT_ENCODER: [], INPUT_ENCODER: [], VAE: []}
-    ends: list[Any] = []
-    encoded: list[Any] = []  # when each encoding before the first step was done
+    steps: list[tuple[Any, Any]] = []
+    last: Any = None  # when what came before was done
 
     def note(stage: str, begin: Any, end: Any) -> None:
+        nonlocal last
         spans[stage].append((begin, end))
-        if not ends and stage != VAE:
-            encoded.append(end)
+        last = end
+
+    def on_step(_latents: object) -> None:
+        nonlocal last
+        now = clock.mark()
+        steps.append((last, now))
+        last = now
 
     with ExitStack() as stack:
         for owner, name, stage in _parts(pipeline):
             stack.enter_context(_marked(owner, name, clock, partial(note, stage)))
-        reporting = stack.enter_context(watched(pipeline, lambda _: ends.append(clock.mark())))
-        begin = clock.mark()
+        reporting = stack.enter_context(watched(pipeline, on_step))
+        last = begin = clock.mark()
         pipeline(**call, **reporting)
         end = clock.mark()
-    start = encoded[-1] if encoded else begin
-    steps = tuple(clock.between(before, after) for before, after in itertools.pairwise([start, *ends]))
     text, inputs, vae = (_sum(spans[stage], clock) for stage in (TEXT_ENCODER, INPUT_ENCODER, VAE))
-    return CallTimes(text, inputs, steps, vae, clock.between(begin, end))
+    each = tuple(clock.between(*span) for span in steps)
+    return CallTimes(text, inputs, each, vae, clock.between(begin, end))
 
 
 def summary(seconds: Sequence[float]) -> dict[str, Any]:

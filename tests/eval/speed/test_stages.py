@@ -65,6 +65,20 @@ def test_the_first_step_begins_where_the_inputs_are_encoded() -> None:
     assert (found.text_encoder, found.input_encoder, found.steps, found.vae) == (2 + 5, 5, (7, 4, 4), 7)
 
 
+def test_what_is_decoded_between_the_steps_of_two_segments_is_in_neither() -> None:
+    class Segments(FakePipeline):
+        @wraps(FakePipeline.__call__)  # type: ignore[override]
+        def __call__(self, callback_on_step_end: Any, **rest: Any) -> None:
+            for _ in range(2):
+                time.now += 4
+                callback_on_step_end(self, 0, 0, {})
+                self.vae.decode(None)
+
+    time = Time()
+    found = time_call(Segments(time), {}, time.clock())
+    assert (found.steps, found.vae, found.end_to_end) == ((4, 4), 14, 22)
+
+
 def test_a_pipeline_without_a_method_for_text_is_timed_by_its_encoders() -> None:
     time = Time()
 
