@@ -74,8 +74,8 @@ def test_every_round_runs_all_with_one_prompt_and_noise() -> None:
             super().__init__(time)
             self.name = name
 
-        @wraps(FakePipeline.__call__)  # type: ignore[override]
-        def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        @wraps(FakePipeline.__call__)
+        def __call__(self, *args: Any, **kwargs: Any) -> Any:  # type: ignore[override]
             order.append(self.name)
             return super().__call__(*args, **kwargs)
 
@@ -97,8 +97,8 @@ def test_compilation_is_the_first_call_less_a_later_one() -> None:
     time, compiled = Time(), list[Any]()
 
     class Compiling(FakePipeline):
-        @wraps(FakePipeline.__call__)  # type: ignore[override]
-        def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        @wraps(FakePipeline.__call__)
+        def __call__(self, *args: Any, **kwargs: Any) -> Any:  # type: ignore[override]
             self.time.now += 100 if not self.calls and self in compiled else 0
             return super().__call__(*args, **kwargs)
 
@@ -114,8 +114,8 @@ def test_compilation_is_the_first_call_less_a_later_one() -> None:
 @pytest.mark.parametrize(("good_calls", "reason"), [(0, "first call: RuntimeError: out"), (3, "RuntimeError: out")])
 def test_one_that_fails_takes_no_other_with_it(good_calls: int, reason: str) -> None:
     class Failing(FakePipeline):
-        @wraps(FakePipeline.__call__)  # type: ignore[override]
-        def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        @wraps(FakePipeline.__call__)
+        def __call__(self, *args: Any, **kwargs: Any) -> Any:  # type: ignore[override]
             if len(self.calls) >= good_calls:
                 raise RuntimeError("out\nof memory")
             return super().__call__(*args, **kwargs)

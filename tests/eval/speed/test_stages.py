@@ -28,8 +28,8 @@ def test_each_second_is_in_its_stage() -> None:
 
 def test_stages_that_run_twice_are_added_up() -> None:
     class Twice(FakePipeline):
-        @wraps(FakePipeline.__call__)  # type: ignore[override]
-        def __call__(self, *args: Any, **kwargs: Any) -> SimpleNamespace:
+        @wraps(FakePipeline.__call__)
+        def __call__(self, *args: Any, **kwargs: Any) -> SimpleNamespace:  # type: ignore[override]
             self.encode_prompt(["negative"])
             self.vae.decode(None)
             return super().__call__(*args, **kwargs)
@@ -67,8 +67,8 @@ def test_the_first_step_begins_where_the_inputs_are_encoded() -> None:
 
 def test_what_is_decoded_between_the_steps_of_two_segments_is_in_neither() -> None:
     class Segments(FakePipeline):
-        @wraps(FakePipeline.__call__)  # type: ignore[override]
-        def __call__(self, callback_on_step_end: Any, **rest: Any) -> None:
+        @wraps(FakePipeline.__call__)
+        def __call__(self, callback_on_step_end: Any, **rest: Any) -> None:  # type: ignore[override]
             for _ in range(2):
                 time.now += 4
                 callback_on_step_end(self, 0, 0, {})
