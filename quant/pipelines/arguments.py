@@ -126,8 +126,8 @@ def is_modular(pipe: Any) -> bool:
 def _needed(block: Any) -> set[str]:
     """The inputs that a block of a modular pipeline cannot do without, by name.
 
-    Of a sequence these are the ones that no earlier block of it makes or has a default for; diffusers' own `required`
-    also counts what its blocks hand to each other.
+    In a sequence the first block that reads or makes an input decides: it may fill in what it reads. diffusers' own
+    `required` also counts what later blocks are handed.
     """
     from diffusers.modular_pipelines.modular_pipeline import ConditionalPipelineBlocks, SequentialPipelineBlocks
 
@@ -141,8 +141,7 @@ def _needed(block: Any) -> set[str]:
     known: set[str] = set()
     for each in block.sub_blocks.values():
         needed |= _needed(each) - known
-        known |= {output.name for output in each.intermediate_outputs}
-        known |= {given.name for given in each.inputs if given.default is not None or given.defaults_by_block}
+        known |= {found.name for found in (*each.inputs, *each.intermediate_outputs)}
     return needed
 
 
