@@ -54,7 +54,7 @@ def test_every_required_argument_of_a_video_pipeline_can_stand_in_a_table() -> N
     [
         ("WanBlocks", set()),
         ("WanAnimate2Blocks", {"prompt", "image", "driving_video"}),
-        ("MiniMaxH3Blocks", {"prompt"}),  # diffusers says latents, too, which its own blocks draw
+        ("MiniMaxH3Blocks", {"prompt", "num_inference_steps"}),  # diffusers says latents, too, which its blocks draw
     ],
 )
 def test_a_modular_pipeline_needs_what_its_blocks_do_not_make_themselves(blocks: str, needed: set[str]) -> None:
