@@ -18,9 +18,10 @@ def headline(recorded: Recorded) -> Piece:
     good = [candidate for candidate in recorded.candidates if not candidate.get("failed")]
     names = [escape(candidate["name"]) for candidate in good]
     alone = "every candidate failed" if recorded.candidates else "the run has no candidate yet"
+    given = "inputs" if any(sample.get("inputs") for sample in recorded.samples) else "prompts"
     sentence = (
         f"{_listed([title, *names])} made "
-        f"{number(len(recorded.samples), 'video')} each from the same prompts, seeds and "
+        f"{number(len(recorded.samples), 'video')} each from the same {given}, seeds and "
         "initial latents, so what differs was made by quantization."
         if names
         else f"<b>{title}</b> alone: {alone}."

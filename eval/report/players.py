@@ -20,6 +20,7 @@ from quant.errors import QuantError
 from quant.eval.drawing.markup import Piece, note, swatch
 from quant.eval.frames import Frames
 from quant.eval.metrics.table import leading
+from quant.eval.report.sources import sources
 from quant.eval.results.recorded import Recorded, by_worst_candidate, sample_score
 from quant.eval.results.words import figure
 from quant.eval.videos.video_files import read_words, to_frames, write_preview
@@ -88,9 +89,14 @@ def difference_video(
 
     Both are [F, H, W, 3]. Lossy: for looking at, never for measuring.
     """
+    return _encoded(to_bytes(np.abs(candidate - original) * factor), fps)
+
+
+def _encoded(video: npt.NDArray[np.uint8], fps: float) -> bytes:
+    """[F, H, W, 3] as an MP4 that browsers play."""
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "difference.mp4"
-        write_preview(path, to_bytes(np.abs(candidate - original) * factor), fps=fps)
+        path = Path(folder) / "video.mp4"
+        write_preview(path, video, fps=fps)
         return path.read_bytes()
 
 
@@ -142,8 +148,11 @@ def _pairs(
 def _row(recorded: Recorded, shown: Shown, frames: Stored, factor: int) -> str:
     sample = shown.sample
     fps = float((recorded.body.get("provenance") or {}).get("fps") or 16)
-    figures = [_figure(recorded, recorded.original, sample, "")]
     ours = frames[recorded.original["name"], sample["id"]]
+    figures = [
+        *_sources(recorded, sample, None if isinstance(ours, str) else len(ours), fps),
+        _figure(recorded, recorded.original, sample, ""),
+    ]
     for model in recorded.candidates:
         theirs = frames[model["name"], sample["id"]]
         figures.append(_figure(recorded, model, sample, _difference(model, ours, theirs, factor, fps)))
@@ -159,6 +168,23 @@ def _row(recorded: Recorded, shown: Shown, frames: Stored, factor: int) -> str:
         '<button type="button" data-do="on" aria-label="One frame on">step ▸</button>'
         '<input type="range" min="0" max="0" value="0" step="1" aria-label="Frame"><output></output></div></article>'
     )
+
+
+def _sources(recorded: Recorded, sample: Mapping[str, Any], frames: int | None, fps: float) -> list[str]:
+    """A figure for each argument whose files the video was made from, the source of an edit or a first picture.
+
+    It is as long as the video, whose frames it is played beside: a picture stands still.
+    """
+    found = []
+    for name, video in sources(recorded, sample, frames).items():
+        if isinstance(video, str):
+            shown = f'<p class="absent">not shown: {escape(video)}</p>'
+        else:
+            still = max(0, (frames or 0) - len(video))
+            whole = np.pad(video, ((0, still), (0, 0), (0, 0), (0, 0)), mode="edge")
+            shown = _video(_encoded(whole, fps), f"source, {name}: {sample['prompt']}")
+        found.append(f"<figure><figcaption><b>source</b><span>{escape(name)}</span></figcaption>{shown}</figure>")
+    return found
 
 
 def _figure(recorded: Recorded, model: Mapping[str, Any], sample: Mapping[str, Any], difference: str) -> str:
