@@ -17,7 +17,7 @@ MODEL ?= shapes
 help:  ## list these verbs
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
 
-demo: $(INSTALLED)  ## calibrate three recipes, make videos with each, leave demo/index.html
+demo: $(INSTALLED)  ## calibrate three recipes, make videos with each, leave demo/index.html; MODEL=gen1: edits of videos
 	$(BIN)/quant demo --example $(MODEL) --out demo --force
 
 test: lint  ## everything CI runs: lint, then the tests

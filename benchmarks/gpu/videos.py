@@ -19,7 +19,6 @@ import torch
 import quant
 from benchmarks.gpu.bench import write_json
 from benchmarks.psnr import summarize
-from quant.eval.demo import read_lines
 from quant.eval.examples import example
 from quant.eval.metrics.psnr import paired_psnr
 from quant.eval.tables import decibels
@@ -112,7 +111,7 @@ def main(out: Path, steps: int | None) -> None:
     # Both sides compute in float32 as it is.
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     shapes = example()
-    texts = read_lines(shapes.prompts)
+    texts = shapes.inputs.read_text(encoding="utf-8").splitlines()
     prompts = [texts[i * len(texts) // CLIPS] for i in range(CLIPS)]
     write_json(compare(shapes.model, prompts, device, steps=steps), out)
 

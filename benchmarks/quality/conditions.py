@@ -47,7 +47,7 @@ class Conditions:
         """Those of the example, whole or, to try something out, with its first `clips` prompts."""
         shapes = example()
         settings = quant.GenerationSettings.read(shapes.model)
-        return cls(shapes.model, tuple(read_prompts(shapes.prompts, clips)), shapes.calibration, samples, settings)
+        return cls(shapes.model, tuple(read_prompts(shapes.inputs, clips)), shapes.calibration, samples, settings)
 
     def pipeline(self, folder: Path | None = None) -> Any:
         """A pipeline as stock diffusers loads it, computing in float32: the original, or the one in `folder`."""

@@ -7,12 +7,18 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from PIL import Image
 
 import quant
 from quant.cli import main
 from quant.errors import QuantError
-from quant.eval.demo import ALL_RECIPES, RECIPES, SAMPLES, _claim, read_lines, run_demo
+from quant.eval.demo import ALL_RECIPES, RECIPES, SAMPLES, run_demo
+from quant.eval.demo_folder import claim
+from quant.eval.report.players import players
+from quant.eval.results.recorded import read
 from quant.eval.results.schema import read_results
+from quant.pipelines.rows import prompt_rows
+from tests import tiny_pipelines
 from tests.tiny_pipeline import save_pipeline
 
 
@@ -41,6 +47,8 @@ def test_the_demo_end_to_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         assert results["speed"]["models"][candidate["name"]]["stages"]["step"]["median"] > 0
     page = (out / "index.html").read_text()
     assert all(recipe in page for recipe in RECIPES)
+    with Image.open(out / "frames.png") as sheet:
+        assert sheet.width > 4 * 3 * 72
     begun = {path: path.stat().st_mtime_ns for path in out.rglob("*.mkv")}
     monkeypatch.setattr("quant.eval.demo.render", lambda run: run / "report.html")  # made once, as that takes long
     again = CliRunner().invoke(main, [*command, "--clips", "2", "--out", str(out)])
@@ -54,11 +62,43 @@ def test_the_demo_end_to_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         before = path.read_bytes() if path.exists() else None
         path.write_text("years of work")
         with pytest.raises(QuantError, match=f"holds '{path.relative_to(out)}', which no demo made"):
-            _claim(out, {}, force=True)
+            claim(out, {}, force=True)
         assert path.read_text() == "years of work"
         path.unlink() if before is None else path.write_bytes(before)
-    _claim(out, {}, force=True)
+    claim(out, {}, force=True)
     assert [path.name for path in out.iterdir()] == ["demo.json"]
+
+
+def test_the_demo_of_an_editor_shows_what_it_edits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = tiny_pipelines.save("unet-video", tmp_path)
+    table = tiny_pipelines.table("unet-video", tmp_path)
+    out = tmp_path / "demo"
+    shown: list[str] = []
+
+    def render(run: Path) -> Path:  # the page's other parts take long, and the whole demo has them
+        shown.append(players(read(run)).html)
+        return run / "results.json"
+
+    monkeypatch.setattr("quant.eval.demo.render", render)
+    command = ["demo", "--model", str(model), "--inputs", str(table), "--calibration", str(table), "--clips", "1"]
+    ran = CliRunner().invoke(main, [*command, "--recipes", "fp8-dynamic,w8a8", "--out", str(out)])
+    assert ran.exit_code == 0, ran.stderr
+    assert "est. speedup" not in ran.stdout and "timing" not in ran.stderr  # such a pipeline is not timed by stages
+    results = read_results(out / "results.json")
+    (sample,) = results["samples"]
+    assert sample["inputs"]["video"]["file"] == str(tmp_path / "clip.mp4")
+    made = quant.inspect(out / "checkpoints" / "w8a8").provenance or {}
+    assert [sorted(row) for row in made["calibration"]["inputs"]] == [["prompt", "strength", "video"]] * SAMPLES
+    assert "<b>source</b><span>video</span>" in shown[0] and shown[0].count("<video") == 1 + 1 + 2 * 2
+    with Image.open(out / "frames.png") as sheet:
+        assert sheet.width > 4 * 3 * 72
+    claim(out, {}, force=True)  # all that is there was made by a demo
+    assert [path.name for path in out.iterdir()] == ["demo.json"]
+
+
+def test_prompts_and_a_table_are_not_given_together(tmp_path: Path) -> None:
+    ran = CliRunner().invoke(main, ["demo", "--prompts", "a", "--inputs", "b", "--out", str(tmp_path / "demo")])
+    assert (ran.exit_code, "--prompts and --inputs are given" in ran.stderr) == (2, True)
 
 
 @pytest.mark.parametrize(
@@ -87,19 +127,8 @@ def test_what_no_demo_made_is_not_replaced(tmp_path: Path) -> None:
                 tmp_path / "model",
                 tmp_path,
                 calibration=tmp_path / "c.txt",
-                prompts=["x"],
+                rows=prompt_rows(["x"]),
                 settings=quant.GenerationSettings(),
                 force=force,
             )
     assert (tmp_path / "thesis.tex").read_text() == "years of work"
-
-
-def test_lines_of_a_prompt_file(tmp_path: Path) -> None:
-    file = tmp_path / "prompts.txt"
-    file.write_text("a fox\n\n  snow \n")
-    assert read_lines(file) == ["a fox", "snow"]
-    file.write_text("\n")
-    with pytest.raises(QuantError, match="no prompts in it"):
-        read_lines(file)
-    with pytest.raises(QuantError, match="cannot be read as a prompt file"):
-        read_lines(tmp_path / "none.txt")
