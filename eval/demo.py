@@ -9,7 +9,7 @@ from typing import Any
 
 import quant
 from quant.eval.demo_folder import CHECKPOINTS, INPUTS, MEDIA, PAGE, RESULTS, RUN, SHEET, claim
-from quant.eval.demo_rows import rows_of, write_table
+from quant.eval.demo_rows import places_of, rows_of, write_table
 from quant.eval.demo_work import REPORT, Work, calibrating
 from quant.eval.inputs.config import EvaluationConfig, SpeedSettings
 from quant.eval.inputs.models import pipeline_class
@@ -77,7 +77,7 @@ def run_demo(
         "settings": settings.given(),
         "seed": seed,
     }
-    check_apart(out, [model, calibration])
+    check_apart(out, [model, calibration, *places_of(rows)])
     place = check_folder_place(out)
     with locked(place.with_name(f".{place.name}.lock"), str(out)):
         claim(out, request, force=force)

@@ -13,7 +13,7 @@ from quant.errors import QuantError
 from quant.eval.inputs.models import pipeline_class
 from quant.eval.storage.files import whole_file, write_text
 from quant.pipelines.arguments import call_arguments, class_name
-from quant.pipelines.media import Media, is_address
+from quant.pipelines.media import Media, files_in, is_address
 from quant.pipelines.rows import Row, read_rows
 
 
@@ -36,6 +36,12 @@ def spread(rows: Sequence[Row], count: int) -> list[Row]:
     """`count` of `rows`, evenly from the whole table: its parts may hold different kinds."""
     count = min(count, len(rows))
     return [rows[i * len(rows) // count] for i in range(count)]
+
+
+def places_of(rows: Sequence[Row]) -> list[Path]:
+    """Where the files that rows name lie on this machine."""
+    places = (media.place for row in rows for media in files_in(row.values))
+    return [Path(place) for place in places if place is not None and not is_address(place)]
 
 
 def write_table(rows: Sequence[Row], path: Path, media: Path) -> None:

@@ -17,7 +17,8 @@ from quant.eval.demo_folder import claim
 from quant.eval.report.players import players
 from quant.eval.results.recorded import read
 from quant.eval.results.schema import read_results
-from quant.pipelines.rows import prompt_rows
+from quant.pipelines.media import Media
+from quant.pipelines.rows import Row, prompt_rows
 from tests import tiny_pipelines
 from tests.tiny_pipeline import save_pipeline
 
@@ -94,6 +95,22 @@ def test_the_demo_of_an_editor_shows_what_it_edits(tmp_path: Path, monkeypatch: 
         assert sheet.width > 4 * 3 * 72
     claim(out, {}, force=True)  # all that is there was made by a demo
     assert [path.name for path in out.iterdir()] == ["demo.json"]
+
+
+def test_what_videos_are_made_from_is_not_replaced(tmp_path: Path) -> None:
+    (tmp_path / "demo").mkdir()
+    tiny_pipelines.media(tmp_path / "demo")
+    (tmp_path / "demo" / "demo.json").write_text('{"model": "", "recipes": [], "settings": {}, "seed": 0}')
+    clip = Media("clip.mp4", str(tmp_path / "demo" / "clip.mp4"))
+    with pytest.raises(QuantError, match=r"demo: holds the original, .*clip\.mp4; choose another --out"):
+        run_demo(
+            tmp_path / "model",
+            tmp_path / "demo",
+            calibration=tmp_path / "c.txt",
+            rows=[Row(1, {"prompt": "x", "video": clip})],
+            settings=quant.GenerationSettings(),
+            force=True,
+        )
 
 
 def test_prompts_and_a_table_are_not_given_together(tmp_path: Path) -> None:
