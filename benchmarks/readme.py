@@ -18,8 +18,8 @@ from benchmarks import convert
 from benchmarks.families import tables as families
 from benchmarks.gpu import results
 from benchmarks.gpu.table import section
+from benchmarks.quality import table as quality
 from benchmarks.quality.expected import EXPECTED, expected
-from benchmarks.quality.table import goals, quality
 from quant import Sensitivity
 from quant.api.explain import explain
 from quant.eval.drawing.sensitivity import sensitivity_svg
@@ -112,9 +112,8 @@ FIGURES: dict[str, Callable[[], str]] = {
     "judged": judged,
     "gpu": gpu,
     "kernels": kernels,
-    "quality": quality,
-    "goals": goals,
     "convert": convert.table,
+    **quality.FIGURES,
     **families.FIGURES,
 }
 

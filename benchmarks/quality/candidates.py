@@ -23,6 +23,7 @@ class Candidate:
         goal: mean paired PSNR in dB that this project set itself; None where it set none.
         beside: key of another candidate and a difference in dB: the goal is that one's mean and so much more.
         options: what the rival is given; of "quant", a recipe that is a step towards a shipped one.
+        kinds: classes of layers that the rival can change, where not all; it leaves the others, to its advantage.
     """
 
     maker: Maker
@@ -31,11 +32,17 @@ class Candidate:
     goal: float | None = None
     beside: tuple[str, float] | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
+    kinds: tuple[str, ...] = ()
+
+    @property
+    def is_step(self) -> bool:
+        """Is it a step towards a shipped recipe?"""
+        return self.maker == "quant" and bool(self.options)
 
     @property
     def is_recipe(self) -> bool:
         """Is it one that is shipped, and not a step towards one?"""
-        return self.maker == "quant" and not self.options
+        return self.maker == "quant" and not self.is_step
 
     @property
     def recipe(self) -> Recipe:
@@ -50,17 +57,17 @@ class Candidate:
         return f"{self.maker}: {self.name}"
 
 
-#: In the order of the table.
-LEVELS = (
-    "FP8 weights and inputs",
-    "INT8 weights and inputs",
-    "8-bit weights",
-    "INT4 weights",
-    "INT4 weights, 8-bit inputs",
-    "2:4, feed-forward layers",
-    "2:4, every layer",
-    "mixed",
-)
+#: In the order of the table, each with the recipe whose layers its rivals change.
+LEVELS = {
+    "FP8 weights and inputs": "fp8-dynamic",
+    "INT8 weights and inputs": "w8a8",
+    "8-bit weights": "w8a16",
+    "INT4 weights": "w4a16",
+    "INT4 weights, 8-bit inputs": "w4a8",
+    "2:4, feed-forward layers": "sparse24",
+    "2:4, every layer": "sparse24-all",
+    "mixed": "mixed",
+}
 _FP8, _INT8, _W8, _W4, _W4A8, _SPARSE, _ALL, _MIXED = LEVELS
 
 #: What finds nothing in data is shown one prompt instead of all.
@@ -80,6 +87,8 @@ def _step(
     return {"groups": [group]}
 
 
+#: ModelOpt 0.47 has 2:4 masks for these, and SparseGPT raises on convolutions.
+_2_4 = ("Linear", "Conv2d")
 _SDNQ_SVD = {"use_svd": True, "svd_rank": 32}
 
 CANDIDATES = (
@@ -134,13 +143,13 @@ CANDIDATES = (
     Candidate("quant", "sparse24-w8a8", _SPARSE, beside=("quant: sparse24", -0.5)),
     Candidate("quant", "Wanda", _SPARSE, options=_step(sparsity="wanda", ffn=True)),
     Candidate("quant", "SparseGPT", _SPARSE, options=_step(sparsity="sparsegpt", ffn=True)),
-    Candidate(
-        "ModelOpt", "sparse_magnitude", _SPARSE, options={"sparsify": "sparse_magnitude", "only": r"\bffn\.", **_ONE}
-    ),
-    Candidate("ModelOpt", "sparsegpt", _SPARSE, options={"sparsify": "sparsegpt", "only": r"\bffn\."}),
+    Candidate("ModelOpt", "sparse_magnitude", _SPARSE, options={"sparsify": "sparse_magnitude", **_ONE}, kinds=_2_4),
+    Candidate("ModelOpt", "sparsegpt", _SPARSE, options={"sparsify": "sparsegpt"}, kinds=("Linear",)),
     Candidate("quant", "sparse24-all", _ALL, beside=("ModelOpt: sparse_magnitude, every layer", 5)),
     Candidate("quant", "SparseGPT, every layer", _ALL, options=_step(sparsity="sparsegpt")),
     Candidate("quant", "mixed", _MIXED),
-    Candidate("ModelOpt", "sparse_magnitude, every layer", _ALL, options={"sparsify": "sparse_magnitude", **_ONE}),
-    Candidate("ModelOpt", "sparsegpt, every layer", _ALL, options={"sparsify": "sparsegpt"}),
+    Candidate(
+        "ModelOpt", "sparse_magnitude, every layer", _ALL, options={"sparsify": "sparse_magnitude", **_ONE}, kinds=_2_4
+    ),
+    Candidate("ModelOpt", "sparsegpt, every layer", _ALL, options={"sparsify": "sparsegpt"}, kinds=("Linear",)),
 )

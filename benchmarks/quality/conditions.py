@@ -1,11 +1,11 @@
-"""What is the same for every candidate: model, prompts, seeds and initial latents, and the arithmetic, float32."""
+"""What is the same for every candidate: model, inputs, seeds and initial noise, and the arithmetic, float32."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import platform
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -13,14 +13,20 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 import quant
+from benchmarks.quality.subjects import Subject
+from quant.eval.demo_rows import rows_of
 from quant.eval.examples import example
 from quant.eval.frames import Frames
 from quant.eval.videos.generation import InitialLatents, generate, initial_latents
-from quant.prompts import read_prompts
+from quant.eval.videos.one_call import run_once
+from quant.families.table import DENOISERS
+from quant.files.videos import read_video
+from quant.pipelines.media import files_in
+from quant.pipelines.rows import Row, call_of
 
-BATCH = 8
 PACKAGES = ("torch", "diffusers", "nvidia-modelopt", "sdnq")
 
 
@@ -29,25 +35,38 @@ class Conditions:
     """How every video is made.
 
     Attributes:
+        subject: the example, and how much of it.
         model: the pipeline folder.
-        prompts: of the videos; none of them is calibrated on.
-        calibration: a file of other prompts.
-        samples: how many of those are run.
+        rows: inputs of the videos; none of them is calibrated on.
+        calibration: other inputs.
         settings: the model's own.
     """
 
+    subject: Subject
     model: Path
-    prompts: tuple[str, ...]
-    calibration: Path
-    samples: int
+    rows: tuple[Row, ...]
+    calibration: tuple[Row, ...]
     settings: quant.GenerationSettings
 
     @classmethod
-    def of_example(cls, clips: int | None = None, samples: int = 32) -> Conditions:
-        """Those of the example, whole or, to try something out, with its first `clips` prompts."""
-        shapes = example()
-        settings = quant.GenerationSettings.read(shapes.model)
-        return cls(shapes.model, tuple(read_prompts(shapes.inputs, clips)), shapes.calibration, samples, settings)
+    def of(cls, subject: Subject, clips: int | None = None) -> Conditions:
+        """Those of an example, as much of it as is measured or, to try something out, its first `clips` rows."""
+        found = example(subject.example)
+        none = quant.GenerationSettings()
+        rows = rows_of(found.model, found.inputs, none, clips or subject.clips)
+        calibration = rows_of(found.model, found.calibration, none, subject.samples)
+        settings = quant.GenerationSettings.read(found.model)
+        return cls(subject, found.model, tuple(rows), tuple(calibration), settings)
+
+    @property
+    def prompts(self) -> list[str]:
+        """Of the videos."""
+        return [row.text for row in self.rows]
+
+    @property
+    def calibration_inputs(self) -> list[Mapping[str, Any]]:
+        """As `quant.calibrate` takes them."""
+        return [row.values for row in self.calibration]
 
     def pipeline(self, folder: Path | None = None) -> Any:
         """A pipeline as stock diffusers loads it, computing in float32: the original, or the one in `folder`."""
@@ -61,12 +80,25 @@ class Conditions:
 
     def latents(self, pipe: Any) -> InitialLatents:
         """Prompt i starts from the noise of seed i."""
-        return initial_latents(pipe, self.settings.for_pipeline(pipe), range(len(self.prompts)))
+        return initial_latents(pipe, self.settings.for_pipeline(pipe), range(len(self.rows)))
 
     def videos(self, pipe: Any, on_step: Callable[[int, int], None] = lambda done, total: None) -> Frames:
-        """Every prompt's video, [N, F, H, W, 3] in 0..1."""
+        """Every row's video, [N, F, H, W, 3] in 0..1."""
+        if self.subject.batch is None:
+            return np.stack(
+                [
+                    run_once(pipe, call_of(row, pipe, self.settings), i, lambda: None, name=row.text).video
+                    for i, row in enumerate(self.rows)
+                ]
+            )
         call = self.settings.for_pipeline(pipe)
-        return generate(pipe, self.prompts, self.latents(pipe), call, batch=BATCH, on_step=on_step)
+        return generate(pipe, self.prompts, self.latents(pipe), call, batch=self.subject.batch, on_step=on_step)
+
+    def sources(self) -> list[Frames]:
+        """The videos that rows are edits of, [F, H, W, 3] in 0..1; empty where there are none."""
+        given = [next(files_in(row.values), None) for row in self.rows]
+        clips = (read_video(media.content(), name=media.name) for media in given if media is not None)
+        return [(clip / 255).astype(np.float32) for clip in clips]
 
     def original(self, cache: Path) -> Frames:
         """The original's videos; made once and kept in the folder `cache`."""
@@ -79,23 +111,37 @@ class Conditions:
 
     def to_dict(self) -> dict[str, Any]:
         """For a results file."""
-        return {
+        body: dict[str, Any] = {
             "model": "/".join(self.model.parts[-2:]),
             "settings": self.settings.given(),
-            "batch": BATCH,
-            "prompts": list(self.prompts),
-            "calibration_prompts": read_prompts(self.calibration, self.samples),
+            "batch": self.subject.batch,
+            "prompts": self.prompts,
+            "calibration_prompts": [row.text for row in self.calibration],
         }
+        for name, rows in (("inputs", self.rows), ("calibration_inputs", self.calibration)):
+            if not all(row.is_prompt for row in rows):
+                body[name] = [row.plain() for row in rows]
+        return body
 
     @property
     def sha256(self) -> str:
         """Of everything above and of the model's files."""
-        files = {
-            path.relative_to(self.model).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
-            for path in sorted(self.model.rglob("*"))
-            if path.is_file()
-        }
+        files = {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in _files(self.model)}
         return hashlib.sha256(json.dumps([self.to_dict(), files]).encode()).hexdigest()
+
+
+def denoiser(pipe: Any) -> tuple[str, nn.Module]:
+    """The component of a pipeline that recipes quantize, and its name."""
+    return next((name, pipe.components[name]) for name in DENOISERS if pipe.components.get(name) is not None)
+
+
+def _files(folder: Path) -> Iterator[tuple[str, Path]]:
+    """All files below a folder by their names in it, behind links to folders too."""
+    for path in sorted(folder.iterdir()):
+        if path.is_dir():
+            yield from ((f"{path.name}/{name}", file) for name, file in _files(path))
+        else:
+            yield path.name, path
 
 
 def versions() -> Mapping[str, str]:

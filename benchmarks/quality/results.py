@@ -1,4 +1,4 @@
-"""The results file: conditions once, and one entry a candidate, written as each is measured."""
+"""The results file: of each example its conditions once, and one entry a candidate, written as each is measured."""
 
 from __future__ import annotations
 
@@ -12,27 +12,33 @@ from benchmarks.quality.candidates import Candidate
 from benchmarks.quality.conditions import Conditions
 
 RESULTS = Path(__file__).parent.parent / "results" / "quality.json"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 _lock = threading.Lock()
 
 
-def read(path: Path = RESULTS) -> dict[str, Any]:
-    """The file's content; empty where there is none."""
-    if not path.is_file():
-        return {}
-    body: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return body
+def read(example: str, path: Path = RESULTS) -> dict[str, Any]:
+    """What the file has of an example; empty where that is nothing."""
+    found: dict[str, Any] = _read(path)["examples"].get(example, {})
+    return found
 
 
 def update(path: Path, conditions: Conditions, key: str, entry: Mapping[str, Any]) -> None:
-    """Adds an entry or replaces it; entries of other conditions are dropped."""
+    """Adds an entry or replaces it; entries of the same example and other conditions are dropped."""
     with _lock:
-        body = read(path)
+        whole = _read(path)
+        body = whole["examples"].get(conditions.subject.example, {})
         if body.get("conditions_sha256") != conditions.sha256:
-            body = {"format_version": FORMAT_VERSION, "conditions_sha256": conditions.sha256}
-            body |= {"conditions": conditions.to_dict(), "measured": {}}
+            body = {"conditions_sha256": conditions.sha256, "conditions": conditions.to_dict(), "measured": {}}
         body["measured"][key] = dict(entry)
-        path.write_text(json.dumps(body, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+        whole["examples"][conditions.subject.example] = body
+        path.write_text(json.dumps(whole, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def _read(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {"format_version": FORMAT_VERSION, "examples": {}}
+    body: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return body
 
 
 def fresh(body: Mapping[str, Any], candidate: Candidate, conditions: Conditions) -> bool:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from benchmarks.psnr import PsnrSummary, summarize
 from benchmarks.quality.candidates import CANDIDATES, LEVELS, Candidate
 from benchmarks.quality.results import is_current, read
+from benchmarks.quality.subjects import SUBJECTS, Subject
 
-_ATTRIBUTES = ("shape", "colour", "direction")
+#: What videos are judged by, as far as it was: only edits have a source whose motion they keep.
+_ATTRIBUTES = ("shape", "colour", "direction", "motion")
 #: How much less often than the original's a clip may show the shape it should.
 SHAPE_LOST = 0.05
-_HEADINGS = ("", "PSNR mean", "worst", *_ATTRIBUTES, "of bf16", "made in", "peak")
 
 
 def psnr_of(entry: Mapping[str, Any]) -> PsnrSummary:
@@ -21,25 +23,50 @@ def psnr_of(entry: Mapping[str, Any]) -> PsnrSummary:
     return summarize([math.inf if value is None else value for value in entry["psnr"]])
 
 
-def quality() -> str:
+def quality(subject: Subject = SUBJECTS[0]) -> str:
     """A table a level, ours in bold, and the conditions."""
-    body = read()
+    body = read(subject.example)
     if not body:
         return "Nothing has been measured yet: run `make quality`."
     measured = body["measured"]
+    attributes = [name for name in _ATTRIBUTES if name in measured["original"]["judged"]]
+    headings = ("", "PSNR mean", "worst", *attributes, "of bf16", "made in", "peak")
     parts = []
     for level in LEVELS:
-        of_level = [each for each in CANDIDATES if each.level == level and each.key in measured]
+        of_level = [each for each in subject.candidates if each.level == level and each.key in measured]
         if of_level:
-            rows = [_row(each, measured[each.key]) for each in _by_quality(of_level, measured)]
-            parts.append(f"### {level}\n\n{_markdown(_HEADINGS, rows)}")
-    missing = [each.key for each in CANDIDATES if not is_current(body, each)]
+            rows = [_row(each, measured[each.key], attributes) for each in _by_quality(of_level, measured)]
+            parts.append(f"### {level}\n\n{_markdown(headings, rows)}")
+    missing = [each.key for each in subject.candidates if not is_current(body, each)]
     return "\n\n".join([*parts, _conditions(body), *([_missing(missing)] if missing else [])])
 
 
+def rivals(subject: Subject) -> str:
+    """Of each level that a rival has, our best recipe beside the best of ModelOpt and the best of SDNQ, by PSNR."""
+    measured = read(subject.example).get("measured", {})
+    rows = []
+    for level in LEVELS:
+        there = [each for each in subject.candidates if each.key in measured and not each.is_step]
+        of_level = [each for each in there if each.level == level]
+        ours, *others = ([each for each in of_level if each.maker == maker] for maker in _MAKERS)
+        if not ours or not any(others):
+            continue
+        best = [_by_quality(each, measured)[0] if each else None for each in (ours, *others)]
+        means = [None if each is None else psnr_of(measured[each.key]).mean for each in best]
+        ahead = (means[0] or 0.0) - max(mean for mean in means[1:] if mean is not None)
+        cells = ("-" if each is None else f"{mean:.1f} ({each.name})" for each, mean in zip(best, means, strict=True))
+        rows.append((level, *cells, f"{ahead:+.1f} dB"))
+    headings = ("", *_MAKERS.values(), "ours to the better one")
+    return _markdown(headings, rows) if rows else "Nothing has been measured yet: run `make quality`."
+
+
+#: By maker, how a heading names its column; ours first.
+_MAKERS = {"quant": "ours", "ModelOpt": "ModelOpt", "SDNQ": "SDNQ"}
+
+
 def goals() -> str:
-    """Each goal, what was reached, and what the best rival of its level reached."""
-    measured = read().get("measured", {})
+    """Each goal, what was reached, and what the best rival of its level reached, on the first example."""
+    measured = read(SUBJECTS[0].example).get("measured", {})
     rows = []
     for each in CANDIDATES:
         goal = goal_of(each, measured)
@@ -82,16 +109,17 @@ def _by_quality(candidates: Sequence[Candidate], measured: Mapping[str, Any]) ->
     return sorted(candidates, key=lambda candidate: -psnr_of(measured[candidate.key]).mean)
 
 
-def _row(candidate: Candidate, entry: Mapping[str, Any]) -> tuple[str, ...]:
+def _row(candidate: Candidate, entry: Mapping[str, Any], attributes: Sequence[str]) -> tuple[str, ...]:
     psnr = psnr_of(entry)
     ours = candidate.maker == "quant"
     name = f"**`{candidate.name}`**" if candidate.is_recipe else f"{candidate.maker} {candidate.name}"
+    left = f", {entry['layers_left']} layers left" if "layers_left" in entry else ""
     size = f"{entry['stored_bytes'] / entry['bf16_bytes']:.0%}" if ours else ""
     return (
-        name,
+        name + left,
         f"{psnr.mean:.1f}",
         f"{psnr.minimum:.1f}",
-        *(f"{_share(entry, name):.0%}" for name in _ATTRIBUTES),
+        *(f"{_share(entry, attribute):.0%}" for attribute in attributes),
         size,
         "-" if entry["making_seconds"] is None else f"{entry['making_seconds']:.0f} s",
         f"{entry['making_peak_bytes'] / 1e6:.0f} MB",
@@ -100,13 +128,15 @@ def _row(candidate: Candidate, entry: Mapping[str, Any]) -> tuple[str, ...]:
 
 def _conditions(body: Mapping[str, Any]) -> str:
     how = body["conditions"]
-    judged = ", ".join(f"{name} {_share(body['measured']['original'], name):.0%}" for name in _ATTRIBUTES)
+    found = body["measured"]["original"]
+    judged = ", ".join(f"{name} {_share(found, name):.0%}" for name in _ATTRIBUTES if name in found["judged"])
     versions: dict[str, str] = {}
     for entry in body["measured"].values():
         versions.update(entry.get("versions", {}))
     return (
         f"PSNR in dB on raw frames of {len(how['prompts'])} clips of `{how['model']}`, against the original from the "
-        f"same seeds and initial latents; {len(how['calibration_prompts'])} other prompts to calibrate on, "
+        f"same seeds and initial latents; {len(how['calibration_prompts'])} other "
+        f"{'inputs' if 'inputs' in how else 'prompts'} to calibrate on, "
         f"{how['settings']['num_inference_steps']} steps each. The original's own: {judged}. Made on one CPU thread, "
         f"beside other work, so the seconds are rough, and - is a run that was paused or starved; "
         f"the peak is that of the whole process, torch and the pipeline included. "
@@ -121,3 +151,11 @@ def _missing(keys: Sequence[str]) -> str:
 def _markdown(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     rule = ["---", *("---:" for _ in headings[1:])]
     return "\n".join(f"| {' | '.join(line)} |" for line in (headings, rule, *rows))
+
+
+#: The sections of docs/quality.md, by name.
+FIGURES: dict[str, Callable[[], str]] = {
+    "goals": goals,
+    **{f"quality_{each.figure}": partial(quality, each) for each in SUBJECTS},
+    **{f"rivals_{each.figure}": partial(rivals, each) for each in SUBJECTS},
+}

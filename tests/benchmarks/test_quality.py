@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from diffusers import UNet3DConditionModel
 from torch import nn
 
 from benchmarks.quality import expected, makers, table
 from benchmarks.quality.candidates import CANDIDATES, LEVELS, Candidate
 from benchmarks.quality.conditions import Conditions
 from benchmarks.quality.results import fresh, is_current, read, update
+from benchmarks.quality.subjects import SUBJECTS, Subject, subject
 from quant.recipe_files import expected_quality, find_recipe, shipped_recipes
 
 BY_KEY = {each.key: each for each in CANDIDATES}
@@ -41,7 +44,7 @@ def made_up(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     conditions["settings"] = {"num_inference_steps": 7}
     body = {"conditions": conditions, "conditions_sha256": "0", "measured": measured}
     for module in (table, expected):
-        monkeypatch.setattr(module, "read", lambda: body)
+        monkeypatch.setattr(module, "read", lambda example: body)
     return body
 
 
@@ -87,10 +90,10 @@ def test_what_recipes_shows_is_of_the_recipe_as_it_is(made_up: dict[str, Any]) -
 def test_the_shipped_figures_are_those_of_the_results_file() -> None:
     assert expected.EXPECTED.read_text(encoding="utf-8") == expected.expected(), "run python -m benchmarks.readme"
     for each in CANDIDATES:
-        if each.is_recipe and is_current(read(), each):
+        if each.is_recipe and is_current(read("shapes"), each):
             shown = expected_quality(each.recipe)
             assert shown is not None
-            assert shown.psnr_mean == pytest.approx(table.psnr_of(read()["measured"][each.key]).mean, abs=0.01)
+            assert shown.psnr_mean == pytest.approx(table.psnr_of(read("shapes")["measured"][each.key]).mean, abs=0.01)
     assert expected_quality(find_recipe("w8a8").__class__.from_yaml(_OTHER)) is None
 
 
@@ -99,17 +102,95 @@ _OTHER = "version: 1\ngroups: [{targets: ['re:made up'], scheme: W8A8}]"
 
 def test_results_are_kept_until_conditions_recipe_or_options_change(tmp_path: Path) -> None:
     path = tmp_path / "quality.json"
-    two, one = Conditions.of_example(2), Conditions.of_example(1)
+    two, one = (Conditions.of(subject("shapes"), clips) for clips in (2, 1))
     ours, rival = BY_KEY["quant: w8a8"], BY_KEY["SDNQ: int8"]
     update(path, two, ours.key, entry(ours, 50.0))
     update(path, two, rival.key, entry(rival, 40.0))
-    assert fresh(read(path), ours, two) and fresh(read(path), rival, two)
-    assert not fresh(read(path), ours, one) and not fresh(read(path), BY_KEY["quant: w4a8"], two)
+    body = read("shapes", path)
+    assert fresh(body, ours, two) and fresh(body, rival, two)
+    assert not fresh(body, ours, one) and not fresh(body, BY_KEY["quant: w4a8"], two)
     update(path, two, ours.key, {**entry(ours, 50.0), "recipe_sha256": "another"})
     update(path, two, rival.key, {**entry(rival, 40.0), "options": {}})
-    assert not fresh(read(path), ours, two) and not fresh(read(path), rival, two)
+    body = read("shapes", path)
+    assert not fresh(body, ours, two) and not fresh(body, rival, two)
+    update(path, replace(two, subject=Subject("another", None, 1)), rival.key, entry(rival, 2.0))
     update(path, one, rival.key, entry(rival, 1.0))
-    assert list(read(path)["measured"]) == [rival.key]
+    assert list(read("shapes", path)["measured"]) == list(read("another", path)["measured"]) == [rival.key]
+    assert read("another", path)["measured"][rival.key]["psnr"] == [2.0] and read("none", path) == {}
+
+
+def test_steps_are_measured_on_the_example_that_they_are_written_for() -> None:
+    steps = {each.key for each in CANDIDATES if each.is_step}
+    assert steps and not any(BY_KEY[key].is_recipe for key in steps)
+    for each in SUBJECTS:
+        measured = {candidate.key for candidate in each.candidates}
+        assert measured & steps == (steps if each.example == "shapes" else set())
+        assert {candidate.maker for candidate in each.candidates} == {"quant", "ModelOpt", "SDNQ"}
+
+
+def test_the_best_of_each_maker_stand_beside_each_other(made_up: dict[str, Any]) -> None:
+    text = table.rivals(SUBJECTS[0])
+    assert "| INT4 weights | 34.0 (w4a16-gptq) | 31.0 (INT4_AWQ) | - | +3.0 dB |" in text
+    assert "INT8" not in text  # no rival was measured
+    rival = BY_KEY["SDNQ: int4 g128"]
+    made_up["measured"][rival.key] = entry(rival, 36.5, layers_left=3)
+    assert "| 31.0 (INT4_AWQ) | 36.5 (int4 g128) | -2.5 dB |" in table.rivals(SUBJECTS[0])
+    assert "| SDNQ int4 g128, 3 layers left | 36.5 |" in table.quality()
+
+
+def test_edits_are_judged_by_their_motion_too(made_up: dict[str, Any]) -> None:
+    assert "motion" not in table.quality()
+    for found in made_up["measured"].values():
+        found["judged"]["motion"] = [True, True, True, False]
+    assert "| shape | colour | direction | motion |" in table.quality()
+    assert "direction 50%, motion 75%" in table.quality()
+
+
+def _network() -> UNet3DConditionModel:
+    """One with all kinds of convolutions, in space and in time."""
+    return UNet3DConditionModel(
+        block_out_channels=(64, 128),
+        down_block_types=("CrossAttnDownBlock3D", "DownBlock3D"),
+        up_block_types=("UpBlock3D", "CrossAttnUpBlock3D"),
+        norm_num_groups=8,
+        layers_per_block=1,
+        cross_attention_dim=64,
+        attention_head_dim=32,
+        sample_size=8,
+    )
+
+
+def test_rivals_change_the_layers_that_the_recipe_of_the_level_changes() -> None:
+    with torch.device("meta"):
+        model = _network()
+    everything = {name: type(module).__name__ for name, module in model.named_modules()}
+    layers, left = makers.layers_for(BY_KEY["SDNQ: int8"], model)
+    kinds = {everything[name] for name in layers}
+    assert kinds == {"Linear", "Conv2d", "Conv3d"} and not left
+    four_bits, _ = makers.layers_for(BY_KEY["SDNQ: int4 g128"], model)
+    assert four_bits == layers and not any("time_emb_proj" in name for name in layers)
+    sparse, left = makers.layers_for(BY_KEY["ModelOpt: sparsegpt, every layer"], model)
+    assert sorted([*sparse, *left]) == sorted(layers)
+    assert {everything[name] for name in left} == {"Conv2d", "Conv3d"}
+    _, left = makers.layers_for(BY_KEY["ModelOpt: sparse_magnitude, every layer"], model)
+    assert {everything[name] for name in left} == {"Conv3d"}
+
+
+def test_modelopt_groups_the_weights_of_a_convolution_along_its_channels() -> None:
+    torch.manual_seed(0)
+    layer = nn.Conv2d(128, 4, 3, padding=1, bias=False)
+    with torch.no_grad():
+        layer.weight.copy_(torch.randint(-7, 8, layer.weight.shape))
+        layer.weight[:, 0] = 7.0  # the largest of each group of channels: the grid is the whole numbers
+        layer.weight[0, :, 0, 0] *= 100
+    model = nn.ModuleDict({"proj_out": layer})  # a name that ModelOpt's own settings leave
+    x = torch.randn(1, 128, 4, 4)
+    before = layer(x)
+    candidate = BY_KEY["ModelOpt: INT4_BLOCKWISE_WEIGHT_ONLY"]
+    made, changed = makers._quantized(model, candidate.options, [], lambda given: given["proj_out"](x))
+    assert changed == ["proj_out"]
+    assert torch.allclose(made["proj_out"](x), before, rtol=1e-4, atol=1e-2)
+    assert made["proj_out"].weight_quantizer.amax.numel() == 4 * 9
 
 
 def test_a_rival_that_changed_other_layers_is_no_rival() -> None:
