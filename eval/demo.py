@@ -12,7 +12,6 @@ from quant.eval.demo_folder import CHECKPOINTS, INPUTS, MEDIA, PAGE, RESULTS, RU
 from quant.eval.demo_rows import places_of, rows_of, write_table
 from quant.eval.demo_work import REPORT, Work, calibrating
 from quant.eval.inputs.config import EvaluationConfig, SpeedSettings
-from quant.eval.inputs.models import pipeline_class
 from quant.eval.progress import Progress, silent
 from quant.eval.report.notebook import render
 from quant.eval.report.sheet import write_sheet
@@ -20,7 +19,6 @@ from quant.eval.results.schema import read_results
 from quant.eval.runs.running import run_evaluation
 from quant.files.locks import locked
 from quant.files.places import check_apart, check_folder_place
-from quant.pipelines.arguments import call_arguments
 from quant.pipelines.rows import Row
 
 #: One of each kind: the closest, the smallest, the sparse one.
@@ -32,8 +30,6 @@ SAMPLES = 2
 ROUNDS = 1
 #: For which GPU a denoising step is estimated.
 GPU = "h100-sxm"
-#: What a call takes whose stages can be told apart, from prompts alone.
-_TIMED = ("prompt", "latents", "callback_on_step_end")
 #: Denoising steps of a model that does not say how many it takes.
 _STEPS = 50
 
@@ -98,13 +94,12 @@ def _made(
     """Does the work of `run_demo` in a folder that is its own."""
     samples = len(rows_of(model, calibration, settings, SAMPLES))
     given = quant.GenerationSettings.read(model).merged(**settings.given())
-    speed = _speed(model, rows)
     work = Work(
         recipes,
         samples=samples,
         clips=len(rows),
         steps=given.get("num_inference_steps") or _STEPS,
-        rounds=0 if speed is None else ROUNDS,
+        rounds=ROUNDS,
         progress=progress,
     )
     write_table(rows, out / INPUTS, out / MEDIA)
@@ -132,7 +127,7 @@ def _made(
         settings=settings,
         dtype="float32",
         device="cpu",
-        speed=speed,
+        speed=SpeedSettings(ROUNDS, gpu=GPU),
     )
     run = run_evaluation(config, out, command=command, progress=work.evaluated)
     work.begin(REPORT)
@@ -140,10 +135,3 @@ def _made(
     shutil.copyfile(render(run), out / PAGE)
     write_sheet(run, out / SHEET)
     return read_results(run)
-
-
-def _speed(model: Path, rows: Sequence[Row]) -> SpeedSettings | None:
-    """How the models are timed; None of pipelines that are not timed by stages, so that the tables have no speed."""
-    arguments = call_arguments(pipeline_class(model))
-    timed = all(name in arguments for name in _TIMED) and all(row.is_prompt for row in rows)
-    return SpeedSettings(ROUNDS, gpu=GPU) if timed else None

@@ -10,11 +10,10 @@ from typing import Any
 
 import quant
 from quant.errors import QuantError
-from quant.eval.inputs.models import pipeline_class
 from quant.eval.storage.files import whole_file, write_text
-from quant.pipelines.arguments import call_arguments, class_name
 from quant.pipelines.media import Media, files_in, is_address
 from quant.pipelines.rows import Row, read_rows
+from quant.pipelines.source import open_source
 
 
 def rows_of(model: Path, table: Path, settings: quant.GenerationSettings, limit: int | None = None) -> list[Row]:
@@ -26,9 +25,8 @@ def rows_of(model: Path, table: Path, settings: quant.GenerationSettings, limit:
     Raises:
         QuantError: the table cannot be read, or does not fit the call.
     """
-    kind = pipeline_class(model)
+    name, arguments = open_source(model).call()
     whole = quant.GenerationSettings.read(model).merged(**settings.given())
-    arguments, name = call_arguments(kind), class_name(kind)
     return read_rows(table, arguments, name, limit, settings=whole, enough=False, error=QuantError)
 
 
