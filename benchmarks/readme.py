@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from benchmarks import convert
@@ -36,7 +36,8 @@ GPU_README = ROOT / "benchmarks" / "README.md"
 QUALITY = ROOT / "docs" / "quality.md"
 CONVERT = ROOT / "docs" / "convert.md"
 FAMILIES = ROOT / "docs" / "families.md"
-READMES = (ROOT / "README.md", ROOT / "examples" / "shapes" / "README.md", GPU_README, QUALITY, CONVERT, FAMILIES)
+EXAMPLES = tuple(ROOT / "examples" / name / "README.md" for name in ("shapes", "gen1"))
+READMES = (ROOT / "README.md", *EXAMPLES, GPU_README, QUALITY, CONVERT, FAMILIES)
 _SECTION = re.compile(r"(<!-- figures: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -65,12 +66,31 @@ def demo() -> str:
 
 def judged() -> str:
     """What judge.py found, from `examples/shapes/judged.json`."""
-    report = json.loads((ROOT / "examples" / "shapes" / "judged.json").read_text(encoding="utf-8"))
-    names = list(report["generated"])
-    rows = [["", *names], ["---", *("---:" for _ in names)]]
     labels = {"generated": "videos made from prompts", "reconstructed": "drawn clips, encoded and decoded"}
+    return _judged("shapes", labels, {})
+
+
+def gen1() -> str:
+    """What judge.py found, from `examples/gen1/judged.json`."""
+    labels = {
+        "generated": "videos made from prompts",
+        "edited": "edits, by the caption of the result",
+        "edited_by_sentence": "edits, by a sentence",
+        "reconstructed": "drawn clips, encoded and decoded",
+    }
+    return _judged("gen1", labels, {"motion_kept": "motion kept"})
+
+
+def _judged(example: str, labels: Mapping[str, str], more: Mapping[str, str]) -> str:
+    """A row for each of `labels`, the keys of what was judged; columns of every attribute, and of `more` where it has.
+
+    Both map keys of `judged.json` to words.
+    """
+    report = json.loads((ROOT / "examples" / example / "judged.json").read_text(encoding="utf-8"))
+    names = {name: name for name in report["generated"]} | dict(more)
+    rows = [["", *names.values()], ["---", *("---:" for _ in names)]]
     for key, label in labels.items():
-        rows.append([label, *(f"{report[key][name]:.1%}" for name in names)])
+        rows.append([label, *(f"{report[key][name]:.1%}" if name in report[key] else "" for name in names)])
     return (
         "\n".join(f"| {' | '.join(row)} |" for row in rows)
         + f"\n\nOver {report['prompts']} prompts of combinations never trained on, seed {report['seed']}."
@@ -110,6 +130,7 @@ def kernels() -> str:
 FIGURES: dict[str, Callable[[], str]] = {
     "demo": demo,
     "judged": judged,
+    "gen1": gen1,
     "gpu": gpu,
     "kernels": kernels,
     "convert": convert.table,

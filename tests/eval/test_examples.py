@@ -12,12 +12,9 @@ from quant.cli import main
 from quant.errors import QuantError
 from quant.eval.examples import EXAMPLES, Example, example
 
-#: The examples whose models are here.
-HERE = ("shapes",)
 
-
-@pytest.mark.parametrize("name", HERE)
-def test_the_files_of_an_example_are_there(name: str) -> None:
+@pytest.mark.parametrize("name", [each.name for each in EXAMPLES])
+def test_the_files_of_every_example_are_there(name: str) -> None:
     found = example(name)
     assert (found.model / "model_index.json").is_file()
     assert found.inputs.is_file() and found.calibration.is_file()
