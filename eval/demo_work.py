@@ -30,13 +30,13 @@ class Work:
     def __init__(
         self, recipes: Sequence[str], *, samples: int, clips: int, steps: int, rounds: int, progress: Progress
     ) -> None:
-        """`samples` inputs are calibrated on; `rounds` videos of each model are timed, none where it is 0."""
+        """`samples` inputs are calibrated on; `rounds` videos of each model are timed."""
         models = {ORIGINAL: 1, **dict.fromkeys(recipes, _REFERENCE)}
         self._sizes = {
             **{calibrating(recipe): _WATCHED * samples * steps for recipe in recipes},
             **{videos(model): clips * steps * slow for model, slow in models.items()},
             SCORING: len(models) * clips,
-            **({TIMING: sum((_ONCE + rounds) * steps * slow for slow in models.values())} if rounds else {}),
+            TIMING: sum((_ONCE + rounds) * steps * slow for slow in models.values()),
             REPORT: 5 * steps,
         }
         self._models, self._rounds, self._progress = tuple(models), rounds, progress

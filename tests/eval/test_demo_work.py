@@ -40,11 +40,3 @@ def test_every_part_moves_what_is_done_forward() -> None:
     ]
     # Every part was done whole when the next one began: the sizes of all but the report add up to what was said.
     assert told[-1][1] == told[-2][1] == 2 * 2 * 2 * 4 + 3 * 4 * (1 + 3 + 3) + 9 + 4 * 4 * (1 + 3 + 3)
-
-
-def test_what_is_not_timed_is_no_part() -> None:
-    parts: list[str] = []
-    work = Work(["a"], samples=2, clips=3, steps=4, rounds=0, progress=lambda what, done, total: parts.append(what))
-    work.begin(calibrating("a"))
-    work.begin(REPORT)
-    assert parts == ["1 of 5: calibrating a", "5 of 5: making the report"]
