@@ -14,6 +14,7 @@ from quant.eval.bench.gpus import Gpu, gpus
 from quant.eval.bench.prediction import FUSED, predict
 from quant.eval.bench.roofline import predict_operations, total
 from quant.eval.bench.sizes import Model, models
+from quant.files.model_paths import DENOISERS
 from quant.recipe import Recipe
 from quant.recipe_files import find_recipe
 
@@ -39,7 +40,7 @@ def estimates(
     """The "estimated" part of the speed results; None where no step of these models can be predicted.
 
     Args:
-        transformer: a pipeline's folder, or its transformer's configuration.
+        transformer: a pipeline's folder, or its denoiser's configuration.
         recipes: the recipe of each model by its name; None for the original. One whose time is not known is left out.
         gpu: which, a name of `quant bench block --gpu`.
         latents: shape of one video's latents, [channels, frames, height, width].
@@ -47,7 +48,7 @@ def estimates(
         guidance: does each step run the transformer twice?
 
     Raises:
-        QuantError: no GPU or recipe of that name, or a folder without a transformer's configuration.
+        QuantError: no GPU or recipe of that name, or a folder without a denoiser's configuration.
     """
     found = {
         name: estimate(transformer, recipe, gpu, latents=latents, text_tokens=text_tokens, guidance=guidance)
@@ -119,8 +120,8 @@ def _model(config: Mapping[str, Any], latents: Sequence[int], text_tokens: int) 
 
 
 def _read(folder: Path) -> Mapping[str, Any]:
-    file = folder / "transformer" / "config.json"
-    if not file.is_file():
-        raise QuantError(f"{file}: not there; give a pipeline's folder")
+    file = next((path for name in DENOISERS if (path := folder / name / "config.json").is_file()), None)
+    if file is None:
+        raise QuantError(f"{folder / DENOISERS[0] / 'config.json'}: not there; give a pipeline's folder")
     body: Mapping[str, Any] = json.loads(file.read_text(encoding="utf-8"))
     return body

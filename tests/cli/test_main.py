@@ -65,7 +65,7 @@ def test_every_command_has_help_that_teaches() -> None:
         (["calibrate", "nowhere", "--recipe", "bad.yaml", "--out", "."], "Error: .: already exists"),
         (
             ["demo", "--model", "nowhere", "--prompts", "p", "--calibration", "c", "--out", "x"],
-            "Error: p: cannot be read",
+            "Error: nowhere: no such folder\n",
         ),
     ],
 )

@@ -105,8 +105,8 @@ def test_blocks_that_reach_over_a_seam() -> None:
 def test_every_tensor_of_a_checkpoint_is_known() -> None:
     """A new one would be cut by rows, which may be wrong of it."""
     smoothed = LayerFormat(LAYER_FORMATS["W4A16"].scheme, smoothed=True)
-    leaves = {
-        leaf for layer_format in (*LAYER_FORMATS.values(), smoothed) for leaf in tensor_layout(layer_format, 8, 256)
-    }
+    binned = LayerFormat(next(each.scheme for each in LAYER_FORMATS.values() if each.scheme.has_static_input), bins=2)
+    every = (*LAYER_FORMATS.values(), smoothed, binned)
+    leaves = {leaf for layer_format in every for leaf in tensor_layout(layer_format, 8, 256)}
     by_rows = {"weight", "weight_packed", "weight_scale"}
     assert leaves == {*by_rows, *rows.SHARED, "weight_zero_point", "weight_shape"}
