@@ -117,8 +117,13 @@ def _resampled_means(arrays: tuple[_Array, ...], resamples: int, seed: int) -> l
     return [np.concatenate(part) for part in parts]
 
 
-def _middle(values: _Array, level: float) -> tuple[float, float]:
+def check_level(level: float) -> None:
+    """Raises ValueError unless the level of an interval is a share between 0 and 1."""
     if not 0 < level < 1:
         raise ValueError(f"the level of an interval lies between 0 and 1, not at {level}")
+
+
+def _middle(values: _Array, level: float) -> tuple[float, float]:
+    check_level(level)
     low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
