@@ -39,7 +39,7 @@ bench-convert: $(INSTALLED)  ## measure quant convert against cp and fsync on th
 	$(BIN)/python -m benchmarks.convert
 	$(BIN)/python -m benchmarks.readme
 
-quality: $(INSTALLED)  ## measure what every recipe costs in quality, beside ModelOpt and SDNQ: two hours an example
+quality: $(INSTALLED)  ## measure what every recipe costs in quality, beside ModelOpt and SDNQ: some hours an example
 	$(BIN)/python -m pip install -q --no-deps --group rivals
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.quality --jobs $(TEST_WORKERS)
 	$(BIN)/python -m benchmarks.readme

@@ -34,7 +34,7 @@ CACHE = Path(__file__).parent.parent.parent / "build" / "quality"
     help="May be given often.  [default: all whose model is there]",
 )
 @click.option("--only", multiple=True, metavar="TEXT", help="Candidates whose name contains it; may be given often.")
-@click.option("--clips", type=click.IntRange(1), help="The first N rows, to try something out.")
+@click.option("--clips", type=click.IntRange(1), help="N videos, to try something out.")
 @click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, help="Candidates measured at a time.")
 @click.option("--again", is_flag=True, help="Measure what is there already, too.")
 @click.option("--out", type=click.Path(path_type=Path), default=RESULTS, show_default="benchmarks/results/quality.json")

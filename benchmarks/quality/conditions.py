@@ -8,6 +8,7 @@ import platform
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import metadata
+from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,7 @@ class Conditions:
     Attributes:
         subject: the example, and how much of it.
         model: the pipeline folder.
-        rows: inputs of the videos; none of them is calibrated on.
+        rows: inputs of the videos, each as often as it makes one; none of them is calibrated on.
         calibration: other inputs.
         settings: the model's own.
     """
@@ -50,10 +51,11 @@ class Conditions:
 
     @classmethod
     def of(cls, subject: Subject, clips: int | None = None) -> Conditions:
-        """Those of an example, as much of it as is measured or, to try something out, its first `clips` rows."""
+        """Those of an example, as much of it as is measured or, to try something out, `clips` videos."""
         found = example(subject.example)
         none = quant.GenerationSettings()
-        rows = rows_of(found.model, found.inputs, none, clips or subject.clips)
+        count = clips or subject.clips
+        rows = islice(cycle(rows_of(found.model, found.inputs, none, count)), count)
         calibration = rows_of(found.model, found.calibration, none, subject.samples)
         settings = quant.GenerationSettings.read(found.model)
         return cls(subject, found.model, tuple(rows), tuple(calibration), settings)

@@ -11,9 +11,13 @@ from benchmarks.psnr import PsnrSummary, summarize
 from benchmarks.quality.candidates import CANDIDATES, LEVELS, Candidate
 from benchmarks.quality.results import is_current, read
 from benchmarks.quality.subjects import SUBJECTS, Subject
+from benchmarks.quality.verdicts import clips, verdicts
+from quant.eval.metrics.exact import share_estimate
+from quant.eval.metrics.paired import WORDS
 
 #: What videos are judged by, as far as it was: only edits have a source whose motion they keep.
 _ATTRIBUTES = ("shape", "colour", "direction", "motion")
+_NOTHING = "Nothing has been measured yet: run `make quality`."
 #: How much less often than the original's a clip may show the shape it should.
 SHAPE_LOST = 0.05
 
@@ -27,7 +31,7 @@ def quality(subject: Subject = SUBJECTS[0]) -> str:
     """A table a level, ours in bold, and the conditions."""
     body = read(subject.example)
     if not body:
-        return "Nothing has been measured yet: run `make quality`."
+        return _NOTHING
     measured = body["measured"]
     attributes = [name for name in _ATTRIBUTES if name in measured["original"]["judged"]]
     headings = ("", "PSNR mean", "worst", *attributes, "of bf16", "made in", "peak")
@@ -43,7 +47,9 @@ def quality(subject: Subject = SUBJECTS[0]) -> str:
 
 def rivals(subject: Subject) -> str:
     """Of each level that a rival has, our best recipe beside the best of ModelOpt and the best of SDNQ, by PSNR."""
-    measured = read(subject.example).get("measured", {})
+    body = read(subject.example)
+    measured = body.get("measured", {})
+    decided = {(each.ours.key, each.rival.key): each.words for each in verdicts(subject.candidates, body)}
     rows = []
     for level in LEVELS:
         there = [each for each in subject.candidates if each.key in measured and not each.is_step]
@@ -52,12 +58,39 @@ def rivals(subject: Subject) -> str:
         if not ours or not any(others):
             continue
         best = [_by_quality(each, measured)[0] if each else None for each in (ours, *others)]
-        means = [None if each is None else psnr_of(measured[each.key]).mean for each in best]
-        ahead = (means[0] or 0.0) - max(mean for mean in means[1:] if mean is not None)
-        cells = ("-" if each is None else f"{mean:.1f} ({each.name})" for each, mean in zip(best, means, strict=True))
-        rows.append((level, *cells, f"{ahead:+.1f} dB"))
-    headings = ("", *_MAKERS.values(), "ours to the better one")
-    return _markdown(headings, rows) if rows else "Nothing has been measured yet: run `make quality`."
+        first, nearest = best[0], _by_quality([each for each in best[1:] if each is not None], measured)[0]
+        assert first is not None
+        cells = ("-" if each is None else f"{_mean(measured[each.key])} ({each.name})" for each in best)
+        rows.append((level, *cells, decided[first.key, nearest.key]))
+    headings = ("", *_MAKERS.values(), "ours to the better one, dB")
+    return _markdown(headings, rows) if rows else _NOTHING
+
+
+def against(subject: Subject) -> str:
+    """A table a level that a rival has: rivals are rows, our recipes columns, and a cell is what clips decide."""
+    body = read(subject.example)
+    found = verdicts(subject.candidates, body)
+    if not found:
+        return _NOTHING
+    parts = []
+    for level in LEVELS:
+        of_level = {(each.ours.key, each.rival.key): each.words for each in found if each.ours.level == level}
+        if not of_level:
+            continue
+        there = [each for each in subject.candidates if each.level == level]
+        ours = [each for each in there if any(each.key == key for key, _ in of_level)]
+        rivals = [each for each in there if any(each.key == key for _, key in of_level)]
+        rows = [
+            (f"{rival.maker} {rival.name}", *(of_level[each.key, rival.key] for each in ours))
+            for rival in _by_quality(rivals, body["measured"])
+        ]
+        headings = (f"{level}, against", *(f"`{each.name}`" for each in ours))
+        parts.append(_markdown(headings, rows))
+    explained = (
+        f"The recipe's PSNR less the rival's in dB, clip by clip: the mean, its 95% interval (Student's), and the "
+        f"verdict. {clips(body)}, {len(found)} comparisons. {WORDS[0].upper()}{WORDS[1:]}."
+    )
+    return "\n\n".join([*parts, explained])
 
 
 #: By maker, how a heading names its column; ours first.
@@ -97,6 +130,16 @@ def _share(entry: Mapping[str, Any], attribute: str) -> float:
     return sum(verdicts) / len(verdicts)
 
 
+def _mean(entry: Mapping[str, Any]) -> str:
+    return f"{psnr_of(entry).mean:.1f}"
+
+
+def _share_with_interval(entry: Mapping[str, Any], attribute: str) -> str:
+    answers: list[bool] = entry["judged"][attribute]
+    found = share_estimate(sum(answers), len(answers))
+    return f"{attribute} {found.value:.0%} [{found.low:.0%}, {found.high:.0%}]"
+
+
 def _best_rival(level: str, measured: Mapping[str, Any]) -> str:
     rivals = [c for c in CANDIDATES if c.level == level and c.maker != "quant" and c.key in measured]
     if not rivals:
@@ -129,15 +172,16 @@ def _row(candidate: Candidate, entry: Mapping[str, Any], attributes: Sequence[st
 def _conditions(body: Mapping[str, Any]) -> str:
     how = body["conditions"]
     found = body["measured"]["original"]
-    judged = ", ".join(f"{name} {_share(found, name):.0%}" for name in _ATTRIBUTES if name in found["judged"])
+    judged = ", ".join(_share_with_interval(found, name) for name in _ATTRIBUTES if name in found["judged"])
     versions: dict[str, str] = {}
     for entry in body["measured"].values():
         versions.update(entry.get("versions", {}))
     return (
-        f"PSNR in dB on raw frames of {len(how['prompts'])} clips of `{how['model']}`, against the original from the "
+        f"PSNR in dB on raw frames of {clips(body)}, made by `{how['model']}`, against the original from the "
         f"same seeds and initial latents; {len(how['calibration_prompts'])} other "
         f"{'inputs' if 'inputs' in how else 'prompts'} to calibrate on, "
-        f"{how['settings']['num_inference_steps']} steps each. The original's own: {judged}. Made on one CPU thread, "
+        f"{how['settings']['num_inference_steps']} steps each. The original's own: {judged}; in brackets the exact "
+        f"binomial interval, of clips taken as independent. Made on one CPU thread, "
         f"beside other work, so the seconds are rough, and - is a run that was paused or starved; "
         f"the peak is that of the whole process, torch and the pipeline included. "
         f"{', '.join(f'{name} {version}' for name, version in versions.items())}."
@@ -158,4 +202,5 @@ FIGURES: dict[str, Callable[[], str]] = {
     "goals": goals,
     **{f"quality_{each.figure}": partial(quality, each) for each in SUBJECTS},
     **{f"rivals_{each.figure}": partial(rivals, each) for each in SUBJECTS},
+    **{f"verdicts_{each.figure}": partial(against, each) for each in SUBJECTS},
 }

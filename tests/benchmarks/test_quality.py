@@ -17,6 +17,7 @@ from benchmarks.quality.candidates import CANDIDATES, LEVELS, Candidate
 from benchmarks.quality.conditions import Conditions
 from benchmarks.quality.results import fresh, is_current, read, update
 from benchmarks.quality.subjects import SUBJECTS, Subject, subject
+from benchmarks.quality.verdicts import clips, verdicts
 from quant.recipe_files import expected_quality, find_recipe, shipped_recipes
 
 BY_KEY = {each.key: each for each in CANDIDATES}
@@ -61,7 +62,7 @@ def test_the_tables_say_what_was_measured(made_up: dict[str, Any]) -> None:
     # An identical clip is counted and left out of the mean.
     assert "| ModelOpt INT4_AWQ | 31.0 | 31.0 | 50% | 100% | 0% |  | 60 s | 500 MB |" in text
     assert text.index("w4a16-gptq") < text.index("INT4_AWQ")
-    assert "2 clips of `made/up`" in text and "direction 50%" in text and "7 steps each" in text
+    assert "2 clips, made by `made/up`" in text and "direction 50% [1%, 99%]" in text and "7 steps each" in text
     assert "Not measured, or not as they are today: quant: fp8-dynamic" in text
     assert "quant: w4a16-gptq" not in text.rpartition("Not measured")[2]
 
@@ -113,7 +114,7 @@ def test_results_are_kept_until_conditions_recipe_or_options_change(tmp_path: Pa
     update(path, two, rival.key, {**entry(rival, 40.0), "options": {}})
     body = read("shapes", path)
     assert not fresh(body, ours, two) and not fresh(body, rival, two)
-    update(path, replace(two, subject=Subject("another", None, 1)), rival.key, entry(rival, 2.0))
+    update(path, replace(two, subject=Subject("another", 1, 1)), rival.key, entry(rival, 2.0))
     update(path, one, rival.key, entry(rival, 1.0))
     assert list(read("shapes", path)["measured"]) == list(read("another", path)["measured"]) == [rival.key]
     assert read("another", path)["measured"][rival.key]["psnr"] == [2.0] and read("none", path) == {}
@@ -130,12 +131,91 @@ def test_steps_are_measured_on_the_example_that_they_are_written_for() -> None:
 
 def test_the_best_of_each_maker_stand_beside_each_other(made_up: dict[str, Any]) -> None:
     text = table.rivals(SUBJECTS[0])
-    assert "| INT4 weights | 34.0 (w4a16-gptq) | 31.0 (INT4_AWQ) | - | +3.0 dB |" in text
+    assert "| INT4 weights | 34.0 (w4a16-gptq) | 31.0 (INT4_AWQ) | - | +4.0, not enough samples |" in text
     assert "INT8" not in text  # no rival was measured
     rival = BY_KEY["SDNQ: int4 g128"]
-    made_up["measured"][rival.key] = entry(rival, 36.5, layers_left=3)
-    assert "| 31.0 (INT4_AWQ) | 36.5 (int4 g128) | -2.5 dB |" in table.rivals(SUBJECTS[0])
+    made_up["measured"][rival.key] = entry(rival, 36.5, 36.5, layers_left=3)
+    assert "| 31.0 (INT4_AWQ) | 36.5 (int4 g128) | -2.5 [-15.2, 10.2], not enough samples |" in table.rivals(
+        SUBJECTS[0]
+    )
     assert "| SDNQ int4 g128, 3 layers left | 36.5 |" in table.quality()
+
+
+def _measured(made_up: dict[str, Any], **psnr: list[float]) -> None:
+    """Puts in place of what was made up entries of so many clips, each of a prompt of its own."""
+    keys = {"gptq": "quant: w4a16-gptq", "nearest": "quant: w4a16", "awq": "ModelOpt: INT4_AWQ", "svd": _SVD}
+    count = len(next(iter(psnr.values())))
+    made_up["conditions"]["prompts"] = [f"prompt {number}" for number in range(count)]
+    original = made_up["measured"]["original"]
+    made_up["measured"] = {"original": original} | {
+        keys[name]: entry(BY_KEY[keys[name]], *values) for name, values in psnr.items()
+    }
+
+
+_SVD = "SDNQ: uint4 g128 + SVD rank 32"
+
+
+def test_every_recipe_is_held_against_every_rival_of_its_level_clip_by_clip(made_up: dict[str, Any]) -> None:
+    awq = [20.0 + clip for clip in range(16)]  # as far apart as clips are, and never far from what is best
+    ahead, around = [each + 1 + clip % 2 for clip, each in enumerate(awq)], [each + (-1) ** int(each) for each in awq]
+    _measured(made_up, gptq=ahead, nearest=around, awq=awq, svd=[each + 0.001 * each for each in ahead])
+    text = table.against(SUBJECTS[0])
+    assert "| INT4 weights, against | `w4a16` | `w4a16-gptq` |" in text
+    # The rival of the higher mean first.
+    assert text.index("SVD rank 32") < text.index("INT4_AWQ")
+    assert "| ModelOpt INT4_AWQ | +0.0 [-0.6, 0.6], tie | +1.5 [1.2, 1.8], better |" in text
+    assert "-0.0 [-0.0, -0.0], worse |" in text
+    assert "16 clips, 4 comparisons. Better and worse: by a sign test" in text
+    assert table.against(SUBJECTS[1]) == text  # of what it lists, all is there
+    assert "+0.0" not in table.rivals(SUBJECTS[0])
+
+
+def test_verdicts_are_corrected_for_all_comparisons_of_the_table(made_up: dict[str, Any]) -> None:
+    awq = [30.0] * 10
+    _measured(made_up, gptq=[31.0] * 9 + [22.0], awq=awq)
+    (alone,) = verdicts(CANDIDATES, made_up)
+    # Nine of ten: 0.021 by the sign test, twice that for two tests.
+    assert alone.found.probability == pytest.approx(2 * 2 * 11 / 2**10)
+    assert alone.outcome == "better"
+    _measured(made_up, gptq=[31.0] * 9 + [22.0], awq=awq, nearest=[30.5, 29.5] * 5)
+    assert [(each.ours.name, each.outcome) for each in verdicts(CANDIDATES, made_up)] == [
+        ("w4a16", "tie"),
+        ("w4a16-gptq", "tie"),
+    ]
+
+
+def test_clips_of_one_prompt_count_as_one(made_up: dict[str, Any]) -> None:
+    awq = [20.0 + clip for clip in range(8)]
+    ahead = [each + 1 + clip % 2 for clip, each in enumerate(awq)]
+    _measured(made_up, gptq=ahead * 2, awq=awq * 2)
+    made_up["conditions"]["prompts"] = [f"prompt {number}" for number in range(8)] * 2
+    assert "16 clips of 8 prompts, 1 comparisons" in table.against(SUBJECTS[0])
+    twice = verdicts(CANDIDATES, made_up)[0].found
+    _measured(made_up, gptq=ahead, awq=awq)
+    assert verdicts(CANDIDATES, made_up)[0].found == twice
+    made_up["conditions"]["inputs"] = [{"prompt": "one", "video": number} for number in range(8)]
+    assert clips(made_up) == "8 clips"
+
+
+def test_identical_clips_are_better_than_any(made_up: dict[str, Any]) -> None:
+    _measured(made_up, gptq=[None] * 12, awq=[40.0] * 12)  # type: ignore[list-item]
+    assert "| identical clips, better |" in table.against(SUBJECTS[0])
+
+
+def test_what_is_not_measured_is_compared_with_nothing(made_up: dict[str, Any]) -> None:
+    made_up.clear()
+    assert (
+        table.against(SUBJECTS[0]) == table.rivals(SUBJECTS[0]) == "Nothing has been measured yet: run `make quality`."
+    )
+    assert verdicts(CANDIDATES, {}) == []
+
+
+def test_the_first_example_makes_128_videos_of_its_64_prompts() -> None:
+    """Each prompt from two noises: clip i starts from seed i."""
+    conditions = Conditions.of(subject("shapes"))
+    assert len(conditions.rows) == 128 and conditions.prompts[:64] == conditions.prompts[64:]
+    assert len(set(conditions.prompts)) == 64
+    assert Conditions.of(subject("shapes"), 2).prompts == conditions.prompts[:2]
 
 
 def test_edits_are_judged_by_their_motion_too(made_up: dict[str, Any]) -> None:
@@ -143,7 +223,7 @@ def test_edits_are_judged_by_their_motion_too(made_up: dict[str, Any]) -> None:
     for found in made_up["measured"].values():
         found["judged"]["motion"] = [True, True, True, False]
     assert "| shape | colour | direction | motion |" in table.quality()
-    assert "direction 50%, motion 75%" in table.quality()
+    assert "motion 75% [19%, 99%]" in table.quality()
 
 
 def _network() -> UNet3DConditionModel:
