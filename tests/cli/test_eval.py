@@ -47,7 +47,9 @@ def test_run_resume_and_compare(models: Path, tmp_path: Path, monkeypatch: pytes
     compared = CliRunner().invoke(main, ["eval", "compare", str(folder), str(folder / "results.json")])
     assert compared.exit_code == 0, compared.output
     line = next(line for line in compared.stdout.splitlines() if " ssim " in line)
-    assert line.split()[-3:] == ["+0", "[+0,", "+0]"]
+    assert line.split()[-9:] == ["+0", "[+0,", "+0]", "0", "of", "2", "not", "enough", "samples"]
+    alone = CliRunner().invoke(main, ["eval", "compare", str(folder)])
+    assert alone.exit_code == 2 and "fewer than two candidates were scored" in alone.stderr
 
 
 def asked(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> EvaluationConfig:

@@ -119,15 +119,22 @@ def resume(folder: Path, quiet: bool) -> None:
 
 @evaluate.command()
 @click.argument("first", type=click.Path(path_type=Path, exists=True), metavar="A")
-@click.argument("second", type=click.Path(path_type=Path, exists=True), metavar="B")
-def compare(first: Path, second: Path) -> None:
-    """Compare the candidates of two runs of the same original, on the samples that both have."""
-    from quant.cli.tables import aligned
-    from quant.eval.results.schema import read_results
-    from quant.eval.results.summary import comparison
+@click.argument("second", type=click.Path(path_type=Path, exists=True), metavar="[B]", required=False)
+def compare(first: Path, second: Path | None) -> None:
+    """Compare the candidates of a run with each other, or those of two runs of the same original.
 
-    rows, note = comparison(read_results(first), read_results(second), str(first), str(second))
-    click.echo("\n".join(aligned(rows, figures=range(3, 8))))
+    Of two runs the samples count that both have. B is called better than A, a tie, or worse by pairs of the same
+    prompt and noise, corrected for how many comparisons there are.
+    """
+    from quant.cli.tables import aligned
+    from quant.eval.results.comparing import between_runs, within_run
+    from quant.eval.results.schema import read_results
+
+    if second is None:
+        rows, note = within_run(read_results(first), str(first))
+    else:
+        rows, note = between_runs(read_results(first), read_results(second), str(first), str(second))
+    click.echo("\n".join(aligned(rows, figures=range(3, len(rows[0]) - 1))))
     click.echo()
     for line in note.splitlines():
         click.echo(printable(line))

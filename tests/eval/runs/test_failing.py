@@ -13,8 +13,8 @@ from safetensors.torch import load_file, save_file
 
 from quant.errors import QuantError
 from quant.eval.inputs.models import Model, load_pipeline
+from quant.eval.results.comparing import between_runs
 from quant.eval.results.schema import read_results
-from quant.eval.results.summary import comparison
 from quant.eval.runs.running import run_evaluation
 from tests.eval.runs.conftest import tiny
 
@@ -70,7 +70,7 @@ def test_others_are_scored_and_each_failure_is_one_line_with_its_cause(
     assert by_name["fp8"]["scores"][sample]["psnr"] > 0 and by_name["nan"]["scores"] == {}
     assert set(found["speed"]["models"]) == {"original", "fp8"}
     assert found["models"][0]["bf16_bytes"] == by_name["fp8"]["bf16_bytes"]
-    rows, _ = comparison(found, found, "A", "B")
+    rows, _ = between_runs(found, found, "A", "B")
     assert {row[0] for row in rows[1:]} == {"fp8"}
 
 
