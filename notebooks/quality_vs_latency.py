@@ -20,6 +20,7 @@ from quant.eval.drawing.markup import side_by_side, styles
 from quant.eval.drawing.pareto import leading_plots
 from quant.eval.drawing.sensitivity import heat_maps
 from quant.eval.drawing.step_error import step_errors
+from quant.eval.report.candidate_table import candidate_table
 from quant.eval.report.headline import headline
 from quant.eval.report.players import players
 from quant.eval.report.provenance import measured_and_estimated, networks, provenance, truncated_prompts
@@ -50,6 +51,14 @@ display(side_by_side(*leading_plots(recorded)))
 
 # %%
 display(score_table(recorded))
+
+# %% [markdown]
+# ## Candidate against candidate
+#
+# What is hard for both cancels in a pair of the same prompt and noise, so two may differ whose intervals above overlap.
+
+# %%
+display(candidate_table(recorded))
 
 # %% [markdown]
 # ## Side by side

@@ -27,6 +27,9 @@ _VERDICTS = {
     "fail": ("fail", "✗"),
     "not enough samples": ("unsure", "?"),
     "failed": ("fail", "✗"),
+    "better": ("pass", "▲"),
+    "tie": ("unsure", "="),
+    "worse": ("fail", "▼"),
 }
 #: In a narrow column.
 _SHORT = {"not enough samples": "too few"}

@@ -136,6 +136,7 @@ def test_every_section_is_there_in_order(page: str) -> None:
     assert titles == [
         "Quality against size and speed",
         "All metrics",
+        "Candidate against candidate",
         "Side by side",
         "Prompts that suffered most",
         "Denoising steps",
