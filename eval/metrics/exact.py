@@ -59,7 +59,7 @@ def sign_test(more: int, less: int) -> float:
     """
     count = more + less
     ways = sum(math.comb(count, k) for k in range(min(more, less) + 1))
-    return min(1.0, 2 * ways / 2**count)
+    return min(1.0, float(2 * ways / 2**count))
 
 
 def student_estimate(values: Sequence[float], *, level: float = 0.95) -> Estimate:

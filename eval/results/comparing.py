@@ -54,7 +54,7 @@ def within_run(results: Results, name: str) -> tuple[Rows, str]:
     found = candidate_pairs(results)
     if not found:
         raise QuantError(f"{name}: fewer than two candidates were scored by the same metric; name a second run, too")
-    rows = [_WITHIN]
+    rows: Rows = [_WITHIN]
     rows += [(str(pair.first["name"]), str(pair.second["name"]), *_begin(pair), *_end(pair)) for pair in found]
     return rows, _note(found, results["samples"])
 
@@ -79,7 +79,7 @@ def between_runs(first: Results, second: Results, first_name: str, second_name: 
     found = _compared(_namesakes(_scored(first), _scored(second)), common)
     if not found:
         raise QuantError(f"{first_name} and {second_name}: no candidate of the same name was scored in both")
-    rows = [_BETWEEN]
+    rows: Rows = [_BETWEEN]
     for pair in found:
         label, scheme = (_both(pair.first[what], pair.second[what]) for what in ("name", "scheme"))
         means = ("-", "-") if pair.means is None else tuple(f"{mean:.4g}" for mean in pair.means)
