@@ -1,4 +1,4 @@
-"""`quant.measure_sensitivity`: what each layer's or block's quantization alone does to the prediction."""
+"""`quant.measure_sensitivity`: what the quantization of a layer, a block or a step alone does to the prediction."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from quant.calibration.preparing import prepare
-from quant.calibration.sensitivity import check_measurable, sensitivity_of
+from quant.calibration.sensitivity import UNITS, check_measurable, sensitivity_of
 from quant.calibration.solved import solve_models
 from quant.checkpoint.sensitivity import Sensitivity
 from quant.errors import CalibrationError
@@ -16,8 +16,6 @@ from quant.pipelines.rows import Inputs
 from quant.pipelines.settings import GenerationSettings
 from quant.recipe import Recipe
 from quant.text import shown
-
-UNITS = ("layer", "block")
 
 
 def measure_sensitivity(
@@ -28,7 +26,7 @@ def measure_sensitivity(
     inputs: Inputs | None = None,
     by: str = "layer",
     runs: int = 4,
-    steps: int = 5,
+    steps: int | None = None,
     settings: GenerationSettings | None = None,
     dtype: torch.dtype = torch.bfloat16,
     device: str | None = None,
@@ -36,7 +34,7 @@ def measure_sensitivity(
     seed: int | None = None,
     progress: bool = True,
 ) -> Sensitivity:
-    """Quantizes every layer (or block) of a model on its own and measures what becomes of the denoiser's prediction.
+    """Quantizes every layer, block or step of a model on its own and measures what becomes of the prediction.
 
     Costs, besides what the recipe's own calibration costs, `runs` inputs in which each measured call is made once more
     for every unit.
@@ -46,9 +44,11 @@ def measure_sensitivity(
         recipe: how layers are quantized.
         prompts, inputs: as in `quant.calibrate`, one of both; the first are run to measure, and all that the recipe
             asks for to calibrate.
-        by: "layer", or "block" for all quantized layers of one at once.
+        by: "layer"; "block" for all quantized layers of one at once; "step" for all quantized layers of the model at
+            one denoising step, while the others are the original's.
         runs: how many inputs are run to measure.
-        steps: how many denoising steps of each are measured, evenly from the first to the last.
+        steps: how many denoising steps of each are measured, evenly from the first to the last; by default 5, and all
+            of them by step.
         settings, dtype, device, samples, seed, progress: as in `quant.calibrate`.
 
     Raises:
@@ -59,7 +59,7 @@ def measure_sensitivity(
     )
     assert prepared.rows is not None
     if by not in UNITS:
-        raise CalibrationError(f"sensitivity is measured by {' or '.join(UNITS)}, not by {shown(by)}")
+        raise CalibrationError(f"sensitivity is measured by {', '.join(UNITS[:-1])} or {UNITS[-1]}, not by {shown(by)}")
     pipe, models = prepared.load(dtype, device)
     check_measurable(models)
     forward = prepared.runner(pipe, progress)

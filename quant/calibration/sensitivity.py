@@ -1,4 +1,4 @@
-"""What each layer's or block's quantization alone does to the prediction, of layers that are solved."""
+"""What the quantization of one layer, one block or one step alone does to the prediction, of layers that are solved."""
 
 from __future__ import annotations
 
@@ -10,13 +10,19 @@ import torch
 from torch import nn
 
 from quant.calibration.solved import Solved
-from quant.checkpoint.sensitivity import Sensitivity, SensitivityUnit
+from quant.checkpoint.sensitivity import ALL_LAYERS, Sensitivity, SensitivityUnit
 from quant.errors import CalibrationError
 from quant.families.table import family_of
 from quant.pipelines.rows import Row
 from quant.pipelines.running import run_rows, step_count
 from quant.pipelines.timesteps import timestep_of
 from quant.pipelines.watching import Errors, Replacements, Steps, evenly, watching
+
+#: What is quantized alone: one layer, all layers of one block, or all layers at one step.
+LAYER, BLOCK, STEP = "layer", "block", "step"
+UNITS = (LAYER, BLOCK, STEP)
+#: Of the schedule, where layers or blocks are measured and nobody says how many.
+MEASURED_STEPS = 5
 
 
 def check_measurable(models: Mapping[str, nn.Module]) -> None:
@@ -33,7 +39,14 @@ def check_measurable(models: Mapping[str, nn.Module]) -> None:
 
 
 def sensitivity_of(
-    solved: Solved, pipe: Any, model: str, rows: Sequence[Row], *, by: str = "layer", steps: int, progress: bool
+    solved: Solved,
+    pipe: Any,
+    model: str,
+    rows: Sequence[Row],
+    *,
+    by: str = LAYER,
+    steps: int | None = None,
+    progress: bool,
 ) -> Sensitivity:
     """As `measure_sensitivity`, of layers that are solved already.
 
@@ -42,16 +55,19 @@ def sensitivity_of(
         pipe: on the device where it runs.
         model: its name.
         rows: inputs, all of which are run.
+        by: one of `UNITS`.
+        steps: how many are measured; None for `MEASURED_STEPS`, and for every one where it is by step.
     """
     from tqdm import tqdm
 
     settings = solved.settings
-    counter = Steps(evenly(step_count(pipe, settings), steps))
+    whole = step_count(pipe, settings)
+    counter = Steps(evenly(whole, (whole if by == STEP else MEASURED_STEPS) if steps is None else steps))
     units = {component: _units(solved, component, by) for component in solved.models}
     found: dict[str, dict[str, dict[int, Errors]]] = {component: {} for component in solved.models}
     with ExitStack() as stack, torch.no_grad():
         total = len(rows) * len(counter.chosen)
-        desc = f"{sum(map(len, units.values()))} {by}s one by one"
+        desc = "steps one by one" if by == STEP else f"{sum(map(len, units.values()))} {by}s one by one"
         bar = stack.enter_context(tqdm(total=total, desc=desc, unit="step", disable=not progress))
         for component, module in solved.models.items():
             replacements = {name: _replacements(solved, component, layers) for name, layers in units[component].items()}
@@ -80,10 +96,12 @@ def sensitivity_of(
 
 def _units(solved: Solved, component: str, by: str) -> dict[str, list[str]]:
     """Quantized layers by the unit they are measured in; a layer outside of all blocks is one."""
+    if by == STEP:
+        return {ALL_LAYERS: [layer.name for layer in solved.quantized(component)]}
     family = family_of(solved.models[component])
     units: dict[str, list[str]] = {}
     for layer in solved.quantized(component):
-        place = family.block(layer.name) if by == "block" else None
+        place = family.block(layer.name) if by == BLOCK else None
         name = layer.name if place is None else f"{place[0]}{place[1]}"
         units.setdefault(name, []).append(layer.name)
     return units

@@ -1,8 +1,8 @@
-"""`sensitivity.json`: what each layer's or block's quantization alone does to the prediction, as it was measured."""
+"""`sensitivity.json`: what the quantization of one layer, block or step alone does to the prediction, as measured."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -12,15 +12,19 @@ from quant.files.json_files import parse_object, text_of
 from quant.text import cut, first_line, shown
 
 FORMAT_VERSION = 1
+#: Name of the unit that is a component's whole quantization, as it is where each step is measured.
+ALL_LAYERS = "all layers"
+#: A step at an end of the schedule stands out by so many times the median error.
+_STANDS_OUT = 2.0
 
 
 @dataclass(frozen=True)
 class SensitivityUnit:
-    """One layer, or all quantized layers of one block.
+    """One layer, or all quantized layers of one block or of the component.
 
     Attributes:
         component: of the pipeline.
-        name: of the layer or the block, such as "blocks.3".
+        name: of the layer or the block, such as "blocks.3", or `ALL_LAYERS`.
         layers: the layers that were quantized together.
         scheme: of the layers, in words.
         error: ||e' - e|| / ||e|| of the prediction e over all measured calls.
@@ -92,6 +96,16 @@ class Sensitivity:
         if wrong is not None:
             raise ValueError(f"'{wrong}' is of another kind")
         return found
+
+
+def ends_that_stand_out(errors: Sequence[float]) -> tuple[int, int]:
+    """How many first and how many last steps have errors of more than twice the median of all steps.
+
+    That is less than half of them, so some are left between.
+    """
+    limit = _STANDS_OUT * sorted(errors)[len(errors) // 2] if errors else 0.0
+    first, last = (next((i for i, error in enumerate(way) if error <= limit), 0) for way in (errors, errors[::-1]))
+    return first, last
 
 
 def _kinds(found: Sensitivity) -> Iterator[tuple[str, bool]]:

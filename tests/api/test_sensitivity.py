@@ -12,7 +12,7 @@ import torch
 
 import quant
 from quant.calibration.sensitivity import check_measurable
-from quant.checkpoint.sensitivity import Sensitivity
+from quant.checkpoint.sensitivity import ALL_LAYERS, Sensitivity, ends_that_stand_out
 from tests.tiny_pipeline import LINEARS, PROMPTS, SETTINGS, pipeline
 
 INT4 = {"weights": {"num_bits": 4, "type": "int", "strategy": "group", "group_size": 32}}
@@ -72,6 +72,44 @@ def test_a_block_is_its_layers_at_once(model_folder: Path) -> None:
     assert blocks.steps == (1,)
 
 
+def test_by_step_it_is_the_whole_quantization_at_each_step(model_folder: Path) -> None:
+    recipe = quant.Recipe.from_dict(body(["Linear"]), "int4")
+    steps = quant.measure_sensitivity(
+        model_folder, recipe, PROMPTS, by="step", runs=1, dtype=torch.float32, progress=False
+    )
+    (unit,) = steps.units
+    assert (unit.name, len(unit.layers)) == (ALL_LAYERS, LINEARS)
+    assert steps.steps == tuple(range(SETTINGS["num_inference_steps"])) and len(unit.by_step) == len(steps.timesteps)
+    pipe = pipeline().to(torch.float32)
+    pipe.set_progress_bar_config(disable=True)
+    exact = predictions(pipe)
+    off = sum(
+        float((a - b).square().sum()) for a, b in zip(predictions(quant.quantize(pipe, recipe)), exact, strict=True)
+    )
+    power = sum(float(a.square().sum()) for a in exact)
+    assert unit.by_step[0] == pytest.approx((off / power) ** 0.5, rel=1e-3)
+    assert Sensitivity.from_json(steps.to_json()) == steps
+
+
+@pytest.mark.parametrize(
+    ("errors", "ends"),
+    [
+        ([9, 3, 1, 1, 1, 1, 2.5], (2, 1)),
+        ([1, 9, 1, 1], (0, 0)),  # in the middle it is no end
+        ([5, 1, 1, 1], (1, 0)),
+        ([1, 1, 1, 1], (0, 0)),
+        ([0, 0, 0, 1], (0, 1)),
+        ([3, 1], (0, 0)),
+        ([7], (0, 0)),
+        ([], (0, 0)),
+    ],
+)
+def test_ends_that_stand_out_are_the_first_and_last_steps_above_twice_the_median(
+    errors: list[float], ends: tuple[int, int]
+) -> None:
+    assert ends_that_stand_out(errors) == ends
+
+
 def test_json_comes_back_and_another_version_does_not(found: Sensitivity) -> None:
     text = found.to_json()
     assert Sensitivity.from_json(text) == found
@@ -110,7 +148,7 @@ def test_what_is_no_json_is_refused(text: str) -> None:
 
 
 def test_another_unit_is_refused(model_folder: Path) -> None:
-    with pytest.raises(quant.QuantError, match="measured by layer or block, not by 'row'"):
+    with pytest.raises(quant.QuantError, match="measured by layer, block or step, not by 'row'"):
         quant.measure_sensitivity(model_folder, "fp8-dynamic", PROMPTS, by="row", runs=1, progress=False)
 
 

@@ -116,6 +116,18 @@ def test_sensitivity_writes_json_and_a_picture(model: Path, tmp_path: Path) -> N
     assert sorted(path.name for path in tmp_path.iterdir()) == ["found.json", "found.svg", "prompts.txt"]
 
 
+def test_sensitivity_by_step_has_a_row_for_each_and_prints_json(model: Path, tmp_path: Path) -> None:
+    prompts = tmp_path / "prompts.txt"
+    prompts.write_text("a red fox\n")
+    command = ("sensitivity", model, "--recipe", "fp8-dynamic", "--prompts", prompts, "--runs", 1, "--by", "step")
+    said = run(*command, "--steps", 3, "--out", tmp_path / "steps.json")
+    head, *rows = said.splitlines()
+    assert head.split() == ["step", "timestep", "transformer"]
+    assert [row.split()[0] for row in rows[:3]] == ["1", "2", "3"] and "twice the median" in said
+    printed = run(*command, "--steps", 1, "--json", "--quiet", "--out", tmp_path / "one.json")
+    assert quant.Sensitivity.from_json(printed) == quant.Sensitivity.from_json((tmp_path / "one.json").read_text())
+
+
 def test_sensitivity_finds_out_before_it_measures_where_it_can_write(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
