@@ -57,10 +57,15 @@ class Recipe:
     def __post_init__(self) -> None:
         """Raises RecipeError, with the place: an algorithm, option or method that is not there or not for a group."""
         for i, group in enumerate(self.groups):
-            if group.algorithm is not None or group.sparsity is not None or group.bins > 1:
+            if group.algorithm is not None or group.sparsity is not None or group.bins > 1 or group.steps:
                 from quant.algorithms.table import check_group  # here: other recipes need no torch
 
                 check_group(group, f"{self.name}: groups[{i}]")
+
+    @property
+    def has_steps(self) -> bool:
+        """True where some inputs are not quantized at some steps of the schedule, which has to be known then."""
+        return any(group.steps is not None for group in self.groups)
 
     def to_dict(self) -> dict[str, Any]:
         """A mapping that `from_dict` reads back to an equal recipe."""

@@ -45,6 +45,32 @@ class Sparsity:
 
 
 @dataclass(frozen=True)
+class StepShares:
+    """The shares of the denoising steps, at both ends of the schedule, at which inputs are not quantized.
+
+    Attributes:
+        first, last: from 0 to below 1. Each is rounded to whole steps, and one above 0 to one step at least.
+
+    Raises:
+        RecipeError: a share that is none, or shares that leave no step.
+    """
+
+    first: float = 0.0
+    last: float = 0.0
+
+    def __post_init__(self) -> None:
+        for key in ("first", "last"):
+            share = getattr(self, key)
+            if not is_number(share) or not 0 <= share < 1:
+                raise RecipeError(f"{key}: must be a share of the steps from 0 to below 1, got {shown(share)}")
+        if not 0 < self.first + self.last < 1:
+            raise RecipeError("first and last: must leave some steps, and not both be 0")
+
+    def to_dict(self) -> dict[str, Any]:
+        return {key: share for key in ("first", "last") if (share := getattr(self, key))}
+
+
+@dataclass(frozen=True)
 class Group:
     """Layers that are quantized alike. The first group of a recipe that matches a layer wins.
 
@@ -58,6 +84,7 @@ class Group:
             where none do, "next" leaves it to the next group that targets it, and keeps it where there is none.
         bins: into how many the noise schedule is cut at most, each with a range of its own of static inputs; 1 for one
             range. There are no more than timesteps that calibration saw.
+        steps: the denoising steps at which inputs are not quantized; None for none.
         spelled: the scheme as the recipe wrote it.
     """
 
@@ -67,6 +94,7 @@ class Group:
     sparsity: Sparsity | None = None
     misfits: str = REFUSE
     bins: int = 1
+    steps: StepShares | None = None
     spelled: str | Mapping[str, Any] = ""
 
     @property
@@ -89,6 +117,8 @@ class Group:
             body["misfits"] = self.misfits
         if self.bins > 1:
             body["bins"] = self.bins
+        if self.steps is not None:
+            body["steps"] = self.steps.to_dict()
         return body
 
 
@@ -178,7 +208,7 @@ class KeepBudget:
 
 
 def read_group(value: object, where: str) -> Group:
-    fields = mapping(value, where, ("targets", "scheme", "algorithm", "sparsity", "misfits", "bins"))
+    fields = mapping(value, where, ("targets", "scheme", "algorithm", "sparsity", "misfits", "bins", "steps"))
     sparsity = _sparsity(fields.get("sparsity"), f"{where}.sparsity")
     for key in ("targets", "scheme"):
         if key not in fields and not (key == "scheme" and sparsity is not None):
@@ -218,8 +248,19 @@ def read_group(value: object, where: str) -> Group:
         sparsity=sparsity,
         misfits=misfits,
         bins=bins,
+        steps=_steps(fields.get("steps"), f"{where}.steps"),
         spelled=spelled,
     )
+
+
+def _steps(value: object, where: str) -> StepShares | None:
+    if value is None:
+        return None
+    fields = mapping(value, where, ("first", "last"))
+    try:
+        return StepShares(**fields)
+    except RecipeError as error:
+        raise RecipeError(f"{where}.{error}") from None
 
 
 def _sparsity(value: object, where: str) -> Sparsity | None:

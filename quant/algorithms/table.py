@@ -83,6 +83,8 @@ def check_group(group: Group, where: str) -> None:
         _check_algorithm(group, group.algorithm, f"{where}.algorithm")
     if group.bins > 1:
         _check_bins(group, where)
+    if group.steps is not None and group.scheme.input_activations is None:
+        raise RecipeError(f"{where}.steps: {group.scheme.name} quantizes no input that could stay as it is")
 
 
 def _check_algorithm(group: Group, named: Named, where: str) -> None:

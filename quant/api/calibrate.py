@@ -37,6 +37,7 @@ from quant.calibration.kept_solutions import KeptSolutions
 from quant.calibration.preparing import Prepared, prepare
 from quant.calibration.provenance import recorded_rows, run_of
 from quant.calibration.recorded import Recorded, denoiser_calls
+from quant.calibration.schedule import schedule_of_calls, schedule_of_run
 from quant.calibration.sensitivity import check_measurable
 from quant.calibration.solved import solve_models
 from quant.calibration.solving import Forward
@@ -178,6 +179,7 @@ def _calibrated(
     source, rows = start.source, start.rows
     forward: Forward | None = None
     recorded: dict[str, Recorded] | None = None
+    schedule: list[float | None] | None = None
     pipe = None
     journal, kept = Journal(folder.journal, key), KeptSolutions(folder.solved, key)
     if rows is not None:
@@ -186,16 +188,18 @@ def _calibrated(
             check_measurable(models)
         tensors = {name: of_model(module) for name, module in models.items()}
         forward = start.runner(pipe, how.progress, journal)
+        schedule = schedule_of_run(start.recipe, pipe, rows, start.settings)
     else:
         models = {name: part.model for name, part in parts.items()}
         tensors = {name: part.tensors(how.dtype) for name, part in parts.items()}
         if start.calls is not None:
             where = find_device(device)
+            schedule = schedule_of_calls(start.recipe, start.calls)
             recorded = {
                 name: Recorded(denoiser_calls(start.calls, name), tensors[name], how.dtype, where) for name in models
             }
     solved = solve_models(
-        models, start.recipe, forward, rows, start.settings, journal, kept, recorded, progress=how.progress
+        models, start.recipe, forward, rows, start.settings, journal, kept, recorded, schedule, progress=how.progress
     )
     solved = replace(solved, calls=start.calls)
     found: Sensitivity | None = None

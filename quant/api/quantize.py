@@ -14,6 +14,7 @@ from torch import nn
 from quant.api.record import Record, attach
 from quant.calibration.keep_budget import apply_budget
 from quant.calibration.preparing import calibration_rows
+from quant.calibration.schedule import schedule_of_run
 from quant.calibration.sensitivity import check_measurable
 from quant.calibration.solved import Solved, solve_models
 from quant.calibration.solving import Forward, needs_data
@@ -92,7 +93,8 @@ def quantize(
             raise CalibrationError(f"{chosen.name}: keep_budget measures a pipeline on prompts; give it with prompts=")
         check_measurable(modules)
     with evaluating(_all_modules(model)):
-        solved = solve_models(modules, chosen, forward, rows, given)
+        schedule = schedule_of_run(chosen, model, rows, given)
+        solved = solve_models(modules, chosen, forward, rows, given, schedule=schedule)
         if rows is not None and chosen.keep_budget is not None:
             solved, _ = apply_budget(solved, model, type(model).__name__, rows, progress)
     copies = {name: _copy(solved, name) for name in modules}

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from quant.calibration.preparing import prepare
+from quant.calibration.schedule import schedule_of_run
 from quant.calibration.sensitivity import UNITS, check_measurable, sensitivity_of
 from quant.calibration.solved import solve_models
 from quant.checkpoint.sensitivity import Sensitivity
@@ -63,7 +64,8 @@ def measure_sensitivity(
     pipe, models = prepared.load(dtype, device)
     check_measurable(models)
     forward = prepared.runner(pipe, progress)
-    solved = solve_models(models, prepared.recipe, forward, prepared.rows, prepared.settings)
+    schedule = schedule_of_run(prepared.recipe, pipe, prepared.rows, prepared.settings)
+    solved = solve_models(models, prepared.recipe, forward, prepared.rows, prepared.settings, schedule=schedule)
     return sensitivity_of(
         solved, pipe, prepared.source.name, prepared.rows[:runs], by=by, steps=steps, progress=progress
     )

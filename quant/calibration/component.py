@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -74,7 +75,7 @@ def _codes(tensor: TensorPlan, layer: Planned, solution: Solution) -> dict[str, 
     """The tensors of a quantized layer where files hold them as they are to be written; None where they do not."""
     wanted = solution.layer_format(layer.layer_format)
     solved = solution.weight is not None or solution.grid is not None
-    if tensor.coded is None or solved or not tensor.coded.serves(wanted):
+    if tensor.coded is None or solved or not tensor.coded.serves(replace(wanted, steps=None)):
         return None
     return {leaf: tensor.coded.tensors[leaf] for leaf in tensor_layout(wanted, *layer.shape)}
 

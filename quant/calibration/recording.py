@@ -19,6 +19,7 @@ from torch import nn
 from quant.calibration.calls import Calls, CallsWriter, Place, listed_place, plain_place
 from quant.calibration.looking import look, reader, run_alone
 from quant.calibration.sample_plan import Parts, row_order, sample_plan
+from quant.calibration.schedule import SCHEDULE, timesteps_of
 from quant.checkpoint.kept_files import keep, kept
 from quant.errors import CalibrationError
 from quant.pipelines.rows import Row
@@ -100,7 +101,7 @@ class Recorder:
                 bar.total = total  # of what is left to run, so that the time left is right
                 if missing:
                     self._run(row, seen, missing, bar)
-        return self.writer.finish(about, made)
+        return self.writer.finish({**about, SCHEDULE: timesteps_of(first)}, made)
 
     def _look(self, row: int) -> list[Place]:
         """The calls on an input, which are kept with the recording until it is finished."""

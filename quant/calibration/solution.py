@@ -15,6 +15,7 @@ from quant.algorithms.stages import compress, compresses
 from quant.algorithms.table import needs_of
 from quant.formats.grid import Grid
 from quant.formats.layer import LayerFormat
+from quant.formats.steps import PreciseSteps
 from quant.formats.tensors import LowRank, by_column
 from quant.recipe_parts import Group
 
@@ -55,6 +56,7 @@ class Solution:
         grid: scales of the weight, where an algorithm chose them; of the weight divided by `pre_quant_scale`.
         low_rank: a branch to be added to what the weight gives.
         bin_edges: float32 [B-1], the timesteps between bins, where there are several.
+        steps: at which its input is not quantized, of the schedule that is run; None where it is at every one.
     """
 
     input_scale: torch.Tensor | None = None
@@ -64,6 +66,7 @@ class Solution:
     grid: Grid | None = None
     low_rank: LowRank | None = None
     bin_edges: torch.Tensor | None = None
+    steps: PreciseSteps | None = None
 
     def rounded(self, original: torch.Tensor, group: Group, start: int = 0) -> Rounded:
         """Rows of the weight that is packed and the scales that were chosen for them, on the CPU.
@@ -87,7 +90,7 @@ class Solution:
         """What the layer is stored as, of what was planned before anything was found."""
         rank = 0 if self.low_rank is None else self.low_rank.rank
         bins = 1 if self.bin_edges is None else len(self.bin_edges) + 1
-        return replace(planned, smoothed=self.pre_quant_scale is not None, rank=rank, bins=bins)
+        return replace(planned, smoothed=self.pre_quant_scale is not None, rank=rank, bins=bins, steps=self.steps)
 
     def around(self, dtype: torch.dtype) -> dict[str, Any]:
         """The keywords of `small_tensors`, but for the grid; a branch is stored in the model's `dtype`."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -19,6 +19,7 @@ from quant.calibration.layer_part import pack_layer
 from quant.calibration.layer_plan import LayerPlan, Planned, layer_plan, planned
 from quant.calibration.provenance import calibration_record, layer_records, provenance, recorded_record
 from quant.calibration.recorded import Recorded
+from quant.calibration.schedule import chosen_steps
 from quant.calibration.solution import Solution
 from quant.calibration.solving import Forward, needs_data, solve
 from quant.formats.layer import LayerFormat
@@ -121,6 +122,7 @@ def solve_models(
     journal: Journal | None = None,
     kept: KeptSolutions | None = None,
     recorded: Mapping[str, Recorded] | None = None,
+    schedule: Sequence[float | None] | None = None,
     progress: bool = False,
 ) -> Solved:
     """Plans every layer, gathers the statistics that the recipe needs, and finds all scales.
@@ -132,11 +134,13 @@ def solve_models(
         rows, settings: what it runs.
         journal, kept: where a killed run left off.
         recorded: instead of `forward`, the calls of each component, which are taken through it block by block.
+        schedule: timesteps of the steps that are run, for a recipe that has `steps`.
         progress: a bar over blocks on stderr.
 
     Raises:
-        QuantError: as `layer_plan`, `check_weight`, `solve` and `solve_by_block`.
+        QuantError: as `chosen_steps`, `layer_plan`, `check_weight`, `solve` and `solve_by_block`.
     """
+    steps = chosen_steps(recipe, schedule)
     plans = {name: layer_plan(model, recipe, name) for name, model in models.items()}
     for name, plan in plans.items():
         for layer in planned(plan):
@@ -146,4 +150,9 @@ def solve_models(
         solutions = solve(models, plans, recipe, forward, journal, kept)
     else:
         solutions = solve_by_block(models, plans, recipe, recorded, kept, progress=progress)
+    for name, plan in plans.items():
+        for layer in planned(plan):
+            if layer.group.steps is not None:
+                found = solutions[name][layer.name]
+                solutions[name][layer.name] = replace(found, steps=steps[layer.group.steps])
     return Solved(recipe, models, plans, solutions, rows, settings)

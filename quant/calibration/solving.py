@@ -34,11 +34,11 @@ Forward = Callable[[str], object]
 
 def needs_data(recipe: Recipe) -> bool:
     """True where a recipe cannot be applied without running the model."""
-    return recipe.keep_budget is not None or is_calibrated(recipe)
+    return recipe.keep_budget is not None or recipe.has_steps or is_calibrated(recipe)
 
 
 def is_calibrated(recipe: Recipe) -> bool:
-    """True where an algorithm of a recipe needs its calibration's samples; a budget is measured on fewer."""
+    """True where an algorithm of a recipe needs its calibration's samples; budgets and steps are about fewer."""
     return any(needs_of(group) for group in recipe.groups)
 
 

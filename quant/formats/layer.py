@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 from quant.formats.scheme import Scheme
+from quant.formats.steps import PreciseSteps
 
 SPARSITY = "2:4"
 #: Into so many parts a noise schedule is cut at most: samplers make few more steps.
@@ -24,6 +25,7 @@ class LayerFormat:
         kernel_size: of a convolution, whose matrix [N, K] has all input channels of the first tap of its window, then
             those of the next; () of a layer that multiplies its input as it comes.
         bins: into how many the noise schedule is cut, each with an `input_scale` of its own; 1 for one scale.
+        steps: of the noise schedule, at which its input is not quantized; None where it is at every one.
     """
 
     scheme: Scheme
@@ -32,6 +34,12 @@ class LayerFormat:
     rank: int = 0
     kernel_size: tuple[int, ...] = ()
     bins: int = 1
+    steps: PreciseSteps | None = None
+
+    @property
+    def by_timestep(self) -> bool:
+        """Does what it computes depend on the timestep that its model is called with?"""
+        return self.bins > 1 or self.steps is not None
 
     @property
     def taps(self) -> int:
@@ -47,7 +55,7 @@ class LayerFormat:
     def is_plain(self) -> bool:
         """True where any reader of compressed-tensors computes the same: it has nothing besides the scheme that
         such a reader would not know. Zeros of a sparse weight are stored as zeros."""
-        return not self.smoothed and not self.rank and not self.kernel_size and self.bins == 1
+        return not self.smoothed and not self.rank and not self.kernel_size and not self.by_timestep
 
     @property
     def label(self) -> str:
@@ -57,4 +65,5 @@ class LayerFormat:
         else:
             name = SPARSITY if self.scheme.weights is None else f"{SPARSITY} {self.scheme.name}"
         name = f"{name} in {self.bins} bins" if self.bins > 1 else name
-        return f"{name} + rank {self.rank}" if self.rank else name
+        name = f"{name} + rank {self.rank}" if self.rank else name
+        return f"{name}, {self.steps.label}" if self.steps is not None else name

@@ -60,6 +60,8 @@ def unrunnable(layer_format: LayerFormat) -> str | None:
         return str(error)
     if layer_format.bins > 1 and not layer_format.scheme.has_static_input:
         return f"{layer_format.scheme.name} has no static input whose ranges could be in bins"
+    if layer_format.steps is not None and layer_format.scheme.input_activations is None:
+        return f"{layer_format.scheme.name} quantizes no input that could stay as it is"
     if layer_format.bins > MOST_BINS:
         return f"{layer_format.bins} bins of static inputs: {MOST_BINS} is the most"
     return None

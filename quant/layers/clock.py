@@ -1,4 +1,4 @@
-"""The timestep of a denoiser's call, for layers whose input has a range of its own in each part of the schedule.
+"""The timestep of a denoiser's call, for layers that quantize their input otherwise in other parts of the schedule.
 
 A denoiser knows of the noise schedule only the timestep that it is called with, in the numbers that it was trained on:
 1000 sigma of a flow, a step of 1000 of DDPM, ln(sigma)/4 of EDM. Edges between bins are in those numbers, so nothing
@@ -13,6 +13,8 @@ from typing import Any
 
 import torch
 from torch import nn
+
+from quant.formats.steps import PreciseSteps
 
 _NAME = "timestep"
 
@@ -43,6 +45,21 @@ class TimestepArgument:
         return tensor.detach().float().amax()
 
 
+class Choice:
+    """Whether the call that a model is in is at one of some steps.
+
+    A plain value, by which torch.compile makes a graph for either answer of a block that is compiled alone.
+
+    Attributes:
+        steps: the steps.
+        now: the answer; False between calls, None where only the device knows the timestep.
+    """
+
+    def __init__(self, steps: PreciseSteps) -> None:
+        self.steps = steps
+        self.now: bool | None = False
+
+
 class Clock:
     """The timestep of the call that a model is in, which its layers read; None between calls.
 
@@ -57,18 +74,47 @@ class Clock:
     def __init__(self) -> None:
         self.timestep: torch.Tensor | None = None
         self._held: torch.Tensor | None = None
+        self._choices: dict[PreciseSteps, Choice] = {}
+
+    def choice(self, steps: PreciseSteps) -> Choice:
+        """Whether the call is at one of these steps, from now on."""
+        if steps not in self._choices:
+            self._choices[steps] = Choice(steps)
+            self._choose()
+        return self._choices[steps]
 
     def begin(self, timestep: torch.Tensor | None) -> None:
         """A call with this timestep begins."""
         if timestep is None or torch.compiler.is_compiling():
             self.timestep = timestep
+            self._choose()
             return
         if self._held is None or self._held.device != timestep.device:
             with torch.inference_mode(False):  # else no later call outside of it could write here
                 self._held = torch.empty((), dtype=torch.float32, device=timestep.device)
         self._held.copy_(timestep)
         self.timestep = self._held
+        self._choose()
 
     def end(self) -> None:
         """The call is over."""
         self.timestep = None
+        self._choose()
+
+    def _choose(self) -> None:
+        """Answers all choices, after one wait for the device if there are any."""
+        if not self._choices:
+            return
+        timestep = self.timestep
+        if timestep is not None and (torch.compiler.is_compiling() or _capturing(timestep)):
+            for choice in self._choices.values():
+                choice.now = None
+            return
+        number = None if timestep is None else float(timestep)
+        for choice in self._choices.values():
+            choice.now = number is not None and choice.steps.holds(number)
+
+
+def _capturing(timestep: torch.Tensor) -> bool:
+    """Is a CUDA graph being captured, in which nothing may wait for the device?"""
+    return timestep.is_cuda and torch.cuda.is_current_stream_capturing()

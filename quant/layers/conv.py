@@ -90,7 +90,7 @@ class QuantConv(QuantLayer):
             out = self.multiply(last, bias, branch, x.dtype, x.dtype)
         return out.movedim(-1, 1)
 
-    def multiply(
+    def quantized(
         self,
         x: torch.Tensor,
         bias: torch.Tensor | None,
@@ -98,11 +98,7 @@ class QuantConv(QuantLayer):
         out_dtype: torch.dtype,
         dtype: torch.dtype,
     ) -> torch.Tensor:
-        """residual + (convolution of x [B, *S, C] + bias), [B, *out, N]; without a gradient.
-
-        Args:
-            dtype: that an input which is not quantized is rounded to.
-        """
+        """residual + (convolution of x [B, *S, C] + bias), [B, *out, N]."""
         window = self.window
         if self.by_rows:
             a, scale = self._input(rows_of_line(x, window), dtype)
@@ -115,6 +111,12 @@ class QuantConv(QuantLayer):
                 kernel_size=window.kernel_size, stride=window.stride, padding=window.padding, dilation=window.dilation,
             )  # fmt: skip
         return out if residual is None else out + residual
+
+    def exact(self, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+        """Convolution of x [B, *S, C] + bias, [B, *out, N]."""
+        window, first = self.window, x.movedim(-1, 1)
+        out = type(self)._convolve(first, self._as_window(weight), bias, window.stride, window.padding, window.dilation)
+        return out.movedim(1, -1).contiguous()
 
     def input_gradient(self, grad: torch.Tensor, weight: torch.Tensor, shape: torch.Size) -> torch.Tensor:
         """The gradient of an input [B, *S, C] of this shape, of that of the output and of the weight [N, K]."""

@@ -1,4 +1,4 @@
-"""Gives the layers of a denoiser that have bins of the noise schedule the timestep of each of its calls."""
+"""Gives the layers of a denoiser that have bins or steps of the noise schedule the timestep of each of its calls."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ class Follower:
 
 
 def follow_timesteps(model: nn.Module) -> None:
-    """Has the layers with bins choose by the timestep that `model` is called with; once, however often it is called.
+    """Has the layers with bins or steps choose by the timestep that `model` is called with; once, also if called again.
 
     Raises:
         ModelError: it has such layers and is not called with a timestep.
     """
-    binned = _binned(quantized_layers(model).values())
-    if not binned:
+    choosing = _choosing(quantized_layers(model).values())
+    if not choosing:
         return
     owners = (getattr(hook, "__self__", None) for hook in model._forward_pre_hooks.values())
     follower = next((owner for owner in owners if isinstance(owner, Follower)), None)
@@ -51,36 +51,36 @@ def follow_timesteps(model: nn.Module) -> None:
             follower = Follower(model)
         except ValueError as error:
             raise ModelError(
-                f"{error}, by which its layers choose ranges of their inputs: is it the denoiser?"
+                f"{error}, by which its layers choose how they quantize their inputs: is it the denoiser?"
             ) from None
         model.register_forward_pre_hook(follower.before, with_kwargs=True)
         model.register_forward_hook(follower.after, always_call=True)
-    for layer in binned:
-        layer.clock = follower.clock
+    for layer in choosing:
+        layer.follow(follower.clock)
 
 
 @contextmanager
 def on_clock(modules: Iterable[nn.Module], clock: Clock) -> Iterator[None]:
-    """While it is open, those of some modules that are layers with bins are in the call that a clock is in."""
-    binned = _binned(modules)
-    before = [layer.clock for layer in binned]
-    for layer in binned:
-        layer.clock = clock
+    """While it is open, those of some modules that are layers with bins or steps are in the call that a clock is in."""
+    choosing = _choosing(modules)
+    before = [layer.clock for layer in choosing]
+    for layer in choosing:
+        layer.follow(clock)
     try:
         yield
     finally:
-        for layer, own in zip(binned, before, strict=True):
-            layer.clock = own
+        for layer, own in zip(choosing, before, strict=True):
+            layer.follow(own)
 
 
 @contextmanager
 def at_timestep(modules: Iterable[nn.Module], timestep: float) -> Iterator[None]:
-    """While it is open, those of some modules that are layers with bins are in a call with this timestep."""
+    """While it is open, those of some modules that are layers with bins or steps are in a call with this timestep."""
     clock = Clock()
     clock.begin(torch.tensor(timestep))
     with on_clock(modules, clock):
         yield
 
 
-def _binned(modules: Iterable[nn.Module]) -> list[QuantLayer]:
-    return [module for module in modules if isinstance(module, QuantLayer) and module.layer_format.bins > 1]
+def _choosing(modules: Iterable[nn.Module]) -> list[QuantLayer]:
+    return [module for module in modules if isinstance(module, QuantLayer) and module.layer_format.by_timestep]

@@ -15,7 +15,8 @@ from quant.formats.scheme import Scheme
 from quant.formats.table import format_of
 from quant.formats.tensors import by_column, tensor_layout
 from quant.kernels import ops
-from quant.layers.clock import Clock
+from quant.layers.clock import Choice, Clock
+from quant.layers.stepping import by_step
 
 #: Tensors of a layer that are no part of its weight, in whatever order that is.
 _AROUND = ("input_scale", "bin_edges", "pre_quant_scale", "low_rank_up", "low_rank_down")
@@ -37,6 +38,7 @@ class QuantLayer(nn.Module):
         input_scale: float32 [1] where the scheme's input is static, [B, 1] where it has bins, else None.
         bin_edges: float32 [B-1], the timesteps between bins: bin i is above edge i-1, up to edge i. None without bins.
         clock: the timestep of the call of the model around; None where the layer is in no model that is followed.
+        choice: whether that call is at a step at which the input is not quantized; None where there are no such steps.
         pre_quant_scale: float32, one an input feature or channel, where the layer was smoothed, else None.
         low_rank_up, low_rank_down: [N, R] and [R, K] in the model's dtype, or None.
         bias: [N] in the model's dtype, or None.
@@ -78,6 +80,12 @@ class QuantLayer(nn.Module):
         values = torch.empty(n, dtype=dtype, device=device) if bias else None
         self.bias = None if values is None else nn.Parameter(values, requires_grad=False)
         self.clock: Clock | None = None
+        self.choice: Choice | None = None
+
+    def follow(self, clock: Clock | None) -> None:
+        """Has the layer choose by this clock; by none, as if it were in no call."""
+        steps = self.layer_format.steps
+        self.clock, self.choice = clock, None if clock is None or steps is None else clock.choice(steps)
 
     @property
     def weight_size(self) -> tuple[int, int]:
@@ -154,6 +162,51 @@ class QuantLayer(nn.Module):
         for name, tensor in {**weight, "weight_scale": weight.get("weight_scale"), **around}.items():
             self.register_buffer(name, tensor)
         self.layout = layout
+
+    @property
+    def precise(self) -> bool | torch.Tensor:
+        """Is the input not quantized in this call? A tensor without dimensions where only the device knows."""
+        if self.choice is None or self.clock is None:
+            return False
+        if self.choice.now is not None or self.clock.timestep is None:
+            return bool(self.choice.now)
+        return self.choice.steps.holds(self.clock.timestep)
+
+    def multiply(
+        self,
+        x: torch.Tensor,
+        bias: torch.Tensor | None,
+        residual: torch.Tensor | None,
+        out_dtype: torch.dtype,
+        dtype: torch.dtype,
+    ) -> torch.Tensor:
+        """What the layer makes of x, plus `residual`, in `out_dtype`; without a gradient.
+
+        Args:
+            dtype: that an input which is not quantized is rounded to.
+        """
+
+        def exact() -> torch.Tensor:
+            weight = self.dequantized(self._tensors()).to(dtype)
+            out = self.exact(x.to(dtype), weight, None if bias is None else bias.to(dtype))
+            return (out if residual is None else out + residual).to(out_dtype)
+
+        return by_step(self.precise, exact, lambda: self.quantized(x, bias, residual, out_dtype, dtype))
+
+    def quantized(
+        self,
+        x: torch.Tensor,
+        bias: torch.Tensor | None,
+        residual: torch.Tensor | None,
+        out_dtype: torch.dtype,
+        dtype: torch.dtype,
+    ) -> torch.Tensor:
+        """As `multiply`, of the input as the scheme quantizes it."""
+        raise NotImplementedError
+
+    def exact(self, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+        """What the layer makes of x with a weight [N, K] in its dtype."""
+        raise NotImplementedError
 
     def product(self, a: torch.Tensor, a_scale: torch.Tensor | None, **ending: Unpack[Ending]) -> torch.Tensor:
         """What the op of its weight's format makes of an input that `_input` returned."""

@@ -53,7 +53,7 @@ class QuantLinear(QuantLayer):
             return straight_through(self, x, bias, branch, x.dtype, x.dtype)
         return self.multiply(x, bias, branch, x.dtype, x.dtype)
 
-    def multiply(
+    def quantized(
         self,
         x: torch.Tensor,
         bias: torch.Tensor | None,
@@ -61,13 +61,13 @@ class QuantLinear(QuantLayer):
         out_dtype: torch.dtype,
         dtype: torch.dtype,
     ) -> torch.Tensor:
-        """residual + (x [..., K] @ weight.T + bias), [..., N], of 2 to 4 dimensions; without a gradient.
-
-        Args:
-            dtype: that an input which is not quantized is rounded to.
-        """
+        """residual + (x [..., K] @ weight.T + bias), [..., N], of 2 to 4 dimensions."""
         a, a_scale = self._input(x, dtype)
         return self.product(a, a_scale, bias=bias, residual=residual, out_dtype=out_dtype)
+
+    def exact(self, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+        """x [..., K] @ weight.T + bias, [..., N]."""
+        return F.linear(x, weight, bias)
 
     def input_gradient(self, grad: torch.Tensor, weight: torch.Tensor, shape: torch.Size) -> torch.Tensor:
         """The gradient of an input [..., K] of this shape, of that of the output and of the weight [N, K]."""

@@ -21,6 +21,7 @@ from tests.attacks.attack import (
 
 _NET, _CONFIG, _MANIFEST = "net/diffusion_pytorch_model.safetensors", "net/config.json", "net/quant_manifest.json"
 _DEEP = "[" * 100_000
+_STEPS = {"targets": ["1"], "above": 9.0, "up_to": 1.0, "first": 1, "last": 1, "of": 4}
 _NAN, _INF = struct.pack("<f", float("nan")), struct.pack("<f", float("inf"))
 
 
@@ -122,6 +123,9 @@ CONFIGS = (
     _config("types: 2^62 bins", _q("input_bins", value={"2": 2**62})),
     _config("lies: a static input has bins", _q("input_bins", value={"2": 4})),
     _config("lies: a dynamic input has bins", _q("input_bins", value={"0": 4})),
+    _config("types: steps as a word", _q("precise_steps", value="first")),
+    _config("lies: steps of a layer that quantizes no input", _q("precise_steps", value=[_STEPS])),
+    _config("lies: steps of a model without timesteps", _q("precise_steps", value=[{**_STEPS, "targets": ["0"]}])),
     _config("lies: a smoothed layer is not", _q("smoothed", value=["0"])),
     _config("lies: no layer is smoothed", _without("smoothed")),
     _config("lies: no layer is sparse", _without("sparsity_config"), harmless=True),

@@ -14,6 +14,7 @@ from quant.checkpoint.exports.table import build_config, export_of, stored_layer
 from quant.errors import CheckpointError, RecipeError
 from quant.formats.layer import LayerFormat
 from quant.formats.scheme import SCHEMES, Scheme
+from quant.formats.steps import PreciseSteps
 from quant.formats.table import misfit
 from quant.recipe import Recipe
 from tests.checkpoint.tiny import KEPT, LAYERS, RECIPE, tiny_config
@@ -59,6 +60,74 @@ def test_bins_come_back_and_there_are_64_at_most() -> None:
     config["input_bins"][LAYERS[1]] = 2**62
     with pytest.raises(CheckpointError, match=f"'{LAYERS[1]}': {2**62} bins of static inputs: 64 is the most"):
         read(config)
+
+
+def test_steps_come_back_and_the_policy_of_others_is_there_where_it_is_true() -> None:
+    steps, other = PreciseSteps(900.5, 100.25, 3, 2, 50), PreciseSteps(900.5, None, 3, 0, 50)
+    kinds = {"same": (steps, steps), "other": (steps, other), "some": (steps, None)}
+    policies = {}
+    for kind, pair in kinds.items():
+        formats = [LayerFormat(SCHEMES["W8A8"], steps=each) for each in pair]
+        layers = dict(zip(LAYERS, [*formats, LayerFormat(SCHEMES["W4A16"])], strict=False))
+        config = build_config(layers, KEPT, "float32", RECIPE)
+        assert read(json.loads(json.dumps(config))) == layers and config["quant_method"] == "quant"
+        policies[kind] = config.get("runtime", {}).get("diffusion_step_policy")
+    assert policies["other"] is policies["some"] is None
+    assert policies["same"] == {  # as SGLang's and TensorRT-LLM's tests have it, but for the counts and the reasoner
+        "schema_version": 1,
+        "type": "first_last_n",
+        "index_space": "denoising_loop_iteration",
+        "scope": ["transformer"],
+        "default_mode": "native",
+        "first_steps": {"count": 3, "mode": "a16"},
+        "last_steps": {"count": 2, "mode": "a16"},
+        "overlap": "a16",
+        "reasoner": "native",
+    }
+
+
+ENTRY = {"targets": ["blocks.0.0"], "above": 900.0, "up_to": 100.0, "first": 1, "last": 1, "of": 4}
+
+
+@pytest.mark.parametrize(
+    ("entry", "says"),
+    [
+        (5, "[0]: must be a mapping with the keys targets, above"),
+        ({**ENTRY, "more": 1}, "[0]: must be a mapping with the keys targets, above"),
+        ({**ENTRY, "targets": "blocks.0.0"}, "[0].targets: must be a list of layers"),
+        ({**ENTRY, "targets": [5]}, "[0].targets: must be a list of layers"),
+        ({**ENTRY, "above": "900"}, "[0].above: must be a timestep or null"),
+        ({**ENTRY, "up_to": float("nan")}, "[0].up_to: must be a timestep or null"),
+        ({**ENTRY, "up_to": 900.0}, "[0]: up_to 900.0 must be below above 900.0"),
+        ({**ENTRY, "up_to": None}, "[0]: must have a timestep for each end that has steps"),
+        ({**ENTRY, "first": 0, "last": 0}, "[0]: first and last must be whole numbers that leave some of 'of'"),
+        ({**ENTRY, "first": 2**62}, "[0]: first and last must be whole numbers"),
+        ({**ENTRY, "of": True}, "[0]: first and last must be whole numbers"),
+    ],
+)
+def test_refuses_damaged_steps(entry: object, says: str) -> None:
+    with pytest.raises(CheckpointError) as error:
+        read({**tiny_config(ALL_FP8), "precise_steps": [entry]})
+    assert str(error.value).startswith(f"file: precise_steps{says}")
+
+
+def test_refuses_steps_of_no_layer_of_two_kinds_or_without_quantized_inputs() -> None:
+    for config, entries, says in (
+        (tiny_config(ALL_FP8), 5, "precise_steps: must be a list, got 5"),
+        (
+            tiny_config(ALL_FP8),
+            [ENTRY, {**ENTRY, "above": 950.0}],
+            r"precise_steps\[1\].targets: 'blocks.0.0' is listed",
+        ),
+        (tiny_config(ALL_FP8), [{**ENTRY, "targets": ["nowhere"]}], "'nowhere' is listed as precise_steps but is no"),
+        (
+            build_config({"blocks.0.0": LayerFormat(SCHEMES["W4A16"])}, KEPT, "float32", RECIPE),
+            [ENTRY],
+            "'blocks.0.0': W4A16 quantizes no input",
+        ),
+    ):
+        with pytest.raises(CheckpointError, match=says):
+            read({**config, "precise_steps": entries})
 
 
 def test_only_an_unsmoothed_checkpoint_claims_compressed_tensors() -> None:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from quant.checkpoint.exports import convolutions
+from quant.checkpoint.exports import convolutions, precise_steps
 from quant.checkpoint.exports.base import Export
 from quant.errors import CheckpointError, RecipeError
 from quant.formats.layer import SPARSITY, LayerFormat
@@ -65,7 +65,7 @@ class CompressedTensors(Export):
         bins = {name: layer.bins for name, layer in layers.items() if layer.bins > 1}
         if bins:
             config["input_bins"] = bins
-        return config
+        return {**config, **precise_steps.entries(layers)}
 
     def layers(self, config: Mapping[str, Any], linears: Iterable[str], where: str) -> dict[str, LayerFormat]:
         names = list(linears)
@@ -95,8 +95,18 @@ class CompressedTensors(Export):
                 stored[name] = LayerFormat(scheme, name in smoothed, name in sparse, ranks.get(name, 0))
         for name, (scheme, kernel_size) in windows.items():
             stored[name] = LayerFormat(scheme, name in smoothed, name in sparse, ranks.get(name, 0), kernel_size)
-        stored = {name: replace(layer_format, bins=bins.get(name, 1)) for name, layer_format in stored.items()}
-        lists = (("smoothed", smoothed), ("sparse", sparse), ("low_rank", set(ranks)), ("input_bins", set(bins)))
+        steps = precise_steps.read(config, where)
+        stored = {
+            name: replace(layer_format, bins=bins.get(name, 1), steps=steps.get(name))
+            for name, layer_format in stored.items()
+        }
+        lists = (
+            ("smoothed", smoothed),
+            ("sparse", sparse),
+            ("low_rank", set(ranks)),
+            ("input_bins", set(bins)),
+            (precise_steps.KEY, set(steps)),
+        )
         for what, listed in lists:
             absent = sorted(listed - set(stored))
             if absent:

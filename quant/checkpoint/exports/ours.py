@@ -1,4 +1,4 @@
-"""The name of checkpoints that only this library reads as they are meant: smoothed layers, branches, bins, others."""
+"""The name of checkpoints that only this library reads as they are meant: smoothed layers, branches, bins, steps."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from quant.formats.layer import LayerFormat
 
 
 class Ours(CompressedTensors):
-    """The same config with `smoothed`, `low_rank` and `input_bins`, under a name that nobody else reads."""
+    """The same config, with keys such as `smoothed` and `input_bins`, under a name that nobody else reads."""
 
     name = "quant"
     versioned = True

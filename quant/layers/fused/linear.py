@@ -23,12 +23,15 @@ def unfusable(layer: QuantLinear) -> str | None:
     """Why a layer cannot be a `FusedLinear`; None where it can.
 
     A low-rank branch is added before activation and gate, in the place of the residual, and reads the normed input as
-    floats: neither the norm nor what follows would be saved.
+    floats: neither the norm nor what follows would be saved. An input that is not quantized at some steps has then no
+    quantization to take the norm in.
     """
     layer_format = layer.layer_format
-    return (
-        f"is {layer_format.label}, and its branch stands where norm and residual would" if layer_format.rank else None
-    )
+    if layer_format.rank:
+        return f"is {layer_format.label}, and its branch stands where norm and residual would"
+    if layer_format.steps is not None:
+        return f"is {layer_format.label}, where nothing is fused into the quantization of an input"
+    return None
 
 
 class FusedLinear(Part, QuantLinear):
