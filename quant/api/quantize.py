@@ -13,7 +13,7 @@ from torch import nn
 
 from quant.api.record import Record, attach
 from quant.calibration.keep_budget import apply_budget
-from quant.calibration.preparing import calibration_rows
+from quant.calibration.preparing import calibration_rows, needed_rows
 from quant.calibration.schedule import schedule_of_run
 from quant.calibration.sensitivity import check_measurable
 from quant.calibration.solved import Solved, solve_models
@@ -80,7 +80,7 @@ def quantize(
     forward: Forward | None = None if forward_loop is None else (lambda label: forward_loop(model))
     if needs_data(chosen) and forward is None:
         given = GenerationSettings(num_inference_steps=chosen.calibration.steps).merged(**given.given())
-        rows = _rows(model, chosen, prompts, inputs, given)
+        rows = needed_rows(chosen, _rows(model, chosen, prompts, inputs, given))
         forward = _runner(model, rows, given, chosen, progress)
     for name, module in modules.items():
         if quantized_layers(module):

@@ -112,6 +112,7 @@ def prepare(
     chosen = recipe_for(source, recipe, samples, seed)
     if keep_budget is not None:
         chosen = replace(chosen, keep_budget=keep_budget)
+    measured = runs
     runs = runs or needs_data(chosen)
     components = components_of(source, chosen, runs=runs)
     if runs and calls is not None:
@@ -121,6 +122,7 @@ def prepare(
     asked = samples is not None
     how = _settings(source, chosen, settings)
     rows = _rows(chosen, source, prompts, inputs, how, asked) if runs else None
+    rows = rows if rows is None or measured else needed_rows(chosen, rows)
     return Prepared(source, chosen, components, rows, how)
 
 
@@ -223,6 +225,11 @@ def calibration_rows(
             stacklevel=2,
         )
     return rows
+
+
+def needed_rows(recipe: Recipe, rows: list[Row]) -> list[Row]:
+    """The inputs that are run: the first alone where nothing but its schedule is asked for."""
+    return rows if is_calibrated(recipe) or recipe.keep_budget is not None else rows[:1]
 
 
 def _settings(source: Source, recipe: Recipe, settings: GenerationSettings | None) -> GenerationSettings:

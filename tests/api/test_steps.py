@@ -29,7 +29,7 @@ def recipe(*groups: dict[str, Any]) -> quant.Recipe:
 @pytest.fixture(scope="module")
 def checkpoint(model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("steps") / "out"
-    quant.calibrate(model_folder, recipe(), out, prompts=PROMPTS[:1], settings=FOUR, progress=False)
+    quant.calibrate(model_folder, recipe(), out, prompts=PROMPTS[:2], settings=FOUR, progress=False)
     return out / "transformer"
 
 
@@ -79,6 +79,7 @@ def test_config_and_inspect_say_it_and_only_this_library_reads_it(checkpoint: Pa
     (layer, *_) = [layer for layer in quant.inspect(checkpoint).components[0].layers if layer.scheme]
     assert layer.scheme == "W8A8, inputs as they are in the first 1 and last 1 of 4 steps"
     assert quant.verify(checkpoint).count == 0
+    assert quant.inspect(checkpoint.parent).provenance["calibration"]["prompts"] == PROMPTS[:1]  # no more is looked at
 
 
 def test_diffusers_own_reader_of_the_step_policy_reads_the_same_steps(checkpoint: Path) -> None:
