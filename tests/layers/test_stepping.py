@@ -15,6 +15,7 @@ from quant.formats.layer import LayerFormat
 from quant.formats.scheme import SCHEMES
 from quant.formats.steps import PreciseSteps
 from quant.formats.tensors import pack_linear, unpack_linear
+from quant.layers.conv import QuantConv
 from quant.layers.conv_kind import ConvKind
 from quant.layers.following import at_timestep, follow_timesteps
 from quant.layers.fused.surroundings import fuse_layer
@@ -35,12 +36,14 @@ def linear() -> QuantLinear:
     return quantized(plain, layer_format, pack_linear(plain.weight.detach(), layer_format, pre_quant_scale=FACTOR))
 
 
-def conv() -> nn.Module:
+def conv() -> QuantConv:
     torch.manual_seed(0)
     plain = nn.Conv2d(16, 16, 3, padding=1)
     kind, layer_format = ConvKind(), LayerFormat(SCHEMES["FP8_DYNAMIC"], kernel_size=(3, 3), steps=STEPS)
     tensors = pack_linear(kind.matrix(plain.weight.detach()), layer_format)
-    return kind.filled(plain, layer_format, tensors, torch.device("cpu"))
+    made = kind.filled(plain, layer_format, tensors, torch.device("cpu"))
+    assert isinstance(made, QuantConv)
+    return made
 
 
 class Denoiser(nn.Module):
@@ -68,7 +71,7 @@ def expected(x: torch.Tensor, precise: bool) -> torch.Tensor:
     weight = unpack_linear(first.state_dict(), first.layer_format)
     y = F.linear(x, weight, first.bias).reshape(1, 16, -1, 4)
     codes: Any = second.state_dict()
-    window = unpack_linear(codes, second.layer_format).reshape(16, 3, 3, 16).permute(0, 3, 1, 2)  # type: ignore[arg-type]
+    window = unpack_linear(codes, second.layer_format).reshape(16, 3, 3, 16).permute(0, 3, 1, 2)
     return F.conv2d(y, window, codes["bias"], padding=1)
 
 
