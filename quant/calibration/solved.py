@@ -22,12 +22,14 @@ from quant.calibration.recorded import Recorded
 from quant.calibration.schedule import chosen_steps
 from quant.calibration.solution import Solution
 from quant.calibration.solving import Forward, needs_data, solve
+from quant.errors import CalibrationError
 from quant.formats.layer import LayerFormat
 from quant.formats.tensors import tensor_layout
 from quant.layers.checking import check_weight
 from quant.layers.layer import QuantLayer
 from quant.pipelines.rows import Row
 from quant.pipelines.settings import GenerationSettings
+from quant.pipelines.timesteps import timestep_of
 from quant.recipe import Recipe
 
 
@@ -142,6 +144,10 @@ def solve_models(
     """
     steps = chosen_steps(recipe, schedule)
     plans = {name: layer_plan(model, recipe, name) for name, model in models.items()}
+    for name, plan in plans.items():
+        if any(layer.group.steps is not None for layer in planned(plan)) and timestep_of(models[name]) is None:
+            what = f"{name} is a {type(models[name]).__name__}"
+            raise CalibrationError(f"{recipe.name}: steps: {what}, which is not called with a 'timestep'")
     for name, plan in plans.items():
         for layer in planned(plan):
             weight = layer.layer_kind.weight(models[name].get_submodule(layer.name))

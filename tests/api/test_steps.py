@@ -13,6 +13,7 @@ from diffusers.pipelines.cosmos.mixed_precision import Cosmos3MixedPrecisionConf
 
 import quant
 import quant.diffusers
+from quant.calibration.solved import solve_models
 from quant.layers.replace import quantized_layers
 from tests.api.test_load import inputs
 from tests.tiny_pipeline import LINEARS, PROMPTS, SETTINGS, pipeline
@@ -166,6 +167,14 @@ def test_a_schedule_that_nobody_knows_is_refused_with_what_to_give(model_folder:
         quant.calibrate(
             model_folder, recipe(), tmp_path / "out", prompts=PROMPTS[:1], settings=settings, progress=False
         )
+
+
+def test_a_model_without_timesteps_is_refused() -> None:
+    model = torch.nn.Sequential(torch.nn.Linear(32, 32))
+    with pytest.raises(
+        quant.QuantError, match=r"^steps: steps: model is a Sequential, which is not called with a 'time"
+    ):
+        solve_models({"model": model}, recipe(), None, None, FOUR, schedule=[900.0, 500.0, 20.0])
 
 
 def test_steps_are_part_of_a_recipe_and_of_its_hash() -> None:
