@@ -7,11 +7,9 @@ so that no weight is read before it is asked for. The class comes from a config.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from types import MappingProxyType
-from typing import NamedTuple
 
 from quant.checkpoint.config import CONFIG_KEY
 from quant.errors import ModelError, QuantWarning
@@ -19,31 +17,19 @@ from quant.files.json_files import read_object
 from quant.pipelines.inputs import cogvideox
 from quant.pipelines.inputs.base import Component, Files, InputKind
 from quant.pipelines.inputs.configs import CONFIG, hub_config
-from quant.pipelines.inputs.pieces import Traced, trace, traced
+from quant.pipelines.inputs.hunyuan_video_names import HUNYUAN_VIDEO
+from quant.pipelines.inputs.ltx_names import LTX
+from quant.pipelines.inputs.naming import Names, Naming
+from quant.pipelines.inputs.pieces import trace, traced
 from quant.pipelines.inputs.tensors import SourceTensor
+from quant.pipelines.inputs.wan_names import WAN
 from quant.pipelines.skeleton import in_our_words, model_class, skeleton
 from quant.pipelines.weights import plans_of
 
-Names = Callable[..., Mapping[str, Traced]]
-
-
-class Naming(NamedTuple):
-    """One way to name a model.
-
-    Attributes:
-        sign: a tensor that every model in these names has, and none in diffusers' own. Listed for speed: to ask
-            diffusers takes seconds and 170 MB, which files of unknown models must not cost.
-        names: by class, what names tensors anew, as diffusers' maps do; of other classes diffusers' own map does.
-    """
-
-    sign: str
-    names: Mapping[str, Names] = MappingProxyType({})
-
-
 NAMINGS = (
-    Naming("head.modulation"),  # Wan 2.1 and 2.2, VACE, Animate, SkyReels V2
-    Naming("patchify_proj.weight"),  # LTX, LTX-2
-    Naming("txt_in.individual_token_refiner.blocks.0.adaLN_modulation.1.bias"),  # HunyuanVideo
+    Naming("head.modulation", backwards=WAN),  # Wan 2.1 and 2.2, VACE, Animate, SkyReels V2
+    Naming("patchify_proj.weight", backwards=LTX),  # LTX, LTX-2
+    Naming("txt_in.individual_token_refiner.blocks.0.adaLN_modulation.1.bias", backwards=HUNYUAN_VIDEO),
     Naming("blocks.0.attn.qkv_x.weight"),  # Mochi
     Naming("net.x_embedder.proj.1.weight"),  # Cosmos 1 and 2
     Naming("token_refiner.blocks.0.attn.qkv_proj.weight"),  # MiniMax-H3
@@ -70,7 +56,7 @@ class OriginalNaming(InputKind):
         said = read_object(folder / CONFIG, ModelError)
         config = {key: value for key, value in said.items() if key != CONFIG_KEY}
         cls = model_class(folder)
-        names = _names(naming, cls, folder)
+        names = names_of(naming, cls, str(folder))
         with in_our_words(f"{files.path}: diffusers cannot name its tensors as {cls.__name__}'s"):
             named, left = trace(lambda checkpoint: names(checkpoint=checkpoint, config=config), tensors)
         model = skeleton(folder, named)
@@ -104,8 +90,8 @@ def _config_folder(files: Files, naming: Naming, tensors: Mapping[str, SourceTen
         raise ModelError(f"{files.path}: has its authors' names, and no config.json with its class: {error}") from None
 
 
-def _names(naming: Naming, cls: type, folder: Path) -> Names:
-    """The map that names tensors as a class's. Raises ModelError where there is none."""
+def names_of(naming: Naming, cls: type, where: str) -> Names:
+    """The map that names tensors as a class's. Raises ModelError, which begins with `where`, where there is none."""
     from diffusers.loaders.single_file_model import SINGLE_FILE_LOADABLE_CLASSES
 
     maps = {name: kind["checkpoint_mapping_fn"] for name, kind in SINGLE_FILE_LOADABLE_CLASSES.items()}
@@ -114,7 +100,7 @@ def _names(naming: Naming, cls: type, folder: Path) -> Names:
         if base.__name__ in maps:
             names: Names = maps[base.__name__]
             return names
-    raise ModelError(f"{folder}: diffusers reads no {cls.__name__} in its authors' names")
+    raise ModelError(f"{where}: diffusers reads no {cls.__name__} in its authors' names")
 
 
 def _warn_of_rest(path: Path, names: list[str], what: str) -> None:
