@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from quant.api.calibrate import calibrate
     from quant.api.convert import convert
+    from quant.api.export import Exported, export
     from quant.api.inspect import inspect
     from quant.api.load import load
     from quant.api.quantize import quantize
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from quant.recipe_parts import KeepBudget
 
 __all__ = [
+    "Exported",
     "GenerationSettings",
     "KeepBudget",
     "QuantError",
@@ -36,6 +38,7 @@ __all__ = [
     "Verified",
     "calibrate",
     "convert",
+    "export",
     "inspect",
     "layer_groups",
     "load",
@@ -47,6 +50,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Exported": "quant.api.export",
     "GenerationSettings": "quant.pipelines.settings",
     "KeepBudget": "quant.recipe_parts",
     "QuantError": "quant.errors",
@@ -57,6 +61,7 @@ _HOMES = {
     "Verified": "quant.api.verify",
     "calibrate": "quant.api.calibrate",
     "convert": "quant.api.convert",
+    "export": "quant.api.export",
     "inspect": "quant.api.inspect",
     "layer_groups": "quant.calibration.layer_plan",
     "load": "quant.api.load",

@@ -55,7 +55,7 @@ _SINGLE_NAMES = (
 )
 _LAST = {"norm_out.linear": "final_layer.adaLN_modulation.1", "proj_out": "final_layer.linear"}
 #: Layers of a module of diffusers that are one of the authors', by the module's first name.
-_JOINED = {
+_JOINED: dict[str, dict[str, tuple[str, ...]]] = {
     "context_embedder": {"self_attn_qkv": ("attn.to_q", "attn.to_k", "attn.to_v")},
     "transformer_blocks": {
         "img_attn_qkv": ("attn.to_q", "attn.to_k", "attn.to_v"),

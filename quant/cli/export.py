@@ -1,0 +1,46 @@
+"""`quant export`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from quant.cli.options import NAME, PATH, force_option, shard_size_option
+
+
+@click.command()
+@click.argument("checkpoint", type=PATH, metavar="DIR")
+@click.option("--to", required=True, type=NAME, metavar="LAYOUT", help="Whose layout: see above.")
+@click.option("--out", required=True, type=PATH, metavar="OUT", help="The folder to make.")
+@click.option("--component", type=NAME, metavar="NAME", help="Which, where DIR has several, such as transformer_2.")
+@force_option
+@shard_size_option
+def export(checkpoint: Path, to: str, out: Path, component: str | None, force: bool, shard_size: int) -> None:
+    """Write a quantized checkpoint in another program's layout, with the same codes and scales, bit for bit.
+
+    \b
+    comfyui             one file for ComfyUI and LightX2V, in the authors' names of Wan, HunyuanVideo and LTX:
+                        FP8 with one scale a weight (recipe fp8-static), INT8 (scheme W8A8)
+    modelopt            a folder for SGLang, vLLM-Omni and TensorRT-LLM: schemes FP8 and FP8_DYNAMIC
+    compressed-tensors  a folder for vLLM, SGLang and transformers: every scheme
+    gguf                one file for ComfyUI-GGUF and diffusers, same names as comfyui: scheme W4A16
+
+    DIR is what quant convert or quant calibrate made, or llm-compressor or ModelOpt did. A layer that a layout cannot
+    hold exactly is refused, with a scheme that it can: smoothed layers and those with a low-rank branch anywhere,
+    for no other program multiplies by what they need. What an engine computes with the codes is its own; see
+    docs/export.md.
+
+    OUT appears when it is complete, with a SHA-256 of each file in quant_manifest.json.
+
+    \b
+    Examples:
+      quant convert ./wan --scheme W8A8 --out wan-int8
+      quant export wan-int8 --to comfyui --out wan-int8-comfy     # wan-int8-comfy/wan-int8-comfy.safetensors
+      quant export wan-fp8 --to modelopt --out wan-fp8-modelopt
+    """
+    import quant
+
+    made = quant.export(checkpoint, out, to=to, component=component, force=force, max_shard_bytes=shard_size)
+    click.echo(f"{made.layers} layers as they were stored, {made.kept} Linears not quantized")
+    click.echo(f"wrote {', '.join(str(out / name) for name in made.files)}")

@@ -1,0 +1,37 @@
+"""Plain compressed-tensors: that library reads it, and so does this one."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from compressed_tensors.quantization import QuantizationConfig
+
+import quant
+from tests.exporting.meaning import converted, is_same, stored
+
+
+@pytest.mark.parametrize("scheme", ["W8A8", "W4A16"])
+def test_it_is_the_same_without_our_entries(model_folder: Path, tmp_path: Path, scheme: str) -> None:
+    checkpoint = converted(model_folder, scheme)
+    quant.export(checkpoint, tmp_path / "out", to="compressed-tensors")
+    said = json.loads((tmp_path / "out" / "config.json").read_text())["quantization_config"]
+    config = QuantizationConfig.model_validate(said)
+    assert {*said} == {"quant_method", "format", "quantization_status", "config_groups", "ignore"}
+    assert config.ignore == said["ignore"] != []
+    meant, codes = stored(checkpoint)
+    again, codes_again = stored(tmp_path / "out")
+    assert all(is_same(again[name], tensor) for name, tensor in meant.items())
+    for name, layer in codes.items():
+        assert all(is_same(codes_again[name][leaf], tensor) for leaf, tensor in layer.items())
+
+
+def test_zeros_of_sparse_weights_stay_and_no_reader_is_asked_to_know_them(model_folder: Path, tmp_path: Path) -> None:
+    sparse = tmp_path / "sparse"
+    quant.convert(model_folder, sparse, scheme="FP8_DYNAMIC", sparsity="2:4", progress=False)
+    quant.export(sparse, tmp_path / "out", to="compressed-tensors")
+    assert "sparsity_config" not in (tmp_path / "out" / "config.json").read_text()
+    meant, _ = stored(sparse)
+    again, _ = stored(tmp_path / "out")
+    assert all(is_same(again[name], tensor) for name, tensor in meant.items())
