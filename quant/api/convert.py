@@ -64,7 +64,10 @@ def convert(
     else:
         chosen = recipe_for(open_source(source, config), recipe)
     if needs_data(chosen):
-        raise RecipeError(f"{chosen.name}: needs calibration data; run it with quant calibrate and --prompts")
+        raise RecipeError(
+            f"{chosen.name}: needs calibration data; run it with quant calibrate and --prompts. Where {source} holds "
+            "such codes and scales already, quant export --to compressed-tensors keeps them"
+        )
     return calibrate(
         source,
         chosen,

@@ -15,6 +15,7 @@ from quant.exporting.contents import Contents, contents_of
 from quant.exporting.table import DESTINATIONS
 from quant.files.json_files import read_object
 from quant.files.places import check_apart
+from quant.pipelines.source import is_weights_file
 from quant.text import shown
 
 
@@ -41,6 +42,7 @@ def export(
     *,
     to: str,
     component: str | None = None,
+    config: str | Path | None = None,
     force: bool = False,
     max_shard_bytes: int = 10 * 10**9,
 ) -> Exported:
@@ -48,10 +50,11 @@ def export(
 
     Args:
         checkpoint: what `quant.convert`, `quant.calibrate` or `quant.save` made, or llm-compressor or ModelOpt did;
-            or one component of it. It is compared with its SHA-256 manifest, where it has one.
+            one component of it; or a file of ComfyUI's. It is compared with its SHA-256 manifest, where it has one.
         out: the folder to make. It appears when it is complete.
         to: one of `quant.exporting.table.DESTINATIONS` by name, such as "comfyui".
         component: which one, where there are several, such as "transformer_2".
+        config: where the config.json of the model's class is, if not next to its files: a folder, or a hub id.
         force: replace an existing checkpoint of this program; anything else at `out` is never replaced.
         max_shard_bytes: largest file, where the layout may have several.
 
@@ -63,10 +66,10 @@ def export(
     destination = _destination(to)
     check_apart(out, [source], CheckpointError)
     check_free(out, force=force)
-    folder = _component(source, component)
-    verification = Verification(find_manifest(folder))
+    folder = source if is_weights_file(source) else _component(source, component)
+    verification = Verification(None if folder.is_file() else find_manifest(folder))
     with verification.around():
-        contents = contents_of(folder)
+        contents = contents_of(folder, config)
         _check_layers(contents, destination)
         with new_folder(out, force=force) as work:
             hashes = destination.write(contents, work, out.resolve().name, max_shard_bytes)

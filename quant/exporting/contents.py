@@ -12,7 +12,7 @@ from torch import nn
 
 from quant.checkpoint.config import quantization_of, stored_dtype
 from quant.checkpoint.exports.table import export_of, quant_methods, stored_layers
-from quant.checkpoint.reader import most_stored
+from quant.checkpoint.reader import headers, most_stored
 from quant.checkpoint.shards import DTYPES, TensorPlan
 from quant.errors import CheckpointError, ModelError
 from quant.files.json_files import read_object
@@ -67,26 +67,29 @@ class Contents:
         return layer if leaf == "weight" and layer in self.layers else None
 
 
-def contents_of(folder: Path) -> Contents:
-    """What a component's folder holds; no weight is read yet.
+def contents_of(path: Path, config: str | Path | None = None) -> Contents:
+    """What a component's folder or a single file holds; no weight is read yet.
+
+    Args:
+        path: the folder or file.
+        config: where the config.json of its class is, if not in the folder: a folder, or a hub id.
 
     Raises:
         QuantError: it is damaged, or of no class that is known; a layer that stands for more than codes and scales, by
             name, with a recipe that makes none; nothing in it is quantized.
     """
-    config = read_object(folder / CONFIG)
-    quantization = quantization_of(config, str(folder / CONFIG))
-    if quantization is None:
-        raise CheckpointError(f"{folder}: is not quantized; quantize it first: quant convert, or quant calibrate")
+    where = str(path / CONFIG)
+    body = read_object(path / CONFIG) if (path / CONFIG).is_file() else {}
+    quantization = quantization_of(body, where) or {}
     if quantization.get("quant_method") in quant_methods():
-        _check_plain(folder, quantization)
-    component = open_files(folder)
-    stored = source_tensors(folder)
+        _check_plain(path, quantization)
+    component = open_files(path, config)
+    stored = source_tensors(path) if path.is_dir() else headers([path])
     floats = [each for each in stored.values() if each.dtype in DTYPES and DTYPES[each.dtype].is_floating_point]
-    named = stored_dtype(quantization, str(folder / CONFIG))
+    named = stored_dtype(quantization, where)
     dtype = getattr(torch, named) if named else most_stored(each for each in floats if DTYPES[each.dtype].itemsize > 1)
     if dtype is None:
-        raise ModelError(f"{folder}: holds nothing but codes")
+        raise ModelError(f"{path}: holds nothing but codes")
     tensors = component.tensors(dtype)
     layers = {}
     for name, plan in tensors.items():
@@ -95,8 +98,11 @@ def contents_of(folder: Path) -> Contents:
             layer = name.removesuffix(".weight")
             layers[layer] = CodedLayer(plan.coded.layer_format, (n, k), plan.coded.tensors)
     if not layers:
-        raise CheckpointError(f"{folder}: none of its layers is stored as codes that are read here")
-    return Contents(folder, component, tensors, layers)
+        raise CheckpointError(
+            f"{path}: no layer of it is quantized in a scheme of this program; quantize it first: quant convert, or "
+            "quant calibrate"
+        )
+    return Contents(path, component, tensors, layers)
 
 
 def _check_plain(folder: Path, quantization: Mapping[str, Any]) -> None:

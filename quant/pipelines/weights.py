@@ -21,7 +21,7 @@ from quant.errors import CheckpointError, ModelError, QuantWarning
 from quant.formats.checks import not_finite
 from quant.layers.fitting import unknown, unused_of
 from quant.layers.kept_in_float32 import kept_in_float32
-from quant.pipelines.inputs.scaled import REMEDY
+from quant.pipelines.inputs.layer_codes import REMEDY
 from quant.pipelines.inputs.tensors import SourceTensor, as_stored
 from quant.pipelines.skeleton import skeleton
 

@@ -67,7 +67,7 @@ def test_wrong_folders_and_names(checkpoint: Path, model_folder: Path, tmp_path:
         (checkpoint, "onyx", None, r"to: unknown 'onyx'; known: comfyui, modelopt, compressed-tensors, gguf"),
         (tmp_path / "no", "gguf", None, r"no: no such checkpoint folder"),
         (model_folder, "gguf", None, r"model: holds no quantized component"),
-        (model_folder / "transformer", "gguf", None, r"transformer: is not quantized; .*quant convert"),
+        (model_folder / "transformer", "gguf", None, r"transformer: no layer of it is quantized .*quant convert"),
         (checkpoint, "comfyui", "vae", r"holds no quantized component 'vae'"),
     ):
         with pytest.raises(QuantError, match=message):

@@ -337,12 +337,12 @@ W4A8_AS_INT8 = {
         (
             {"config_groups": {"W4A8": W4A8_AS_INT8}},
             "config_groups.W4A8: stores W4A8 as 'int-quantized', which is not read here; it would have to be "
-            "'pack-quantized'",
+            "'pack-quantized'. quant convert packs codes that lie one in a byte",
         ),
         (
             {"config_groups": {"W4A8": {**W4A8_AS_INT8, "format": None}}, "format": "int-quantized"},
             "config_groups.W4A8: stores W4A8 as 'int-quantized', which is not read here; it would have to be "
-            "'pack-quantized'",
+            "'pack-quantized'. quant convert packs codes that lie one in a byte",
         ),
         ({"transform_config": {"config_groups": {}}}, "transform_config: weights that were rotated are not read here"),
         ({"dtype": "float999"}, "dtype must be one of bfloat16, float16, float32, float64, got 'float999'"),

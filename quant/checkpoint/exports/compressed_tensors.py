@@ -211,6 +211,6 @@ def _scheme(group: Mapping[str, Any], key: str, where: str, general: object) -> 
     if layout not in (None, "mixed-precision", *file_formats(scheme)):
         raise CheckpointError(
             f"{place}: stores {scheme.name} as {shown(layout)}, which is not read here; it would have to be "
-            f"'{scheme.format}'"
+            f"'{scheme.format}'. quant convert packs codes that lie one in a byte"
         )
     return scheme

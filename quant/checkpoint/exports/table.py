@@ -68,7 +68,7 @@ def export_of(config: Mapping[str, Any], where: str) -> Export:
         raise CheckpointError(
             f"{where}: quant_method is {shown(method)}; this library reads {' and '.join(quant_methods())}. Load it "
             "with the from_pretrained of diffusers (or transformers, where that made it) and the library of that name "
-            "installed"
+            "installed; FP8 of ModelOpt becomes such a checkpoint by quant export --to compressed-tensors"
         )
     version = config.get("format_version", None if export.versioned else FORMAT_VERSION)
     if type(version) is not int or version != FORMAT_VERSION:

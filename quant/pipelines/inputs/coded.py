@@ -8,33 +8,29 @@ library's own; ModelOpt's FP8 is it, too, under another config.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from quant.checkpoint.exports.compressed_tensors import CompressedTensors
 from quant.checkpoint.exports.table import export_of, stored_layers
-from quant.checkpoint.reader import StoredTensor, read_rows
-from quant.checkpoint.shards import DTYPE_NAMES, DTYPES, Coded, TensorPlan
+from quant.checkpoint.reader import StoredTensor
 from quant.errors import CheckpointError, ModelError
 from quant.files.json_files import read_object
 from quant.formats.layer import LayerFormat
 from quant.formats.scheme import BLOCK, SCHEMES, Scheme
-from quant.formats.table import format_of, misfit
-from quant.formats.tensors import fault, reads_as, tensor_layout
-from quant.pipelines.inputs.scaled import REMEDY, leaf_of, meant
+from quant.formats.table import format_of
+from quant.pipelines.inputs.layer_codes import REMEDY, leaf_of, unpacked_weight_of, weight_of
+from quant.pipelines.inputs.scaled import meant
 from quant.pipelines.inputs.tensors import SourceTensor, as_stored
 from quant.text import shown
 
 #: ModelOpt's config where it is a file of its own.
 MODELOPT_FILE = "hf_quant_config.json"
 _MODELOPT, _FP8 = "modelopt", "fp8"
+#: compressed-tensors' names of codes one in a byte, and several in a word.
+_BYTES, _PACKED = "int-quantized", "pack-quantized"
 #: ModelOpt's names of what is read here. The second has no static input: its inputs have a scale a token.
 _ALGORITHMS = {"FP8": SCHEMES["FP8"], "FP8_PER_CHANNEL_PER_TOKEN": SCHEMES["FP8_DYNAMIC"]}
-#: Rows that no decoding begins within: blocks share scales, eight rows share a word of zero points.
-_ROWS = 128
 
 
 def quantization_in(folder: Path, config: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
@@ -73,15 +69,38 @@ def decoded(stored: Mapping[str, StoredTensor], quantization: Mapping[str, Any],
         layer, _, leaf = name.rpartition(".")
         by_layer.setdefault(layer, {})[leaf] = tensor
     names = [layer for layer, leaves in by_layer.items() if "weight_scale" in leaves]
-    layers = _layers(quantization, names, where)
+    layers = _layers(_as_packed(quantization), names, where)
     weights: dict[str, SourceTensor] = {}
     for name in names:
         if name not in layers:
             raise ModelError(f"{where}: says nothing of '{name}', whose weights are codes; {REMEDY}")
-        weights[f"{name}.weight"] = _weight(name, layers[name], by_layer[name])
+        packs = format_of(layers[name]).main not in by_layer[name] and "weight" in by_layer[name]
+        read = unpacked_weight_of if packs else weight_of
+        weights[f"{name}.weight"] = read(name, layers[name], by_layer[name])
     coded = {*names}
     rest = {key: each for key, each in stored.items() if _is_bias(key) or key.rpartition(".")[0] not in coded}
     return as_stored(rest) | weights
+
+
+def _as_packed(quantization: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The same config where codes that lie one in a byte are named as those that are packed, which they become."""
+    groups = quantization.get("config_groups")
+    if not isinstance(groups, Mapping):
+        return quantization
+    general = quantization.get("format")
+    changed = {
+        key: {**group, "format": _PACKED} if _may_be_packed(group, general) else group for key, group in groups.items()
+    }
+    return {**quantization, "config_groups": changed}
+
+
+def _may_be_packed(group: object, general: object) -> bool:
+    """Are the weights of a group whole numbers of a scheme that is packed here, stored as bytes?"""
+    weights = group.get("weights") if isinstance(group, Mapping) else None
+    if not isinstance(group, Mapping) or not isinstance(weights, Mapping):
+        return False
+    narrow = weights.get("num_bits") == 4 or group.get("input_activations") is None
+    return weights.get("type") == "int" and narrow and (group.get("format") or general) == _BYTES
 
 
 def _is_bias(name: str) -> bool:
@@ -132,109 +151,3 @@ def _layers(quantization: Mapping[str, Any], names: list[str], where: str) -> di
     if odd is not None:
         raise ModelError(f"{where}: '{odd}' is smoothed or has a low-rank branch; {REMEDY}")
     return layers
-
-
-def _weight(name: str, layer_format: LayerFormat, leaves: Mapping[str, StoredTensor]) -> SourceTensor:
-    """The weight that a layer's tensors mean, and the codes that they are.
-
-    Args:
-        name: of the layer, for errors.
-        layer_format: what it is stored as.
-        leaves: its tensors, by their names in it.
-    """
-    kind = format_of(layer_format)
-    file = leaves["weight_scale"].file
-    n, k = _size(name, layer_format, leaves)
-    reason = misfit(layer_format, n, k)
-    if reason is not None:
-        raise ModelError(f"{file}: layer '{name}' [{n}, {k}]: {reason}; {REMEDY}")
-    layout = tensor_layout(layer_format, n, k)
-    odd = next((leaf for leaf in leaves if leaf not in (*layout, "input_scale", "bias")), None)
-    if odd is not None:
-        raise ModelError(f"{file}: holds '{name}.{odd}', which is not read here with codes; {REMEDY}")
-    tensors = {}
-    for leaf, (wanted, shape) in layout.items():
-        key, dtype, found = f"{name}.{leaf}", wanted or torch.float32, leaves[leaf]
-        # Others store one scale as a number, and one a row without a second dimension.
-        alike = found.shape == shape or (leaf != kind.main and _squeezed(found.shape) == _squeezed(shape))
-        # Scales in another float dtype decode as they are; `_rows` looks whether they can be written.
-        wider = torch.float32 if dtype == torch.bfloat16 else dtype
-        if not alike or found.dtype not in DTYPES or not reads_as(wider, DTYPES[found.dtype]):
-            raise ModelError(
-                f"{found.file}: tensor '{key}' is {found.dtype} {list(found.shape)}, {layer_format.label} needs "
-                f"{DTYPE_NAMES[dtype]} {list(shape)}; {REMEDY}"
-            )
-        check = partial(_check, key, found.file, layer_format, n, k)
-        tensors[leaf] = TensorPlan(dtype, shape, partial(_rows, key, found, dtype, shape), check)
-    read = partial(_decode, name, layer_format, {leaf: leaves[leaf] for leaf in kind.layout(n, k)}, n, k)
-    return SourceTensor(file, "F32", (n, k), read, scaled=True, coded=Coded(layer_format, tensors))
-
-
-def _size(name: str, layer_format: LayerFormat, leaves: Mapping[str, StoredTensor]) -> tuple[int, ...]:
-    """The shape of a layer's weight, whose tensors all are there."""
-    kind, file = format_of(layer_format), leaves["weight_scale"].file
-    # Which tensors a format has does not depend on the size.
-    lacking = next((leaf for leaf in tensor_layout(layer_format, _ROWS, _ROWS) if leaf not in leaves), None)
-    if lacking is not None:
-        raise ModelError(f"{file}: has no tensor '{name}.{lacking}', which its scheme needs")
-    shapes = {leaf: tensor.shape for leaf, tensor in leaves.items()}
-    try:
-        size = kind.size(name, shapes, lambda leaf: _all(f"{name}.{leaf}", leaves[leaf]))
-    except ValueError as error:
-        raise ModelError(f"{file}: {error}") from None
-    if len(size) != 2:
-        raise ModelError(
-            f"{file}: tensor '{name}.{kind.main}' is {list(size)}, and codes of a Linear are [N, K]; {REMEDY}"
-        )
-    return size
-
-
-def _squeezed(shape: tuple[int, ...]) -> list[int]:
-    return [size for size in shape if size != 1]
-
-
-def _all(name: str, stored: StoredTensor) -> torch.Tensor:
-    return read_rows(name, stored, 0, stored.shape[0] if stored.shape else 1)
-
-
-def _rows(
-    name: str, stored: StoredTensor, dtype: torch.dtype, shape: tuple[int, ...], start: int, stop: int
-) -> torch.Tensor:
-    """Rows of a tensor as a checkpoint of this library has it. Raises ModelError for scales that its dtype has not."""
-    if stored.shape == shape and DTYPES[stored.dtype] == dtype:
-        return read_rows(name, stored, start, stop)
-    read = _all(name, stored).reshape(shape)[start:stop]
-    made = read.to(dtype)
-    if bool(((made.to(read.dtype) != read) & ~read.isnan()).any()):
-        kind = str(dtype).removeprefix("torch.")
-        raise ModelError(
-            f"{stored.file}: tensor '{name}' is {stored.dtype}, and {kind}, in which it would be written, has not all "
-            "of its values; take another scheme, for which the weights are rounded a second time"
-        )
-    return made
-
-
-def _check(name: str, file: Path, layer_format: LayerFormat, n: int, k: int, rows: torch.Tensor, start: int) -> None:
-    wrong = fault(leaf_of(name), rows, layer_format, n, k)
-    if wrong is not None:
-        raise ModelError(f"{file}: tensor '{name}' {wrong}")
-
-
-def _decode(
-    name: str, layer_format: LayerFormat, stored: Mapping[str, StoredTensor], n: int, k: int, start: int, stop: int
-) -> torch.Tensor:
-    """Rows start to stop of the float32 weight that some of a layer's tensors mean."""
-    kind, weights = format_of(layer_format), layer_format.scheme.weights
-    layout = kind.layout(n, k)
-    first = start - start % _ROWS
-    tensors = {}
-    for leaf, found in stored.items():
-        if leaf == kind.main:
-            tensors[leaf] = read_rows(f"{name}.{leaf}", found, first, stop)
-            continue
-        whole = _all(f"{name}.{leaf}", found).reshape(layout[leaf].shape)
-        if leaf == "weight_scale" and weights is not None and weights.strategy == "tensor":
-            tensors[leaf] = whole
-        else:
-            tensors[leaf] = kind.take_rows(leaf, whole, [first, stop - first, n - stop], 1)
-    return kind.decode(tensors)[start - first :]

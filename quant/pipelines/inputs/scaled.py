@@ -1,7 +1,7 @@
 """Weights that are stored as codes of 8 bits with scales next to them: read as what they mean, codes times scales.
 
-This is a step below names: it takes tensors of files and gives tensors of a model, whatever the model calls them. The
-scales of inputs are left out, for a weight is the same without them.
+This is a step below names: it takes tensors of files and gives tensors of a model, whatever the model calls them. Where
+a scheme of this library is the same, the codes go with them, to be written as they are.
 
 | written by | codes | scale | besides |
 |---|---|---|---|
@@ -20,16 +20,18 @@ import math
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
 from quant.checkpoint.digests import read_metadata
 from quant.checkpoint.reader import StoredTensor, read_rows
-from quant.checkpoint.shards import DTYPES
+from quant.checkpoint.shards import DTYPES, Coded
 from quant.errors import ModelError
 from quant.files.json_files import parse_object
-from quant.formats.scheme import BLOCK
+from quant.formats.layer import LayerFormat
+from quant.formats.scheme import BLOCK, SCHEMES, Scheme, TensorFormat
+from quant.pipelines.inputs.layer_codes import REMEDY, leaf_of, weight_of
 from quant.pipelines.inputs.tensors import SourceTensor, as_stored
 from quant.text import shown
 
@@ -40,9 +42,27 @@ _MARK, _NOTE, _NOTES = "scaled_fp8", "comfy_quant", "_quantization_metadata"
 #: What ComfyUI calls the codes that are read here, and their dtypes.
 _FORMATS = {"float8_e4m3fn": "F8_E4M3", "float8_e5m2": "F8_E5M2", "int8_tensorwise": "I8"}
 #: What a note may say besides its format that leaves codes times scales what they are.
-_HARMLESS = ("format", "full_precision_matrix_mult", "per_channel")
+_WIDE = "full_precision_matrix_mult"
+_HARMLESS = ("format", _WIDE, "per_channel")
 _CODES = tuple(_FORMATS.values())
-REMEDY = "load the original in bf16, or write the weights out as what they mean"
+#: Dtypes of scales that a float32 holds.
+_FLOATS = ("F32", "F16", "BF16")
+
+
+def _by_token(kind: str, strategy: str) -> Scheme:
+    weights, inputs = TensorFormat(8, kind, strategy), TensorFormat(8, kind, "token", dynamic=True)
+    return Scheme.parse({"weights": weights.to_dict(), "input_activations": inputs.to_dict()})
+
+
+#: The scheme of a layer by the dtype of its codes, by what a scale belongs to, and by whether its input has one.
+_SCHEMES: dict[tuple[str, str, bool], Scheme] = {
+    ("F8_E4M3", "one", True): SCHEMES["FP8"],
+    ("F8_E4M3", "one", False): _by_token("float", "tensor"),
+    ("F8_E4M3", "row", False): SCHEMES["FP8_DYNAMIC"],
+    ("F8_E4M3", "block", False): SCHEMES["FP8_BLOCK"],
+    ("I8", "one", False): _by_token("int", "tensor"),
+    ("I8", "row", False): SCHEMES["W8A8"],
+}
 
 
 def meant(stored: Mapping[str, StoredTensor]) -> dict[str, SourceTensor]:
@@ -55,7 +75,9 @@ def meant(stored: Mapping[str, StoredTensor]) -> dict[str, SourceTensor]:
             not read here.
     """
     noted = _notes(stored)
-    codes = {name: _as_noted(name, tensor, noted.get(name)) for name, tensor in stored.items()}
+    codes = {
+        name: _as_noted(name, tensor, noted[name].dtype if name in noted else None) for name, tensor in stored.items()
+    }
     scales: dict[str, str] = {}
     left: set[str] = set()
     for name, tensor in stored.items():
@@ -75,14 +97,11 @@ def meant(stored: Mapping[str, StoredTensor]) -> dict[str, SourceTensor]:
         left.update(name for name, tensor in stored.items() if leaf_of(name) == _MARK and math.prod(tensor.shape) <= 2)
     left.update(name for name in stored if leaf_of(name) in _OF_INPUTS and _weight_of(name) in scales)
     kept = as_stored({name: tensor for name, tensor in codes.items() if name not in left})
+    wide = _multiplied_in_16_bits(stored, noted)
     for weight, scale in scales.items():
-        kept[weight] = _scaled(weight, codes[weight], scale, stored[scale])
+        coded = None if weight in wide else _coded(weight, codes[weight], stored[scale], stored)
+        kept[weight] = replace(_scaled(weight, codes[weight], scale, stored[scale]), coded=coded)
     return kept
-
-
-def leaf_of(name: str) -> str:
-    """The last part of a tensor's name, such as "weight_scale"."""
-    return name.rpartition(".")[2]
 
 
 def _weight_of(name: str) -> str:
@@ -90,20 +109,27 @@ def _weight_of(name: str) -> str:
     return f"{name.removesuffix(leaf_of(name))}weight"
 
 
-def _notes(stored: Mapping[str, StoredTensor]) -> dict[str, str]:
-    """The dtype of codes that ComfyUI's notes give, by the name of the weight."""
-    notes: dict[str, str] = {}
+class _Note(NamedTuple):
+    """What ComfyUI's note on a layer says: the dtype of its codes, and whether it multiplies in 16 bits."""
+
+    dtype: str
+    wide: bool
+
+
+def _notes(stored: Mapping[str, StoredTensor]) -> dict[str, _Note]:
+    """What ComfyUI's notes say, by the name of the weight."""
+    notes: dict[str, _Note] = {}
     for file in dict.fromkeys(tensor.file for tensor in stored.values()):
         text = read_metadata(file).get(_NOTES)
         layers = {} if text is None else parse_object(text, f"{file}: {_NOTES}", ModelError).get("layers")
         if not isinstance(layers, dict):
             raise ModelError(f"{file}: {_NOTES}: 'layers' must be a mapping, got {shown(layers)}")
         notes.update(
-            {f"{path}.weight": _dtype(f"{file}: the weights of '{path}'", note) for path, note in layers.items()}
+            {f"{path}.weight": _read_note(f"{file}: the weights of '{path}'", note) for path, note in layers.items()}
         )
     for name, tensor in stored.items():
         if leaf_of(name) == _NOTE:
-            notes[_weight_of(name)] = _dtype(f"{tensor.file}: '{_weight_of(name)}'", _note(name, tensor))
+            notes[_weight_of(name)] = _read_note(f"{tensor.file}: '{_weight_of(name)}'", _note(name, tensor))
     return notes
 
 
@@ -118,8 +144,8 @@ def _note(name: str, tensor: StoredTensor) -> dict[str, Any]:
     return parse_object(text, where, ModelError)
 
 
-def _dtype(where: str, note: Any) -> str:
-    """The dtype of a layer's codes. Raises ModelError for a note that asks for more than codes times scales."""
+def _read_note(where: str, note: Any) -> _Note:
+    """What a note says. Raises ModelError for one that asks for more than codes times scales."""
     kind = note.get("format") if isinstance(note, dict) else note
     if not isinstance(kind, str) or kind not in _FORMATS:
         raise ModelError(
@@ -130,7 +156,7 @@ def _dtype(where: str, note: Any) -> str:
         raise ModelError(
             f"{where}: is in ComfyUI's {kind} with {shown(more)} {shown(note[more])}, which is not read here; {REMEDY}"
         )
-    return _FORMATS[kind]
+    return _Note(_FORMATS[kind], bool(note.get(_WIDE)))
 
 
 def _as_noted(name: str, tensor: StoredTensor, dtype: str | None) -> StoredTensor:
@@ -165,6 +191,32 @@ def _shape_for(weight: tuple[int, ...], scale: tuple[int, ...]) -> str | None:
     if len(weight) == 2 and scale == (-(-weight[0] // BLOCK[0]), -(-weight[1] // BLOCK[1])):
         return "block"
     return None
+
+
+def _multiplied_in_16_bits(stored: Mapping[str, StoredTensor], noted: Mapping[str, _Note]) -> set[str]:
+    """Weights of layers whose inputs stay in 16 bits, which are in no scheme of FP8 or INT8 here.
+
+    Two elements in the mark of a file of ComfyUI say so of all its layers.
+    """
+    found = {weight for weight, note in noted.items() if note.wide}
+    for name, tensor in stored.items():
+        if leaf_of(name) == _MARK and math.prod(tensor.shape) == 2:
+            found |= {_weight_of(each) for each in stored if leaf_of(each) in _SCALES}
+    return found
+
+
+def _coded(weight: str, codes: StoredTensor, scale: StoredTensor, stored: Mapping[str, StoredTensor]) -> Coded | None:
+    """The codes of a layer as a checkpoint of this library has them; None where it has no such scheme."""
+    names = (weight.removesuffix("weight") + leaf for leaf in _OF_INPUTS)
+    given = next((stored[name] for name in names if name in stored and math.prod(stored[name].shape) == 1), None)
+    kind = _shape_for(codes.shape, scale.shape)
+    scheme = _SCHEMES.get((codes.dtype, str(kind), given is not None))
+    if scheme is None or len(codes.shape) != 2 or any(each.dtype not in _FLOATS for each in (scale, given or scale)):
+        return None
+    leaves = {"weight": codes, "weight_scale": scale}
+    if given is not None and scheme.has_static_input:
+        leaves["input_scale"] = given
+    return weight_of(weight.removesuffix(".weight"), LayerFormat(scheme), leaves).coded
 
 
 def _scaled(weight: str, codes: StoredTensor, name: str, scale: StoredTensor) -> SourceTensor:

@@ -215,7 +215,7 @@ def test_deepseeks_blocks_are_read_as_weights(tmp_path: Path) -> None:
         open_files(tmp_path)
 
 
-def test_compressed_tensors_blocks_are_read_as_weights(tmp_path: Path) -> None:
+def test_compressed_tensors_blocks_are_read_with_their_codes(tmp_path: Path) -> None:
     tensors = original()
     codes = (tensors["blocks.0.up.weight"] * 1000).to(torch.float8_e4m3fn)
     tensors |= {"blocks.0.up.weight": codes, "blocks.0.up.weight_scale": torch.full((2, 2), 0.001)}
@@ -227,7 +227,7 @@ def test_compressed_tensors_blocks_are_read_as_weights(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps({"quantization_config": says}))
     weight = open_files(tmp_path).tensors(torch.float32)["blocks.0.up.weight"]
     assert torch.equal(weight.whole(), codes.float() * torch.tensor(0.001))
-    assert weight.coded is None
+    assert weight.coded is not None and weight.coded.serves(LayerFormat(scheme))
     says["transform_config"] = {"config_groups": {}, "rotated": True}
     (tmp_path / "config.json").write_text(json.dumps({"quantization_config": says}))
     with pytest.raises(
