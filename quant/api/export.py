@@ -66,6 +66,8 @@ def export(
     destination = _destination(to)
     check_apart(out, [source], CheckpointError)
     check_free(out, force=force)
+    if is_weights_file(source) and component is not None:
+        raise CheckpointError(f"{source}: is one file, which has no component {shown(component)}")
     folder = source if is_weights_file(source) else _component(source, component)
     verification = Verification(None if folder.is_file() else find_manifest(folder))
     with verification.around():

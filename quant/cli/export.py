@@ -9,9 +9,19 @@ import click
 from quant.cli.options import NAME, PATH, force_option, shard_size_option
 
 
-@click.command()
+class _Command(click.Command):
+    """Has every layout at the end of its help, read only when that is shown: the table needs torch."""
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        from quant.exporting.table import DESTINATIONS
+
+        with formatter.section("Layouts"):
+            formatter.write_dl([(each.name, each.summary) for each in DESTINATIONS])
+
+
+@click.command(cls=_Command)
 @click.argument("checkpoint", type=PATH, metavar="DIR")
-@click.option("--to", required=True, type=NAME, metavar="LAYOUT", help="Whose layout: see above.")
+@click.option("--to", required=True, type=NAME, metavar="LAYOUT", help="Whose layout: see below.")
 @click.option("--out", required=True, type=PATH, metavar="OUT", help="The folder to make.")
 @click.option("--component", type=NAME, metavar="NAME", help="Which, where DIR has several, such as transformer_2.")
 @click.option("--config", type=NAME, metavar="DIR|ID", help="Where the config.json of the class of a file is.")
@@ -22,18 +32,11 @@ def export(
 ) -> None:
     """Write a quantized checkpoint in another program's layout, with the same codes and scales, bit for bit.
 
-    \b
-    comfyui             one file for ComfyUI and LightX2V, in the authors' names of Wan, HunyuanVideo and LTX:
-                        FP8 with one scale a weight (recipe fp8-static), INT8 (scheme W8A8)
-    modelopt            a folder for SGLang, vLLM-Omni and TensorRT-LLM: schemes FP8 and FP8_DYNAMIC
-    compressed-tensors  a folder for vLLM, SGLang and transformers: every scheme
-    gguf                one file for ComfyUI-GGUF and diffusers, same names as comfyui: scheme W4A16
-
     DIR is what quant convert or quant calibrate made, or llm-compressor or ModelOpt did, or a file of ComfyUI's with
     --config: exported to compressed-tensors, their codes and static scales run here as they are. A layer that a
     layout cannot hold exactly is refused, with a scheme that it can: smoothed layers and those with a low-rank branch
     anywhere, for no other program multiplies by what they need. What an engine computes with the codes is its own;
-    see docs/export.md.
+    see docs/export.md. Authors' names are known of Wan, HunyuanVideo and LTX.
 
     OUT appears when it is complete, with a SHA-256 of each file in quant_manifest.json.
 

@@ -38,7 +38,7 @@ class ComfyUI(Destination):
     """One file for the folder models/diffusion_models of ComfyUI."""
 
     name = "comfyui"
-    summary = "one file for ComfyUI (and LightX2V): FP8 with a scale a tensor, INT8; authors' names"
+    summary = "one file for ComfyUI and LightX2V, authors' names: FP8 (recipe fp8-static), INT8 (scheme W8A8)"
 
     def refuses(self, layer_format: LayerFormat) -> str | None:
         if _kind(layer_format) is not None:

@@ -36,7 +36,7 @@ class Gguf(Destination):
     """One file, for ComfyUI-GGUF and diffusers."""
 
     name = "gguf"
-    summary = "one file for ComfyUI-GGUF and diffusers: Q4_0 (W4A16) and Q8_0, where scales are exact in float16"
+    summary = "one file for ComfyUI-GGUF and diffusers, authors' names: Q4_0 (scheme W4A16), Q8_0 of short scales"
 
     def refuses(self, layer_format: LayerFormat) -> str | None:
         if _type(layer_format) is not None:

@@ -38,7 +38,7 @@ class ModelOpt(Destination):
     """A component's folder in diffusers' names whose config.json names ModelOpt."""
 
     name = "modelopt"
-    summary = "FP8 as ModelOpt exports it, for SGLang, vLLM-Omni and TensorRT-LLM; diffusers' names"
+    summary = "a folder for SGLang, vLLM-Omni and TensorRT-LLM, diffusers' names: schemes FP8 and FP8_DYNAMIC"
 
     def refuses(self, layer_format: LayerFormat) -> str | None:
         if _scheme(layer_format) is not None:

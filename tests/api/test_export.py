@@ -72,6 +72,9 @@ def test_wrong_folders_and_names(checkpoint: Path, model_folder: Path, tmp_path:
     ):
         with pytest.raises(QuantError, match=message):
             quant.export(folder, tmp_path / "out", to=to, component=component)
+    file = checkpoint / "transformer" / "diffusion_pytorch_model.safetensors"
+    with pytest.raises(QuantError, match="is one file, which has no component 'transformer'"):
+        quant.export(file, tmp_path / "out", to="gguf", component="transformer")
     with pytest.raises(QuantError, match="checkpoint"):
         quant.export(checkpoint, checkpoint / "inside", to="comfyui")
     shutil.copytree(checkpoint / "transformer", checkpoint / "transformer_2")

@@ -9,6 +9,8 @@ import pytest
 from compressed_tensors.quantization import QuantizationConfig
 
 import quant
+from quant.errors import QuantError
+from quant.recipe import Recipe
 from tests.exporting.meaning import converted, is_same, stored
 
 
@@ -25,6 +27,16 @@ def test_it_is_the_same_without_our_entries(model_folder: Path, tmp_path: Path, 
     assert all(is_same(again[name], tensor) for name, tensor in meant.items())
     for name, layer in codes.items():
         assert all(is_same(codes_again[name][leaf], tensor) for leaf, tensor in layer.items())
+
+
+def test_packed_layers_of_t5_do_not_carry_a_name_that_transformers_fails_on(model_folder: Path, tmp_path: Path) -> None:
+    for scheme in ("W8A16", "W8A8"):
+        groups = [{"targets": ["Linear"], "scheme": scheme, "misfits": "adapt"}]
+        recipe = Recipe.from_dict({"version": 1, "components": ["text_encoder"], "groups": groups})
+        quant.convert(model_folder, tmp_path / scheme, recipe=recipe, progress=False)
+    with pytest.raises(QuantError, match=r"has packed codes, and transformers' T5 .*W8A8"):
+        quant.export(tmp_path / "W8A16", tmp_path / "out", to="compressed-tensors")
+    assert quant.export(tmp_path / "W8A8", tmp_path / "out", to="compressed-tensors").files == ("model.safetensors",)
 
 
 def test_zeros_of_sparse_weights_stay_and_no_reader_is_asked_to_know_them(model_folder: Path, tmp_path: Path) -> None:
