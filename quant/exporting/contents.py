@@ -127,4 +127,6 @@ def _more(layer: LayerFormat) -> str | None:
         return "is smoothed: its input is multiplied by `pre_quant_scale`"
     if layer.rank:
         return f"has a low-rank branch of rank {layer.rank}"
-    return f"has {layer.bins} static ranges by timestep" if layer.bins > 1 else None
+    if layer.bins > 1:
+        return f"has {layer.bins} static ranges by timestep"
+    return None if layer.steps is None else f"has {layer.steps.label}"

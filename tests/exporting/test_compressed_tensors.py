@@ -10,6 +10,10 @@ from compressed_tensors.quantization import QuantizationConfig
 
 import quant
 from quant.errors import QuantError
+from quant.exporting.contents import _more
+from quant.formats.layer import LayerFormat
+from quant.formats.scheme import SCHEMES
+from quant.formats.steps import PreciseSteps
 from quant.recipe import Recipe
 from tests.exporting.meaning import converted, is_same, stored
 
@@ -47,3 +51,10 @@ def test_zeros_of_sparse_weights_stay_and_no_reader_is_asked_to_know_them(model_
     meant, _ = stored(sparse)
     again, _ = stored(tmp_path / "out")
     assert all(is_same(again[name], tensor) for name, tensor in meant.items())
+
+
+def test_what_goes_by_the_timestep_is_named() -> None:
+    steps = PreciseSteps(above=900.0, up_to=None, first=3, last=0, of=50)
+    assert _more(LayerFormat(SCHEMES["W8A8"], steps=steps)) == "has inputs as they are in the first 3 of 50 steps"
+    assert _more(LayerFormat(SCHEMES["FP8"], bins=4)) == "has 4 static ranges by timestep"
+    assert _more(LayerFormat(SCHEMES["W8A8"])) is None
