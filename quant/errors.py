@@ -44,6 +44,10 @@ class CalibrationError(QuantError):
     """Prompts or activations that no statistics can be taken from."""
 
 
+class UnrecordedError(CalibrationError):
+    """Calls of a denoiser that cannot be recorded, or not be made again without its pipeline."""
+
+
 class CheckpointError(QuantError):
     """A checkpoint folder that is incomplete, damaged, of an unknown version, or in the way."""
 

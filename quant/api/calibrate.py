@@ -27,25 +27,19 @@ from typing import Any
 
 import torch
 
+from quant.api.gathering import gather, recording_of
 from quant.api.keeping import claim, keeping
-from quant.api.record_calls import check_calls
+from quant.api.record_calls import check_calls, record_for
 from quant.api.room import check_room
 from quant.api.writing import Writing, write
-from quant.calibration.journal import Journal
 from quant.calibration.keep_budget import apply_budget
-from quant.calibration.kept_solutions import KeptSolutions
 from quant.calibration.preparing import Prepared, prepare
 from quant.calibration.provenance import recorded_rows, run_of
-from quant.calibration.recorded import Recorded, denoiser_calls
-from quant.calibration.schedule import schedule_of_calls, schedule_of_run
-from quant.calibration.sensitivity import check_measurable
-from quant.calibration.solved import solve_models
-from quant.calibration.solving import Forward
+from quant.calibration.way import takes_calls
 from quant.checkpoint.folder import OutputFolder, holding
 from quant.checkpoint.free import check_free
 from quant.checkpoint.kept_shards import KeptShards
 from quant.checkpoint.sensitivity import Sensitivity
-from quant.devices import find_device
 from quant.errors import CheckpointError, ModelError
 from quant.files.places import check_apart
 from quant.pipelines.copying import files_to_copy, places_of
@@ -53,7 +47,6 @@ from quant.pipelines.inputs.base import Component
 from quant.pipelines.rows import Inputs
 from quant.pipelines.settings import GenerationSettings
 from quant.pipelines.snapshot import Snapshot
-from quant.pipelines.weights import of_model
 from quant.recipe import Recipe
 from quant.recipe_parts import KeepBudget
 
@@ -109,8 +102,9 @@ def calibrate(
         inputs: instead of prompts, a table whose columns are arguments of the pipeline's call, such as `image`, `video`
             or `strength`: a file, folder or data set as for prompts, or a list of mappings. Files are named by paths
             from the table's folder; in a list pictures, lists of them and tensors may stand themselves.
-        calls: instead of both, a folder that `quant.record` has made of this model. The pipeline is not run: the calls
-            go through the denoiser block by block, with the weights of one block in memory.
+        calls: a folder that `quant.record` has made of this model. The pipeline is not run: the calls go through the
+            denoiser block by block, with the weights of one block in memory. With prompts or inputs, the folder where
+            their recording is kept: it is made there, or used if it is there.
         full: copy the pipeline's other components too, so that `out` is a whole pipeline.
         force: replace an existing checkpoint; anything else at `out` is never replaced.
         settings: size, steps, guidance and whatever else calibration runs are called with, over the pipeline folder's
@@ -124,6 +118,10 @@ def calibrate(
         config: for recipes that need no data, where the config.json of the model's class is, if not next to its files:
             a component's folder, a pipeline's, or a hub id.
         progress: bars on stderr.
+
+    What a recipe with Hessians is calibrated on are recorded calls in any case: without `calls` a recording is made
+    first, of 32 steps of each denoiser, and removed at the end. Where calls cannot be recorded, a warning says why, and
+    the pipeline is run on all inputs.
 
     A calibration that is killed goes on after its last written prompt when the same call is made again, on recorded
     calls at the block where it was; layers that were solved are not solved again. One that fails, for the disk is full,
@@ -150,16 +148,20 @@ def calibrate(
         calls=calls,
     )
     check_apart(out, places_of(start.source), CheckpointError)
-    if start.calls is not None:
-        check_apart(out, [start.calls.folder], CheckpointError)
-        check_calls(start.calls, start.source, start.components, settings=settings, dtype=dtype)
+    if calls is not None:
+        check_apart(out, [Path(calls)], CheckpointError)
     snapshot = Snapshot.of(start.source)
+    if calls is not None and start.rows is not None:
+        made = record_for(recording_of(start, dtype), Path(calls), snapshot, device, progress)
+        start = replace(start, calls=made)
+    if start.calls is not None:
+        check_calls(start.calls, start.source, start.components, settings=settings, dtype=dtype)
     copied = files_to_copy(start.source, start.components) if full else {}
     how = Writing(dtype, copied, max_shard_bytes, progress)
     with holding(out, force=force) as folder:
         parts = {name: start.source.component(name) for name in start.components}
         models = {name: part.model for name, part in parts.items()}
-        check_room(folder, models, start.recipe, dtype, copied.values(), journal=start.calls is None)
+        check_room(folder, models, start.recipe, dtype, copied.values(), journal=not takes_calls(start.recipe))
         run = run_of(start, snapshot, dtype)
         claim(folder, run)
         with keeping(folder, snapshot):
@@ -176,39 +178,17 @@ def _calibrated(
     how: Writing,
 ) -> Calibrated:
     """Does the work of `calibrate`."""
-    source, rows = start.source, start.rows
-    forward: Forward | None = None
-    recorded: dict[str, Recorded] | None = None
-    schedule: list[float | None] | None = None
-    pipe = None
-    journal, kept = Journal(folder.journal, key), KeptSolutions(folder.solved, key)
-    if rows is not None:
-        pipe, models = start.load(how.dtype, device)
-        if start.recipe.keep_budget is not None:
-            check_measurable(models)
-        tensors = {name: of_model(module) for name, module in models.items()}
-        forward = start.runner(pipe, how.progress, journal)
-        schedule = schedule_of_run(start.recipe, pipe, rows, start.settings)
-    else:
-        models = {name: part.model for name, part in parts.items()}
-        tensors = {name: part.tensors(how.dtype) for name, part in parts.items()}
-        if start.calls is not None:
-            where = find_device(device)
-            schedule = schedule_of_calls(start.recipe, start.calls)
-            recorded = {
-                name: Recorded(denoiser_calls(start.calls, name), tensors[name], how.dtype, where) for name in models
-            }
-    solved = solve_models(
-        models, start.recipe, forward, rows, start.settings, journal, kept, recorded, schedule, progress=how.progress
-    )
-    solved = replace(solved, calls=start.calls)
+    source = start.source
+    gathered = gather(folder, start, parts, snapshot, key, how, device)
+    solved = gathered.solved
     found: Sensitivity | None = None
     if start.recipe.keep_budget is not None:
-        assert rows is not None
-        solved, found = apply_budget(solved, pipe, source.name, rows, how.progress)
+        assert start.rows is not None
+        solved, pipe = gathered.with_pipeline(start, how.dtype, device)
+        solved, found = apply_budget(solved, pipe, source.name, start.rows, how.progress)
     snapshot.check()
     with folder.new() as work:
-        layers = write(work, source, solved, parts, tensors, KeptShards(folder.written, key), how)
+        layers = write(work, source, solved, parts, gathered.tensors, KeptShards(folder.written, key), how)
         if found is not None:
             (work / SENSITIVITY).write_text(found.to_json(), encoding="utf-8")
         try:
@@ -216,5 +196,5 @@ def _calibrated(
         except ModelError:
             folder.drop_written()
             raise
-    used = len(rows or ()) if start.calls is None else len(recorded_rows(start.calls))
+    used = len(start.rows or ()) if solved.calls is None else len(recorded_rows(solved.calls))
     return Calibrated(folder.out, solved.recipe, layers, used)

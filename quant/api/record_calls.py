@@ -7,6 +7,7 @@ import shutil
 import warnings
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -16,13 +17,14 @@ from quant.calibration.calls import CALLS, INDEX, TENSORS, Calls, open_calls
 from quant.calibration.preparing import checked_call, load_checked
 from quant.calibration.provenance import model_hash, recording_record, recording_run
 from quant.calibration.recording import Recorder
+from quant.calibration.way import STEPS
 from quant.checkpoint.folder import holding
 from quant.checkpoint.free import check_free
 from quant.errors import CalibrationError, CheckpointError, QuantWarning
 from quant.fields import MOST, MOST_SEED
 from quant.files.places import check_apart, is_file
 from quant.pipelines.copying import places_of
-from quant.pipelines.rows import Inputs, read_any
+from quant.pipelines.rows import Inputs, Row, read_any
 from quant.pipelines.settings import GenerationSettings
 from quant.pipelines.snapshot import Snapshot
 from quant.pipelines.source import Source, denoisers_of, open_source
@@ -38,7 +40,7 @@ def record(
     *,
     prompts: str | Path | Sequence[str] | None = None,
     inputs: Inputs | None = None,
-    calls: int = 32,
+    calls: int = STEPS,
     settings: GenerationSettings | None = None,
     dtype: torch.dtype = torch.bfloat16,
     device: str | None = None,
@@ -83,27 +85,91 @@ def record(
         raise CalibrationError(f"{source.folder}: give one of prompts and inputs: what the pipeline is run on")
     rows = read_any(prompts, inputs, arguments, name, samples or SAMPLES, settings=how, enough=samples is not None)
     snapshot = Snapshot.of(source)
+    return _recorded_to(out, What(source, components, rows, how, seed, calls, dtype), snapshot, device, progress)
+
+
+@dataclass(frozen=True)
+class What:
+    """What is recorded.
+
+    Attributes:
+        source: the model.
+        components: its denoisers.
+        rows: inputs.
+        settings: how the pipeline is called.
+        seed: of the initial latents, and of which inputs are taken.
+        steps: recorded of each denoiser.
+        dtype: of the run.
+    """
+
+    source: Source
+    components: Sequence[str]
+    rows: Sequence[Row]
+    settings: GenerationSettings
+    seed: int
+    steps: int
+    dtype: torch.dtype
+
+    def run(self, snapshot: Snapshot) -> dict[str, str]:
+        """What its recording depends on, as hashes, and all of them: "key"."""
+        return recording_run(
+            self.source, snapshot, self.rows, self.settings, seed=self.seed, count=self.steps, dtype=self.dtype
+        )
+
+    def record(self, folder: Path, snapshot: Snapshot, device: str | None, progress: bool) -> Calls:
+        """Records into a folder that nobody else writes to, or goes on there. The pipeline is gone afterwards.
+
+        Raises:
+            QuantError: as `Recorder.record`; the model changed meanwhile.
+        """
+        about = recording_record(
+            self.source, self.components, self.rows, self.settings, seed=self.seed, count=self.steps, dtype=self.dtype
+        )
+        pipe, models = load_checked(self.source, self.components, self.dtype, device)
+        key = self.run(snapshot)["key"]
+        recorder = Recorder(pipe, models, self.rows, self.settings, seed=self.seed, folder=folder, key=key)
+        made = recorder.record(self.steps, about, progress=progress)
+        snapshot.check("recorded")
+        return made
+
+
+def record_for(what: What, out: Path, snapshot: Snapshot, device: str | None, progress: bool) -> Calls:
+    """The recording that a user keeps of a calibration's inputs: made in `out`, or found there, of however many steps.
+
+    Raises:
+        QuantError: as `record`; the one that is there is of something else.
+    """
+    if not is_file(out / INDEX):
+        return _recorded_to(out, what, snapshot, device, progress)
+    made = open_calls(out)
+    steps = made.about.get("steps_recorded")
+    if not isinstance(steps, int) or made.key != replace(what, steps=steps).run(snapshot)["key"]:
+        raise CalibrationError(
+            f"{out}: holds a recording of other inputs, settings or seed, or of another release; give it without "
+            "inputs to calibrate on it, or another folder"
+        )
+    return made
+
+
+def _recorded_to(out: Path, what: What, snapshot: Snapshot, device: str | None, progress: bool) -> Calls:
+    """Makes a recording in a folder, which appears when it is complete."""
+    _check_new(out)
     with holding(out, force=False) as folder:
-        run = recording_run(source, snapshot, rows, how, seed=seed, count=calls, dtype=dtype)
-        claim(folder, run)
+        claim(folder, what.run(snapshot))
         with keeping(folder, snapshot):
-            about = recording_record(source, components, rows, how, seed=seed, count=calls, dtype=dtype)
-            pipe, models = load_checked(source, components, dtype, device)
-            recorder = Recorder(pipe, models, rows, how, seed=seed, folder=folder.recorded, key=run["key"])
-            made = recorder.record(calls, about, progress=progress)
-            snapshot.check("recorded")
+            made = what.record(folder.recorded, snapshot, device, progress)
             with folder.new() as work:
                 for part in (CALLS, TENSORS):
                     _put(folder.recorded / part, work / part)
                 shutil.copyfile(folder.recorded / INDEX, work / INDEX)
-    for component in components:
+    for component in what.components:
         steps = len({(place.row, place.step) for place in made.places(component)})
-        if steps < calls:
+        if steps < what.steps:
             warnings.warn(
-                f"{out}: {steps} steps of '{component}' are recorded, {calls} were asked for: {len(rows)} inputs have "
-                "no more of them",
+                f"{out}: {steps} steps of '{component}' are recorded, {what.steps} were asked for: {len(what.rows)} "
+                "inputs have no more of them",
                 QuantWarning,
-                stacklevel=2,
+                stacklevel=3,
             )
     return open_calls(out)
 

@@ -20,7 +20,7 @@ from typing import Any
 from quant.calibration.call_values import CannotStore, Tensors, content_hash, described, restored, tensor_names
 from quant.checkpoint.kept_files import keep, kept
 from quant.devices import memory_lacking
-from quant.errors import CalibrationError
+from quant.errors import CalibrationError, UnrecordedError
 from quant.files.json_files import read_object, text_of
 from quant.files.places import is_plain_name, reason, replaced
 from quant.text import shown
@@ -118,14 +118,15 @@ class CallsWriter:
         """Writes one call. Its large tensors come first, so that a call that is there is whole.
 
         Raises:
-            CalibrationError: an argument that cannot be stored, with the denoiser, or the disk refuses.
+            UnrecordedError: an argument that cannot be stored, with the denoiser.
+            CalibrationError: the disk refuses.
         """
         tensors: Tensors = {}
         try:
             positional = [described(each, f"its argument {i + 1}", tensors) for i, each in enumerate(args)]
             named = [[name, described(each, f"'{name}'", tensors)] for name, each in kwargs.items()]
         except CannotStore as error:
-            raise CalibrationError(
+            raise UnrecordedError(
                 f"'{place.component}' is called with {error}, which cannot be recorded: only tensors, numbers, text, "
                 "and lists, tuples and dicts of them can"
             ) from None

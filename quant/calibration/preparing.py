@@ -37,9 +37,9 @@ class Prepared:
         source: the model.
         recipe: the recipe, with what the user overrode.
         components: those it is applied to.
-        rows: what will be run; None where nothing will.
+        rows: what the pipeline will be run on, or a recording is made of; None where there is nothing of this.
         settings: how the pipeline is called for that.
-        calls: what its denoisers are run on instead, block by block; None where the pipeline is run, or nothing.
+        calls: a recording that is there: what its denoisers are run on, block by block; None where there is none.
     """
 
     source: Source
@@ -115,8 +115,8 @@ def prepare(
     measured = runs
     runs = runs or needs_data(chosen)
     components = components_of(source, chosen, runs=runs)
-    if runs and calls is not None:
-        _check_calls_alone(chosen, prompts=prompts, inputs=inputs, samples=samples)
+    if runs and calls is not None and prompts is None and inputs is None:
+        _check_calls_alone(chosen, samples)
         recording = open_calls(Path(calls))
         return Prepared(source, chosen, components, None, settings or GenerationSettings(), recording)
     asked = samples is not None
@@ -126,14 +126,13 @@ def prepare(
     return Prepared(source, chosen, components, rows, how)
 
 
-def _check_calls_alone(recipe: Recipe, **given: object) -> None:
-    """Raises CalibrationError where something is given, or in the recipe, that a recording takes no part in."""
-    wrong = next((name for name, value in given.items() if value is not None), None)
-    if wrong is not None:
-        raise CalibrationError(f"calls and {wrong} are given: a recording is of its own inputs; give it alone")
+def _check_calls_alone(recipe: Recipe, samples: int | None) -> None:
+    """Raises CalibrationError where something is asked for that a recording without its inputs cannot give."""
+    if samples is not None:
+        raise CalibrationError("calls and samples are given: a recording is of its own inputs; leave samples out")
     if recipe.keep_budget is not None:
         raise CalibrationError(
-            f"{recipe.name}: keep_budget measures the pipeline on prompts; give --prompts or --inputs, not --calls"
+            f"{recipe.name}: keep_budget measures the pipeline on prompts; give --prompts or --inputs with --calls"
         )
 
 

@@ -21,7 +21,7 @@ from quant.calibration.looking import look, reader, run_alone
 from quant.calibration.sample_plan import Parts, row_order, sample_plan
 from quant.calibration.schedule import SCHEDULE, timesteps_of
 from quant.checkpoint.kept_files import keep, kept
-from quant.errors import CalibrationError
+from quant.errors import CalibrationError, UnrecordedError
 from quant.pipelines.rows import Row
 from quant.pipelines.settings import GenerationSettings
 
@@ -73,8 +73,9 @@ class Recorder:
             progress: a bar over the steps that are run, with the time left, on stderr.
 
         Raises:
-            CalibrationError: as `run_rows` and `CallsWriter.write`; a pipeline that makes other calls than it made when
-                it was looked at, or a denoiser that is called with NaN.
+            UnrecordedError: as `CallsWriter.write`; a pipeline that makes other calls than it made when it was looked
+                at.
+            CalibrationError: as `run_rows`; a denoiser that is called with NaN.
         """
         from tqdm import tqdm
 
@@ -122,7 +123,7 @@ class Recorder:
             nonlocal calls, left
             here = seen[calls] if calls < len(seen) else None
             if here is None or repr((here.component, here.timestep)) != repr((component, timestep)):
-                raise CalibrationError(f"{self._rows[row]}: {_DIFFERS}")
+                raise UnrecordedError(f"{self._rows[row]}: {_DIFFERS}")
             bar.update(before + here.step - bar.n)
             calls += 1
             if here in wanted:
@@ -138,7 +139,7 @@ class Recorder:
             except _Enough:
                 bar.update(before + _length(wanted) - bar.n)
                 return
-        raise CalibrationError(f"{self._rows[row]}: {_DIFFERS}")
+        raise UnrecordedError(f"{self._rows[row]}: {_DIFFERS}")
 
 
 @contextmanager

@@ -25,7 +25,7 @@ from torch import nn
 from torch.utils._pytree import tree_map_only
 
 from quant.calibration.torch_state import TorchState
-from quant.errors import CalibrationError
+from quant.errors import UnrecordedError
 from quant.pipelines.input_error import InputError
 from quant.pipelines.running import failing
 
@@ -195,9 +195,9 @@ class Replay:
             call.state = TorchState.now()
             here.restore()
         if not call.is_done and call.state.modes != here.modes:
-            raise CalibrationError(
+            raise UnrecordedError(
                 f"{type(self._model).__name__}: calls '{call.at}' within a mode of torch that other calls would be in "
-                "too (inference mode, or one of functions); calibrate on prompts or inputs, without recorded calls"
+                "too (inference mode, or one of functions), so they cannot go through it block by block"
             )
 
 

@@ -287,7 +287,7 @@ def test_a_disk_without_room_is_known_before_any_work(
     free(stored)
     quant.calibrate(model_folder, "fp8-dynamic", tmp_path / "fits", progress=False)
     free(stored - 1)
-    monkeypatch.setattr(calibrating, "solve_models", None)
+    monkeypatch.setattr(calibrating, "gather", None)
     says = r"out2: needs 0\.\d MB while it is made, and 0\.\d MB are free on its file system; make room or"
     with pytest.raises(quant.QuantError, match=says):
         quant.calibrate(model_folder, "fp8-dynamic", tmp_path / "out2", progress=False)

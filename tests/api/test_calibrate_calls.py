@@ -16,6 +16,7 @@ from quant.cli import main
 from quant.pipelines.source import Source
 from tests.tiny_pipeline import PROMPTS, SETTINGS
 
+LOAD = Source.load_pipeline
 WEIGHTS = "transformer/diffusion_pytorch_model.safetensors"
 
 
@@ -88,11 +89,39 @@ def test_a_component_alone_is_calibrated_from_the_command_line(
     assert (out / Path(WEIGHTS).name).read_bytes() == (checkpoints["fp8-static"] / WEIGHTS).read_bytes()
 
 
+def test_with_its_inputs_a_recording_is_made_and_kept_or_used(
+    model_folder: Path, recording: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A recipe of ranges, which would run the pipeline; the recording that is there has six steps, and not 32."""
+    run = partial(quant.calibrate, model_folder, "fp8-static", prompts=PROMPTS, progress=False)
+    run(tmp_path / "out", calls=recording)
+    with monkeypatch.context() as patched:
+        patched.setattr(Source, "load_pipeline", LOAD)
+        with pytest.warns(UserWarning, match="6 steps of 'transformer' are recorded, 32 were asked for"):
+            run(tmp_path / "again", calls=tmp_path / "calls")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["again", "calls", "out"]
+    assert (tmp_path / "again" / WEIGHTS).read_bytes() == (tmp_path / "out" / WEIGHTS).read_bytes()
+    run(tmp_path / "third", calls=tmp_path / "calls")
+
+
+def test_a_budget_is_measured_on_the_inputs_of_a_recording(
+    model_folder: Path, recording: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The layers that are kept are those that a run of the pipeline keeps."""
+    monkeypatch.setattr(Source, "load_pipeline", LOAD)
+    run = partial(quant.calibrate, model_folder, "w8a8", prompts=PROMPTS, keep_budget=quant.KeepBudget(0.05))
+    made = [run(tmp_path / "on-calls", calls=recording, progress=False), run(tmp_path / "running", progress=False)]
+    kept = [set(each.recipe.ignore) for each in made]
+    assert kept[0] == kept[1] and any("blocks." in name for name in kept[0])
+    assert (made[0].folder / WEIGHTS).read_bytes() == (made[1].folder / WEIGHTS).read_bytes()
+    assert (made[0].folder / "sensitivity.json").read_bytes() == (made[1].folder / "sensitivity.json").read_bytes()
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"prompts": PROMPTS}, "calls and prompts are given: a recording is of its own inputs"),
-        ({"samples": 2}, "calls and samples are given"),
+        ({"prompts": PROMPTS[:2]}, "holds a recording of other inputs, settings or seed"),
+        ({"samples": 2}, "calls and samples are given: a recording is of its own inputs"),
         ({"keep_budget": quant.KeepBudget(0.05)}, "keep_budget measures the pipeline on prompts"),
         ({"settings": quant.GenerationSettings(height=32)}, "was recorded with height 16, not 32"),
     ],

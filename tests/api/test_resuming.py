@@ -10,14 +10,16 @@ from typing import Any
 
 import pytest
 import torch
-from diffusers import WanPipeline
+from diffusers import WanPipeline, WanTransformer3DModel
 
 import quant
 from quant.api import calibrate as calibrating
-from quant.api import writing
+from quant.api import gathering, writing
 from quant.api.room import check_room
 from quant.calibration import solving
+from quant.calibration.calls import CallsWriter
 from quant.calibration.journal import Journal
+from quant.calibration.kept_solutions import KeptSolutions
 from quant.checkpoint.folder import holding
 from quant.checkpoint.kept_files import keep, kept
 from quant.recipe_files import find_recipe
@@ -27,7 +29,7 @@ from tests.tiny_pipeline import PROMPTS
 @pytest.fixture
 def ran(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The prompts the pipeline is called with, from now on; the journal is written after each."""
-    monkeypatch.setattr(calibrating, "Journal", partial(Journal, seconds=0))
+    monkeypatch.setattr(gathering, "Journal", partial(Journal, seconds=0))
     seen: list[str] = []
     call = WanPipeline.__call__
 
@@ -106,7 +108,10 @@ def test_of_several_passes_what_was_solved_is_not_run_again(
     }
     recipe = quant.Recipe.from_dict(body)
     run = partial(quant.calibrate, model_folder, recipe, prompts=PROMPTS, progress=False)
-    run(tmp_path / "whole")
+    monkeypatch.setattr(gathering, "not_recorded", lambda *components: "calls cannot be recorded")
+    notes = r"^calls cannot be recorded; .* is calibrated while the pipeline runs on 3 inputs instead, once for every"
+    with pytest.warns(UserWarning, match=notes):
+        run(tmp_path / "whole")
     assert ran == PROMPTS * 4
     ran.clear()
     calls: list[int] = []
@@ -146,6 +151,75 @@ def stopped_while_solving(after: int, run: Callable[[], object], monkeypatch: py
         patched.setattr(solving, "_solve_group", stop)
         with pytest.raises(KeyboardInterrupt, match=r"^interrupted; what was done is kept: the same command goes on$"):
             run()
+
+
+HESSIANS = quant.Recipe.from_dict(
+    {"version": 1, "groups": [{"targets": ["re:.*ffn.*"], "scheme": "W8A8", "algorithm": "gptq"}]}
+)
+
+
+@pytest.mark.parametrize("stopped", ["recording", "solving"])
+def test_one_with_a_recording_of_its_own_goes_on_and_removes_it(
+    model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ran: list[str], stopped: str
+) -> None:
+    """What it writes is what a recording that `quant record` has made gives."""
+    run = partial(quant.calibrate, model_folder, HESSIANS, progress=False)
+    with pytest.warns(UserWarning, match="6 steps of 'transformer' are recorded, 32 were asked for"):
+        quant.record(model_folder, tmp_path / "calls", prompts=PROMPTS, progress=False)
+    run(tmp_path / "whole", calls=tmp_path / "calls")
+    where, name, after = {
+        "recording": (CallsWriter, "write", 7),  # of twelve
+        "solving": (KeptSolutions, "store", 3),  # of four
+    }[stopped]
+    work, done = getattr(where, name), list[int]()
+
+    def stop(*given: Any) -> Any:
+        if len(done) == after:
+            raise KeyboardInterrupt
+        done.append(1)
+        return work(*given)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(where, name, stop)
+        with pytest.raises(KeyboardInterrupt, match=r"^interrupted; what was done is kept: the same command goes on$"):
+            run(tmp_path / "out", prompts=PROMPTS)
+    kept = tmp_path / ".out.quant"
+    assert len(list((kept / "recorded" / "calls").iterdir())) == (7 if stopped == "recording" else 12)
+    ran.clear()
+    made = run(tmp_path / "out", prompts=PROMPTS)
+    assert ran == (PROMPTS[1:] if stopped == "recording" else [])  # of each input: a look at it, kept, and its steps
+    assert made.used_prompts == 3
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["calls", "out", "whole"]
+    for file in ("quant_manifest.json", "transformer/diffusion_pytorch_model.safetensors"):
+        assert (tmp_path / "out" / file).read_bytes() == (tmp_path / "whole" / file).read_bytes()
+
+
+def test_a_recording_of_its_own_that_is_damaged_is_made_again(
+    model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ran: list[str]
+) -> None:
+    run = partial(quant.calibrate, model_folder, HESSIANS, tmp_path / "out", prompts=PROMPTS, progress=False)
+    stopped_while_solving(1, run, monkeypatch)
+    recorded = tmp_path / ".out.quant" / "recorded"
+    call = min((recorded / "calls").iterdir())
+    call.write_bytes(b"damaged")
+    ran.clear()
+    run()
+    assert ran == PROMPTS[:1]
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_calls_that_cannot_be_recorded_or_replayed_are_said_and_the_pipeline_is_run(
+    model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ran: list[str]
+) -> None:
+    run = partial(quant.calibrate, model_folder, HESSIANS, prompts=PROMPTS, progress=False)
+    with monkeypatch.context() as patched:
+        patched.setattr(gathering, "takes_calls", lambda recipe: False)
+        run(tmp_path / "whole")
+    monkeypatch.setattr(WanTransformer3DModel, "forward", torch.inference_mode()(WanTransformer3DModel.forward))
+    with pytest.warns(UserWarning, match="cannot go through it block by block; .* while the pipeline runs"):
+        run(tmp_path / "out")
+    weights = "transformer/diffusion_pytorch_model.safetensors"
+    assert (tmp_path / "out" / weights).read_bytes() == (tmp_path / "whole" / weights).read_bytes()
 
 
 @pytest.mark.parametrize("after", [0, 3])

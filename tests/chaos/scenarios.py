@@ -97,7 +97,7 @@ SCENARIOS = [
     Scenario("converted, many files", _CONVERT, "out", kept=_kept),
     Scenario("with data", _calibrate("w8a8", *_DATA, "--full"), "out", kept=_kept),
     Scenario("recorded", _RECORD, "out", kept=_kept),
-    Scenario("several passes", _calibrate("passes.yaml", *_DATA), "out", kept=_kept),
+    Scenario("recorded and solved", _calibrate("passes.yaml", *_DATA), "out", kept=_kept),
     Scenario("in place of another", _calibrate("fp8-dynamic", "--full", "--force"), "out", old="w8a16", kept=_kept),
     Scenario("with data, in place", _calibrate("w8a8", *_DATA, "--force"), "out", old="w8a16", kept=_kept),
 ]
