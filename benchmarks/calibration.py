@@ -2,7 +2,9 @@
 
 `python -m benchmarks.calibration` writes benchmarks/results/calibration.json. For each depth a Wan transformer of
 random weights is written to a folder, and programs of their own run the same calls through it: whole, and block by
-block with statistics and solutions. What is reported of memory is the peak of each beyond what importing takes.
+block with statistics and solutions. What is reported of memory is the peak of each beyond what importing takes. Times
+are those of the process on all cores, which a busy machine changes less; all is in float32, in which a CPU does the
+passes and the Hessians' matmuls at one speed.
 """
 
 from __future__ import annotations
@@ -22,12 +24,13 @@ from typing import Any
 import click
 import torch
 
-from quant.calibration import solving
 from quant.calibration.block_solving import solve_by_block
 from quant.calibration.kept_solutions import KeptSolutions
 from quant.calibration.layer_plan import layer_plan
 from quant.calibration.recorded import Recorded
 from quant.calibration.replaying import Call
+from quant.calibration.solving import Found
+from quant.calibration.statistics import Collector
 from quant.pipelines.inputs.table import open_files
 from quant.recipe_files import find_recipe
 
@@ -57,18 +60,20 @@ class Run:
     """One program.
 
     Attributes:
-        seconds: all but importing and solving.
-        solving: seconds of solving.
+        seconds: of the processors, all but importing, statistics and solving.
+        statistics: the same of looking at inputs, Hessians' matmuls included.
+        solving: the same of solving.
         peak_bytes: of resident memory, beyond what importing takes.
     """
 
     seconds: float
+    statistics: float
     solving: float
     peak_bytes: int
 
 
 def make_model(folder: Path, depth: int, sizes: Sizes) -> int:
-    """Writes a transformer of so many blocks in bf16; returns the bytes of one block."""
+    """Writes a transformer of so many blocks; returns the bytes of one block."""
     from diffusers import WanTransformer3DModel
 
     torch.manual_seed(0)
@@ -81,7 +86,7 @@ def make_model(folder: Path, depth: int, sizes: Sizes) -> int:
         freq_dim=256,
         ffn_dim=sizes.ffn,
         num_layers=depth,
-    ).to(torch.bfloat16)
+    )
     model.save_pretrained(folder)
     return sum(parameter.nbytes for parameter in model.blocks[0].parameters())
 
@@ -92,39 +97,45 @@ def _arguments(sizes: Sizes, number: int) -> tuple[tuple[Any, ...], dict[str, An
     latents = torch.randn(1, 16, sizes.tokens // 16, 8, 8, generator=generator)
     text = torch.randn(1, 64, 256, generator=generator)
     return (), {
-        "hidden_states": latents.bfloat16(),
+        "hidden_states": latents,
         "timestep": torch.tensor([1000 - 1000 * number // sizes.calls]),
-        "encoder_hidden_states": text.bfloat16(),
+        "encoder_hidden_states": text,
         "return_dict": False,
     }
 
 
-def whole(folder: Path, sizes: Sizes, recipe: str) -> float:
-    """Loads the model and runs all calls; returns seconds of solving, which are none."""
+def whole(folder: Path, sizes: Sizes, recipe: str) -> tuple[float, float]:
+    """Loads the model and runs all calls; returns seconds of statistics and of solving, which are none."""
     from diffusers import WanTransformer3DModel
 
-    model = WanTransformer3DModel.from_pretrained(folder, torch_dtype=torch.bfloat16)
+    model = WanTransformer3DModel.from_pretrained(folder, torch_dtype=torch.float32)
     with torch.no_grad():
         for number in range(sizes.calls):
             args, kwargs = _arguments(sizes, number)
             model(*args, **kwargs)
-    return 0.0
+    return 0.0, 0.0
 
 
-def by_block(folder: Path, sizes: Sizes, recipe: str) -> float:
-    """Calibrates from the calls; returns seconds of solving."""
-    spent, solve = 0.0, solving.Found.solve
+def _timed(of: type, method: str) -> Callable[[], float]:
+    """Times a method from now on; returns what knows its seconds so far."""
+    run, spent = getattr(of, method), 0.0
 
     def timed(*given: Any) -> None:
         nonlocal spent
-        started = time.perf_counter()
-        solve(*given)
-        spent += time.perf_counter() - started
+        started = time.process_time()
+        run(*given)
+        spent += time.process_time() - started
 
-    solving.Found.solve = timed  # type: ignore[method-assign,assignment]
+    setattr(of, method, timed)
+    return lambda: spent
+
+
+def by_block(folder: Path, sizes: Sizes, recipe: str) -> tuple[float, float]:
+    """Calibrates from the calls; returns seconds of statistics and of solving."""
+    statistics, solved = _timed(Collector, "see"), _timed(Found, "solve")
     chosen, component = find_recipe(recipe, "wan"), open_files(folder)
     calls = [Call(f"call {number}", partial(_arguments, sizes, number)) for number in range(sizes.calls)]
-    recorded = Recorded(calls, component.tensors(torch.bfloat16), torch.bfloat16, torch.device("cpu"))
+    recorded = Recorded(calls, component.tensors(torch.float32), torch.float32, torch.device("cpu"))
     with tempfile.TemporaryDirectory() as kept:
         solve_by_block(
             {"transformer": component.model},
@@ -133,10 +144,10 @@ def by_block(folder: Path, sizes: Sizes, recipe: str) -> float:
             {"transformer": recorded},
             KeptSolutions(Path(kept), "benchmark"),
         )
-    return spent
+    return statistics(), solved()
 
 
-WAYS: dict[str, Callable[[Path, Sizes, str], float]] = {"whole": whole, "by_block": by_block}
+WAYS: dict[str, Callable[[Path, Sizes, str], tuple[float, float]]] = {"whole": whole, "by_block": by_block}
 
 
 def peak() -> int:
@@ -153,9 +164,9 @@ def child(way: str, folder: str, sizes: str, recipe: str) -> None:
 
     for each in (accelerate, diffusers.WanTransformer3DModel, calib):
         assert each is not None  # what either way imports is no part of its time
-    before, started = peak(), time.perf_counter()
-    solving = WAYS[way](Path(folder), Sizes(**json.loads(sizes)), recipe)
-    run = Run(time.perf_counter() - started - solving, solving, peak() - before)
+    before, started = peak(), time.process_time()
+    statistics, solving = WAYS[way](Path(folder), Sizes(**json.loads(sizes)), recipe)
+    run = Run(time.process_time() - started - statistics - solving, statistics, solving, peak() - before)
     print(json.dumps(asdict(run)))
 
 
@@ -172,8 +183,8 @@ def measured(way: str, folder: Path, sizes: Sizes, recipe: str) -> Run:
 @click.option("--depths", default="6,12,24", show_default=True, help="Blocks of each model.")
 @click.option("--heads", default=12, show_default=True, help="Of 64 channels each.")
 @click.option("--ffn", default=4096, show_default=True, help="Channels of the feed-forward network.")
-@click.option("--tokens", default=1024, show_default=True, help="Of a call.")
-@click.option("--calls", default=8, show_default=True)
+@click.option("--tokens", default=512, show_default=True, help="Of a call.")
+@click.option("--calls", default=4, show_default=True)
 @click.option("--recipe", default="w8a8-gptq", show_default=True)
 @click.option("--out", type=click.Path(path_type=Path), default=RESULTS, show_default=True)
 def main(depths: str, heads: int, ffn: int, tokens: int, calls: int, recipe: str, out: Path) -> None:
@@ -187,8 +198,8 @@ def main(depths: str, heads: int, ffn: int, tokens: int, calls: int, recipe: str
         rows.append({"blocks": depth, "block_bytes": block, "whole": asdict(forward), "by_block": asdict(replay)})
         click.echo(
             f"{depth:3} blocks of {block / 1e6:.1f} MB: {ratio:.2f}x the forward passes' {forward.seconds:.1f} s, "
-            f"and {replay.solving:.1f} s of solving; peak {replay.peak_bytes / 1e6:.0f} MB, whole "
-            f"{forward.peak_bytes / 1e6:.0f} MB"
+            f"{replay.statistics:.1f} s of statistics, {replay.solving:.1f} s of solving; peak "
+            f"{replay.peak_bytes / 1e6:.0f} MB, whole {forward.peak_bytes / 1e6:.0f} MB"
         )
     body = {
         "machine": {"processor": platform.machine(), "threads": torch.get_num_threads(), "torch": torch.__version__},

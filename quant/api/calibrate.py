@@ -4,8 +4,12 @@ What is on disk in each phase, all of it in the hidden folder that `quant.checkp
 that finds it does:
 
 1. Everything small is checked: names, places, what is copied, room on the disk. Nothing is left by a refusal.
-2. A pass over the prompts: `journal.safetensors` holds the statistics after a prompt, by the number of the pass. The
-   next run goes on after that prompt.
+2. For a recipe with Hessians, calls of denoisers: those of a recording that is given, or of one that is made in
+   `recorded/`, call by call; each that is there is whole. The next run goes on with the input that was recorded. Then
+   all calls go through the denoiser block by block: solutions are kept as in phase 3. The next run takes the calls
+   through all blocks again, and solves what is left.
+   Else a pass over the prompts: `journal.safetensors` holds the statistics after a prompt, by the number of the pass.
+   The next run goes on after that prompt.
 3. The pass is solved, input by input: each solution in `solved/` is whole or absent, and the journal stays as it was
    after its last writing. The next run loads what is solved, and restores the statistics of the other inputs from the
    journal; where all prompts were run, none is run again. If the journal lacks an input that is not solved, for a file

@@ -45,7 +45,8 @@ if TYPE_CHECKING:
     "--calls",
     type=PATH,
     metavar="DIR",
-    help="Calibrate on what `quant record` has recorded of this model, block by block, without running the pipeline.",
+    help="Calibrate on what `quant record` has recorded of this model, block by block, without running the pipeline. "
+    "With --prompts or --inputs: record them in DIR, if it is not there, and keep it.",
 )
 @click.option("--samples", type=COUNT, metavar="N", help="Run the first N prompts or rows.  [default: the recipe's]")
 @click.option("--seed", type=SEED, metavar="N", help="Of the initial latents.  [default: the recipe's]")
@@ -108,14 +109,16 @@ def calibrate(
     folder, else the defaults of its pipeline class. Calibrate as you will generate: ranges depend on them. A pipeline
     that starts from a picture or a video gets it from a table, --inputs, whose columns are arguments of its call.
 
-    With --calls the pipeline is not run, nor loaded: recorded calls go through the denoiser's blocks, one after the
-    other, with the weights of one block in memory. One recording serves any number of recipes.
+    Recipes that solve layers (GPTQ, 2:4) take 32 steps of a few inputs, which are recorded first and then go through
+    the denoiser's blocks, one after the other, with the weights of one block in memory. With --calls DIR alone the
+    pipeline is neither run nor loaded: one recording serves any number of recipes.
 
     \b
     Examples:
       quant calibrate Wan-AI/Wan2.1-T2V-1.3B-Diffusers --recipe fp8-dynamic --out wan-fp8
       quant calibrate ./wan --recipe w8a8 --prompts prompts.txt --steps 20 --full --out wan-int8
       quant calibrate ./wan --recipe w4a16-gptq --calls wan-calls --out wan-int4
+      quant calibrate ./wan --recipe w8a8-gptq --prompts prompts.txt --calls wan-calls --out wan-int8
       quant calibrate ./wan-i2v --recipe w8a8 --inputs inputs.jsonl --set guidance_scale_2=3 --out wan-i2v-int8
       quant calibrate ./wan --recipe w4a8 --prompts prompts.txt --keep-budget 5% --keep-as W8A8 --out wan-mixed
     """

@@ -69,7 +69,8 @@ def record(
 
     MODEL, a diffusers pipeline folder or hub id, runs on a few of the prompts or inputs, and DIR gets all arguments of
     its denoisers' calls at some steps: latents, timestep, text, whatever else. With these a denoiser runs alone: a
-    calibration on them costs a forward pass of the calls, not of the pipeline.
+    calibration on them, `quant calibrate --calls DIR`, costs a forward pass of the calls, not of the pipeline. Without
+    --calls recipes that solve layers make a recording for themselves, and remove it.
 
     Of 32 steps each input has 4, far apart and spread over the whole schedule, so that 8 inputs are run, each up to its
     last recorded step. Of Wan 2.2 each expert gets 32 steps of its own. More --calls take more inputs. Which steps is

@@ -10,6 +10,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from quant.algorithms.base import Needs, Statistics
+from quant.calibration import probe
 from quant.calibration.journal import Journal
 from quant.calibration.statistics import collect
 from quant.errors import CalibrationError
@@ -164,6 +165,24 @@ def test_a_hessian_is_the_mean_of_outer_products() -> None:
     expected = rows.T @ rows / len(rows)
     torch.testing.assert_close(found.hessian, expected, rtol=0, atol=1e-6 * float(expected.abs().max()))
     assert found.amax is None and found.rows is None
+
+
+def test_a_hessian_is_summed_over_some_rows_of_a_long_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Row i is the unit vector i, so that the diagonal tells how often each was taken."""
+    monkeypatch.setattr(probe, "_HESSIAN_ROWS", 16)
+    layer = nn.Sequential(nn.Linear(64, 2))
+    calls = [torch.eye(64), torch.eye(64), torch.eye(16, 64)]
+
+    def taken(count: int) -> torch.Tensor:
+        found = collect(layer, {"0": ALL}, lambda: [layer(call) for call in calls[:count]], rows=4, seed=0)["0"]
+        assert found.hessian is not None and found.seen_rows == sum(map(len, calls[:count]))
+        return found.hessian.diagonal() * 16 * count
+
+    first, both, all_three = taken(1), taken(2), taken(3)
+    assert sorted(first.tolist()) == [0.0] * 48 + [1.0] * 16
+    assert (both - first).sum() == 16 and not torch.equal(both, 2 * first)  # others of the second call
+    torch.testing.assert_close(all_three - both, calls[2].sum(dim=0).double())  # a short call has all its rows
+    assert torch.equal(taken(2), both)
 
 
 def test_sums_go_on_from_a_journal(tmp_path: Path) -> None:
