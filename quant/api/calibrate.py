@@ -51,6 +51,7 @@ from quant.pipelines.inputs.base import Component
 from quant.pipelines.rows import Inputs
 from quant.pipelines.settings import GenerationSettings
 from quant.pipelines.snapshot import Snapshot
+from quant.pipelines.source import denoisers_of
 from quant.recipe import Recipe
 from quant.recipe_parts import KeepBudget
 
@@ -156,7 +157,8 @@ def calibrate(
         check_apart(out, [Path(calls)], CheckpointError)
     snapshot = Snapshot.of(start.source)
     if calls is not None and start.rows is not None:
-        made = record_for(recording_of(start, dtype), Path(calls), snapshot, device, progress)
+        what = recording_of(start, denoisers_of(start.source), dtype)
+        made = record_for(what, Path(calls), snapshot, device, progress)
         start = replace(start, calls=made)
     if start.calls is not None:
         check_calls(start.calls, start.source, start.components, settings=settings, dtype=dtype)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
@@ -26,7 +26,6 @@ from quant.devices import find_device
 from quant.errors import CalibrationError, QuantWarning, UnrecordedError
 from quant.pipelines.inputs.base import Component
 from quant.pipelines.snapshot import Snapshot
-from quant.pipelines.source import denoisers_of
 from quant.pipelines.weights import of_model
 
 
@@ -85,7 +84,7 @@ def gather(
         solved = solve_models(models, start.recipe, None, None, start.settings, kept=kept)
         return Gathered(solved, {name: part.tensors(how.dtype) for name, part in parts.items()})
     if takes_calls(start.recipe):
-        reason = not_recorded(start.components, denoisers_of(start.source))
+        reason = not_recorded(start.components)
         if reason is None:
             try:
                 calls = _recorded(folder, start, snapshot, how, device)
@@ -103,16 +102,16 @@ def gather(
     return _while_it_runs(folder, start, key, kept, how, device)
 
 
-def recording_of(start: Prepared, dtype: torch.dtype) -> What:
-    """What a recording of a calibration's inputs is."""
+def recording_of(start: Prepared, components: Sequence[str], dtype: torch.dtype) -> What:
+    """What a recording of some denoisers on a calibration's inputs is."""
     assert start.rows is not None
-    seed, denoisers = start.recipe.calibration.seed, denoisers_of(start.source)
-    return What(start.source, denoisers, start.rows, start.settings, seed, STEPS, dtype)
+    seed = start.recipe.calibration.seed
+    return What(start.source, components, start.rows, start.settings, seed, STEPS, dtype)
 
 
 def _recorded(folder: OutputFolder, start: Prepared, snapshot: Snapshot, how: Writing, device: str | None) -> Calls:
     """The calibration's own recording, between its work files: made, gone on with, or there."""
-    what = recording_of(start, how.dtype)
+    what = recording_of(start, start.components, how.dtype)
     if (folder.recorded / INDEX).is_file():
         with suppress(CalibrationError):  # damaged: what of it is whole is used
             made = open_calls(folder.recorded)

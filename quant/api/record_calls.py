@@ -113,7 +113,14 @@ class What:
     def run(self, snapshot: Snapshot) -> dict[str, str]:
         """What its recording depends on, as hashes, and all of them: "key"."""
         return recording_run(
-            self.source, snapshot, self.rows, self.settings, seed=self.seed, count=self.steps, dtype=self.dtype
+            self.source,
+            self.components,
+            snapshot,
+            self.rows,
+            self.settings,
+            seed=self.seed,
+            count=self.steps,
+            dtype=self.dtype,
         )
 
     def record(self, folder: Path, snapshot: Snapshot, device: str | None, progress: bool) -> Calls:

@@ -114,6 +114,7 @@ def run_of(start: Prepared, snapshot: Snapshot, dtype: torch.dtype) -> dict[str,
 
 def recording_run(
     source: Source,
+    components: Sequence[str],
     snapshot: Snapshot,
     rows: Sequence[Row],
     settings: GenerationSettings,
@@ -124,6 +125,7 @@ def recording_run(
 ) -> dict[str, str]:
     """The same of what a recording of denoisers' calls depends on; "calls" is how many steps are recorded."""
     parts = {
+        "components": list(components),
         "inputs": _of_rows(rows),
         "settings": settings.given(),
         "seed": seed,

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from quant.algorithms.table import needs_of
+from quant.families.table import DENOISERS
 from quant.recipe import Recipe
 from quant.recipe_parts import COMPRESSED
 
@@ -25,7 +26,7 @@ def takes_calls(recipe: Recipe) -> bool:
     return recipe.calibration.inputs == COMPRESSED or any(needs_of(group).hessian for group in recipe.groups)
 
 
-def not_recorded(components: Sequence[str], denoisers: Sequence[str]) -> str | None:
+def not_recorded(components: Sequence[str]) -> str | None:
     """Why calls of some components cannot be recorded, in words; None where they can."""
-    other = next((name for name in components if name not in denoisers), None)
+    other = next((name for name in components if name not in DENOISERS), None)
     return None if other is None else f"'{other}' is no denoiser, and only calls of denoisers are recorded"
