@@ -49,6 +49,9 @@ def quantize(
 ) -> Any:
     """A quantized copy of a model or of a pipeline; what was given is left as it was.
 
+    Statistics are gathered while it runs, in as many passes over the data as the recipe's Hessians need; a folder's
+    denoisers are calibrated in one, on recorded calls (`quant.calibrate`).
+
     It runs in eval mode while it is calibrated, and each of its modules is in its own mode again afterwards. The copy
     is in eval mode. Hooks of quantized layers come along; a layer that is more than weight and bias is kept.
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import gc
+import json
 import os
 import shutil
 import warnings
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -123,20 +126,26 @@ class What:
             dtype=self.dtype,
         )
 
+    def about(self) -> dict[str, Any]:
+        """What its recording says of where it comes from."""
+        return recording_record(
+            self.source, self.components, self.rows, self.settings, seed=self.seed, count=self.steps, dtype=self.dtype
+        )
+
     def record(self, folder: Path, snapshot: Snapshot, device: str | None, progress: bool) -> Calls:
         """Records into a folder that nobody else writes to, or goes on there. The pipeline is gone afterwards.
 
         Raises:
             QuantError: as `Recorder.record`; the model changed meanwhile.
         """
-        about = recording_record(
-            self.source, self.components, self.rows, self.settings, seed=self.seed, count=self.steps, dtype=self.dtype
-        )
         pipe, models = load_checked(self.source, self.components, self.dtype, device)
         key = self.run(snapshot)["key"]
         recorder = Recorder(pipe, models, self.rows, self.settings, seed=self.seed, folder=folder, key=key)
-        made = recorder.record(self.steps, about, progress=progress)
+        made = recorder.record(self.steps, self.about(), progress=progress)
         snapshot.check("recorded")
+        del recorder, pipe, models
+        gc.collect()  # a pipeline's parts know each other
+        torch.cuda.empty_cache()  # what is calibrated next asks how much is free
         return made
 
 
@@ -144,16 +153,17 @@ def record_for(what: What, out: Path, snapshot: Snapshot, device: str | None, pr
     """The recording that a user keeps of a calibration's inputs: made in `out`, or found there, of however many steps.
 
     Raises:
-        QuantError: as `record`; the one that is there is of something else.
+        QuantError: as `record`; the one that is there is of something else. Of which model it is, is not looked at.
     """
     if not is_file(out / INDEX):
         return _recorded_to(out, what, snapshot, device, progress)
     made = open_calls(out)
-    steps = made.about.get("steps_recorded")
-    if not isinstance(steps, int) or made.key != replace(what, steps=steps).run(snapshot)["key"]:
+    wanted = json.loads(json.dumps(what.about()))
+    differs = [part for part in ("inputs", "settings", "seed", "dtype") if made.about.get(part) != wanted[part]]
+    if differs:
         raise CalibrationError(
-            f"{out}: holds a recording of other inputs, settings or seed, or of another release; give it without "
-            "inputs to calibrate on it, or another folder"
+            f"{out}: holds a recording that differs in its {' and '.join(differs)}; leave the inputs out to calibrate "
+            "on it, or choose another folder"
         )
     return made
 

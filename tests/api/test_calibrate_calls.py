@@ -120,7 +120,7 @@ def test_a_budget_is_measured_on_the_inputs_of_a_recording(
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"prompts": PROMPTS[:2]}, "holds a recording of other inputs, settings or seed"),
+        ({"prompts": PROMPTS[:2]}, "holds a recording that differs in its inputs; leave"),
         ({"samples": 2}, "calls and samples are given: a recording is of its own inputs"),
         ({"keep_budget": quant.KeepBudget(0.05)}, "keep_budget measures the pipeline on prompts"),
         ({"settings": quant.GenerationSettings(height=32)}, "was recorded with height 16, not 32"),
