@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import platform
 import tempfile
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from itertools import product
 from pathlib import Path
@@ -141,10 +142,9 @@ class Bench:
         return Found((error / power) ** 0.5, tuple(map(float, paired_psnr(self._clips, frames))))
 
 
-def table() -> str:
+def table(results: Mapping[str, Any]) -> str:
     """The measured figures, a line for each recipe and way, means over seeds."""
     rows = []
-    results = json.loads(RESULTS.read_text(encoding="utf-8"))
     for recipe, measured in results["recipes"].items():
         kinds = dict.fromkeys((row["steps"], row["inputs"]) for row in measured)
         for steps, inputs in kinds:
@@ -183,6 +183,7 @@ def main(recipes: str, steps: str, seeds: int, clips: int, out: Path) -> None:
                 "clips": clips, "held_out_steps": HELD_OUT, "recipes": rows,
             }  # fmt: skip
             out.write_text(json.dumps(body, indent=1) + "\n", encoding="utf-8")
+        click.echo(table(body))
 
 
 if __name__ == "__main__":
