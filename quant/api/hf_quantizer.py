@@ -30,6 +30,7 @@ from quant.families.fusing import block_module, fuse, wants_fusing
 from quant.formats.tensors import fault, reads_as
 from quant.layers.fitting import check_fit, check_rest, expected_tensors, unused_of
 from quant.layers.following import follow_timesteps
+from quant.layers.group_offload import order_for_group_offload
 from quant.layers.kinds import in_groups
 from quant.layers.layer import QuantLayer
 from quant.layers.refusing import refuse_changes
@@ -125,6 +126,7 @@ class Quantizer(DiffusersQuantizer):  # type: ignore[misc]
         if self.fuses:
             fuse(model)
         follow_timesteps(model)
+        order_for_group_offload(model)
         return model
 
     def check_if_quantized_param(
@@ -132,7 +134,7 @@ class Quantizer(DiffusersQuantizer):  # type: ignore[misc]
     ) -> bool:
         """True for the tensors of a quantized layer, which `create_quantized_param` puts in."""
         layer, leaf = _layer_of(model, param_name)
-        return isinstance(layer, QuantLayer) and leaf in layer._buffers
+        return isinstance(layer, QuantLayer) and leaf in layer.held()
 
     def check_quantized_param_shape(self, param_name: str, current: torch.Tensor, loaded: torch.Tensor) -> None:
         """Called where shapes differ, which for this format is always an error."""
@@ -153,9 +155,8 @@ class Quantizer(DiffusersQuantizer):  # type: ignore[misc]
         """Puts a tensor into its layer, with the dtype of the file and not diffusers' cast where its scheme has one."""
         layer, leaf = _layer_of(model, param_name)
         assert isinstance(layer, QuantLayer)
-        expected = layer._buffers[leaf]
+        expected = layer.held()[leaf]
         stored = state_dict[param_name]
-        assert expected is not None
         if layer.follows_dtype(leaf):
             stored = param_value
         elif reads_as(expected.dtype, stored.dtype):
@@ -167,7 +168,7 @@ class Quantizer(DiffusersQuantizer):  # type: ignore[misc]
         if wrong is not None:
             self.verification.finish()  # where the file is damaged, that is the reason
             raise CheckpointError(f"{self.where}: tensor '{param_name}' {wrong}")
-        layer._buffers[leaf] = stored.to(target_device)
+        layer.place(leaf, stored.to(target_device))
 
     @property
     def is_compileable(self) -> bool:

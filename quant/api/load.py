@@ -211,7 +211,7 @@ def _read(
 def _put(model: nn.Module, name: str, tensor: torch.Tensor, dtype: torch.dtype | None) -> None:
     owner_name, _, leaf = name.rpartition(".")
     owner = model.get_submodule(owner_name)
-    held = owner._buffers.get(leaf)
+    held = owner.held().get(leaf) if isinstance(owner, QuantLayer) else None
     packed = isinstance(owner, QuantLayer) and held is not None and not owner.follows_dtype(leaf)
     wanted = tensor.dtype
     if packed and held is not None:

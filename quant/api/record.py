@@ -9,6 +9,7 @@ from torch import nn
 
 from quant.errors import ModelError
 from quant.layers.following import follow_timesteps
+from quant.layers.group_offload import order_for_group_offload
 from quant.layers.refusing import refuse_changes, refuse_foreign_saving
 from quant.pipelines.skeleton import is_transformers
 
@@ -47,6 +48,7 @@ def attach(model: nn.Module, record: Record) -> None:
         transformers_quantizer.mark_quantized(model, record.config)
     refuse_changes(model)
     follow_timesteps(model)
+    order_for_group_offload(model)
     refuse_foreign_saving(model)
 
 

@@ -130,8 +130,7 @@ class Quantizer(HfQuantizer):  # type: ignore[misc]
         self.verification = Verification(None)  # a model that is loaded is copied and pickled
         for name, layer in quantized_layers(model).items():
             for leaf in tensor_layout(layer.layer_format, *layer.weight_size):
-                tensor = layer._buffers[leaf]
-                assert tensor is not None
+                tensor = layer.held()[leaf]
                 if tensor.is_meta:
                     raise CheckpointError(
                         f"tensor '{name}.{leaf}' was left to accelerate, which moves weights while a model runs: name "
@@ -140,8 +139,7 @@ class Quantizer(HfQuantizer):  # type: ignore[misc]
                 wrong = value_fault(f"{name}.{leaf}", tensor, self.shapes)
                 if wrong is not None:
                     raise CheckpointError(f"{self.where}: tensor '{name}.{leaf}' {wrong}")
-            if layer.bias is not None:
-                layer.bias.requires_grad_(False)
+            layer.requires_grad_(False)
         check_rest(model, self.where)
         prepack(model)
         _finish(model)

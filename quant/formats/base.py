@@ -177,8 +177,8 @@ class WeightFormat(ABC):
     # While the layer runs. An order is a name; `running` and `stored` are exact inverses of one another.
 
     @abstractmethod
-    def wanted_order(self, tensors: Mapping[str, torch.Tensor], n: int, k: int) -> str:
-        """Return the order that the best op reads on the device where a weight's tensors are, in whichever order."""
+    def wanted_order(self, tensors: Mapping[str, torch.Tensor], n: int, k: int, device: torch.device) -> str:
+        """Return the order that the best op reads on a device, of a weight whose tensors are in whichever order."""
 
     @abstractmethod
     def running(self, stored: Mapping[str, torch.Tensor], order: str, n: int, k: int) -> Tensors:

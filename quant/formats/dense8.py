@@ -70,9 +70,9 @@ class Dense8(WeightFormat):
     def decode(self, tensors: Mapping[str, torch.Tensor]) -> torch.Tensor:
         return Grid(self._weights, tensors["weight_scale"].float()).values(tensors["weight"])
 
-    def wanted_order(self, tensors: Mapping[str, torch.Tensor], n: int, k: int) -> str:
+    def wanted_order(self, tensors: Mapping[str, torch.Tensor], n: int, k: int, device: torch.device) -> str:
         whole = k == aligned_rows.width(k)
-        return ROW_MAJOR if whole or tensors["weight"].device.type != "cuda" else aligned_rows.NAME
+        return ROW_MAJOR if whole or device.type != "cuda" else aligned_rows.NAME
 
     def running(self, stored: Mapping[str, torch.Tensor], order: str, n: int, k: int) -> Tensors:
         return {**stored, "weight": aligned_rows.pack(stored["weight"])}

@@ -67,11 +67,11 @@ class Int4(Packed):
             self._weights, tensors["weight_scale"].float(), None if zeros is None else nibbles.unpack_rows(zeros, n)
         )
 
-    def wanted_order(self, tensors: Mapping[str, torch.Tensor], n: int, k: int) -> str:
+    def wanted_order(self, tensors: Mapping[str, torch.Tensor], n: int, k: int, device: torch.device) -> str:
         inputs = self.scheme.input_activations
         # An input that is not quantized is of 16 bits, whichever of the two.
         dtype = torch.bfloat16 if inputs is None else storage_dtype(inputs)
-        return prepacking.wanted(self.op, dtype, n, k, tensors["weight_scale"].device, self.group)
+        return prepacking.wanted(self.op, dtype, n, k, device, self.group)
 
     def running(self, stored: Mapping[str, torch.Tensor], order: str, n: int, k: int) -> Tensors:
         zeros = stored.get(_ZEROS)

@@ -38,7 +38,7 @@ class Int8WeightOnly(Packed):
     def unpack(packed: torch.Tensor, k: int) -> torch.Tensor:
         return (packed.contiguous().view(torch.uint8) ^ _OFFSET).view(torch.int8)[:, :k].contiguous()
 
-    def wanted_order(self, tensors: Mapping[str, torch.Tensor], n: int, k: int) -> str:
+    def wanted_order(self, tensors: Mapping[str, torch.Tensor], n: int, k: int, device: torch.device) -> str:
         return ROW_MAJOR
 
     def running(self, stored: Mapping[str, torch.Tensor], order: str, n: int, k: int) -> Tensors:

@@ -67,9 +67,9 @@ class Sparse24(WeightFormat):
     def unfit(self, leaf: str, tensor: torch.Tensor, n: int, k: int) -> str | None:
         return _more_than_two_of_four(tensor) if leaf == self.main else None
 
-    def wanted_order(self, tensors: Mapping[str, torch.Tensor], n: int, k: int) -> str:
+    def wanted_order(self, tensors: Mapping[str, torch.Tensor], n: int, k: int, device: torch.device) -> str:
         values = tensors["weight"] if "weight" in tensors else tensors["weight_values"]
-        return prepacking.wanted(self.op, values.dtype, n, k, values.device)
+        return prepacking.wanted(self.op, values.dtype, n, k, device)
 
     def running(self, stored: Mapping[str, torch.Tensor], order: str, n: int, k: int) -> Tensors:
         values, meta = sparse24.compress(stored["weight"])

@@ -106,8 +106,9 @@ class QuantConv(QuantLayer):
             out = from_lines(rows, window, window.sizes(x.shape[1:-1]))
         else:
             a, scale = self._samples(x, dtype)
+            tensors, order = self._running()
             out = self.weight_format.convolve(
-                self._tensors(), self.layout, a, scale, self.out_channels, bias=bias, out_dtype=out_dtype,
+                tensors, order, a, scale, self.out_channels, bias=bias, out_dtype=out_dtype,
                 kernel_size=window.kernel_size, stride=window.stride, padding=window.padding, dilation=window.dilation,
             )  # fmt: skip
         return out if residual is None else out + residual

@@ -162,7 +162,7 @@ def check_rest(model: nn.Module, where: object) -> None:
         stored = (
             {} if packed else {n: b for n, b in module._buffers.items() if n not in module._non_persistent_buffers_set}
         )
-        for leaf, tensor in {**module._parameters, **stored}.items():
+        for leaf, tensor in {**({"bias": module.bias} if packed else module._parameters), **stored}.items():
             wrong = None if tensor is None else not_finite(tensor)
             if wrong is not None:
                 raise CheckpointError(f"{where}: tensor '{f'{owner}.{leaf}'.lstrip('.')}' {wrong}")

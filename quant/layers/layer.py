@@ -16,16 +16,17 @@ from quant.formats.table import format_of
 from quant.formats.tensors import by_column, tensor_layout
 from quant.kernels import ops
 from quant.layers.clock import Choice, Clock
+from quant.layers.offloadable import Offloadable
 from quant.layers.stepping import by_step
 
 #: Tensors of a layer that are no part of its weight, in whatever order that is.
 _AROUND = ("input_scale", "bin_edges", "pre_quant_scale", "low_rank_up", "low_rank_down")
 
 
-class QuantLayer(nn.Module):
+class QuantLayer(Offloadable):
     """Packed tensors of a weight [N, K], and what an op makes of them.
 
-    Tensors are buffers, so no optimizer or LoRA injection mistakes them for parameters. A dtype cast of the model
+    Tensors are parameters without gradient, since what offloads a model moves its parameters. A dtype cast of the model
     reaches only those that a checkpoint stores in the model's dtype.
 
     Attributes:
@@ -39,6 +40,7 @@ class QuantLayer(nn.Module):
         bin_edges: float32 [B-1], the timesteps between bins: bin i is above edge i-1, up to edge i. None without bins.
         clock: the timestep of the call of the model around; None where the layer is in no model that is followed.
         choice: whether that call is at a step at which the input is not quantized; None where there are no such steps.
+        order_device: the device whose ops the weight is in order for, wherever it lies; None where that is the same.
         pre_quant_scale: float32, one an input feature or channel, where the layer was smoothed, else None.
         low_rank_up, low_rank_down: [N, R] and [R, K] in the model's dtype, or None.
         bias: [N] in the model's dtype, or None.
@@ -52,6 +54,7 @@ class QuantLayer(nn.Module):
     low_rank_up: torch.Tensor | None
     low_rank_down: torch.Tensor | None
     bias: nn.Parameter | None
+    order_device: torch.device | None = None
 
     def __init__(
         self,
@@ -69,16 +72,15 @@ class QuantLayer(nn.Module):
         self.weight_format = format_of(layer_format)
         self.layout = self.weight_format.stored_order
         stored = tensor_layout(layer_format, n, k)
-        for name in dict.fromkeys([*stored, "weight_scale", *_AROUND]):
-            if name in stored:
-                of_dtype, shape = stored[name]
-                self.register_buffer(name, torch.empty(shape, dtype=of_dtype or dtype, device=device))
-            else:
-                self.register_buffer(name, None)
         #: Tensors that follow the model's dtype.
         self._floating = {name for name, (of_dtype, _) in stored.items() if of_dtype is None}
-        values = torch.empty(n, dtype=dtype, device=device) if bias else None
-        self.bias = None if values is None else nn.Parameter(values, requires_grad=False)
+        self._hold(
+            torch.empty(n, dtype=dtype, device=device) if bias else None,
+            {
+                name: torch.empty(shape, dtype=of_dtype or dtype, device=device)
+                for name, (of_dtype, shape) in stored.items()
+            },
+        )
         self.clock: Clock | None = None
         self.choice: Choice | None = None
 
@@ -95,15 +97,29 @@ class QuantLayer(nn.Module):
     def fill(self, tensors: Mapping[str, torch.Tensor], bias: torch.Tensor | None, device: torch.device) -> Self:
         """Puts copies of the tensors of a checkpoint and of a bias into an empty layer, on `device`. Returns self."""
         for name, tensor in tensors.items():
-            own = self._buffers[name]
+            own = self._parameters[name]
             follows = own.dtype if own is not None and self.follows_dtype(name) else None
             # Layers that read one input were given one factor; a copy each, since safetensors saves no shared memory.
             # Row by row, as it is loaded: torch may convolve another order to other last bits.
             row_by_row = torch.contiguous_format
-            setattr(self, name, tensor.to(device, dtype=follows, copy=True, memory_format=row_by_row))
+            self.place(name, tensor.to(device, dtype=follows, copy=True, memory_format=row_by_row))
         if bias is not None:
-            self.bias = nn.Parameter(bias.detach().clone().to(device), requires_grad=False)
+            self.place("bias", bias.detach().clone().to(device))
         return self.prepack()
+
+    def place(self, name: str, tensor: torch.Tensor) -> None:
+        """Puts a tensor in the place of one that the layer has, in the order it is in."""
+        self._parameters[name] = nn.Parameter(tensor, requires_grad=False)
+
+    def replace_held(self, tensors: Mapping[str, torch.Tensor], order: str) -> None:
+        """Makes other tensors all of the packed ones, in their order, and puts them into the one that its op reads."""
+        self._hold(self._parameters["bias"], tensors)
+        self.layout = order
+        self.prepack()
+
+    def held(self) -> dict[str, torch.Tensor]:
+        """The packed tensors, in the order they are in; not the bias."""
+        return {name: tensor for name, tensor in self._parameters.items() if tensor is not None and name != "bias"}
 
     @property
     def scheme(self) -> Scheme:
@@ -115,7 +131,7 @@ class QuantLayer(nn.Module):
 
     def prepack(self) -> Self:
         """Puts the weight into the order that the ops of its device read; once, as the only copy. Returns self."""
-        if any(tensor is not None and tensor.is_meta for tensor in self._buffers.values()):
+        if self._is_empty():
             return self
         n, k = self.weight_size
         wanted = self._wanted_order()
@@ -125,9 +141,20 @@ class QuantLayer(nn.Module):
                 self._swap(self.weight_format.running(self._weight(), wanted, n, k), wanted)
         return self
 
+    def order_for(self, device: torch.device) -> Self:
+        """Puts the weight into the order of the ops of a device that it is moved to for each call. Returns self."""
+        self.order_device = device
+        return self.prepack()
+
     def _wanted_order(self) -> str:
         """The order that the op reads by which the layer runs."""
-        return self.weight_format.wanted_order(self._tensors(), *self.weight_size)
+        held = self.held()
+        device = self.order_device or next(iter(held.values())).device
+        return self.weight_format.wanted_order(held, *self.weight_size, device)
+
+    def _is_empty(self) -> bool:
+        """Is a tensor on the meta device?"""
+        return any(tensor.is_meta for tensor in self.held().values())
 
     def _unpack(self) -> None:
         """Back to the tensors of a checkpoint."""
@@ -148,19 +175,13 @@ class QuantLayer(nn.Module):
             for name, (dtype, shape) in layout.items()
         }
 
-    def _tensors(self) -> dict[str, torch.Tensor]:
-        return {name: tensor for name, tensor in self._buffers.items() if tensor is not None}
-
     def _weight(self) -> dict[str, torch.Tensor]:
         """The tensors of the weight in its order, with its scales."""
-        return {name: tensor for name, tensor in self._tensors().items() if name not in _AROUND}
+        return {name: tensor for name, tensor in self.held().items() if name not in _AROUND}
 
     def _swap(self, weight: Mapping[str, torch.Tensor], layout: str) -> None:
-        around = {name: self._buffers.get(name) for name in _AROUND}
-        self._buffers.clear()
-        # `weight_scale` is an attribute of every layer.
-        for name, tensor in {**weight, "weight_scale": weight.get("weight_scale"), **around}.items():
-            self.register_buffer(name, tensor)
+        around = {name: tensor for name, tensor in self.held().items() if name in _AROUND}
+        self._hold(self._parameters["bias"], {**weight, **around})
         self.layout = layout
 
     @property
@@ -187,7 +208,7 @@ class QuantLayer(nn.Module):
         """
 
         def exact() -> torch.Tensor:
-            weight = self.dequantized(self._tensors()).to(dtype)
+            weight = self.dequantized(self.held()).to(dtype)
             out = self.exact(x.to(dtype), weight, None if bias is None else bias.to(dtype))
             return (out if residual is None else out + residual).to(out_dtype)
 
@@ -208,9 +229,31 @@ class QuantLayer(nn.Module):
         """What the layer makes of x with a weight [N, K] in its dtype."""
         raise NotImplementedError
 
+    def _hold(self, bias: torch.Tensor | None, tensors: Mapping[str, torch.Tensor]) -> None:
+        """Makes these all of the layer's tensors. Those of the model's dtype come first: libraries ask the first."""
+        follow = [name for name in tensors if self.follows_dtype(name)]
+        first: dict[str, torch.Tensor | None] = {"bias": bias, **{name: tensors[name] for name in follow}}
+        self._parameters.clear()
+        # `weight_scale` and what is around the weight are attributes of every layer.
+        for name, tensor in {**first, **tensors, **{n: tensors.get(n) for n in ("weight_scale", *_AROUND)}}.items():
+            kept = tensor is None or isinstance(tensor, nn.Parameter)
+            self._parameters[name] = tensor if kept else nn.Parameter(tensor, requires_grad=False)
+
     def product(self, a: torch.Tensor, a_scale: torch.Tensor | None, **ending: Unpack[Ending]) -> torch.Tensor:
         """What the op of its weight's format makes of an input that `_input` returned."""
-        return self.weight_format.multiply(self._tensors(), self.layout, a, a_scale, self.weight_size[0], **ending)
+        tensors, order = self._running()
+        return self.weight_format.multiply(tensors, order, a, a_scale, self.weight_size[0], **ending)
+
+    def _running(self) -> tuple[dict[str, torch.Tensor], str]:
+        """The tensors as an op reads them, and their order.
+
+        Those that accelerate brings for one call are a checkpoint's, and are put into order where they have arrived.
+        """
+        held, kind = self.held(), self.weight_format
+        if self.layout != kind.stored_order or kind.stored_order == kind.plain_order:
+            return held, self.layout
+        order = self._wanted_order()
+        return {**held, **kind.running(self._weight(), order, *self.weight_size)}, order
 
     def dequantized(self, tensors: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """The float32 weight [N, K] that an input is multiplied by, smoothing undone and without the branch.
@@ -257,24 +300,25 @@ class QuantLayer(nn.Module):
 
     def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> Self:
         """Lets `.to(device)` through and keeps the dtypes of packed tensors under `.to(dtype)`, `.half()`, ..."""
-        empty = any(b is not None and b.is_meta for b in self._buffers.values())
+        empty = self._is_empty()
         if not empty and self._becomes_wider(fn):
             self._unpack()
         follows = {*self._floating, *(("weight_values",) if "weight" in self._floating else ())}
-        kept = {name: b for name, b in self._buffers.items() if b is not None and name not in follows}
+        # Detached, since torch may put other data into the very parameters.
+        kept = {name: tensor.detach() for name, tensor in self.held().items() if name not in follows}
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        held = self.held()
         for name, before in kept.items():
-            after = self._buffers[name]
-            if after is not None and after.dtype != before.dtype:
-                self._buffers[name] = before.to(after.device)
-        for name, tensor in self._buffers.items():
-            if tensor is not None and tensor.ndim > 2:  # an order that `.to(memory_format=...)` takes for an image
-                self._buffers[name] = tensor.contiguous()
+            if held[name].dtype != before.dtype:
+                self.place(name, before.to(held[name].device))
+        for name, tensor in self.held().items():
+            if tensor.ndim > 2:  # an order that `.to(memory_format=...)` takes for an image
+                self.place(name, tensor.contiguous())
         return self if empty else self.prepack()  # what was empty holds nothing yet that could be put into order
 
     def _becomes_wider(self, fn: Callable[[torch.Tensor], torch.Tensor]) -> bool:
         """Does `fn` give the weight elements of another width, so that it cannot stay in the order it is in?"""
-        values = self._buffers.get("weight_values")
+        values = self.held().get("weight_values")
         if values is None or self.layout == self.weight_format.plain_order or "weight" not in self._floating:
             return False
         return fn(values.new_empty(1)).itemsize != values.itemsize
@@ -282,9 +326,9 @@ class QuantLayer(nn.Module):
     def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
         if self.bias is not None:
             destination[f"{prefix}bias"] = self.bias if keep_vars else self.bias.detach()
-        tensors = {**self._tensors(), **self._stored()}
+        tensors = {**self.held(), **self._stored()}
         for name in tensor_layout(self.layer_format, *self.weight_size):
-            destination[prefix + name] = tensors[name]
+            destination[prefix + name] = tensors[name] if keep_vars else tensors[name].detach()
 
     def _load_from_state_dict(self, state_dict: Mapping[str, Any], *rest: Any) -> None:
         self._unpack()

@@ -14,9 +14,9 @@ import torch
 
 
 class Packed(Protocol):
-    """What is asked of a quantized layer: its buffers, what it computes of them, and the weight that they mean."""
+    """What is asked of a quantized layer: its tensors, what it computes of them, and the weight that they mean."""
 
-    _buffers: dict[str, torch.Tensor | None]
+    def held(self) -> dict[str, torch.Tensor]: ...
 
     def multiply(
         self,
@@ -62,7 +62,7 @@ class _StraightThrough(torch.autograd.Function):
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
         x, bias, branch, layer, _, dtype = inputs
-        held = {name: tensor for name, tensor in layer._buffers.items() if tensor is not None}
+        held = layer.held()
         # Saved and not looked up later: a layer may be moved or offloaded before backward.
         ctx.save_for_backward(*held.values())
         ctx.names, ctx.layer, ctx.dtype, ctx.shape = tuple(held), layer, dtype, x.shape

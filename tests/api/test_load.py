@@ -80,7 +80,7 @@ def test_casting_and_moving_leave_packed_tensors_alone(checkpoints: dict[str, Pa
     model.to("cpu")
     for name, layer in quantized_layers(model).items():  # diffusers itself refuses to cast a quantized model
         layer.half().float().to(torch.bfloat16)
-        for leaf, buffer in layer.named_buffers():
+        for leaf, buffer in layer.held().items():
             assert torch.equal(buffer, before[f"{name}.{leaf}"])
             assert buffer.dtype == before[f"{name}.{leaf}"].dtype
         assert layer.bias is not None

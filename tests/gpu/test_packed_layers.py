@@ -69,7 +69,7 @@ def test_a_layer_on_the_gpu_is_the_layer_on_the_cpu(layer_format: LayerFormat, m
 def test_a_layer_of_four_bits_takes_less_than_a_third() -> None:
     """Of its bf16 weight, with scales and whatever the order needs."""
     layer = layer_of(LayerFormat(SCHEMES["W4A16"]), DEVICE, 1024, 5120)
-    assert sum(tensor.nbytes for tensor in layer.buffers()) <= 0.30 * 2 * 1024 * 5120
+    assert sum(tensor.nbytes for tensor in layer.held().values()) <= 0.30 * 2 * 1024 * 5120
 
 
 def test_a_layer_compiles_into_one_graph_with_other_layers_kernels() -> None:

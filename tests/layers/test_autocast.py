@@ -37,7 +37,7 @@ def test_its_gradient_has_the_dtype_of_the_input() -> None:
         out = layer(x)
     out.sum().backward()
     assert x.grad is not None
-    held = dict(layer.named_buffers())
+    held = layer.held()
     expected = layer.dequantized(held).sum(0)
     assert x.grad.dtype == torch.float32
     torch.testing.assert_close(x.grad[0], expected, rtol=0.05, atol=0.05)

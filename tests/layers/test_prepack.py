@@ -27,7 +27,7 @@ EIGHT_BIT = ("FP8_DYNAMIC", "FP8", "W8A8")
 class OfKernels(Dense8):
     """Takes the CPU for a GPU."""
 
-    def wanted_order(self, tensors: Mapping[str, torch.Tensor], n: int, k: int) -> str:
+    def wanted_order(self, tensors: Mapping[str, torch.Tensor], n: int, k: int, device: torch.device) -> str:
         return ROW_MAJOR if k == aligned_rows.width(k) else aligned_rows.NAME
 
 
@@ -94,7 +94,8 @@ def test_the_layout_has_a_name() -> None:
 
 def test_a_weight_that_fits_is_not_copied() -> None:
     layer, _ = layers(k=80)
-    before = layer.weight = layer.weight.as_subclass(Elsewhere)
+    layer.place("weight", layer.weight.data.as_subclass(Elsewhere))
+    before = layer.weight
     assert layer.prepack() is layer
     assert layer.weight is before
 
@@ -178,8 +179,9 @@ def test_a_layer_that_comes_to_a_cpu_is_row_major_again() -> None:
 def test_tensors_that_were_put_in_by_hand() -> None:
     first, inner = layers()
     model = nn.Sequential(first, nn.ModuleDict({"inner": inner}), nn.Linear(3, 3))
-    first.weight, first.layout = aligned_rows.pack(first.weight), aligned_rows.NAME
-    inner.weight, inner.layout = aligned_rows.unpack(inner.weight, 77), ROW_MAJOR
+    first.place("weight", aligned_rows.pack(first.weight))
+    inner.place("weight", aligned_rows.unpack(inner.weight, 77))
+    first.layout, inner.layout = aligned_rows.NAME, ROW_MAJOR
     prepack(model)
     assert (first.layout, inner.layout) == ("row_major", "aligned_rows")
 
@@ -191,7 +193,7 @@ def test_on_a_gpu_the_weight_is_packed_once(monkeypatch: pytest.MonkeyPatch) -> 
     )
     layer, _ = layers()
     expected = pack(layer.weight)
-    layer.weight = layer.weight.as_subclass(Elsewhere)
+    layer.place("weight", layer.weight.data.as_subclass(Elsewhere))
     once = layer.prepack().weight
     assert same(once.as_subclass(torch.Tensor), expected)
     assert layer.prepack().weight is once

@@ -73,8 +73,7 @@ def test_it_is_right_in_the_orders_of_gpu_kernels(monkeypatch: pytest.MonkeyPatc
         packed, _ = build(layer_format)
         assert packed.layout in orders.values()
         expected = unpack_linear(tensors, layer_format)
-        held = {name: tensor for name, tensor in packed._buffers.items() if tensor is not None}
-        torch.testing.assert_close(packed.dequantized(held), expected)
+        torch.testing.assert_close(packed.dequantized(packed.held()), expected)
         torch.testing.assert_close(gradients(packed, *SHAPE), gradients(layer, *SHAPE))
 
 
@@ -89,7 +88,7 @@ def test_in_half_precision_it_is_that_of_a_linear_in_that_dtype(dtype: torch.dty
 
 def test_nothing_dequantized_is_kept_between_forward_and_backward() -> None:
     layer, _ = build(LayerFormat(SCHEMES["W4A16"]))
-    own = {buffer.untyped_storage().data_ptr() for buffer in layer.buffers()}
+    own = {buffer.untyped_storage().data_ptr() for buffer in layer.held().values()}
     saved: list[torch.Tensor] = []
 
     def pack(tensor: torch.Tensor) -> torch.Tensor:
@@ -120,7 +119,7 @@ def test_it_survives_compiling_checkpoints_and_second_derivatives() -> None:
     assert isinstance(one, QuantLinear)
     half = torch.randn(4, N, requires_grad=True)
     (first,) = torch.autograd.grad(one(x), x, half, create_graph=True)
-    held = dict(one.named_buffers())
+    held = one.held()
     torch.testing.assert_close(
         torch.autograd.grad(first, half, torch.ones_like(x))[0], torch.ones_like(x) @ one.dequantized(held).T
     )

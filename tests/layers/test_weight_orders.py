@@ -134,7 +134,7 @@ def test_the_state_is_that_of_the_checkpoint(layer_format: LayerFormat, layout: 
 def test_a_state_is_loaded(layer_format: LayerFormat, layout: str, assign: bool, want: Want) -> None:
     plain, packed = both(layer_format, layout, want)
     state = copy.deepcopy(plain.state_dict())
-    for tensor in packed._buffers.values():
+    for tensor in packed.held().values():
         if tensor is not None:
             tensor.zero_()
     assert packed.load_state_dict(copy.deepcopy(state), assign=assign) == ([], [])
@@ -172,12 +172,12 @@ def test_casts_are_those_of_the_plain_layer(layer_format: LayerFormat, layout: s
 @every
 def test_what_changes_nothing_moves_nothing(layer_format: LayerFormat, layout: str, want: Want) -> None:
     _, packed = both(layer_format, layout, want)
-    before = {name: tensor for name, tensor in packed._buffers.items() if tensor is not None}
+    before = {name: tensor.detach() for name, tensor in packed.held().items()}
     packed.to("cpu")
     packed.to(torch.bfloat16)
     assert packed.prepack() is packed
     prepack(nn.Sequential(packed))
-    after = {name: tensor for name, tensor in packed._buffers.items() if tensor is not None}
+    after = packed.held()
     # What was there is held here, so that nothing new can lie in its place.
     assert {name: t.data_ptr() for name, t in after.items()} == {name: t.data_ptr() for name, t in before.items()}
 
@@ -187,7 +187,7 @@ def test_an_order_is_no_image(layer_format: LayerFormat, layout: str, want: Want
     """Four dimensions are enough for torch to put channels last."""
     plain, packed = both(layer_format, layout, want)
     packed.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    assert all(tensor.is_contiguous() for tensor in packed._buffers.values() if tensor is not None)
+    assert all(tensor.is_contiguous() for tensor in packed.held().values() if tensor is not None)
     assert same(packed.state_dict(), plain.state_dict())
 
 
@@ -200,9 +200,9 @@ def test_copies_and_files_keep_it(layer_format: LayerFormat, layout: str, want: 
     x = torch.randn(3, columns(layer_format)).bfloat16()
     for other in (copy.deepcopy(packed), torch.load(file, weights_only=False)):
         assert other.layout == layout
-        for tensor in other._buffers.values():
+        for tensor in other.held().values():
             if tensor is not None and tensor.is_floating_point() and tensor.ndim > 2:
-                assert all(tensor.data_ptr() != b.data_ptr() for b in packed._buffers.values() if b is not None)
+                assert all(tensor.data_ptr() != b.data_ptr() for b in packed.held().values() if b is not None)
         assert torch.equal(other(x), plain(x))
         assert same(other.state_dict(), plain.state_dict())
 
@@ -215,7 +215,7 @@ def test_where_no_kernel_reads_it_a_layer_is_plain_again(
     monkeypatch.undo()  # as if it came from a GPU to this CPU
     packed.to("cpu")
     assert packed.layout == plain.layout == ("sparse24" if layer_format.sparse else "nibbles")
-    assert same(dict(packed.named_buffers()), dict(plain.named_buffers()))
+    assert same(packed.held(), plain.held())
     x = torch.randn(3, columns(layer_format)).bfloat16()
     assert torch.equal(packed(x), plain(x))
 
@@ -300,7 +300,7 @@ def test_scales_and_zero_points_lie_by_block(want: Want) -> None:
     plain, packed = both(LayerFormat(SCHEMES["W4A16_ASYM"]), int4_fragments.NAME_16, want)
     assert packed.weight_scale.dtype == torch.bfloat16
     for name in ("weight_scale", "zero_point"):
-        lanes, rows = (layer.get_buffer(name) for layer in (packed, plain))
+        lanes, rows = (layer.held()[name] for layer in (packed, plain))
         assert lanes.shape == (2, 48)
         assert torch.equal(int4_fragments.unpack_groups(lanes, N), rows)
-    assert [name for name, _ in packed.named_buffers()] == ["weight_codes", "weight_scale", "zero_point"]
+    assert list(packed.held()) == ["weight_codes", "weight_scale", "zero_point"]

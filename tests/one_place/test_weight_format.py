@@ -60,7 +60,7 @@ class SixBits(WeightFormat):
     def decode(self, tensors: Mapping[str, torch.Tensor]) -> torch.Tensor:
         return self._grid(tensors).values(tensors[self.main].T)
 
-    def wanted_order(self, tensors: Mapping[str, torch.Tensor], n: int, k: int) -> str:
+    def wanted_order(self, tensors: Mapping[str, torch.Tensor], n: int, k: int, device: torch.device) -> str:
         return ROW_MAJOR
 
     def running(self, stored: Mapping[str, torch.Tensor], order: str, n: int, k: int) -> Tensors:
@@ -119,7 +119,7 @@ def test_a_weight_format(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     layer = next(iter(layers.values()))
     assert isinstance(layer, QuantLinear) and isinstance(layer.weight_format, SixBits)
     x = torch.randn(5, layer.in_features).bfloat16()
-    meant = layer.weight_format.decode(dict(layer.named_buffers()))
+    meant = layer.weight_format.decode(layer.held())
     assert layer.bias is not None
     with torch.no_grad():
         expected = x.float() @ meant.bfloat16().float().T + layer.bias.float()

@@ -44,10 +44,9 @@ class FusedLinear(Part, QuantLinear):
     def of(cls, layer: QuantLinear) -> FusedLinear:
         """Takes the tensors of `layer`, which are not copied."""
         fused = cls(layer.in_features, layer.out_features, layer.layer_format, bias=False, device="meta")
-        fused._buffers.clear()
-        fused._buffers.update(layer._buffers)
-        fused.layout = layer.layout
-        fused.bias = layer.bias
+        fused._parameters.clear()
+        fused._parameters.update(layer._parameters)
+        fused.layout, fused.order_device = layer.layout, layer.order_device
         fused.clock = layer.clock
         return fused.train(layer.training)
 

@@ -72,7 +72,7 @@ class MergedLinear(FusedLinear):
         merged.sizes = sizes
         merged.clock = first.clock
         for leaf, tensor in rows.joined([layer.state_dict() for layer in layers], first.layer_format, sizes).items():
-            setattr(merged, leaf, nn.Parameter(tensor, requires_grad=False) if leaf == "bias" else tensor)
+            merged.place(leaf, tensor)
         merged.train(first.training).prepack()
         return merged
 
@@ -98,9 +98,7 @@ class MergedLinear(FusedLinear):
             }
         found = rows.part(whole, self.layer_format, self.sizes, index)
         # A view into what was made for this call would keep the other layers' rows alive.
-        own = {
-            tensor.untyped_storage().data_ptr() for tensor in (self.bias, *self._buffers.values()) if tensor is not None
-        }
+        own = {tensor.untyped_storage().data_ptr() for tensor in self._parameters.values() if tensor is not None}
         return {
             leaf: tensor if whole[leaf].untyped_storage().data_ptr() in own else tensor.clone()
             for leaf, tensor in found.items()
@@ -112,7 +110,7 @@ class MergedLinear(FusedLinear):
         fitting = {leaf: value for leaf, value in given.items() if not reasons[leaf]}
         if fitting:
             self._unpack()
-            whole = {**self._buffers, "bias": self.bias}
+            whole = dict(self._parameters)
             with torch.no_grad():
                 for leaf, value in fitting.items():
                     rows.put(whole, self.layer_format, self.sizes, index, leaf, value)  # type: ignore[arg-type]
@@ -131,7 +129,7 @@ class MergedLinear(FusedLinear):
             return f"has the shape {list(value.shape)}, the layer {list(shape)}"
         if dtype is not None and value.dtype != dtype:
             return f"is {value.dtype}, the layer's scheme needs {dtype}"
-        if any(tensor is not None and tensor.is_meta for tensor in self._buffers.values()):
+        if self._is_empty():
             return "cannot be put into a layer without memory"
         if leaf in SHARED and index > 0:
             own: torch.Tensor = getattr(self, leaf)

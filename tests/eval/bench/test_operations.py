@@ -98,7 +98,7 @@ def test_a_weight_is_as_large_as_the_tensors_that_a_layer_keeps(layer_format: La
         input_scale=torch.tensor([0.1]) if layer_format.scheme.has_static_input else None,
     )
     layer = quantized(linear, layer_format, tensors)
-    kept = sum(buffer.nbytes for name, buffer in layer.named_buffers() if name != "input_scale")
+    kept = sum(buffer.nbytes for name, buffer in layer.held().items() if name != "input_scale")
     inputs = 2 * 384 if codes_of(layer_format) is None else 384 + 4 * (3 if layer_format is BLOCK else 1)
     assert matmul("layer", 1, 64, 384, layer_format).nbytes == kept + inputs + 2 * (64 + 64)
 

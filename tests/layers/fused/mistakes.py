@@ -47,7 +47,7 @@ def _core_without_rotary(block: Block) -> None:
 
 def _wrong_row_scales(layer: FusedLinear) -> None:
     """The scales of the first merged layer for all: what a forgotten expansion would do."""
-    layer.weight_scale = layer.weight_scale[:1].expand_as(layer.weight_scale)
+    layer.place("weight_scale", layer.weight_scale[:1].expand_as(layer.weight_scale))
 
 
 def _no_bias(layer: FusedLinear) -> None:

@@ -41,7 +41,7 @@ def test_alone_it_is_the_layer_and_has_its_tensors(label: str, smoothed: bool) -
     x = torch.randn(2, 5, layer.in_features)
     assert torch.equal(fused(x), layer(x))
     assert same(fused.state_dict(), layer.state_dict())
-    before, after = dict(layer.named_buffers()), dict(fused.named_buffers())
+    before, after = layer.held(), fused.held()
     assert list(before) == list(after)
     assert all(after[name] is tensor for name, tensor in before.items())
     assert fused.bias is layer.bias

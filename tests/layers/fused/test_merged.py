@@ -94,7 +94,7 @@ def test_the_state_is_that_of_the_layers(name: str, smoothed: bool) -> None:
 def test_a_state_takes_no_more_memory_than_its_tensors(name: str) -> None:
     """Views of the one weight where it lies as in a checkpoint; else no view keeps the rows of the other layers."""
     together = merged(Attention(name))
-    own = {tensor.untyped_storage().data_ptr() for tensor in (*qkv(together).buffers(), *qkv(together).parameters())}
+    own = {tensor.untyped_storage().data_ptr() for tensor in qkv(together).parameters()}
     for key, tensor in together.state_dict().items():
         storage = tensor.untyped_storage()
         assert storage.data_ptr() in own or storage.nbytes() == tensor.nbytes or key.startswith("out."), key
@@ -197,7 +197,7 @@ def test_orders_of_lanes(name: str, layout: str, monkeypatch: pytest.MonkeyPatch
     assert qkv(together).layout == layout
     assert torch.equal(qkv(together)(x), expected)
     assert same(together.state_dict(), other.state_dict())
-    for leaf, tensor in other.get_submodule("k").named_buffers():
+    for leaf, tensor in other.get_submodule("k").named_parameters():
         if leaf not in SHARED:
             (tensor.view(torch.uint8) if tensor.itemsize == 1 else tensor).zero_()
     changed = other.state_dict()
@@ -239,7 +239,7 @@ def test_copies_casts_and_moves(name: str) -> None:
     for other in (copy.deepcopy(together), torch.load(file, weights_only=False)):
         assert torch.equal(qkv(other)(x), expected)
         assert other.get_submodule("k").merged is qkv(other)  # its member follows it
-        for tensor in qkv(other).buffers():
+        for tensor in qkv(other).held().values():
             (tensor.view(torch.uint8) if tensor.itemsize == 1 else tensor).zero_()
         assert same(together.state_dict(), apart.state_dict())
     assert same(together.to(torch.bfloat16).state_dict(), apart.to(torch.bfloat16).state_dict())
