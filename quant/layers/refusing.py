@@ -10,19 +10,26 @@ from typing import Any, NoReturn
 from torch import nn
 
 from quant.errors import ModelError
+from quant.layers.adapters import take_adapters
 from quant.layers.layer import QuantLayer
 
-#: Of diffusers' models and of transformers'.
-_ADAPTING = ("add_adapter", "load_lora_adapter", "load_adapter")
+#: Of transformers' models.
+_ADAPTING = ("add_adapter", "load_adapter")
 _FUSING = "fuse_qkv_projections"
 
 
 def refuse_changes(model: nn.Module) -> None:
-    """On every part with quantized layers: adapters, and fused projections, which would be codes without scales."""
+    """On every part with quantized layers: fused projections, which would be codes without scales, and adapters.
+
+    Those of diffusers' models are taken, where they can be.
+    """
     for part in model.modules():
-        if _has_any(part, (*_ADAPTING, _FUSING)) and _holds_codes(part):
-            for name in _ADAPTING:
-                _put(part, name, _no_adapter)
+        if _has_any(part, (*_ADAPTING, "load_lora_adapter", _FUSING)) and _holds_codes(part):
+            if hasattr(type(part), "load_lora_adapter"):
+                take_adapters(part)
+            else:
+                for name in _ADAPTING:
+                    _put(part, name, _no_adapter)
             _put(part, _FUSING, _no_fused_projections)
 
 
@@ -54,8 +61,8 @@ def _put(model: nn.Module, name: str, refusal: Any) -> None:
 
 def _no_adapter(*args: Any, **kwargs: Any) -> NoReturn:
     raise ModelError(
-        "quantized layers take no LoRA or other adapter: load it into the original, pipe.fuse_lora() and "
-        "pipe.unload_lora_weights() there, and quantize the result"
+        "quantized layers of a transformers model take no LoRA or other adapter: merge it into the original and "
+        "quantize the result"
     )
 
 
