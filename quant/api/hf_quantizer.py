@@ -14,12 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from diffusers.configuration_utils import FrozenDict
 from diffusers.quantizers import auto
 from diffusers.quantizers.base import DiffusersQuantizer
 from diffusers.quantizers.quantization_config import QuantizationConfigMixin
 from torch import nn
 
 from quant.api.loading import Method, folder_loaded
+from quant.api.record import forget
 from quant.checkpoint.config import CONFIG_KEY, stored_dtype
 from quant.checkpoint.digests import check_config
 from quant.checkpoint.exports.table import export_of, quant_methods, stored_layers
@@ -28,6 +30,7 @@ from quant.checkpoint.verifying import Verification, verify_component
 from quant.errors import CheckpointError
 from quant.families.fusing import block_module, fuse, wants_fusing
 from quant.formats.tensors import fault, reads_as
+from quant.layers.dequantize import dequantize_layers
 from quant.layers.fitting import check_fit, check_rest, expected_tensors, unused_of
 from quant.layers.following import follow_timesteps
 from quant.layers.group_offload import order_for_group_offload
@@ -169,6 +172,17 @@ class Quantizer(DiffusersQuantizer):  # type: ignore[misc]
             self.verification.finish()  # where the file is damaged, that is the reason
             raise CheckpointError(f"{self.where}: tensor '{param_name}' {wrong}")
         layer.place(leaf, stored.to(target_device))
+
+    def _dequantize(self, model: nn.Module) -> nn.Module:
+        """As `quant.layers.dequantize`; the model's config has no quantization_config afterwards."""
+        fields = self.quantization_config.fields
+        dequantize_layers(model, getattr(torch, stored_dtype(fields, CONFIG_KEY) or "bfloat16"))
+        forget(model)
+        known: Any = model
+        config = {key: value for key, value in known.config.items() if key != CONFIG_KEY}
+        known._internal_dict = FrozenDict(config)
+        known.quantization_method = None
+        return model
 
     @property
     def is_compileable(self) -> bool:

@@ -52,6 +52,11 @@ def attach(model: nn.Module, record: Record) -> None:
     refuse_foreign_saving(model)
 
 
+def forget(model: nn.Module) -> None:
+    """Takes the record away from a model that has no packed layers any more."""
+    vars(model).pop(_ATTRIBUTE, None)
+
+
 def record_of(model: Any) -> Record:
     """The record of a quantized model.
 

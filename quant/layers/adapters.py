@@ -26,6 +26,7 @@ def take_adapters(model: Any) -> None:
             vars(model)[name] = partial(_adapting, model, name)
     if hasattr(type(model), "fuse_lora"):
         vars(model)["fuse_lora"] = partial(_fuse, model)
+        vars(model)["unfuse_lora"] = partial(_unfuse, model)
 
 
 def _adapting(model: Any, name: str, *args: Any, **kwargs: Any) -> Any:
@@ -49,7 +50,12 @@ def _peft() -> tuple[int, ...]:
 
 
 def _fuse(model: Any, *args: Any, **kwargs: Any) -> Any:
-    """The model's own `fuse_lora`; one warning says what of the adapters rounding lost."""
+    """The model's own `fuse_lora`; one warning says what of the adapters rounding lost.
+
+    Raises:
+        ModelError: the model is offloaded, or an adapter is not finite.
+    """
+    _refuse_offloaded(model)
     made = type(model).fuse_lora(model, *args, **kwargs)
     lost = {name: part.lost for name, part in model.named_modules() if _is_merged(part)}
     if lost:
@@ -61,6 +67,20 @@ def _fuse(model: Any, *args: Any, **kwargs: Any) -> Any:
             stacklevel=2,
         )
     return made
+
+
+def _unfuse(model: Any, *args: Any, **kwargs: Any) -> Any:
+    """The model's own `unfuse_lora`. Raises ModelError where the model is offloaded."""
+    _refuse_offloaded(model)
+    return type(model).unfuse_lora(model, *args, **kwargs)
+
+
+def _refuse_offloaded(model: nn.Module) -> None:
+    """What offloads keeps tensors of its own, which would not be those that are put in."""
+    for part in model.modules():
+        hooks = getattr(getattr(part, "_diffusers_hook", None), "hooks", ())
+        if "group_offloading" in hooks or getattr(getattr(part, "_hf_hook", None), "offload", False):
+            raise ModelError("the model is offloaded: fuse or unfuse adapters before that")
 
 
 def _is_merged(part: nn.Module) -> bool:

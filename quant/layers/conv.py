@@ -123,7 +123,7 @@ class QuantConv(QuantLayer):
         """The gradient of an input [B, *S, C] of this shape, of that of the output and of the weight [N, K]."""
         window, first = self.window, (shape[0], shape[-1], *shape[1:-1])
         found = type(self)._input_gradient(
-            first, self._as_window(weight), grad.movedim(-1, 1), window.stride, window.padding, window.dilation
+            first, self.as_window(weight), grad.movedim(-1, 1), window.stride, window.padding, window.dilation
         )
         return found.movedim(1, -1)
 
@@ -140,11 +140,11 @@ class QuantConv(QuantLayer):
     def _branch(self, x: torch.Tensor) -> torch.Tensor | None:
         if self.low_rank_up is None or self.low_rank_down is None:
             return None
-        window, down = self.window, self._as_window(self.low_rank_down.to(x.dtype))
+        window, down = self.window, self.as_window(self.low_rank_down.to(x.dtype))
         inner = type(self)._convolve(x, down, None, window.stride, window.padding, window.dilation)
         return F.linear(inner.movedim(1, -1), self.low_rank_up.to(x.dtype))
 
-    def _as_window(self, matrix: torch.Tensor) -> torch.Tensor:
+    def as_window(self, matrix: torch.Tensor) -> torch.Tensor:
         """A weight [N, K] as torch has it, [N, C, *kernel_size]."""
         return matrix.reshape(len(matrix), *self.window.kernel_size, self.in_channels).movedim(-1, 1)
 

@@ -236,8 +236,8 @@ class QuantLayer(Offloadable):
         self._parameters.clear()
         # `weight_scale` and what is around the weight are attributes of every layer.
         for name, tensor in {**first, **tensors, **{n: tensors.get(n) for n in ("weight_scale", *_AROUND)}}.items():
-            kept = tensor is None or isinstance(tensor, nn.Parameter)
-            self._parameters[name] = tensor if kept else nn.Parameter(tensor, requires_grad=False)
+            kept = None if tensor is None else nn.Parameter(tensor, requires_grad=False)
+            self._parameters[name] = tensor if isinstance(tensor, nn.Parameter) else kept
 
     def product(self, a: torch.Tensor, a_scale: torch.Tensor | None, **ending: Unpack[Ending]) -> torch.Tensor:
         """What the op of its weight's format makes of an input that `_input` returned."""

@@ -97,20 +97,24 @@ class LoraLinear(PackedLora, lora.Linear):  # type: ignore[misc]  # PEFT ships n
 class _LoraConv(PackedLora):
     """PEFT asks the layer for its class and the rank of its weight, to make convolutions of the adapter."""
 
+    base_layer: nn.Module
+
     def __init__(self, base_layer: QuantConv, adapter_name: str, **kwargs: Any) -> None:
-        own: Any = super()
-        own.__init__(_plain(base_layer), adapter_name, **kwargs)
+        theirs: Any = super()
+        theirs.__init__(_plain(base_layer), adapter_name, **kwargs)
         self.base_layer = base_layer
         self._to_base(adapter_name)
 
     def update_layer(self, adapter_name: str, *args: Any, **kwargs: Any) -> None:
-        own, base = super(), self.base_layer
+        """Makes the convolutions of an adapter."""
+        theirs: Any = super()
+        base: nn.Module = self.base_layer
         if not isinstance(base, QuantConv):
-            own.update_layer(adapter_name, *args, **kwargs)  # type: ignore[misc]
+            theirs.update_layer(adapter_name, *args, **kwargs)
             return
-        self.base_layer = _plain(base)  # type: ignore[assignment]
+        self.base_layer = _plain(base)
         try:
-            own.update_layer(adapter_name, *args, **kwargs)  # type: ignore[misc]
+            theirs.update_layer(adapter_name, *args, **kwargs)
         finally:
             self.base_layer = base
         self._to_base(adapter_name)

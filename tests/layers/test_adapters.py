@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from accelerate import cpu_offload
 from diffusers import WanTransformer3DModel
 from torch import nn
 
@@ -40,7 +41,8 @@ def weights(model: nn.Module, seed: int = 0, rank: int = 4) -> dict[str, torch.T
 
 
 def off(found: torch.Tensor, expected: torch.Tensor) -> float:
-    return ((found.float() - expected.float()).norm() / expected.float().norm()).item()
+    found, expected = found.detach(), expected.detach()
+    return float((found.float() - expected.float()).norm() / expected.float().norm())
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
@@ -96,7 +98,8 @@ def test_a_layer_of_each_format(name: str) -> None:
     torch.manual_seed(0)
     linear = nn.Linear(256, 128).bfloat16()
     net = nn.ModuleDict({"layer": packed(linear, LAYER_FORMATS[name], factor=torch.rand(256) + 0.5)})
-    before, x = copy.deepcopy(net["layer"]), torch.randn(3, 256).bfloat16().requires_grad_()
+    before: Any = copy.deepcopy(net["layer"])
+    x = torch.randn(3, 256).bfloat16().requires_grad_()
     adapted(net)
     layer: Any = net["layer"]
     down, up = (part["default"].weight for part in (layer.lora_A, layer.lora_B))
@@ -166,6 +169,24 @@ def test_fused_blocks_refuse_before_anything_is_loaded(tmp_path: Path) -> None:
         fused.load_lora_adapter("no/such/file")
     with pytest.raises(ModelError, match="fused blocks take no LoRA"):
         fused.add_adapter(None)
+
+
+@pytest.mark.parametrize("by", ["accelerate", "diffusers"])
+def test_on_an_offloaded_model(by: str) -> None:
+    model: Any = model_of("INT4")
+    names = weights(tiny_pipeline.transformer())
+    model.load_lora_adapter(names, adapter_name="one")
+    expected = call(model)
+    if by == "accelerate":
+        cpu_offload(model, torch.device("cpu"))
+        assert all(parameter.is_meta for parameter in model.parameters())
+    else:
+        model.enable_group_offload(torch.device("cpu"), offload_type="leaf_level")
+    assert torch.equal(call(model), expected)
+    for change in (model.fuse_lora, model.unfuse_lora):
+        with pytest.raises(ModelError, match="is offloaded: fuse or unfuse adapters before that"):
+            change()
+    assert torch.equal(call(model), expected)
 
 
 def test_a_peft_that_is_too_old(monkeypatch: pytest.MonkeyPatch) -> None:
