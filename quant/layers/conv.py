@@ -116,7 +116,7 @@ class QuantConv(QuantLayer):
     def exact(self, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
         """Convolution of x [B, *S, C] + bias, [B, *out, N]."""
         window, first = self.window, x.movedim(-1, 1)
-        out = type(self)._convolve(first, self._as_window(weight), bias, window.stride, window.padding, window.dilation)
+        out = type(self)._convolve(first, self.as_window(weight), bias, window.stride, window.padding, window.dilation)
         return out.movedim(1, -1).contiguous()
 
     def input_gradient(self, grad: torch.Tensor, weight: torch.Tensor, shape: torch.Size) -> torch.Tensor:
