@@ -42,7 +42,7 @@ SUBJECTS = (
     # 64 prompts, each from two noises: with 64 videos a difference of 1.4 dB may be one of none.
     Subject("shapes", clips=128, samples=32, batch=8, steps=True),
     # Edits of given videos; there are 16 to calibrate on.
-    Subject("gen1", clips=32, samples=16),
+    Subject("gen1", clips=16, samples=16),
     # The same network, three times the work a video: both halves of the guidance, and every step.
     Subject("gen1-text", clips=16, samples=16),
 )
