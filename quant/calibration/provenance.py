@@ -59,7 +59,8 @@ def recorded_record(recipe: Recipe, calls: Calls) -> dict[str, Any]:
         "prompts": [row.get("prompt", "") for row in used],
         "inputs": used,
         "recording": {
-            "key": calls.key,
+            # Of model, inputs, settings and versions. Not its key, in which a copy of the model is another one.
+            "sha256": _hash(dict(calls.about)),
             "calls": {component: len(calls.places(component)) for component in calls.components},
             "seed": calls.about.get("seed"),
         },

@@ -52,7 +52,7 @@ def weights_alone(model: Any) -> Any:
     plain = plain.to(torch.float32)
     state = model.state_dict()
     for name, layer in quantized_layers(model).items():
-        state[f"{name}.weight"] = layer.dequantized(layer._tensors())
+        state[f"{name}.weight"] = layer.dequantized(layer.held())
     plain.load_state_dict({name: state[name] for name in plain.state_dict()})
     return plain.eval()
 
