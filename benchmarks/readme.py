@@ -20,6 +20,7 @@ from benchmarks.gpu import results
 from benchmarks.gpu.table import section
 from benchmarks.quality import table as quality
 from benchmarks.quality.expected import EXPECTED, expected
+from benchmarks.sass import table as sass
 from quant import Sensitivity
 from quant.api.explain import explain
 from quant.eval.drawing.sensitivity import sensitivity_svg
@@ -136,6 +137,7 @@ FIGURES: dict[str, Callable[[], str]] = {
     "convert": convert.table,
     **quality.FIGURES,
     **families.FIGURES,
+    **sass.FIGURES,
 }
 
 

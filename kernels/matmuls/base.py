@@ -14,6 +14,8 @@ from typing import Any, ClassVar, Generic, NamedTuple, Protocol, TypeVar
 import torch
 
 from quant.kernels.arguments import Epilogue
+from quant.kernels.cost.assumed import MATRIX_SHARES
+from quant.kernels.cost.model import Work, clocks
 from quant.kernels.host.operands import Multiplied
 from quant.kernels.limits import Limits
 from quant.kernels.runtime.architectures import ARCHITECTURES, Architecture
@@ -27,8 +29,10 @@ EVERYWHERE = tuple(ARCHITECTURES)
 LARGEST_SIZE = 2**31 - 513
 #: What every matmul kernel accepts of sizes.
 ANY_SIZE = Limits(k_at_least=1, m_at_most=LARGEST_SIZE, n_at_most=LARGEST_SIZE, k_at_most=LARGEST_SIZE)
+#: Beginnings of SASS opcodes: of a warpgroup's products, which the multiprocessor's units do together.
+WGMMA = ("HGMMA", "IGMMA", "QGMMA")
 #: Beginnings of SASS opcodes: units that no other kernel than one for them should need, and a slow path to their sums.
-_MATRIX_UNITS = ("HMMA", "IMMA", "QMMA", "HGMMA", "IGMMA", "QGMMA", "IDP")
+_MATRIX_UNITS = ("HMMA", "IMMA", "QMMA", *WGMMA, "IDP")
 
 
 class Tile(Protocol):
@@ -180,8 +184,24 @@ class Matmul(Kernel, Generic[T]):
         """Dynamic shared memory of a block."""
 
     @abstractmethod
+    def work(self, tile: T, m: int, n: int, k: int, architecture: Architecture, multiprocessors: int) -> Work:
+        """What the blocks of out [m, n] = a [m, k] b [n, k]^T do."""
+
+    @abstractmethod
+    def epilogue_rounds(self, tile: T) -> int:
+        """How often a thread goes round each loop of its epilogue."""
+
     def clocks(self, tile: T, m: int, n: int, k: int, architecture: Architecture, multiprocessors: int) -> float:
-        """What a model of the hardware expects of out [m, n] = a [m, k] b [n, k]^T, in clocks."""
+        """What the model of the hardware expects of out [m, n] = a [m, k] b [n, k]^T, in clocks."""
+        return clocks(self.work(tile, m, n, k, architecture, multiprocessors), multiprocessors).total
+
+    def rate(self, architecture: Architecture) -> float:
+        """Dense 8-bit products that a multiprocessor multiplies by the kernel's instruction in a clock."""
+        unit = self.instruction.split(".")[0]
+        if unit in WGMMA:  # twice as fast as the mma.sync that the architecture's figure is about
+            return 2.0 * architecture.products_per_clock
+        share = MATRIX_SHARES.get((architecture.name, unit))
+        return architecture.products_per_clock * (1.0 if share is None else share.value)
 
     @abstractmethod
     def plan(self, a: torch.Tensor, weight: Any, epilogue: Epilogue, tile: T, *, multiprocessors: int) -> Multiplied:

@@ -7,6 +7,8 @@ from typing import NamedTuple
 import torch
 
 from quant.kernels.arguments import SCALE_BLOCK, Epilogue
+from quant.kernels.cost.assumed import value
+from quant.kernels.cost.model import Work, resident
 from quant.kernels.host import epilogue as endings
 from quant.kernels.host.operands import Multiplied, Operands, aligned
 from quant.kernels.host.structures import MmaArguments
@@ -69,11 +71,6 @@ TILES = (
 #: A thread has 255 registers; besides accumulators it needs addresses and fragments.
 _MOST_SUMS = 128
 _REGISTERS_BESIDE_SUMS = 62
-_SHARED_BYTES_A_CLOCK = 128
-#: Of two things that go on at one time, the part of the shorter that is waited for all the same: a guess, not measured.
-_NOT_OVERLAPPED = 0.25
-#: Clocks until the first step of a block has arrived and after its last one, while nothing is multiplied: a guess too.
-_FILL = 2000
 
 
 class MmaGemm(Gemm[MmaTile]):
@@ -91,23 +88,28 @@ class MmaGemm(Gemm[MmaTile]):
     def bytes_of(self, tile: MmaTile) -> int:
         return tile.shared_bytes
 
-    def clocks(self, tile: MmaTile, m: int, n: int, k: int, architecture: Architecture, multiprocessors: int) -> float:
-        """A multiprocessor works on its tiles one after the other as far as its units are concerned. A step of a tile
-        takes what its multiplications or its shared memory traffic take, whichever is longer, and a part of the
-        shorter; blocks that fit next to each other hide each other's fill.
-        """
-        blocks = -(-m // tile.m) * -(-n // tile.n)
-        multiply = tile.m * tile.n * tile.k / architecture.products_per_clock
-        warps = tile.threads // 32
-        read = warps * (tile.warp_m + tile.warp_n) * tile.k + (tile.m + tile.n) * tile.k
-        longer, shorter = sorted((multiply, read / _SHARED_BYTES_A_CLOCK), reverse=True)
+    def work(self, tile: MmaTile, m: int, n: int, k: int, architecture: Architecture, multiprocessors: int) -> Work:
+        warps, copied = tile.threads // 32, (tile.m + tile.n) * tile.k
         registers = tile.threads * (tile.sums + _REGISTERS_BESIDE_SUMS)
-        together = min(
-            architecture.shared_bytes_per_sm // (tile.shared_bytes + 1024), architecture.registers_per_sm // registers
+        return Work(
+            blocks=-(-m // tile.m) * -(-n // tile.n),
+            places=multiprocessors,
+            together=resident(architecture, tile.shared_bytes, registers),
+            warps=warps,
+            steps=-(-k // tile.k),
+            products=tile.m * tile.n * tile.k,
+            rate=self.rate(architecture),
+            shared_bytes=warps * (tile.warp_m + tile.warp_n) * tile.k + copied,
+            port_bytes=copied,
+            l2_bytes=((min(tile.m, m) + tile.n) * tile.k, value("l2_bytes_ampere")),
+            not_overlapped=value("not_overlapped"),
+            fill=value("fill_ampere"),
+            finish=0.0,
         )
-        rounds = -(-blocks // multiprocessors)
-        steps = rounds * -(-k // tile.k) * (longer + shorter * _NOT_OVERLAPPED)
-        return steps + -(-rounds // max(together, 1)) * _FILL
+
+    def epilogue_rounds(self, tile: MmaTile) -> int:
+        """16 rows at a time, by 8 columns a lane: `store_tile` of mma_gemm.cuh."""
+        return 16 * tile.warp_n // (8 * 32)
 
     def plan(
         self, a: torch.Tensor, weight: torch.Tensor, epilogue: Epilogue, tile: MmaTile, *, multiprocessors: int = 0

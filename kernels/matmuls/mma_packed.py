@@ -7,6 +7,8 @@ from typing import NamedTuple
 import torch
 
 from quant.kernels.arguments import Epilogue, Sparse24Weight
+from quant.kernels.cost.assumed import value
+from quant.kernels.cost.model import Work, resident
 from quant.kernels.host import epilogue as endings
 from quant.kernels.host.operands import Multiplied, Operands, aligned
 from quant.kernels.host.structures import SwapArguments
@@ -75,13 +77,6 @@ TILES = (
 #: A thread has 255 registers; besides accumulators it needs addresses and fragments.
 _MOST_SUMS = 128
 _REGISTERS_BESIDE_SUMS = 80
-_SHARED_BYTES_A_CLOCK = 128
-#: Of the L2 cache, for one multiprocessor: an A100's 5.1 TB/s for 108 of them at 1.41 GHz. A lead, not measured here.
-_L2_BYTES_A_CLOCK = 32
-#: Of things that go on at one time, the part of the shorter that is waited for all the same: a guess, not measured.
-_NOT_OVERLAPPED = 0.25
-#: Clocks until the first step of a block has arrived and after its last one, while nothing is multiplied: a guess too.
-_FILL = 2000
 
 
 class MmaPacked(Packed[PackedTile]):
@@ -115,27 +110,31 @@ class MmaPacked(Packed[PackedTile]):
         """The stages, over which the epilogue later lays 8 staged tokens of each warp."""
         return max(tile.stages * self.stage_bytes(tile), tile.threads // 32 * 8 * (tile.warp_n + 4) * 4)
 
-    def clocks(
-        self, tile: PackedTile, m: int, n: int, k: int, architecture: Architecture, multiprocessors: int
-    ) -> float:
-        """As `mma_gemm` has it; and a step takes at least what its bytes take from the L2 cache."""
-        blocks = -(-m // tile.m) * -(-n // tile.n)
+    def work(self, tile: PackedTile, m: int, n: int, k: int, architecture: Architecture, multiprocessors: int) -> Work:
         step_k = tile.slabs * SLAB
-        multiply = tile.m * tile.n * step_k / (architecture.products_per_clock * self.rate)
         # Tokens are read by the warps of all channels, the weight by those of all tokens; both are written once.
         tokens = tile.m * step_k * self.in_bytes
         weight = self.stage_bytes(tile) - tokens
-        read = tokens * (1 + tile.n // tile.warp_n) + weight * (1 + tile.m // tile.warp_m)
-        load = (min(tile.m, m) * step_k * self.in_bytes + weight) / _L2_BYTES_A_CLOCK
-        longest, *others = sorted((multiply, read / _SHARED_BYTES_A_CLOCK, load), reverse=True)
         registers = tile.threads * (tile.sums * self.sums_kept() + _REGISTERS_BESIDE_SUMS)
-        together = min(
-            architecture.shared_bytes_per_sm // (self.bytes_of(tile) + 1024),
-            architecture.registers_per_sm // registers,
+        return Work(
+            blocks=-(-m // tile.m) * -(-n // tile.n),
+            places=multiprocessors,
+            together=resident(architecture, self.bytes_of(tile), registers),
+            warps=tile.threads // 32,
+            steps=-(-k // step_k),
+            products=tile.m * tile.n * step_k / self.speed,
+            rate=self.rate(architecture),
+            shared_bytes=tokens * (1 + tile.n // tile.warp_n) + weight * (1 + tile.m // tile.warp_m),
+            port_bytes=tokens + weight,
+            l2_bytes=(min(tile.m, m) * step_k * self.in_bytes + weight, value("l2_bytes_ampere")),
+            not_overlapped=value("not_overlapped"),
+            fill=value("fill_ampere"),
+            finish=0.0,
         )
-        rounds = -(-blocks // multiprocessors)
-        steps = rounds * -(-k // step_k) * (longest + sum(others) * _NOT_OVERLAPPED)
-        return steps + -(-rounds // max(together, 1)) * _FILL
+
+    def epilogue_rounds(self, tile: PackedTile) -> int:
+        """8 tokens at a time, by 8 channels a lane of the warps that share K: `store_tile` of mma_swap_ab.cuh."""
+        return max(8 * tile.warp_n // (8 * 32 * tile.warps_k), 1)
 
     def plan(
         self, a: torch.Tensor, weight: Weight, epilogue: Epilogue, tile: PackedTile, *, multiprocessors: int = 0

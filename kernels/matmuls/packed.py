@@ -170,7 +170,7 @@ class Packed(Matmul[T]):
         return 512 * self.in_bytes if self.sparse else 512
 
     @property
-    def rate(self) -> float:
+    def speed(self) -> float:
         """Products that it multiplies in the time of one dense 8-bit product, zeros of the weight counted."""
         return (2.0 if self.sparse else 1.0) / self.in_bytes
 

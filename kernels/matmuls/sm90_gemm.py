@@ -8,6 +8,8 @@ from typing import NamedTuple
 import torch
 
 from quant.kernels.arguments import SCALE_BLOCK, Epilogue
+from quant.kernels.cost.assumed import value
+from quant.kernels.cost.model import Work
 from quant.kernels.host import epilogue as endings
 from quant.kernels.host.operands import VECTOR_BYTES, Multiplied, Operands, aligned
 from quant.kernels.host.structures import DTYPES, HopperArguments
@@ -71,14 +73,6 @@ class HopperTile(NamedTuple):
         return f"{self.m}x{self.n}x{_K}, warpgroups {self.group_m}x{self.n}, {self.stages} stages{cluster}"
 
 
-#: Bytes that one multiprocessor gets from the L2 cache: about 5.5 TB/s for 132 of them at 1.75 GHz. A lead, not
-#: measured here; so are the next three.
-_L2_BYTES_A_CLOCK = 24
-#: Clocks of a step that is limited by waiting and not by its work.
-_SHORTEST_STEP = 128
-#: Clocks of a tile besides its steps: until its first bytes are there, and for each column of its epilogue.
-_FILL, _FINISH = 1000, 8
-
 TILES = (
     HopperTile(128, 2, 128, 4, 2),
     HopperTile(128, 2, 128, 4, 1),
@@ -124,20 +118,29 @@ class Sm90Gemm(Gemm[HopperTile]):
     def bytes_of(self, tile: HopperTile) -> int:
         return tile.shared_bytes
 
-    def clocks(
-        self, tile: HopperTile, m: int, n: int, k: int, architecture: Architecture, multiprocessors: int
-    ) -> float:
-        """A step takes what the multiplications of all blocks on a multiprocessor or their share of the L2 cache take,
-        whichever is longer; a tile adds what nothing overlaps with.
-        """
+    def work(self, tile: HopperTile, m: int, n: int, k: int, architecture: Architecture, multiprocessors: int) -> Work:
+        """Every instruction of a warpgroup reads 64 rows of a and all of b from shared memory."""
         clusters = -(-m // (tile.m * tile.cluster)) * -(-n // tile.n)
-        rounds = -(-clusters // max(multiprocessors * tile.resident // tile.cluster, 1))
-        together = min(tile.resident, -(-clusters * tile.cluster // multiprocessors))
-        # wgmma multiplies twice as fast as the mma.sync that the architecture's figure is about.
-        multiply = tile.m * tile.n * _K / (2 * architecture.products_per_clock)
-        load = (min(tile.m, m) + tile.n / tile.cluster) * _K / _L2_BYTES_A_CLOCK
-        step = max(together * multiply, together * load, _SHORTEST_STEP)
-        return rounds * (-(-k // _K) * step + _FILL + _FINISH * tile.n)
+        copied = (tile.m + tile.n) * _K
+        return Work(
+            blocks=clusters * tile.cluster,
+            places=max(multiprocessors // tile.cluster * tile.cluster, 1),
+            together=tile.resident,
+            warps=4 * tile.groups,
+            steps=-(-k // _K),
+            products=tile.m * tile.n * _K,
+            rate=self.rate(architecture),
+            shared_bytes=tile.m // 64 * (64 + tile.n) * _K,
+            port_bytes=copied,
+            l2_bytes=((min(tile.m, m) + tile.n / tile.cluster) * _K, value("l2_bytes_hopper")),
+            not_overlapped=value("not_overlapped_hopper"),
+            fill=value("fixed"),
+            finish=value("finish_hopper") * tile.sums,
+        )
+
+    def epilogue_rounds(self, tile: HopperTile) -> int:
+        """It has no loops."""
+        return 1
 
     def plan(
         self, a: torch.Tensor, weight: torch.Tensor, epilogue: Epilogue, tile: HopperTile, *, multiprocessors: int

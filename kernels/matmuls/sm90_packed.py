@@ -8,6 +8,8 @@ from typing import NamedTuple
 import torch
 
 from quant.kernels.arguments import Epilogue, Sparse24Weight
+from quant.kernels.cost.assumed import value
+from quant.kernels.cost.model import Work
 from quant.kernels.host import epilogue as endings
 from quant.kernels.host.operands import Multiplied, Operands, aligned
 from quant.kernels.host.structures import HopperSwapArguments
@@ -78,11 +80,6 @@ class HopperPackedTile(NamedTuple):
 
 
 _GPC = 16  # multiprocessors
-_SHARED_BYTES_A_CLOCK = 128
-#: As sm90_gemm has them; none of them is measured.
-_L2_BYTES_A_CLOCK = 24
-_SHORTEST_STEP = 128
-_FILL, _FINISH = 1000, 8
 
 TILES = (
     HopperPackedTile(256, 2, 64, 4, 4),
@@ -137,22 +134,31 @@ class Sm90Packed(Packed[HopperPackedTile]):
         """Stages, barriers, staging."""
         return tile.stages * (tile.m * _K + self.step_bytes(tile) + _BARRIERS) + tile.groups * _STAGING
 
-    def clocks(
+    def work(
         self, tile: HopperPackedTile, m: int, n: int, k: int, architecture: Architecture, multiprocessors: int
-    ) -> float:
-        """As `sm90_gemm` has it; and a step takes what its operands take from shared memory: kernel_layouts' account of
-        128 bytes a clock, of which every instruction of a warpgroup reads all its tokens.
-        """
+    ) -> Work:
+        """Every instruction of a warpgroup reads all its tokens from shared memory."""
         clusters = -(-n // (tile.n * tile.cluster)) * -(-m // tile.m)
-        rounds = -(-clusters // tile.clusters(multiprocessors))
-        together = min(tile.resident, -(-clusters * tile.cluster // multiprocessors))
-        columns = self.step_k
-        # wgmma multiplies twice as fast as the mma.sync that the architecture's figure is about.
-        multiply = tile.m * tile.n * columns / (2 * architecture.products_per_clock * self.rate)
-        read = (tile.n // 64 * tile.m * _K + self.step_bytes(tile)) / _SHARED_BYTES_A_CLOCK
-        load = (min(tile.m, m) * _K / tile.cluster + self.step_bytes(tile)) / _L2_BYTES_A_CLOCK
-        step = max(together * multiply, together * read, together * load, _SHORTEST_STEP)
-        return rounds * (-(-k // columns) * step + _FILL + _FINISH * tile.m)
+        weight = self.step_bytes(tile)
+        return Work(
+            blocks=clusters * tile.cluster,
+            places=max(tile.clusters(multiprocessors) * tile.cluster // tile.resident, 1),
+            together=tile.resident,
+            warps=4 * tile.groups,
+            steps=-(-k // self.step_k),
+            products=tile.m * tile.n * self.step_k / self.speed,
+            rate=self.rate(architecture),
+            shared_bytes=tile.n // 64 * tile.m * _K + weight,
+            port_bytes=tile.m * _K + weight,
+            l2_bytes=(min(tile.m, m) * _K / tile.cluster + weight, value("l2_bytes_hopper")),
+            not_overlapped=value("not_overlapped_hopper"),
+            fill=value("fixed"),
+            finish=value("finish_hopper") * tile.sums,
+        )
+
+    def epilogue_rounds(self, tile: HopperPackedTile) -> int:
+        """32 tokens of 64 channels at a time, by 8 channels a thread: `store_tile` of sm90_swap_ab.cuh."""
+        return 32 * 64 // (8 * 128)
 
     def plan(
         self, a: torch.Tensor, weight: Weight, epilogue: Epilogue, tile: HopperPackedTile, *, multiprocessors: int

@@ -29,6 +29,7 @@ def kernels(ctx: click.Context) -> None:
     \b
     quant kernels explain --m 32760 --n 5120 --k 5120 --scheme w8a8 --arch sm_80
     quant kernels tune wan-int8 --m 32760
+    quant kernels cost sm90_fp8_gemm
     """
     if ctx.invoked_subcommand is not None:
         return
@@ -80,6 +81,54 @@ def explain(
         for option in each.options:
             mark = "runs" if option == each.chosen else "could run" if option.refusal is None else "no"
             click.echo(f"  {option.name:{width}} {mark:9} {option.refusal or option.tile}".rstrip())
+
+
+@kernels.command()
+@click.argument("kernel", required=False)
+@click.option("--arch", type=click.Choice(_ARCHITECTURES), help="A GPU's architecture.  [default: each]")
+@click.option("--size", "given", nargs=3, type=_SIZE, multiple=True, metavar="M N K", help="A size; may be repeated.")
+@click.option("--json", "as_json", is_flag=True, help="Everything as JSON, and what is assumed of the hardware.")
+def cost(kernel: str | None, arch: str | None, given: Sequence[tuple[int, int, int]], as_json: bool) -> None:
+    """Count from its machine code what a matmul KERNEL takes: nothing is run or measured, and no GPU is needed.
+
+    For the tile that each size would take and everything that may follow the matmul: instructions and clocks of a step
+    of the main loop, and what limits it; those of a tile's epilogue; and the share of the tensor cores' peak that is
+    left with both. Sizes are by default those of the video tokens of Wan2.1 14B.
+
+    It needs NVRTC and nvdisasm (pip install nvidia-cuda-nvdisasm), and takes seconds for each build.
+    """
+    from quant.api.cost import counted, wanted
+    from quant.cli.tables import aligned
+    from quant.eval.bench.sizes import VIDEO, layers, models
+
+    model = models()["wan-14b"]
+    tokens = model.rows(VIDEO, 1)
+    sizes = given or [(tokens, layer.n, layer.k) for layer in layers(model) if layer.stream == VIDEO]
+    found = counted(wanted(kernel, arch, sizes))
+    if as_json:
+        click.echo(json.dumps(found.to_dict(), indent=1))
+        return
+    click.echo(found.label)
+    head = ("kernel", "arch", "M", "N", "K", "tile", "ending", "loop", "step", "limit", "epilogue", "clocks", "of peak")
+    rows = [
+        (
+            each.case.kernel.name,
+            each.case.architecture.name,
+            *map(str, each.case.size),
+            str(each.case.tile),
+            each.case.ending.name,
+            f"{each.counted.instructions:.0f}",
+            f"{each.clocks.step:.0f}",
+            each.limit,
+            str(each.counted.epilogue_instructions),
+            f"{each.clocks.epilogue:.0f}",
+            f"{each.clocks.share:.0%}",
+        )
+        for each in found.costs
+    ]
+    for line in aligned([head, *rows], figures=(2, 3, 4, 7, 8, 10, 11, 12)):
+        click.echo(line)
+    click.echo("\nloop, epilogue: instructions of a warp, for a step and for a tile; step, clocks: of the block")
 
 
 @kernels.command()

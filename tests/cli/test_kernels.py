@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -13,9 +13,13 @@ from click.testing import CliRunner, Result
 from torch import nn
 
 import quant
+from quant.api import cost
 from quant.cli import main
 from quant.cli.kernels import _ARCHITECTURES
 from quant.kernels import tile_tables, tuning
+from quant.kernels.cost.cases import Case
+from quant.kernels.cost.counting import Cost, work
+from quant.kernels.cost.model import Counted, clocks
 from quant.kernels.matmuls import sm90_gemm
 from quant.kernels.matmuls.base import Tile
 from quant.kernels.matmuls.mma_gemm import TILES, MmaTile
@@ -23,6 +27,7 @@ from quant.kernels.matmuls.sm90_gemm import HopperTile
 from quant.kernels.matmuls.table import KERNELS, matmuls
 from quant.kernels.runtime import availability, cupy_launch
 from quant.kernels.runtime.architectures import ARCHITECTURES
+from quant.kernels.runtime.errors import KernelError
 
 SIZE = ("--m", 32_760, "--n", 5120, "--k", 5120)
 
@@ -316,3 +321,48 @@ def test_a_damaged_table_is_a_line_that_names_it(tmp_path: Path, monkeypatch: py
     tile_tables.load.cache_clear()
     assert ran.exit_code == 2
     assert ran.stderr.startswith(f"Error: {table}: no tile table of version 1")
+
+
+@pytest.fixture
+def counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A compiler and a disassembler that find the same in every kernel, at once."""
+    made = Counted(100, 0, 500, 1000, 0, 3000)
+
+    def found(cases: Sequence[Case]) -> list[Cost]:
+        return [Cost(each, made, clocks(work(each), each.architecture.multiprocessors, made)) for each in cases]
+
+    monkeypatch.setattr(cost, "costs", found)
+
+
+@pytest.mark.usefixtures("counted")
+def test_costs_say_that_nothing_was_measured() -> None:
+    first, head, *rows = run("cost", "sm90_fp8_gemm").splitlines()
+    assert first == "Counted from machine code, not measured"
+    assert " ".join(head.split()) == "kernel arch M N K tile ending loop step limit epilogue clocks of peak"
+    assert sum(row.startswith("sm90_fp8_gemm") for row in rows) == 3 * 5  # Wan's three sizes, five endings
+    assert any(re.search(r"32760 +5120 +13824 .* bias, gate, residual +100 ", row) for row in rows)
+
+
+@pytest.mark.usefixtures("counted")
+def test_costs_as_json_have_what_is_assumed_with_its_source() -> None:
+    body = json.loads(run("cost", "sm80_w4a16_gemm", "--arch", "sm_80", "--size", 100, 64, 256, "--json"))
+    assert body["what"] == "Counted from machine code, not measured"
+    assert all(each["source"] for each in body["assumed"].values())
+    assert {(each["kernel"], each["arch"], each["m"]) for each in body["costs"]} == {("sm80_w4a16_gemm", "sm_80", 100)}
+    assert all(each["epilogue_clocks"] == 3000 and 0 < each["share"] < 1 for each in body["costs"])
+
+
+def test_costs_that_cannot_be_counted() -> None:
+    assert "no kernel with tiles is called 'quantize_rows'" in refused("cost", "quantize_rows")
+    assert "is the first choice for none of these sizes on sm_90a" in refused(
+        "cost", "sm80_int8_gemm", "--arch", "sm_90a"
+    )
+
+
+def test_a_missing_disassembler_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(cases: Sequence[Case]) -> list[Cost]:
+        raise KernelError("nvdisasm is missing: pip install nvidia-cuda-nvdisasm")
+
+    monkeypatch.setattr(cost, "costs", missing)
+    line = refused("cost", "sm90_fp8_gemm", "--size", 64, 64, 64)
+    assert line.endswith("nvdisasm is missing: pip install nvidia-cuda-nvdisasm")

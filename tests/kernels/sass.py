@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import re
-import shutil
-import struct
 import subprocess
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from importlib.util import find_spec
-from pathlib import Path
 from typing import NamedTuple, Protocol
 
+from quant.kernels.cost.machine_code import INSTRUCTION_BYTES, executed, nvdisasm
 from quant.kernels.runtime.architectures import architecture
 from quant.kernels.runtime.launch import Build
 from quant.kernels.runtime.nvrtc import Resources, compile_cubin, resources
@@ -20,11 +17,6 @@ from quant.kernels.runtime.nvrtc import Resources, compile_cubin, resources
 #: The hardware gives registers to a thread in steps of 8; a block has at most 1024 threads.
 _REGISTER_STEP = 8
 _MAX_THREADS = 1024
-
-#: Of any architecture since sm_70.
-_INSTRUCTION_BYTES = 16
-#: SHF_EXECINSTR of a section of an ELF file.
-_EXECUTED = 4
 
 #: An instruction of a listing: its address, perhaps a predicate, the opcode.
 _INSTRUCTION = re.compile(r"^\s*/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+\s+)?([A-Z][\w.]*)", re.MULTILINE)
@@ -92,7 +84,7 @@ class Disassembly(NamedTuple):
 def disassemble(builds: Sequence[Build], arch: str, texts: Mapping[str, str] | None = None) -> list[Disassembly]:
     """Compiles builds and reads their machine code; `texts` as in `compile_cubin`."""
     compiled = [compile_cubin(build, arch, texts) for build in builds]
-    codes = [list(_instructions(each.cubin)) for each in compiled]
+    codes = [list(_instructions(executed(each.cubin))) for each in compiled]
     opcode = _opcodes({word for words in codes for word in words}, arch)
     assert all(any(opcode[word] == "EXIT" for word in words) for words in codes), "a listing without an end"
     return [
@@ -106,15 +98,8 @@ def disassemble(builds: Sequence[Build], arch: str, texts: Mapping[str, str] | N
     ]
 
 
-def _instructions(cubin: bytes) -> Iterator[bytes]:
-    """The instructions, of 16 bytes each, in every section of an ELF file that is executed."""
-    (table,) = struct.unpack_from("<Q", cubin, 40)
-    size, count = struct.unpack_from("<2H", cubin, 58)
-    for header in range(table, table + size * count, size):
-        flags, _, start, length = struct.unpack_from("<4Q", cubin, header + 8)
-        if flags & _EXECUTED:
-            assert length % _INSTRUCTION_BYTES == 0
-            yield from (cubin[at : at + _INSTRUCTION_BYTES] for at in range(start, start + length, _INSTRUCTION_BYTES))
+def _instructions(text: bytes) -> Iterator[bytes]:
+    return (text[at : at + INSTRUCTION_BYTES] for at in range(0, len(text), INSTRUCTION_BYTES))
 
 
 def _opcodes(instructions: Iterable[bytes], arch: str) -> dict[bytes, str]:
@@ -126,18 +111,6 @@ def _opcodes(instructions: Iterable[bytes], arch: str) -> dict[bytes, str]:
         command = [nvdisasm(), "--no-dataflow", "--binary", arch.replace("sm_", "SM"), file.name]
         listing = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     return dict(zip(words, _INSTRUCTION.findall(listing), strict=True))
-
-
-def nvdisasm() -> str:
-    """Path of NVIDIA's disassembler: that of the Python package, else one on the PATH."""
-    package = find_spec("nvidia")
-    for folder in (package and package.submodule_search_locations) or ():
-        for found in sorted(Path(folder).glob("*/bin/nvdisasm")):
-            return str(found)
-    on_path = shutil.which("nvdisasm")
-    if on_path is None:
-        raise FileNotFoundError("nvdisasm is missing: pip install nvidia-cuda-nvdisasm")
-    return on_path
 
 
 def violations(kernel: Kernel, build: Build, arch: str, code: Disassembly) -> list[str]:

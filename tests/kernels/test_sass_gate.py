@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from importlib.machinery import ModuleSpec
 
 import pytest
 
 from quant.kernels.runtime.errors import KernelError
 from quant.kernels.runtime.launch import Build
-from tests.kernels import sass
-from tests.kernels.sass import disassemble, nvdisasm, violations
+from tests.kernels.sass import disassemble, violations
 
 #: An int8 matrix instruction, predicated work, and an array that registers hold.
 CLEAN = r"""
@@ -186,14 +184,3 @@ def test_what_the_compiler_complains_of_is_a_fault(text: str, arch: str, says: s
 def test_a_kernel_that_does_not_compile() -> None:
     with pytest.raises(KernelError, match=r"tiny\.cu does not compile"):
         faults(replace(Tiny()), "nonsense")
-
-
-def test_a_missing_disassembler_is_an_error_that_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    def nothing(name: str) -> ModuleSpec | None:
-        return None
-
-    assert nvdisasm().endswith("bin/nvdisasm")
-    monkeypatch.setattr(sass, "find_spec", nothing)
-    monkeypatch.setenv("PATH", "")
-    with pytest.raises(FileNotFoundError, match="pip install nvidia-cuda-nvdisasm"):
-        nvdisasm()

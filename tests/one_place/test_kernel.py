@@ -13,6 +13,7 @@ from quant.formats.layer import LayerFormat
 from quant.formats.scheme import SCHEMES
 from quant.kernels import dispatch, ops, tile_tables, tuning
 from quant.kernels.arguments import Epilogue
+from quant.kernels.cost.model import Work
 from quant.kernels.host.operands import Multiplied
 from quant.kernels.host.structures import Rows
 from quant.kernels.limits import Call, Implementation, Limits
@@ -63,8 +64,13 @@ class ToyGemm(Gemm[Square]):
     def bytes_of(self, tile: Square) -> int:
         return tile.side
 
-    def clocks(self, tile: Square, m: int, n: int, k: int, architecture: Architecture, multiprocessors: int) -> float:
-        return abs(m - tile.side)
+    def work(self, tile: Square, m: int, n: int, k: int, architecture: Architecture, multiprocessors: int) -> Work:
+        """The nearer its side to M, the fewer steps."""
+        steps = abs(m - tile.side)
+        return Work(1, multiprocessors, 1, 1, steps, 64, 1, 0, 0, (0, 1), not_overlapped=0, fill=1, finish=0)
+
+    def epilogue_rounds(self, tile: Square) -> int:
+        return 1
 
     def plan(
         self, a: torch.Tensor, weight: torch.Tensor, epilogue: Epilogue, tile: Square, *, multiprocessors: int

@@ -1,0 +1,1 @@
+"""What every matmul kernel takes, counted from its machine code."""
