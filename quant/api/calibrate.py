@@ -35,12 +35,14 @@ from quant.api.gathering import gather, recording_of
 from quant.api.keeping import claim, keeping
 from quant.api.record_calls import check_calls, record_for
 from quant.api.room import check_room
+from quant.api.sharing import check_shared, held_by_first
 from quant.api.writing import Writing, write
 from quant.calibration.keep_budget import apply_budget
 from quant.calibration.preparing import Prepared, prepare
 from quant.calibration.provenance import recorded_rows, run_of
+from quant.calibration.ranks import Ranks
 from quant.calibration.way import takes_calls
-from quant.checkpoint.folder import OutputFolder, holding
+from quant.checkpoint.folder import OutputFolder
 from quant.checkpoint.free import check_free
 from quant.checkpoint.kept_shards import KeptShards
 from quant.checkpoint.sensitivity import Sensitivity
@@ -68,6 +70,7 @@ class Calibrated:
         recipe: the recipe that made it.
         layers: component -> one record a layer: name, kind, shape, scheme or None, reason, weight_error. The component
             is "" where the model given was itself one.
+            Empty in all processes but the first, if there are several.
         used_prompts: how many prompts were run, or recorded; 0 where the recipe needs no data.
     """
 
@@ -133,10 +136,14 @@ def calibrate(
     goes on likewise. A warning says where what an interrupted run had done is dropped, because this one is about
     something else.
 
+    On recorded calls several processes may do this together, with the same arguments, as torchrun starts them: see
+    docs/many_processes.md. The first one writes; the others return when all is solved.
+
     Raises:
         QuantError: wrong input, each in one line; what was at `out` is there as before.
         KeyboardInterrupt: with what can be done then.
     """
+    ranks = Ranks.of_environment()
     out = Path(out)
     check_apart(out, [Path(model)], CheckpointError)
     check_free(out, force=force)
@@ -152,6 +159,7 @@ def calibrate(
         config=config,
         calls=calls,
     )
+    check_shared(start, ranks)
     check_apart(out, places_of(start.source), CheckpointError)
     if calls is not None:
         check_apart(out, [Path(calls)], CheckpointError)
@@ -163,21 +171,26 @@ def calibrate(
     if start.calls is not None:
         check_calls(start.calls, start.source, start.components, settings=settings, dtype=dtype)
     copied = files_to_copy(start.source, start.components) if full else {}
-    how = Writing(dtype, copied, max_shard_bytes, progress)
-    with holding(out, force=force) as folder:
-        parts = {name: start.source.component(name) for name in start.components}
+    how = Writing(dtype, copied, max_shard_bytes, progress and ranks.is_first)
+    parts = {name: start.source.component(name) for name in start.components}
+    run = run_of(start, snapshot, dtype)
+
+    def claimed(folder: OutputFolder) -> None:
         models = {name: part.model for name, part in parts.items()}
         check_room(folder, models, start.recipe, dtype, copied.values(), journal=not takes_calls(start.recipe))
-        run = run_of(start, snapshot, dtype)
         claim(folder, run)
-        with keeping(folder, snapshot):
-            return _calibrated(folder, start, parts, device, run["key"], snapshot, how)
+
+    with ranks.joined():
+        ranks.check_equal(run, "all processes have to get the same arguments and see the same files")
+        with held_by_first(out, ranks, force=force, claim=claimed) as folder, keeping(folder, snapshot):
+            return _calibrated(folder, start, parts, ranks, device, run["key"], snapshot, how)
 
 
 def _calibrated(
     folder: OutputFolder,
     start: Prepared,
     parts: Mapping[str, Component],
+    ranks: Ranks,
     device: str | None,
     key: str,
     snapshot: Snapshot,
@@ -185,8 +198,10 @@ def _calibrated(
 ) -> Calibrated:
     """Does the work of `calibrate`."""
     source = start.source
-    gathered = gather(folder, start, parts, snapshot, key, how, device)
+    gathered = gather(folder, start, parts, snapshot, key, how, device, ranks)
     solved = gathered.solved
+    if not ranks.is_first:
+        return Calibrated(folder.out, solved.recipe, {}, len(recorded_rows(solved.calls)) if solved.calls else 0)
     found: Sensitivity | None = None
     if start.recipe.keep_budget is not None:
         assert start.rows is not None

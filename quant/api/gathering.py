@@ -16,6 +16,7 @@ from quant.calibration.calls import INDEX, Calls, open_calls
 from quant.calibration.journal import Journal
 from quant.calibration.kept_solutions import KeptSolutions
 from quant.calibration.preparing import Prepared
+from quant.calibration.ranks import Ranks
 from quant.calibration.recorded import Recorded, denoiser_calls
 from quant.calibration.schedule import schedule_of_calls, schedule_of_run
 from quant.calibration.sensitivity import check_measurable
@@ -59,6 +60,7 @@ def gather(
     key: str,
     how: Writing,
     device: str | None,
+    ranks: Ranks,
 ) -> Gathered:
     """Gathers what the recipe needs and solves all layers, or goes on where a killed run was.
 
@@ -70,6 +72,7 @@ def gather(
         key: of the run.
         how: dtype and bars.
         device: where it runs.
+        ranks: the processes that share recorded calls which are given.
 
     Warns:
         QuantWarning: why a recipe that takes recorded calls is calibrated while the pipeline runs.
@@ -78,7 +81,7 @@ def gather(
         check_measurable({name: part.model for name, part in parts.items()})
     kept = KeptSolutions(folder.solved, key)
     if start.calls is not None:
-        return _on_calls(start, start.calls, parts, kept, how, device)
+        return _on_calls(start, start.calls, parts, kept, how, ranks.device(device), ranks)
     if start.rows is None:
         models = {name: part.model for name, part in parts.items()}
         solved = solve_models(models, start.recipe, None, None, start.settings, kept=kept)
@@ -90,7 +93,7 @@ def gather(
                 calls = _recorded(folder, start, snapshot, how, device)
                 # Another key, as solutions of the pipeline's own run would be others.
                 on_calls = KeptSolutions(folder.solved, f"{key} on {calls.key}")
-                return _on_calls(start, calls, parts, on_calls, how, device)
+                return _on_calls(start, calls, parts, on_calls, how, device, ranks)
             except UnrecordedError as error:
                 reason = str(error)
         warnings.warn(
@@ -129,6 +132,7 @@ def _on_calls(
     kept: KeptSolutions,
     how: Writing,
     device: str | None,
+    ranks: Ranks,
 ) -> Gathered:
     where = find_device(device)
     models = {name: part.model for name, part in parts.items()}
@@ -144,6 +148,7 @@ def _on_calls(
         recorded=recorded,
         schedule=schedule_of_calls(start.recipe, calls),
         progress=how.progress,
+        ranks=ranks,
     )
     return Gathered(replace(solved, calls=calls), tensors)
 

@@ -7,6 +7,10 @@ run again, for no file can hold a function that is half done, but nothing is gat
 A layer is solved with the first stage in which it runs. One that runs in several, as a block does whose weights are
 used twice, is found out there, and gets passes of its own over the calls, in which it is solved at the end. So what is
 kept of a run that was killed is trusted once the calls have been taken through all blocks, in that run or in the next.
+
+Several processes (`quant.calibration.ranks`) each take their part of the calls through all blocks. After a stage they
+put together what they saw, each input at the process that solves it, and go on when all have: solutions lie in a folder
+that all of them read.
 """
 
 from __future__ import annotations
@@ -14,6 +18,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 
 import torch
 from torch import nn
@@ -24,6 +29,7 @@ from quant.calibration.kept_solutions import KeptSolutions
 from quant.calibration.layer_part import pack_layer
 from quant.calibration.layer_plan import LayerPlan
 from quant.calibration.passes import InputGroup, input_groups, passes
+from quant.calibration.ranks import Ranks, owners
 from quant.calibration.recorded import Memory, Recorded, home_of
 from quant.calibration.replaying import Replay, Stage
 from quant.calibration.solution import Solution
@@ -49,6 +55,7 @@ def solve_by_block(
     kept: KeptSolutions | None = None,
     *,
     progress: bool = False,
+    ranks: Ranks | None = None,
 ) -> dict[str, dict[str, Solution]]:
     """Scales for every quantized layer of every component; as `solve`, from recorded calls.
 
@@ -59,6 +66,7 @@ def solve_by_block(
         recorded: the calls of each component that has layers which need statistics.
         kept: where solutions are kept; None keeps them in memory.
         progress: a bar over blocks on stderr.
+        ranks: the processes that do it together, all with the same arguments; None is one alone.
 
     Returns:
         component -> layer -> solution.
@@ -83,10 +91,22 @@ def solve_by_block(
             continue
         if component not in recorded or not recorded[component].calls:
             raise CalibrationError(f"{recipe.name}: no call of '{component}' was recorded; record one that reaches it")
-        _Component(component, model, recorded[component], mine, found, recipe, weights, progress).solve()
-        if kept is not None:
+        together = ranks or Ranks()
+        _check_parts(component, recorded[component], needed, found, together)
+        _Component(component, model, recorded[component], mine, found, recipe, weights, progress, together).solve()
+        if kept is not None and together.is_first:
             kept.settle(component)
     return found.by_layer(inputs)
+
+
+def _check_parts(component: str, recorded: Recorded, needed: Sequence[InputGroup], found: Found, ranks: Ranks) -> None:
+    """Raises CalibrationError where a process would have no call, or finds other solutions than the first."""
+    if ranks.count > len(recorded.calls):
+        raise CalibrationError(
+            f"{ranks.count} processes and {len(recorded.calls)} recorded calls of '{component}': start as many at most"
+        )
+    kept = [each.number for each in needed if each in found]
+    ranks.check_equal({f"solutions of {component}": kept}, "--out has to lie in a folder that all of them share")
 
 
 def _timestep_weights(recorded: Mapping[str, Recorded], weights: Sequence[float]) -> TimestepWeights | None:
@@ -114,8 +134,10 @@ class _Component:
         recipe: Recipe,
         weights: TimestepWeights | None,
         progress: bool,
+        ranks: Ranks,
     ) -> None:
-        self._name, self._model, self._recorded = name, model, recorded
+        self._name, self._model, self._ranks = name, model, ranks
+        self._recorded = recorded = replace(recorded, calls=ranks.mine(recorded.calls))
         self._holder = nn.ModuleDict({name: model})
         self._groups = {each.name: each for each in groups}
         self._watched = [each.name for each in groups if each.needs]
@@ -123,10 +145,10 @@ class _Component:
         self._clock, self._progress = Clock(), progress
         self._blocks = blocks_of(model)
         self._home = home_of(model, self._blocks, recorded, Memory.of(recorded.device))
-        #: Of the pass that is made: the stage, the stage in which each input was first seen, what was seen now, and
-        #: what was seen in several stages.
+        #: Of the pass that is made: the stage, the stage in which each input was first seen by any process, what this
+        #: one saw now, what of it is gathered, and what was seen in several stages.
         self._stage, self._first = 0, dict[str, int]()
-        self._now, self._again = set[str](), set[str]()
+        self._seen, self._now, self._again = set[str](), set[str](), set[str]()
 
     def solve(self) -> None:
         """Solves every input that is not solved yet."""
@@ -141,21 +163,22 @@ class _Component:
         def see(name: str, seen: Seen) -> None:
             if not seen.inputs.numel():  # an expert that no token was sent to
                 return
-            if self._first.setdefault(name, self._stage) != self._stage:
-                self._again.add(name)
-            elif self._groups[name] not in self._found:
+            self._seen.add(name)
+            if self._first.get(name, self._stage) == self._stage and self._groups[name] not in self._found:
                 collector.see(name, seen)
                 self._now.add(name)
 
         with self._running(self._watched, see) as (weights, stages):
             passed: set[str] = set()
             for self._stage, stage in enumerate(stages):
+                self._check_stage(stage.block)
                 with self._compressed(stage, collector, weights, passed):
                     stage.run()
                 self._solve_seen(collector, weights)
                 for name in self._again:
                     self._found.drop(self._groups[name])
                 weights.free()
+            self._check_stage("the end")
         for name in self._watched:
             if name not in self._first and self._groups[name] not in self._found:
                 collector.take(name)  # which raises an error that says so
@@ -169,10 +192,7 @@ class _Component:
             for stage in stages:
                 stage.run()
                 weights.free()
-            for each in left:
-                self._load(each, weights)
-                self._found.solve(each, collector.take(each.name))
-                weights.free()
+            self._solve(left, collector, weights, freeing=True)
 
     @contextmanager
     def _running(
@@ -209,15 +229,61 @@ class _Component:
 
     def _collector(self, names: Sequence[str]) -> Collector:
         return Collector(
-            self._holder, self._needs(names), rows=self._how.rows, seed=self._how.seed, weights=self._weights
+            self._holder,
+            self._needs(names),
+            rows=self._how.rows,
+            seed=self._how.seed,
+            weights=self._weights,
+            ranks=self._ranks,
+        )
+
+    def _check_stage(self, block: str | None) -> None:
+        self._ranks.check_equal(
+            {f"place among the blocks of {self._name}": block}, "its calls are of other kinds: calibrate in one process"
         )
 
     def _solve_seen(self, collector: Collector, weights: StreamedWeights) -> None:
         """Solves what was seen since the last time."""
-        for each in sorted((self._groups[name] for name in self._now), key=lambda each: each.number):
-            self._load(each, weights)
-            self._found.solve(each, collector.take(each.name))
+        for name in _union(self._ranks.all_of(self._seen)):
+            if self._first.setdefault(name, self._stage) != self._stage:
+                self._again.add(name)
+        gathered = [self._groups[name] for name in _union(self._ranks.all_of(self._now))]
+        self._solve(sorted(gathered, key=lambda each: each.number), collector, weights)
         self._now.clear()
+        self._seen.clear()
+
+    def _solve(
+        self, inputs: Sequence[InputGroup], collector: Collector, weights: StreamedWeights, *, freeing: bool = False
+    ) -> None:
+        """Solves inputs, each in one process; all have all solutions then. `freeing` drops weights after each."""
+        ranks = self._ranks
+        if ranks.count == 1:
+            for each in inputs:  # what was gathered goes as it is used
+                self._load(each, weights)
+                self._found.solve(each, collector.take(each.name))
+                if freeing:
+                    weights.free()
+            return
+        by = dict(
+            zip((each.number for each in inputs), owners([each.cost for each in inputs], ranks.count), strict=True)
+        )
+        taken = [(each, collector.take_at(by[each.number], each.name)) for each in inputs]
+        mine = [(each, seen) for each, seen in taken if seen is not None]
+        del taken
+        while mine:
+            each, seen = mine.pop(0)
+            self._load(each, weights)
+            self._found.solve(each, seen)
+            del seen
+            if freeing:
+                weights.free()
+        ranks.all_of(None)
+        for each in inputs:
+            if each not in self._found:
+                raise CalibrationError(
+                    f"rank {ranks.index}: does not find what rank {by[each.number]} solved; --out has to lie in a "
+                    "folder that all of them share"
+                )
 
     @staticmethod
     def _load(each: InputGroup, weights: StreamedWeights) -> None:
@@ -255,3 +321,7 @@ class _Component:
                 layers[layer.name] = layer.layer_kind.filled(module, layer_format, tensors, weight.device)
         with replaced(self._model, layers), on_clock(layers.values(), self._clock):
             yield
+
+
+def _union(parts: Sequence[set[str]]) -> set[str]:
+    return set[str]().union(*parts)

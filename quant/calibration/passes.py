@@ -43,6 +43,12 @@ class InputGroup:
         """What the recipe says of each layer."""
         return [layer.group for _, layer in self.members]
 
+    @property
+    def cost(self) -> float:
+        """Of solving them, in multiplications: K^3 of a Hessian, and K^2 for each row of a weight under it."""
+        rows = sum(layer.shape[0] for _, layer in self.members)
+        return float(self.width) ** 2 * (self.width + rows) if self.needs.hessian else float(self.width * rows)
+
 
 def input_groups(plans: Mapping[str, list[LayerPlan]]) -> list[InputGroup]:
     """The quantized layers of all components by the input they read, in the order of the model."""

@@ -13,6 +13,8 @@ import torch
 
 from quant.algorithms.base import Needs, Statistics
 from quant.calibration.journal import State
+from quant.calibration.merging import merged
+from quant.calibration.ranks import Ranks
 from quant.calibration.running_sums import ChannelSizes, RowSample, SecondMoment, TimestepRanges
 from quant.errors import CalibrationError
 from quant.layers.layer_kind import Seen
@@ -41,7 +43,7 @@ class Probe:
         self.sizes = ChannelSizes() if needs.channel_mean else None
         self.by_timestep = TimestepRanges() if needs.amax_by_timestep else None
         self.seen_rows = 0
-        self._calls, self._seed, self._width = 0, seed, width
+        self._calls, self._seed, self._width, self._needs = 0, seed, width, needs
         self._weights = weights
         self._earlier: list[tuple[Any, torch.Tensor]] = []
         self._restored: State | None = None
@@ -132,6 +134,22 @@ class Probe:
             self.sample.restore(_part(state, "sample."))
         if self.by_timestep is not None:
             self.by_timestep.restore(_part(state, "by_timestep."))
+
+    def at(self, ranks: Ranks, owner: int, rows: int) -> Statistics | None:
+        """What all processes saw together, for the one that solves it; None for the others. All have to ask."""
+        if ranks.count == 1:
+            return self.result()
+        state = self.state()
+        total = state.pop("second_moment", None)
+        if self.hessian is not None:
+            empty = torch.zeros(self._width, self._width, dtype=torch.float64, device="cpu")
+            total = ranks.sum_at(owner, empty if total is None else total)
+        states = ranks.at(owner, state)
+        if not states:
+            return None
+        together = Probe(self.name, self._needs, self._width, rows, self._seed, self._weights)
+        together.restore(merged(states, rows) | ({} if total is None else {"second_moment": total}))
+        return together.result()
 
     def result(self) -> Statistics:
         if not self.seen_rows:

@@ -18,6 +18,7 @@ from quant.calibration.kept_solutions import KeptSolutions
 from quant.calibration.layer_part import pack_layer
 from quant.calibration.layer_plan import LayerPlan, Planned, layer_plan, planned
 from quant.calibration.provenance import calibration_record, layer_records, provenance, recorded_record
+from quant.calibration.ranks import Ranks
 from quant.calibration.recorded import Recorded
 from quant.calibration.schedule import chosen_steps
 from quant.calibration.solution import Solution
@@ -126,6 +127,7 @@ def solve_models(
     recorded: Mapping[str, Recorded] | None = None,
     schedule: Sequence[float | None] | None = None,
     progress: bool = False,
+    ranks: Ranks | None = None,
 ) -> Solved:
     """Plans every layer, gathers the statistics that the recipe needs, and finds all scales.
 
@@ -138,6 +140,7 @@ def solve_models(
         recorded: instead of `forward`, the calls of each component, which are taken through it block by block.
         schedule: timesteps of the steps that are run, for a recipe that has `steps`.
         progress: a bar over blocks on stderr.
+        ranks: the processes that share the recorded calls.
 
     Raises:
         QuantError: as `chosen_steps`, `layer_plan`, `check_weight`, `solve` and `solve_by_block`.
@@ -155,7 +158,7 @@ def solve_models(
     if recorded is None:
         solutions = solve(models, plans, recipe, forward, journal, kept)
     else:
-        solutions = solve_by_block(models, plans, recipe, recorded, kept, progress=progress)
+        solutions = solve_by_block(models, plans, recipe, recorded, kept, progress=progress, ranks=ranks)
     for name, plan in plans.items():
         for layer in planned(plan):
             if layer.group.steps is not None:

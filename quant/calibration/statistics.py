@@ -16,11 +16,13 @@ from torch import nn
 from quant.algorithms.base import Needs, Statistics
 from quant.calibration.journal import Journal, State
 from quant.calibration.probe import Probe, max_calibrator
+from quant.calibration.ranks import Ranks
 from quant.layers.kinds import kind_of
 from quant.layers.layer_kind import LayerKind, Seen
 from quant.pipelines.timesteps import TimestepWeights, following
 
 _SEPARATOR = "|"  # in no layer's name
+_PRIME = 1_000_003
 
 
 def _kind(module: nn.Module) -> LayerKind:
@@ -46,6 +48,7 @@ class Collector:
         rows: int,
         seed: int,
         weights: TimestepWeights | None = None,
+        ranks: Ranks | None = None,
     ) -> None:
         """Gathers nothing yet.
 
@@ -55,13 +58,16 @@ class Collector:
             rows: size of row samples.
             seed: of row samples. A sample depends on its layer's name, and not on which others are gathered with it.
             weights: what rows of the call that is being made count in Hessians; None counts all alike.
+            ranks: the processes that each see a part; None where this one sees everything.
 
         Raises:
             CalibrationError: ModelOpt is missing.
         """
         max_calibrator()  # which may be missing: before anything is run
         self._model, self._needs = model, needs
-        self._rows, self._seed, self._weights = rows, seed, weights
+        self._ranks = ranks or Ranks()
+        # Processes draw samples of their own: the same keys for all would choose the same rows of each.
+        self._rows, self._seed, self._weights = rows, seed + _PRIME * self._ranks.index, weights
         self._probes: dict[str, Probe] = {}
 
     def see(self, name: str, seen: Seen) -> None:
@@ -77,6 +83,16 @@ class Collector:
         probe = self._probe(name)
         del self._probes[name]
         return probe.result()
+
+    def take_at(self, owner: int, name: str) -> Statistics | None:
+        """The same of what all processes saw, for the one that solves it; None for the others. All have to ask.
+
+        Raises:
+            CalibrationError: as `take`, or another process has ended.
+        """
+        probe = self._probe(name)
+        del self._probes[name]
+        return probe.at(self._ranks, owner, self._rows)
 
     def drop(self, name: str) -> None:
         """Forgets what was seen of an input."""

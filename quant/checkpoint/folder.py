@@ -79,6 +79,10 @@ class OutputFolder:
     def recorded(self) -> Path:
         return self.hidden / "recorded"
 
+    def mark(self, name: str) -> Path:
+        """A file by which other processes see that they work on the same folder; its maker removes it again."""
+        return self._new / f"{name.removesuffix('.mark')}.mark"
+
     def drop_written(self) -> None:
         """Removes finished files, which are of a model that is no longer there."""
         with suppress(OSError):
@@ -219,6 +223,15 @@ class OutputFolder:
             self.hidden.rmdir()
 
 
+def _folder(out: Path, place: Path, force: bool) -> OutputFolder:
+    return OutputFolder(out, place, place.with_name(f".{place.name}.quant"), force)
+
+
+def seen_by_others(out: Path, *, force: bool) -> OutputFolder:
+    """The folder that another process holds, for one that works with it."""
+    return _folder(out, check_folder_place(out, CheckpointError), force)
+
+
 @contextmanager
 def holding(out: Path, *, force: bool) -> Iterator[OutputFolder]:
     """Holds an output folder for as long as its content is worked out. Another process for it is refused at once.
@@ -231,7 +244,7 @@ def holding(out: Path, *, force: bool) -> Iterator[OutputFolder]:
         made = make_parents(place.parent)
     except OSError as error:
         raise CheckpointError(f"{out}: cannot be written: {reason(error)}") from None
-    folder = OutputFolder(out, place, place.with_name(f".{place.name}.quant"), force)
+    folder = _folder(out, place, force)
     try:
         with locked(place.with_name(f".{place.name}.lock"), str(out), CheckpointError):
             holder = os.getpid()

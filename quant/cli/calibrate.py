@@ -111,7 +111,8 @@ def calibrate(
 
     Recipes that solve layers (GPTQ, 2:4) take 32 steps of a few inputs, which are recorded first and then go through
     the denoiser's blocks, one after the other, with the weights of one block in memory. With --calls DIR alone the
-    pipeline is neither run nor loaded: one recording serves any number of recipes.
+    pipeline is neither run nor loaded: one recording serves any number of recipes, and several processes may share it,
+    as torchrun starts them: docs/many_processes.md.
 
     \b
     Examples:
@@ -125,6 +126,7 @@ def calibrate(
     import torch
 
     import quant
+    from quant.calibration.ranks import Ranks
     from quant.cli.tables import component_table
 
     made = quant.calibrate(
@@ -145,6 +147,8 @@ def calibrate(
         max_shard_bytes=shard_size,
         progress=not quiet,
     )
+    if not Ranks.of_environment().is_first:
+        return
     if not quiet:
         for component in quant.inspect(out).components:
             click.echo(component_table(component))
