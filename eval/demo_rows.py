@@ -10,7 +10,8 @@ from typing import Any
 
 import quant
 from quant.errors import QuantError
-from quant.eval.storage.files import whole_file, write_text
+from quant.eval.storage.files import write_text
+from quant.files.whole_files import whole_file
 from quant.pipelines.media import Media, files_in, is_address
 from quant.pipelines.rows import Row, read_rows
 from quant.pipelines.source import open_source

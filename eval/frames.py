@@ -7,10 +7,7 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
-import numpy.typing as npt
-
-Frames = npt.NDArray[np.float32]
+from quant.files.videos import Frames as Frames
 
 
 def check_pair(reference: Frames, candidate: Frames) -> None:

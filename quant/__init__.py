@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from quant.api.calibrate import calibrate
     from quant.api.convert import convert
     from quant.api.export import Exported, export
+    from quant.api.generate import Generated, generate
     from quant.api.inspect import inspect
     from quant.api.load import load
     from quant.api.quantize import quantize
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Exported",
+    "Generated",
     "GenerationSettings",
     "KeepBudget",
     "QuantError",
@@ -39,6 +41,7 @@ __all__ = [
     "calibrate",
     "convert",
     "export",
+    "generate",
     "inspect",
     "layer_groups",
     "load",
@@ -51,6 +54,7 @@ __all__ = [
 
 _HOMES = {
     "Exported": "quant.api.export",
+    "Generated": "quant.api.generate",
     "GenerationSettings": "quant.pipelines.settings",
     "KeepBudget": "quant.recipe_parts",
     "QuantError": "quant.errors",
@@ -62,6 +66,7 @@ _HOMES = {
     "calibrate": "quant.api.calibrate",
     "convert": "quant.api.convert",
     "export": "quant.api.export",
+    "generate": "quant.api.generate",
     "inspect": "quant.api.inspect",
     "layer_groups": "quant.calibration.layer_plan",
     "load": "quant.api.load",

@@ -40,7 +40,7 @@ def test_the_example_recipe_is_valid() -> None:
     assert [group.scheme.name for group in Recipe.from_yaml(block).groups] == ["FP8_DYNAMIC", "W8A8"]
 
 
-@pytest.mark.parametrize("name", ["calibrate", "inspect", "verify", "recipes", "demo"])
+@pytest.mark.parametrize("name", ["calibrate", "inspect", "verify", "generate", "recipes", "demo"])
 def test_every_command_it_names_exists(name: str) -> None:
     assert CliRunner().invoke(main, [name, "--help"]).exit_code == 0
     assert f"quant {name}" in (ROOT / "README.md").read_text(encoding="utf-8") or name == "demo"

@@ -124,7 +124,7 @@ def table(name: str, folder: Path, rows: int = 2) -> Path:
 
 def media(folder: Path) -> None:
     """Writes a picture, a video of five frames, one of frames in a folder, and a mask of them."""
-    from quant.eval.videos.video_files import write_bytes
+    from quant.files.video_files import write_bytes
 
     random = np.random.default_rng(0)
     frames = random.integers(0, 256, (5, 24, 40, 3), dtype=np.uint8)

@@ -8,11 +8,12 @@ from typing import Any
 
 import quant
 from quant.eval.networks.kinds import KINDS
+from quant.files.video_files import FPS
 
 VERSION = 1
 ORIGINAL = "original"
-#: Calls of each pipeline that are timed, and frames a second of players' files, where nothing else is given.
-ROUNDS, FPS = 5, 16.0
+#: Calls of each pipeline that are timed, where nothing else is given.
+ROUNDS = 5
 
 
 @dataclass(frozen=True)

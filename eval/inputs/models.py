@@ -15,7 +15,7 @@ from quant.eval.inputs.config import ORIGINAL, EvaluationConfig
 from quant.eval.progress import Progress, silent
 from quant.eval.storage.fingerprints import States, fingerprint, read_model, states
 from quant.files.model_paths import DENOISERS, no_folder
-from quant.pipelines.source import MODULAR_INDEX, open_source
+from quant.pipelines.source import is_pipeline_folder, open_source
 
 
 class FailedModelError(QuantError):
@@ -94,15 +94,10 @@ def load_pipeline(model: Model, dtype: str, device: str, shared: Mapping[str, An
     """
     import torch
 
-    import quant.diffusers
+    from quant.api import load_pipeline as loading
 
-    kind = getattr(torch, dtype)
-    if model.base is None:
-        pipeline = open_source(model.folder).pipeline(kind)
-    else:
-        names = sorted(path.parent.name for path in model.folder.glob("*/config.json"))
-        parts = {name: quant.load(model.folder, component=name, dtype=kind) for name in names}
-        pipeline = open_source(model.base.folder).pipeline(kind, {**shared, **parts})
+    files = loading.find_pipeline(model.folder, None if model.base is None else model.base.folder)
+    pipeline = loading.load_pipeline(files, getattr(torch, dtype), shared={} if model.base is None else shared)
     pipeline.to(device)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
@@ -158,7 +153,7 @@ def _model(name: str, source: str, original: Model | None, progress: Progress) -
         if folder.is_absolute():
             raise QuantError(f"{source}: no such model folder")
         folder = open_source(source).folder
-    whole = any((folder / name).is_file() for name in ("model_index.json", MODULAR_INDEX))
+    whole = is_pipeline_folder(folder)
     if not whole and (original is None or not (folder / "quant_manifest.json").is_file()):
         raise QuantError(f"{source}: not a pipeline folder, it has no model_index.json")
     found, read = read_model(folder, progress, name)

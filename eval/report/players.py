@@ -23,7 +23,7 @@ from quant.eval.metrics.table import leading
 from quant.eval.report.sources import sources
 from quant.eval.results.recorded import Recorded, by_worst_candidate, sample_score
 from quant.eval.results.words import figure
-from quant.eval.videos.video_files import read_words, to_frames, write_preview
+from quant.files.video_files import read_words, to_frames, write_preview
 
 
 @dataclass(frozen=True)

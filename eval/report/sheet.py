@@ -20,7 +20,7 @@ from quant.eval.report.players import stored_frames, to_bytes
 from quant.eval.report.sources import sources
 from quant.eval.results.recorded import Recorded, read, sample_score, stored_share
 from quant.eval.results.words import figure, share
-from quant.eval.storage.files import whole_file
+from quant.files.whole_files import whole_file
 from quant.text import cut, printable
 
 Bytes = npt.NDArray[np.uint8]

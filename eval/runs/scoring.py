@@ -23,7 +23,7 @@ from quant.eval.storage.files import file_sha256, without_infinity, write_array
 from quant.eval.storage.folder import SCORED, RunFolder
 from quant.eval.storage.journal import Record
 from quant.eval.videos.generating import Made, stored_words
-from quant.eval.videos.video_files import to_frames
+from quant.files.video_files import to_frames
 from quant.text import shown
 
 

@@ -15,7 +15,6 @@ from quant.eval.inputs.config import ORIGINAL, ROUNDS, SpeedSettings
 from quant.eval.inputs.models import Loader, Model
 from quant.eval.inputs.samples import Sample, described
 from quant.eval.progress import Progress
-from quant.eval.stepping import own_arguments
 from quant.eval.storage.files import file_sha256, hash_of, without_infinity, write_json
 from quant.eval.storage.folder import TIMED, RunFolder
 from quant.eval.videos.generating import row_of
@@ -26,6 +25,7 @@ from quant.files.regular_files import read_text
 from quant.pipelines.arguments import Arguments
 from quant.pipelines.rows import Row, call_of
 from quant.pipelines.source import open_source
+from quant.pipelines.stepping import own_arguments
 from quant.text import first_line
 
 #: Text tokens of the pipelines whose call has no argument for them.

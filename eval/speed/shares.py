@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from quant.errors import QuantError
-from quant.eval.stepping import watched
+from quant.pipelines.stepping import watched
 
 #: How many kernels are named; the others are one entry.
 TOP = 12

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-from quant.eval.stepping import watched
+from quant.pipelines.stepping import watched
 
 STAGES = TEXT_ENCODER, INPUT_ENCODER, STEP, VAE, END_TO_END = (
     "text_encoder",

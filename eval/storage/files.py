@@ -1,4 +1,4 @@
-"""Files that are whole or absent, and hashes of them and of folders."""
+"""Files of a run, each whole or absent, and hashes of them."""
 
 from __future__ import annotations
 
@@ -7,10 +7,7 @@ import io
 import json
 import math
 import os
-import secrets
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,35 +15,12 @@ import numpy as np
 import numpy.typing as npt
 
 from quant.errors import QuantError
-from quant.files.places import reason, replaced
 from quant.files.regular_files import open_regular, read_whole
+from quant.files.whole_files import UNFINISHED, whole_file
 
-#: How the name of an unfinished file ends; nothing reads one, and a resumed run removes them.
-_UNFINISHED = ".part"
 #: A file that changed within this many nanoseconds may change again without new times: its hash is not remembered.
 SETTLED = 2_000_000_000
 _HASHED: dict[tuple[str | int, ...], str] = {}
-
-
-@contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
-    """Gives a name in the folder of `path` to write to; the file becomes `path` once the disk has all of it.
-
-    Raises:
-        QuantError: the disk refuses, or is full. Nothing is left then.
-    """
-    unfinished = unfinished_name(path)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with replaced(path, unfinished):
-            yield unfinished
-    except OSError as error:
-        raise QuantError(f"{path}: cannot be written: {reason(error)}") from None
-
-
-def unfinished_name(path: Path) -> Path:
-    """A hidden name in the folder of `path`, another each time: no two writers of a file write into each other's."""
-    return path.with_name(f".{path.name}.{secrets.token_hex(4)}{_UNFINISHED}")
 
 
 def write_text(path: Path, text: str) -> None:
@@ -106,7 +80,7 @@ def without_infinity(value: Any) -> Any:
 
 def remove_unfinished(folder: Path) -> None:
     """Deletes what killed writers left below `folder`."""
-    for path in folder.rglob(f".*{_UNFINISHED}"):
+    for path in folder.rglob(f".*{UNFINISHED}"):
         path.unlink(missing_ok=True)
 
 

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from quant.eval.storage.files import whole_file
 from quant.eval.storage.folder import RunFolder
+from quant.files.whole_files import whole_file
 from quant.pipelines.media import Media, files_in
 from quant.pipelines.rows import Row
 

@@ -23,7 +23,7 @@ from quant.eval.storage.folder import GENERATED, VIEWABLE, RunFolder
 from quant.eval.storage.journal import Record
 from quant.eval.storage.kept_inputs import kept_row
 from quant.eval.videos.one_call import run_once
-from quant.eval.videos.video_files import Words, read_words, to_bytes, to_words, write_bytes, write_preview, write_words
+from quant.files.video_files import Words, read_words, to_bytes, to_words, write_bytes, write_preview, write_words
 from quant.pipelines.rows import Row, call_of, prompt_rows
 from quant.text import kind_and_line, shown
 

@@ -14,13 +14,12 @@ from torch import Tensor
 
 from quant.errors import QuantError
 from quant.eval.frames import Frames
-from quant.eval.stepping import own_arguments, watched
-from quant.pipelines.arguments import class_name, is_modular
+from quant.pipelines.arguments import class_name
+from quant.pipelines.making import make_video
+from quant.pipelines.stepping import watched
 
 #: Entries of the latents that are kept of every step: all of them would be larger than the videos.
 PROBED = 64
-#: Where pipelines put their videos, the first of them that there is.
-_OUTPUTS = ("frames", "videos", "video", "images")
 
 
 class OneCall(NamedTuple):
@@ -63,9 +62,8 @@ def run_once(
     def begun(noise: Tensor) -> None:
         seen.append(noise.detach().to("cpu", torch.float32, copy=True))
 
-    with watched(pipeline, stepped, begun) as reporting:
-        output = pipeline(**call, **own_arguments(pipeline, seed), **reporting)
-    return OneCall(_video(output, pipeline, name), _sha256(_only(seen, pipeline)), probes)
+    video = make_video(pipeline, call, seed, stepped, begun, name=name)
+    return OneCall(video, _sha256(_only(seen, pipeline)), probes)
 
 
 class _SeenError(Exception):
@@ -93,25 +91,6 @@ def _only(seen: Sequence[Tensor], pipeline: Any) -> Tensor:
     if not seen:
         raise QuantError(f"{class_name(pipeline)} was not seen to begin with noise: it has no scheduler or denoiser")
     return seen[0]
-
-
-def _video(output: Any, pipeline: Any, name: str) -> Frames:
-    """The frames [F, H, W, 3] of what a pipeline returned."""
-    names: tuple[str, ...] = _OUTPUTS
-    if is_modular(pipeline):  # whose state has all inputs, too: a given video is none that was made
-        made = {each.name for each in pipeline.blocks.outputs}
-        names = tuple(name for name in _OUTPUTS if name in made)
-    found = next((getattr(output, name) for name in names if getattr(output, name, None) is not None), None)
-    if found is None:
-        raise QuantError(f"{class_name(pipeline)} returned {type(output).__name__}, in which no video was found")
-    video = np.asarray(found, dtype=np.float32)
-    if video.ndim == 5:
-        video = video[0]
-    if video.ndim != 4 or video.shape[3] != 3:
-        raise QuantError(f"{class_name(pipeline)} returned a video of the shape {video.shape}, not [F, H, W, 3]")
-    if not np.isfinite(video).all():
-        raise QuantError(f"the video for {name!r} holds values that are not finite")
-    return video
 
 
 def _sha256(noise: Tensor) -> str:

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from quant.errors import QuantError
 from quant.eval.storage import files
-from quant.eval.storage.files import unfinished_name
 from quant.files.cache import cache_folder
 from quant.files.places import replaced
+from quant.files.whole_files import unfinished_name
 
 
 def folder() -> Path:

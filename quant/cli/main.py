@@ -20,6 +20,7 @@ from quant.cli.convert import convert
 from quant.cli.demo import demo
 from quant.cli.eval.run import evaluate
 from quant.cli.export import export
+from quant.cli.generate import generate
 from quant.cli.inspect import inspect
 from quant.cli.kernels import kernels
 from quant.cli.recipes import recipes
@@ -161,6 +162,6 @@ def main() -> None:
     warnings.filterwarnings("ignore", message="transformers .* is not tested")
 
 
-_OF_MODELS = (convert, record, calibrate, sensitivity, inspect, verify, export)
+_OF_MODELS = (convert, record, calibrate, sensitivity, inspect, verify, generate, export)
 for command in (*_OF_MODELS, recipes, kernels, bench, demo, evaluate, report):
     main.add_command(command)

@@ -12,6 +12,8 @@ import numpy.typing as npt
 from quant.errors import QuantError
 
 Bytes = npt.NDArray[np.uint8]
+#: Values of 0..1, as pipelines return them.
+Frames = npt.NDArray[np.float32]
 
 
 def decoded(file: Path | bytes, *, name: str = "", error: type[QuantError] = QuantError) -> Iterator[Bytes]:

@@ -58,7 +58,7 @@ def run_rows(
     steps = step_count(pipe, settings) if reported else 1
     what = "prompts" if all(row.is_prompt for row in rows) else "inputs"
     with (
-        _own_bar_off(pipe),
+        own_bar_off(pipe),
         unlogged("diffusers.modular_pipelines"),  # an error of a block is logged with its trace, and raised
         tqdm(
             total=len(rows) * steps,
@@ -149,7 +149,7 @@ def step_count(pipe: Any, settings: GenerationSettings) -> int:
 
 
 @contextmanager
-def _own_bar_off(pipe: Any) -> Iterator[None]:
+def own_bar_off(pipe: Any) -> Iterator[None]:
     """Hides the pipeline's own progress bar, one a prompt, and leaves the pipeline as it was."""
     before = dict(getattr(pipe, "_progress_bar_config", None) or {})
     pipe.set_progress_bar_config(**{**before, "disable": True})

@@ -182,6 +182,11 @@ def _found(model: str | Path) -> Source:
     )
 
 
+def is_pipeline_folder(folder: Path) -> bool:
+    """Has a folder the index of a whole pipeline, modular ones too?"""
+    return any((folder / name).is_file() for name in (_INDEX, MODULAR_INDEX))
+
+
 def is_weights_file(path: Path) -> bool:
     """Is it a file of tensors that is read here?"""
     return path.suffix in (".safetensors", ".sft") and is_file(path)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from quant.errors import ModelError, QuantError
-from quant.eval.videos.video_files import write_bytes
+from quant.files.video_files import write_bytes
 from quant.files.videos import Bytes, decoded, read_video
 
 VIDEO: Bytes = np.random.default_rng(0).integers(0, 256, (5, 16, 16, 3), dtype=np.uint8)

@@ -16,7 +16,7 @@ from quant.eval.results.recorded import read
 from quant.eval.results.schema import read_results
 from quant.eval.results.summary import summary
 from quant.eval.runs.running import run_evaluation
-from quant.eval.videos.video_files import read_words, to_frames
+from quant.files.video_files import read_words, to_frames
 from tests.eval.runs.conftest import tiny
 from tests.tiny_pipeline import save_pipeline
 

@@ -22,7 +22,7 @@ from training.common import Folder
 
 from quant.eval.shapes.draw import SIZE
 from quant.eval.shapes.vocabulary import ShapeClip, calibration_clips, caption, judged_clips
-from quant.eval.videos.video_files import write_bytes
+from quant.files.video_files import write_bytes
 from stages import unet, vae
 from stages.edits import FRAMES, Edit, calibration_edits, film_edit, judged_edits
 from stages.latents import load_standardised_vae

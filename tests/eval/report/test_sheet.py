@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from quant.eval.report.sheet import FRAMES, GAP, WIDEST, WIDTH, Cell, Strip, drawn, in_line, write_sheet
-from quant.eval.videos.video_files import write_bytes
+from quant.files.video_files import write_bytes
 from tests.eval.report.small_run import SHAPE, write_run
 
 

@@ -9,7 +9,7 @@ from PIL import Image
 
 from quant.eval.report.sources import sources
 from quant.eval.results.recorded import Recorded
-from quant.eval.videos.video_files import write_bytes
+from quant.files.video_files import write_bytes
 
 
 def test_files_are_shown_by_argument_and_what_is_missing_is_said(tmp_path: Path) -> None:

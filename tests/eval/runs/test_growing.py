@@ -17,7 +17,7 @@ from quant.eval.inputs.models import Model, load_pipeline
 from quant.eval.results.schema import read_results
 from quant.eval.runs.requests import read_request
 from quant.eval.runs.running import resume, run_evaluation
-from quant.eval.videos.video_files import write_bytes
+from quant.files.video_files import write_bytes
 from tests.eval.runs.conftest import tiny
 
 WEIGHTS = Path("transformer") / "diffusion_pytorch_model.safetensors"

@@ -21,8 +21,8 @@ from quant.eval.metrics.psnr import paired_psnr
 from quant.eval.networks.kinds import extractor
 from quant.eval.results.schema import read_results
 from quant.eval.runs.running import resume, run_evaluation
-from quant.eval.videos.video_files import read_words, to_frames, write_bytes
 from quant.files.locks import locked
+from quant.files.video_files import read_words, to_frames, write_bytes
 from tests.eval.runs.conftest import free_port, tiny
 
 

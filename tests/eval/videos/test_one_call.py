@@ -1,13 +1,11 @@
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import numpy as np
 import torch
 
 import quant
 from quant.eval.videos.generation import generate, initial_latents
-from quant.eval.videos.one_call import _video, noise_shape, run_once
+from quant.eval.videos.one_call import noise_shape, run_once
 from quant.pipelines.rows import call_of, prompt_rows
 from tests import tiny_pipeline
 
@@ -33,15 +31,3 @@ def test_noise_is_seen_without_a_video() -> None:
     kind = type(pipe.scheduler)
     assert noise_shape(pipe, {**SETTINGS.for_pipeline(pipe), "prompt": "snow"}) == (1, 4, 2, 4, 4)
     assert type(pipe.scheduler) is kind
-
-
-def test_a_modular_pipelines_video_is_what_its_blocks_make_and_not_what_they_are_given() -> None:
-    class State:
-        video = np.zeros((1, 2, 4, 4, 3))
-        videos = np.ones((1, 5, 4, 4, 3))
-
-    class Blocks:
-        inputs = ()
-        outputs = (SimpleNamespace(name="videos"),)
-
-    assert _video(State(), SimpleNamespace(blocks=Blocks()), "a").shape == (5, 4, 4, 3)

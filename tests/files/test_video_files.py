@@ -10,7 +10,7 @@ from quant.errors import QuantError
 from quant.eval.frames import Frames
 from quant.eval.metrics.psnr import paired_psnr
 from quant.eval.storage.files import file_sha256
-from quant.eval.videos.video_files import (
+from quant.files.video_files import (
     read_words,
     to_bytes,
     to_frames,

@@ -9,7 +9,7 @@ import pytest
 import torch
 from diffusers import FlowMatchEulerDiscreteScheduler
 
-from quant.eval.stepping import own_arguments, watched
+from quant.pipelines.stepping import own_arguments, watched
 
 
 class Copying:
