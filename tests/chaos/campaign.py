@@ -158,10 +158,14 @@ def _trial(
     if status not in (0, *disturbance.statuses) or "Traceback" in said:
         result.problem("failures", where, f"status {status}: {said[-400:]!r}")
     found = _tree(made)
-    if found not in ({}, old, alone.files):
+    if scenario.one_by_one:
+        shown = {path: sha256 for path, sha256 in found.items() if not path.startswith(".")}
+        if not shown.items() <= alone.files.items():
+            result.problem("losses", where, f"{scenario.made} holds a file that is not whole")
+    elif found not in ({}, old, alone.files):
         result.problem("losses", where, f"{scenario.made} is neither the old nor the whole new one")
     # What stands already is not made again without being asked to.
-    finished = found == alone.files and not scenario.old
+    finished = found == alone.files and not scenario.old and not scenario.one_by_one
     status, said = _start(folder, scenario.arguments).wait()
     if status != (2 if finished else 0) or "Traceback" in said:
         result.problem("failures", where, f"again: status {status}: {said[-400:]!r}")

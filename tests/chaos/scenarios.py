@@ -34,6 +34,7 @@ class Scenario:
         source: what it reads there, and which may vanish.
         old: the recipe of a checkpoint that is there before; "" for none.
         kept: whether a run that was stopped has left something for the next, given the folder.
+        one_by_one: its files appear one after the other, each whole, and those that are there are not made again.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Scenario:
     source: str = "model"
     old: str = ""
     kept: Callable[[Path], bool] = _nothing
+    one_by_one: bool = False
 
     @property
     def keeps(self) -> bool:
@@ -91,6 +93,16 @@ _CONVERT = (
     *("--shard-size", "0.00005"),
 )
 
+_GENERATE = (
+    *("generate", "model", "--prompts", "prompts.txt", "--out", "out", "--quiet"),
+    *("--steps", "1", "--dtype", "float32"),
+)
+
+
+def _videos(folder: Path) -> bool:
+    return any(folder.glob("out/*.mp4"))
+
+
 SCENARIOS = [
     Scenario("data-free", _calibrate("fp8-dynamic"), "out", kept=_kept),
     Scenario("data-free, whole pipeline", _calibrate("fp8-dynamic", "--full"), "out", kept=_kept),
@@ -100,4 +112,5 @@ SCENARIOS = [
     Scenario("recorded and solved", _calibrate("passes.yaml", *_DATA), "out", kept=_kept),
     Scenario("in place of another", _calibrate("fp8-dynamic", "--full", "--force"), "out", old="w8a16", kept=_kept),
     Scenario("with data, in place", _calibrate("w8a8", *_DATA, "--force"), "out", old="w8a16", kept=_kept),
+    Scenario("videos", _GENERATE, "out", kept=_videos, one_by_one=True),
 ]
