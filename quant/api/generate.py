@@ -117,7 +117,7 @@ def generate(
         raise QuantError("writing videos needs PyAV: pip install av")
     where = find_device(device)
     files = find_pipeline(model, base)
-    check_apart(out, [*places_of(files.source), *files.parts.values()])
+    check_apart(out, [Path(model), *places_of(files.source), *files.parts.values()])
     how = GenerationSettings.read(files.source.folder).merged(**(settings or GenerationSettings()).given())
     name, arguments = checked_call(files.source, how)
     given = [prompt] if prompt is not None else prompts

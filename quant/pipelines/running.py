@@ -150,10 +150,27 @@ def step_count(pipe: Any, settings: GenerationSettings) -> int:
 
 @contextmanager
 def own_bar_off(pipe: Any) -> Iterator[None]:
-    """Hides the pipeline's own progress bar, one a prompt, and leaves the pipeline as it was."""
-    before = dict(getattr(pipe, "_progress_bar_config", None) or {})
-    pipe.set_progress_bar_config(**{**before, "disable": True})
+    """Hides the pipeline's own progress bars, one a call, and leaves the pipeline as it was."""
+    drawing = list(_drawing(pipe))
+    before = [dict(getattr(each, "_progress_bar_config", None) or {}) for each in drawing]
+    for each, config in zip(drawing, before, strict=True):
+        each.set_progress_bar_config(**{**config, "disable": True})
     try:
         yield
     finally:
-        pipe.set_progress_bar_config(**before)
+        for each, config in zip(drawing, before, strict=True):
+            each.set_progress_bar_config(**config)
+
+
+def _drawing(pipe: Any) -> Iterator[Any]:
+    """What draws bars: a pipeline, or the blocks of a modular one at any depth, of which it reaches the outermost."""
+    if is_modular(pipe):
+        yield from (block for block in _blocks(pipe._blocks) if hasattr(block, "set_progress_bar_config"))
+    else:
+        yield pipe
+
+
+def _blocks(block: Any) -> Iterator[Any]:
+    for each in getattr(block, "sub_blocks", {}).values():
+        yield each
+        yield from _blocks(each)

@@ -162,9 +162,12 @@ def test_what_is_wrong_is_refused_and_leaves_nothing(
     assert names(tmp_path) == before and (tmp_path / "there.mp4").read_bytes() == b"mine"
 
 
-def test_nothing_is_written_into_the_model(text: Path) -> None:
-    with pytest.raises(QuantError, match="lies in the original"):
-        generate(text, text / "a.mp4", prompt="snow")
+def test_nothing_is_written_into_a_model(text: Path, tmp_path: Path) -> None:
+    quant.convert(text, tmp_path / "part", recipe="fp8-dynamic", progress=False)
+    for model, base in ((text, None), (tmp_path / "part", text)):
+        for place in (text, model):
+            with pytest.raises(QuantError, match="lies in the original"):
+                generate(model, place / "a.mp4", prompt="snow", base=base)
 
 
 def test_a_pipeline_that_fails_says_on_what(text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,8 +12,9 @@ from quant.calibration.statistics import collect
 from quant.devices import memory_lacking
 from quant.errors import CalibrationError, ModelError
 from quant.pipelines.rows import prompt_rows
-from quant.pipelines.running import run_rows
+from quant.pipelines.running import own_bar_off, run_rows
 from quant.pipelines.settings import GenerationSettings
+from tests import tiny_pipelines
 
 OnStep = Callable[[Any, int, int, dict[str, Any]], dict[str, Any]]
 
@@ -250,3 +251,13 @@ def test_an_input_that_is_not_finite_is_named_with_its_step_and_prompt(pipe: Den
 
     with pytest.raises(CalibrationError, match=f"^layer 'proj': its input holds NaN {where}; run the model in"):
         collect(pipe.transformer, {"proj": Needs(amax=True)}, forward, rows=1, seed=0)
+
+
+def test_bars_of_a_modular_pipelines_inner_blocks_are_hidden_too(capsys: pytest.CaptureFixture[str]) -> None:
+    pipe = tiny_pipelines.make("modular")
+    call = {"prompt": "snow", "height": 16, "width": 16, "num_frames": 5, "num_inference_steps": 1}
+    with own_bar_off(pipe):
+        pipe(**call)
+    assert "it/s" not in capsys.readouterr().err
+    pipe(**call)
+    assert "1/1" in capsys.readouterr().err
