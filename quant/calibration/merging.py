@@ -34,15 +34,15 @@ def merged(states: Sequence[State], rows: int) -> State:
         found["sample.keys"], chosen = keys.topk(min(len(keys), rows))
         found["sample.rows"] = torch.cat([state["sample.rows"] for state in states])[chosen]
     if "by_timestep.timesteps" in found:
-        amax, rows = dict[float, torch.Tensor](), dict[float, torch.Tensor]()
+        amax, counts = dict[float, torch.Tensor](), dict[float, torch.Tensor]()
         for state in states:
             parts = (state[f"by_timestep.{part}"] for part in ("timesteps", "amax", "rows"))
             for timestep, largest, count in zip(*parts, strict=True):
                 at = float(timestep)
                 amax[at] = torch.maximum(amax[at], largest) if at in amax else largest
-                rows[at] = rows[at] + count if at in rows else count
+                counts[at] = counts[at] + count if at in counts else count
         order = sorted(amax)
         found["by_timestep.timesteps"] = torch.tensor(order, dtype=torch.float64, device="cpu")
         found["by_timestep.amax"] = torch.stack([amax[at] for at in order])
-        found["by_timestep.rows"] = torch.stack([rows[at] for at in order])
+        found["by_timestep.rows"] = torch.stack([counts[at] for at in order])
     return found

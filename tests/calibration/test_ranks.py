@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
-from safetensors import safe_open
+from safetensors.torch import load_file
 
 from quant.algorithms.base import Statistics
 from quant.calibration import solving
@@ -166,7 +166,7 @@ def test_where_one_is_killed_the_others_say_so_and_the_next_run_goes_on(make_mod
         if point < whole[victim]["points"]:  # else the other has everything by then
             assert error is not None and "\n" not in error
             assert "another process of this run has ended, or has not answered" in error
-        kept = [path for path in (tmp_path / folder).glob("0*.safetensors") if safe_open(path, "pt").keys()]
+        kept = [path for path in (tmp_path / folder).glob("0*.safetensors") if load_file(path)]
         again = [each or {} for each in together(2, work(folder), tmp_path)]
         assert [each.get("error") for each in again] == [None, None]
         assert sum(len(each["seen"]) for each in again) == solved - len(kept)
