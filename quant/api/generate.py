@@ -32,6 +32,8 @@ from quant.pipelines.settings import GenerationSettings
 from quant.pipelines.skeleton import in_our_words
 from quant.text import shown
 
+_MOST_FPS = 1000
+
 
 class Clip(NamedTuple):
     """A video that was written: its file, its size, and frames a second."""
@@ -90,7 +92,7 @@ def generate(
         dtype: of all that is not packed.
         device: where it runs; CUDA where there is one, else the CPU.
         fused: run quantized denoisers in blocks of fused ops, as `quant.load`; None does as the checkpoint says.
-        force: replace files that are there.
+        force: replace files that are there and are of another request; of a prompt, the file whatever it is.
         progress: a bar on stderr.
 
     A file appears when it is complete. It says, as a hash, which request it was made for: the model's files, the row,
@@ -122,7 +124,7 @@ def generate(
     name, arguments = checked_call(files.source, how)
     given = [prompt] if prompt is not None else prompts
     rows = read_any(given, inputs, arguments, name, None, settings=how, enough=False)
-    request = _Request(files, files.seen(), how, dtype, where, fused, fps, encoding)
+    request = _Request(files, files.seen(), how, dtype, where, fused, None if fps is None else float(fps), encoding)
     place = check_file_place(out) if one else check_folder_place(out)
     paths = [place] if one else [place / f"{number:04d}{encoding.suffix}" for number in range(1, len(rows) + 1)]
     seeds = range(seed, seed + len(rows))
@@ -135,9 +137,6 @@ def generate(
         clips = _made(request, missing, progress) if missing else ()
     done = {job.path for job in missing}
     return Generated(clips, tuple(job.path for job in jobs if job.path not in done), encoding.summary)
-
-
-_MOST_FPS = 1000
 
 
 class _Job(NamedTuple):
