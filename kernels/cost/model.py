@@ -111,7 +111,8 @@ def clocks(work: Work, multiprocessors: int, counted: Counted | None = None) -> 
     waves = -(-rounds // work.together)
     total = work.steps * max(rounds * busy, waves * alone) + waves * (work.fill + epilogue)
     ideal = work.blocks * work.steps * bounds["tensor"] / multiprocessors
-    return Clocks({**bounds, "latency": alone}, max(busy, alone), epilogue, total, ideal / total)
+    share = ideal / total if total else 0.0  # of an input without rows
+    return Clocks({**bounds, "latency": alone}, max(busy, alone), epilogue, total, share)
 
 
 def issued(instructions: float, slow: float, warps: int) -> float:

@@ -81,6 +81,11 @@ def test_slow_instructions_have_a_throughput_of_their_own() -> None:
     assert issued(100, 50, 8) == 50 * 8 * 32 / 16
 
 
+def test_no_rows_take_no_clocks() -> None:
+    found = clocks(WORK._replace(blocks=0), 5)
+    assert (found.total, found.share) == (0, 0)
+
+
 def test_every_assumption_has_its_source() -> None:
     assert all(each.source and each.unit and each.value > 0 for each in ASSUMED.values())
 
